@@ -1,0 +1,1 @@
+"""Who may do what: principals, tokens, roles and the policy that decides."""

@@ -1,0 +1,1 @@
+"""Small programs that reach a platform through the client: worker, node, edge."""

@@ -1,0 +1,1 @@
+"""The HTTP door: routes derived from the operations."""

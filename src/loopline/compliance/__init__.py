@@ -1,0 +1,1 @@
+"""Controls, retention, erasure and incidents, read from the records below."""

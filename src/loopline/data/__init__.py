@@ -1,0 +1,1 @@
+"""Sources, dataset versions, quarantine, splits and diffs."""

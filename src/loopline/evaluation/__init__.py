@@ -1,0 +1,1 @@
+"""Measured evidence about a model version, and gates: pure rules on that evidence."""

@@ -1,0 +1,1 @@
+"""Transforms from raw columns to numbers, the same object at training and at serving."""

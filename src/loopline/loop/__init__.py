@@ -1,0 +1,1 @@
+"""The closed loop: declaration, plan and controller."""

@@ -1,0 +1,1 @@
+"""Standing checks on what is served: drift, quality, freshness; and alerts."""

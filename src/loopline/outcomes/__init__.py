@@ -1,0 +1,1 @@
+"""Predictions and the labels that come later, joined by id."""

@@ -1,0 +1,1 @@
+"""Forms of a model: ONNX, parity with the native form, bundles, signatures."""

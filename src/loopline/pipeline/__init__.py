@@ -1,0 +1,1 @@
+"""Steps, their graph, the journal of steps and the cache."""

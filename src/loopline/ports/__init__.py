@@ -1,0 +1,1 @@
+"""Protocols for what has two or more real implementations, and the seams that tests need."""

@@ -1,0 +1,1 @@
+"""Profile, contract and cleaning: pure functions of a frame."""

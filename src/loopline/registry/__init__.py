@@ -1,0 +1,1 @@
+"""Model versions, aliases with history, approvals and cards."""

@@ -1,0 +1,1 @@
+"""The model server: codecs, batching, routing and the prediction log's writer."""

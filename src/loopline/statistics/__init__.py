@@ -1,0 +1,1 @@
+"""Two-sample tests, intervals, false-discovery control: numpy and scipy only."""

@@ -1,0 +1,1 @@
+"""Runs: params, metric series, artifacts, search."""

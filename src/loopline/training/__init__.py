@@ -1,0 +1,1 @@
+"""Model families, tuning and the steps that fit them."""
