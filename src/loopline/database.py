@@ -1,0 +1,230 @@
+"""The database: its engine, the one set of tables, and `Tx`, the transaction that verbs are handed.
+
+SQLite (WAL, every commit synced) by default, PostgreSQL for a team; SQLAlchemy Core covers both. A stage declares its tables on
+`metadata` and never opens a connection of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, CursorResult, Row
+
+from loopline.errors import Conflict, Unavailable
+from loopline.failpoints import failpoint
+from loopline.ports.clock import Clock
+from loopline.refs import DEFAULT_PROJECT, Ref
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+REVISION = "0001"
+"""The newest revision of the tables that this code knows (the last file of migrations/versions)."""
+
+_BUSY_SECONDS = 60
+
+
+class Database:
+    """One database, opened. `begin()` gives transactions, `snapshot()` a connection for reading."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self.clock = clock
+        parsed = sa.make_url(url)
+        self.sqlite = parsed.get_backend_name() == "sqlite"
+        if self.sqlite:
+            self.engine = sa.create_engine(parsed, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+            sa.event.listen(self.engine, "connect", _tune_sqlite)
+            sa.event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            self.engine = sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+
+    def create(self) -> None:
+        """Makes what is missing of the tables. Raises `Conflict` on a workspace that newer code wrote."""
+        version = sa.table("alembic_version", sa.column("version_num"))
+        with self.engine.connect().execution_options(loopline_write=True) as connection:
+            if sa.inspect(connection).has_table("alembic_version"):
+                found = connection.execute(sa.select(version.c.version_num)).scalar()
+                if found == REVISION:
+                    return
+                if found is None or found > REVISION:
+                    raise Conflict(
+                        f"The workspace is of a newer version: its tables are at revision {found}, this program knows {REVISION}.",
+                        code="workspace-newer",
+                        hint="Update loopline, or use another workspace (--workspace DIR).",
+                    )
+                connection.rollback()
+                from loopline.migrations import upgrade
+
+                upgrade(connection)
+            else:
+                connection.rollback()
+                if not self.sqlite:
+                    # Two programs may make the same database at once; PostgreSQL's DDL needs them in turn.
+                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(7163)"))
+                metadata.create_all(connection)
+                connection.execute(sa.text("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL)"))
+                if connection.execute(sa.select(version.c.version_num)).scalar() is None:
+                    connection.execute(sa.insert(version).values(version_num=REVISION))
+            failpoint("database.create.before_commit")
+            connection.commit()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection that sees one state of the database and can only read."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def begin(
+        self,
+        *,
+        principal: str = "",
+        project: str = DEFAULT_PROJECT,
+        before_commit: Callable[[Tx], None] | None = None,
+        lazy: bool = False,
+    ) -> Iterator[Tx]:
+        """A transaction; committed at the end, rolled back on an error.
+
+        `lazy`: it takes the write lock only at its first write. `before_commit` runs inside it, last (the ledger's entry).
+        """
+        tx = Tx(self, principal=principal, project=project)
+        try:
+            if not lazy:
+                tx.write()
+            yield tx
+            if before_commit is not None:
+                before_commit(tx)
+            tx._commit()
+        except sa.exc.OperationalError as e:
+            tx._rollback()
+            raise _translated(e) from e
+        except BaseException:
+            tx._rollback()
+            raise
+        for callback in tx.after_commit:
+            callback()
+
+    def close(self) -> None:
+        """Gives all connections back."""
+        self.engine.dispose()
+
+
+class Tx:
+    """One transaction, handed to every verb with who calls and for which project.
+
+    Reads before the first write see the last committed state; the first write takes the write lock, and from there on all
+    statements are of one transaction. `note` says which refs the call read and made: they become its ledger entry.
+    """
+
+    def __init__(self, database: Database, *, principal: str, project: str) -> None:
+        self.database = database
+        self.principal = principal
+        self.project = project
+        self.now = database.clock.now()
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+        self.subject: str | None = None
+        self.digests: dict[str, str] = {}
+        self.after_commit: list[Callable[[], None]] = []
+        self._connection: Connection | None = None
+
+    def write(self) -> Connection:
+        """The connection of the write transaction, begun now if it was not."""
+        if self._connection is None:
+            connection = self.database.engine.connect().execution_options(loopline_write=True)
+            try:
+                connection.begin()
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+            self.now = max(self.now, self.database.clock.now())
+        return self._connection
+
+    @property
+    def wrote(self) -> bool:
+        """Whether the write transaction has begun."""
+        return self._connection is not None
+
+    def execute(self, statement: sa.Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Runs a statement that changes something."""
+        return self.write().execute(statement, parameters)  # type: ignore[return-value]
+
+    def rows(self, statement: sa.Executable) -> Sequence[Row[Any]]:
+        """All rows of a query."""
+        if self._connection is not None:
+            return self._connection.execute(statement).fetchall()
+        with self.database.snapshot() as connection:
+            return connection.execute(statement).fetchall()
+
+    def first(self, statement: sa.Executable) -> Row[Any] | None:
+        """The first row of a query, or None."""
+        found = self.rows(statement)
+        return found[0] if found else None
+
+    def scalar(self, statement: sa.Executable) -> Any:
+        """The first value of the first row of a query, or None."""
+        found = self.first(statement)
+        return None if found is None else found[0]
+
+    def ref(self, kind: str, name: str, version: object = None) -> str:
+        """The printed name of a thing of this transaction's project."""
+        return str(Ref(kind, name, None if version is None else str(version), self.project))
+
+    def note(
+        self, *, inputs: Sequence[str] = (), outputs: Sequence[str] = (), digests: dict[str, str] | None = None
+    ) -> None:
+        """Notes refs that the call read and made, and digests of what it decided on, for its ledger entry."""
+        self.inputs.extend(r for r in inputs if r not in self.inputs)
+        self.outputs.extend(r for r in outputs if r not in self.outputs)
+        self.digests.update(digests or {})
+
+    def _commit(self) -> None:
+        if self._connection is not None:
+            failpoint("database.tx.before_commit")
+            self._connection.commit()
+            failpoint("database.tx.after_commit")
+            self._connection.close()
+            self._connection = None
+
+    def _rollback(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sa.exc.DBAPIError):
+                self._connection.rollback()
+            self._connection.close()
+            self._connection = None
+
+
+def _tune_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver would hold back BEGIN; _begin_sqlite emits it
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "mmap_size=268435456"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get("loopline_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _translated(error: sa.exc.OperationalError) -> Exception:
+    text = str(error.orig).lower()
+    if "locked" in text or "busy" in text:
+        return Unavailable(
+            f"Another program held the database for more than {_BUSY_SECONDS} s.", code="database-busy", hint="Try again."
+        )
+    if "full" in text or "disk i/o" in text:
+        return Unavailable(
+            "The database cannot be written: the disk is full or failing.", code="disk-full", hint="Free some space and run it again; nothing half-done is left."
+        )
+    if "connect" in text or "server closed" in text:
+        return Unavailable("The database does not answer.", code="database-away", hint="`loopline doctor` shows its address.")
+    return error

@@ -1,0 +1,163 @@
+"""What "identical" means: digests of bytes, of JSON values and of tables.
+
+A digest is printed `algorithm:hex`. Content is hashed by BLAKE3; ledger entries and Merkle nodes by SHA-256 (RFC 6962), so
+that an outsider can verify them with nothing but a standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_CHUNK = 1 << 20
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON text of a value (RFC 8785): sorted keys, shortest numbers, no white space, UTF-8.
+
+    Raises ValueError on NaN, infinities and integers beyond 2**53, which JSON cannot carry faithfully.
+    """
+    return _encode(msgspec.to_builtins(value)).encode()
+
+
+def _encode(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, str):
+        return msgspec.json.encode(value).decode()
+    if isinstance(value, int):
+        if abs(value) > 2**53:
+            raise ValueError(f"{value} is beyond what JSON numbers carry exactly; write it as a string")
+        return str(value)
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, dict):
+        # RFC 8785 orders keys by UTF-16 code units.
+        keys = sorted(value, key=lambda k: str(k).encode("utf-16-be"))
+        return "{" + ",".join(f"{_encode(str(k))}:{_encode(value[k])}" for k in keys) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_encode, value)) + "]"
+    raise ValueError(f"{type(value).__name__} has no JSON form")
+
+
+def _number(value: float) -> str:
+    """ECMAScript's Number::toString, which RFC 8785 prescribes."""
+    if not math.isfinite(value):
+        raise ValueError(f"{value} has no JSON form")
+    if value == 0:
+        return "0"
+    sign, value = ("-", -value) if value < 0 else ("", value)
+    mantissa, _, exponent = f"{value!r}".partition("e") if "e" in repr(value) else (repr(value), "", "0")
+    whole, _, fraction = mantissa.partition(".")
+    fraction = "" if fraction == "0" else fraction
+    digits = (whole + fraction).lstrip("0")
+    point = len(whole) + int(exponent) - (len(whole + fraction) - len((whole + fraction).lstrip("0")))
+    digits = digits.rstrip("0")
+    count = len(digits)
+    if count <= point <= 21:
+        return sign + digits + "0" * (point - count)
+    if 0 < point <= 21:
+        return f"{sign}{digits[:point]}.{digits[point:]}"
+    if -6 < point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    power = point - 1
+    head = digits if count == 1 else f"{digits[0]}.{digits[1:]}"
+    return f"{sign}{head}e{'+' if power > 0 else '-'}{abs(power)}"
+
+
+def digest_json(value: Any) -> str:
+    """The SHA-256 digest of a value's canonical JSON."""
+    return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def digest_bytes(data: bytes | memoryview) -> str:
+    """The BLAKE3 digest of some bytes."""
+    from blake3 import blake3
+
+    return "blake3:" + blake3(data).hexdigest()
+
+
+def digest_chunks(chunks: Iterable[bytes]) -> str:
+    """The BLAKE3 digest of the bytes of all chunks, one after the other."""
+    from blake3 import blake3
+
+    state = blake3()
+    for chunk in chunks:
+        state.update(chunk)
+    return "blake3:" + state.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """The BLAKE3 digest of a file's bytes, read in constant memory."""
+    with path.open("rb") as file:
+        return digest_chunks(iter(lambda: file.read(_CHUNK), b""))
+
+
+def digest_table(table: pa.Table) -> str:
+    """The BLAKE3 digest of a table: its schema (names and types) and its ordered values.
+
+    It does not depend on chunking, on offsets or on how missing values are laid out; every NaN is the same and -0.0 is 0.0.
+    Metadata is not part of it.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from blake3 import blake3
+
+    state = blake3()
+    state.update(canonical_json([[f.name, _type_name(f.type)] for f in table.schema]))
+    state.update(table.num_rows.to_bytes(8, "little"))
+    for column in table.columns:
+        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        if isinstance(array, pa.ChunkedArray):  # pyarrow keeps arrays over 2 GiB in chunks
+            array = pa.concat_arrays(array.chunks)
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        state.update(np.packbits(np.asarray(pc.is_valid(array))).tobytes())
+        if pa.types.is_floating(array.type):
+            values = np.asarray(pc.fill_null(array, 0.0)).astype(np.float64) + 0.0  # -0.0 + 0.0 is 0.0
+            values[np.isnan(values)] = np.nan
+            state.update(values.tobytes())
+        elif pa.types.is_boolean(array.type) or pa.types.is_integer(array.type):
+            state.update(np.asarray(pc.fill_null(array, 0)).astype("<i8").tobytes())
+        elif pa.types.is_temporal(array.type) and not pa.types.is_interval(array.type):
+            width = pa.int32() if array.type.bit_width == 32 else pa.int64()
+            state.update(np.asarray(pc.fill_null(array.view(width), 0)).astype("<i8").tobytes())
+        elif pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+            text = pc.fill_null(array.cast(pa.large_string()), "")
+            state.update(np.asarray(pc.binary_length(text)).astype("<i8").tobytes())
+            state.update(_joined(text))
+        else:  # nested and rare types: by their printed values, slow but the same everywhere
+            for value in array.to_pylist():
+                state.update(repr(value).encode())
+                state.update(b"\0")
+    return "blake3:" + state.hexdigest()
+
+
+def _joined(text: Any) -> memoryview:
+    """The characters of a large_string array, one after the other, whatever its offset."""
+    import numpy as np
+
+    _, offsets, data = text.buffers()
+    if data is None:
+        return memoryview(b"")
+    bounds = np.frombuffer(offsets, dtype=np.int64)[text.offset : text.offset + len(text) + 1]
+    return memoryview(data)[int(bounds[0]) : int(bounds[-1])]
+
+
+def _type_name(kind: Any) -> str:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return "string"
+    return str(kind)

@@ -1,0 +1,78 @@
+"""Refs: the printed names of things, `kind:name@version`.
+
+`data:visits@7`, `model:readmission@3`, `model:readmission@champion`, `run:01J9...`; a thing of another project than the
+one at hand is written with it: `model:clinic/readmission@3`.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from loopline.errors import Invalid, did_you_mean
+
+KINDS = frozenset(
+    {
+        "alert", "blob", "data", "endpoint", "evaluation", "loop", "model", "monitor", "pipeline", "prediction",
+        "principal", "project", "rollout", "run", "source", "step",
+    }
+)  # fmt: skip
+DEFAULT_PROJECT = "default"
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9_-])?")
+_REF = re.compile(r"(?P<kind>[a-z]+):(?:(?P<project>[^/@:\s]+)/)?(?P<name>[^/@:\s]+)(?:@(?P<version>[^/@:\s]+))?")
+
+
+class Ref(msgspec.Struct, frozen=True, order=True):
+    """One printed name, taken apart. `version` is a number or an alias, or None for the thing as a whole."""
+
+    kind: str
+    name: str
+    version: str | None = None
+    project: str = DEFAULT_PROJECT
+
+    def __str__(self) -> str:
+        project = "" if self.project == DEFAULT_PROJECT else f"{self.project}/"
+        version = "" if self.version is None else f"@{self.version}"
+        return f"{self.kind}:{project}{self.name}{version}"
+
+    @property
+    def number(self) -> int | None:
+        """The version as a number, or None where it is an alias or missing."""
+        return int(self.version) if self.version is not None and self.version.isdecimal() else None
+
+
+def check_name(name: str, what: str = "name") -> str:
+    """The name itself, where it can stand in a ref, a path and a URL; `Invalid` otherwise."""
+    if _NAME.fullmatch(name):
+        return name
+    suggestion = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:128]
+    raise Invalid(
+        f"{name!r} cannot be a {what}: letters, digits, '.', '_' and '-' only, at most 128, starting with a letter or digit.",
+        code="bad-name",
+        hint=f"For example {suggestion!r}." if suggestion and _NAME.fullmatch(suggestion) else "",
+    )
+
+
+def parse(text: str, kind: str | None = None, project: str = DEFAULT_PROJECT) -> Ref:
+    """The ref that `text` prints. With `kind`, a bare `name@version` is taken as of that kind and any other kind refused.
+
+    `project` is the one at hand, for refs that name none. Raises `Invalid`.
+    """
+    full = text if kind is None or ":" in text else f"{kind}:{text}"
+    found = _REF.fullmatch(full)
+    if not found:
+        raise Invalid(
+            f"{text!r} is not a ref.", code="bad-ref", hint=f"A ref looks like {kind or 'model'}:name@version, for example {kind or 'model'}:visits@3."
+        )
+    if found["kind"] not in KINDS:
+        raise Invalid(f"{found['kind']!r} in {text!r} is no kind of thing.", code="bad-ref", hint=did_you_mean(found["kind"], KINDS))
+    if kind is not None and found["kind"] != kind:
+        raise Invalid(f"{text!r} names a {found['kind']}, and a {kind} is wanted.", code="bad-ref", hint=f"Give {kind}:name@version.")
+    return Ref(
+        kind=found["kind"],
+        name=check_name(found["name"]),
+        version=found["version"] and check_name(found["version"], "version"),
+        project=check_name(found["project"] or project, "project"),
+    )

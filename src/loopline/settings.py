@@ -1,0 +1,88 @@
+"""Settings: what a platform is told from outside, with where each value came from.
+
+A value is taken from the call, else from the environment (`LOOPLINE_...`), else from `settings.toml` in the workspace, else
+from the defaults below. `loopline doctor` prints the result with the origins.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loopline.errors import Invalid, did_you_mean
+
+WORKSPACE = ".loopline"
+PORT = 8400
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of one platform; `origins` maps a name to "call", "environment", "settings.toml" or "default"."""
+
+    workspace: Path
+    database: str = ""
+    """URL of the database; empty: SQLite in the workspace."""
+    blobs: str = ""
+    """URL of the blob store; empty: a folder in the workspace."""
+    checkpoints: str = ""
+    """Folder for the copy of each checkpoint; empty: outside the workspace, in the user's state folder."""
+    project: str = "default"
+    host: str = "127.0.0.1"
+    port: int = PORT
+    allowed_hosts: str = ""
+    """Further Host header names that the server answers to, separated by commas."""
+    body_limit: int = 1 << 30
+    """Largest body that the control plane takes, in bytes."""
+    threads: int = 0
+    """Threads for heavy work; 0: one a core."""
+    origins: dict[str, str] = {}
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL, the default filled in."""
+        return self.database or f"sqlite:///{self.workspace / 'loopline.db'}"
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where each checkpoint is copied to, the default filled in (one folder a workspace)."""
+        if self.checkpoints:
+            return Path(self.checkpoints).expanduser()
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        return state / "loopline" / "checkpoints"
+
+
+def load(**given: Any) -> Settings:
+    """The settings in force. `given` are the call's own (None: not given). Raises `Invalid` on an unknown or ill-typed one."""
+    workspace = given.get("workspace") or os.environ.get("LOOPLINE_WORKSPACE") or WORKSPACE
+    path = Path(workspace).expanduser().absolute()
+    names = set(Settings.__struct_fields__) - {"origins", "workspace"}
+    found: dict[str, Any] = {}
+    origins = {"workspace": "call" if given.get("workspace") else "environment" if "LOOPLINE_WORKSPACE" in os.environ else "default"}
+    for name, value in _file(path / "settings.toml", names).items():
+        found[name], origins[name] = value, "settings.toml"
+    for name in names:
+        if value := os.environ.get(f"LOOPLINE_{name.upper()}"):
+            found[name], origins[name] = value, "environment"
+    for name, value in given.items():
+        if name != "workspace" and value is not None:
+            found[name], origins[name] = value, "call"
+    try:
+        return msgspec.convert({**found, "workspace": path, "origins": origins}, Settings, strict=False)
+    except msgspec.ValidationError as e:
+        raise Invalid(f"A setting cannot be read: {e}.", code="bad-setting", hint="`loopline doctor` shows where each comes from.") from e
+
+
+def _file(path: Path, names: set[str]) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise Invalid(f"{path} is not TOML: {e}.", code="bad-setting", hint="Mend the file or remove it.") from e
+    for name in found:
+        if name not in names:
+            raise Invalid(f"{path} has the unknown setting {name!r}.", code="bad-setting", hint=did_you_mean(name, names))
+    return found
