@@ -71,7 +71,9 @@ class Database:
                     # Two programs may make the same database at once; PostgreSQL's DDL needs them in turn.
                     connection.execute(sa.text("SELECT pg_advisory_xact_lock(7163)"))
                 metadata.create_all(connection)
-                connection.execute(sa.text("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL)"))
+                connection.execute(
+                    sa.text("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL)")
+                )
                 if connection.execute(sa.select(version.c.version_num)).scalar() is None:
                     connection.execute(sa.insert(version).values(version_num=REVISION))
             failpoint("database.create.before_commit")
@@ -157,7 +159,7 @@ class Tx:
 
     def execute(self, statement: sa.Executable, parameters: Any = None) -> CursorResult[Any]:
         """Runs a statement that changes something."""
-        return self.write().execute(statement, parameters)  # type: ignore[return-value]
+        return self.write().execute(statement, parameters)
 
     def rows(self, statement: sa.Executable) -> Sequence[Row[Any]]:
         """All rows of a query."""
@@ -206,7 +208,13 @@ class Tx:
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver would hold back BEGIN; _begin_sqlite emits it
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "mmap_size=268435456"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "temp_store=MEMORY",
+        "mmap_size=268435456",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -219,12 +227,18 @@ def _translated(error: sa.exc.OperationalError) -> Exception:
     text = str(error.orig).lower()
     if "locked" in text or "busy" in text:
         return Unavailable(
-            f"Another program held the database for more than {_BUSY_SECONDS} s.", code="database-busy", hint="Try again."
+            f"Another program held the database for more than {_BUSY_SECONDS} s.",
+            code="database-busy",
+            hint="Try again.",
         )
     if "full" in text or "disk i/o" in text:
         return Unavailable(
-            "The database cannot be written: the disk is full or failing.", code="disk-full", hint="Free some space and run it again; nothing half-done is left."
+            "The database cannot be written: the disk is full or failing.",
+            code="disk-full",
+            hint="Free some space and run it again; nothing half-done is left.",
         )
     if "connect" in text or "server closed" in text:
-        return Unavailable("The database does not answer.", code="database-away", hint="`loopline doctor` shows its address.")
+        return Unavailable(
+            "The database does not answer.", code="database-away", hint="`loopline doctor` shows its address."
+        )
     return error

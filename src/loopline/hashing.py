@@ -131,7 +131,11 @@ def digest_table(table: pa.Table) -> str:
         elif pa.types.is_temporal(array.type) and not pa.types.is_interval(array.type):
             width = pa.int32() if array.type.bit_width == 32 else pa.int64()
             state.update(np.asarray(pc.fill_null(array.view(width), 0)).astype("<i8").tobytes())
-        elif pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+        elif (
+            pa.types.is_string(array.type)
+            or pa.types.is_large_string(array.type)
+            or pa.types.is_string_view(array.type)
+        ):
             text = pc.fill_null(array.cast(pa.large_string()), "")
             state.update(np.asarray(pc.binary_length(text)).astype("<i8").tobytes())
             state.update(_joined(text))

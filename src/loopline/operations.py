@@ -93,9 +93,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 OPERATIONS: dict[str, Operation] = {}
 
 
-def operation(
-    http: str, *, action: Action, record: Record | None = None, prepares: bool = False
-) -> Callable[[F], F]:
+def operation(http: str, *, action: Action, record: Record | None = None, prepares: bool = False) -> Callable[[F], F]:
     """Declares a verb: its HTTP form ("GET /projects/{project}/..."), permission and class on the ledger.
 
     `prepares`: the verb does long work (reading a file, fitting) before its first write, so the transaction begins only there.

@@ -64,12 +64,22 @@ def parse(text: str, kind: str | None = None, project: str = DEFAULT_PROJECT) ->
     found = _REF.fullmatch(full)
     if not found:
         raise Invalid(
-            f"{text!r} is not a ref.", code="bad-ref", hint=f"A ref looks like {kind or 'model'}:name@version, for example {kind or 'model'}:visits@3."
+            f"{text!r} is not a ref.",
+            code="bad-ref",
+            hint=f"A ref looks like {kind or 'model'}:name@version, for example {kind or 'model'}:visits@3.",
         )
     if found["kind"] not in KINDS:
-        raise Invalid(f"{found['kind']!r} in {text!r} is no kind of thing.", code="bad-ref", hint=did_you_mean(found["kind"], KINDS))
+        raise Invalid(
+            f"{found['kind']!r} in {text!r} is no kind of thing.",
+            code="bad-ref",
+            hint=did_you_mean(found["kind"], KINDS),
+        )
     if kind is not None and found["kind"] != kind:
-        raise Invalid(f"{text!r} names a {found['kind']}, and a {kind} is wanted.", code="bad-ref", hint=f"Give {kind}:name@version.")
+        raise Invalid(
+            f"{text!r} names a {found['kind']}, and a {kind} is wanted.",
+            code="bad-ref",
+            hint=f"Give {kind}:name@version.",
+        )
     return Ref(
         kind=found["kind"],
         name=check_name(found["name"]),

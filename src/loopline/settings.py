@@ -60,7 +60,13 @@ def load(**given: Any) -> Settings:
     path = Path(workspace).expanduser().absolute()
     names = set(Settings.__struct_fields__) - {"origins", "workspace"}
     found: dict[str, Any] = {}
-    origins = {"workspace": "call" if given.get("workspace") else "environment" if "LOOPLINE_WORKSPACE" in os.environ else "default"}
+    origins = {
+        "workspace": "call"
+        if given.get("workspace")
+        else "environment"
+        if "LOOPLINE_WORKSPACE" in os.environ
+        else "default"
+    }
     for name, value in _file(path / "settings.toml", names).items():
         found[name], origins[name] = value, "settings.toml"
     for name in names:
@@ -72,7 +78,9 @@ def load(**given: Any) -> Settings:
     try:
         return msgspec.convert({**found, "workspace": path, "origins": origins}, Settings, strict=False)
     except msgspec.ValidationError as e:
-        raise Invalid(f"A setting cannot be read: {e}.", code="bad-setting", hint="`loopline doctor` shows where each comes from.") from e
+        raise Invalid(
+            f"A setting cannot be read: {e}.", code="bad-setting", hint="`loopline doctor` shows where each comes from."
+        ) from e
 
 
 def _file(path: Path, names: set[str]) -> dict[str, Any]:
@@ -84,5 +92,7 @@ def _file(path: Path, names: set[str]) -> dict[str, Any]:
         raise Invalid(f"{path} is not TOML: {e}.", code="bad-setting", hint="Mend the file or remove it.") from e
     for name in found:
         if name not in names:
-            raise Invalid(f"{path} has the unknown setting {name!r}.", code="bad-setting", hint=did_you_mean(name, names))
+            raise Invalid(
+                f"{path} has the unknown setting {name!r}.", code="bad-setting", hint=did_you_mean(name, names)
+            )
     return found
