@@ -1,0 +1,32 @@
+"""What the statistics room hands out: a two-sample comparison and an interval."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class TwoSample(msgspec.Struct, frozen=True, kw_only=True):
+    """One comparison of two samples.
+
+    `statistic` is in the test's own units, `p_value` in [0, 1], `effect` in the units named by `effect_name` (both
+    effects used here run from 0, the same, to 1, nothing in common). `n` and `m` are the rows of the two sides.
+    """
+
+    test: str
+    statistic: float
+    p_value: float
+    effect: float
+    effect_name: str
+    n: int
+    m: int
+    cells: int
+
+
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
+    """An estimate with its interval; `confidence` is what the method promises (0.95), `method` names it."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+    method: str
