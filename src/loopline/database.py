@@ -134,7 +134,7 @@ class Tx:
         self.now = database.clock.now()
         self.inputs: list[str] = []
         self.outputs: list[str] = []
-        self.subject: str | None = None
+        self.operation_done = False  # a repeated call under its idempotency key: answered, nothing to record
         self.digests: dict[str, str] = {}
         self.after_commit: list[Callable[[], None]] = []
         self._connection: Connection | None = None

@@ -77,6 +77,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     args: Any
     out: Any
+    parameters: tuple[str, ...]
     body: str | None
 
     @property
@@ -129,6 +130,7 @@ def operation(http: str, *, action: Action, record: Record | None = None, prepar
             summary=(inspect.getdoc(function) or "").split("\n")[0],
             args=msgspec.defstruct(name.replace(".", "_"), fields, kw_only=True, forbid_unknown_fields=True),
             out=out,
+            parameters=tuple(name for name, _ in parameters),
             body=body,
         )
         return function

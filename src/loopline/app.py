@@ -1,0 +1,219 @@
+"""The composition root: settings -> adapters -> services -> Platform.
+
+The only file that names adapters, and the one place where an operation is bound: authorise -> open the transaction -> verb ->
+ledger entry -> commit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+import loopline.catalog  # fills OPERATIONS
+from loopline.access import authority
+from loopline.access.records import Principal
+from loopline.database import Database, Tx, metadata
+from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
+from loopline.hashing import digest_json
+from loopline.ledger.log import append
+from loopline.operations import OPERATIONS, Body, Operation
+from loopline.ports.clock import Clock, SystemClock
+from loopline.refs import check_name
+from loopline.settings import Settings, load
+from loopline.store.local import LocalBlobs
+
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    sa.Column("principal", sa.String(256), primary_key=True),
+    sa.Column("key", sa.String(128), primary_key=True),
+    sa.Column("request", sa.String(80), nullable=False),
+    sa.Column("answer", sa.LargeBinary, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+
+
+class Platform:
+    """One opened workspace: its database, bytes and services. `call` runs an operation for a principal."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        workspace = settings.workspace
+        _make_private(workspace)
+        self.database = Database(settings.database_url, self.clock)
+        self.blobs = LocalBlobs(workspace / "blobs")
+        self._services: dict[str, Callable[[Tx], Any]] = {
+            "access": self._access,
+            "projects": self._projects,
+            "ledger": self._ledger,
+        }
+        self.database.create()
+        self.owner = self._first_start()
+
+    @classmethod
+    def open(cls, settings: Settings | None = None, *, clock: Clock | None = None, **given: Any) -> Platform:
+        """The platform of a workspace, made where there is none yet. `given` are settings by name."""
+        return cls(settings or load(**given), clock)
+
+    def call(
+        self,
+        name: str,
+        args: dict[str, Any],
+        *,
+        principal: Principal,
+        project: str,
+        body: Body | None = None,
+        idempotency_key: str | None = None,
+    ) -> Any:
+        """The result of one operation. Raises the errors of `loopline.errors`; nothing is written when it does.
+
+        With an idempotency key, a repeated call gives the first one's answer and does nothing; the same key with other
+        arguments is a `Conflict`.
+        """
+        op = OPERATIONS.get(name)
+        if op is None:
+            raise NotFound(f"There is no operation {name!r}.", code="no-operation", hint=did_you_mean(name, OPERATIONS))
+        given = _checked(op, args, body)
+        if op.scope == "project":
+            check_name(project, "project")
+        request = digest_json([name, project, msgspec.to_builtins(given)]) if idempotency_key else ""
+        record = partial(self._record, op)
+        try:
+            with self.database.begin(
+                principal=principal.name,
+                project=project,
+                lazy=op.prepares or not op.mutates,
+                before_commit=record if op.mutates or op.record != "none" else None,
+            ) as tx:
+                authority.authorise(tx, principal, op.action, project if op.scope == "project" else None)
+                if idempotency_key:
+                    known = _answered(tx, principal, idempotency_key, request)
+                    if known is not None:
+                        tx.operation_done = True
+                        return msgspec.json.decode(known, type=op.out) if op.out is not type(None) else None
+                service = self._services[op.group](tx)
+                values = {f: getattr(given, f) for f in given.__struct_fields__}
+                if op.body:
+                    values[op.body] = body
+                result = getattr(service, op.verb)(**values)
+                if idempotency_key:
+                    tx.execute(
+                        idempotency.insert().values(
+                            principal=principal.name,
+                            key=idempotency_key,
+                            request=request,
+                            answer=msgspec.json.encode(result),
+                            at=tx.now,
+                        )
+                    )
+                return result
+        except Refused as e:
+            if e.code == "forbidden":
+                self._deny(op, principal, project)
+            raise
+
+    def session(self, principal: Principal | None = None, project: str | None = None) -> loopline.catalog.Session:
+        """The verbs for one principal (default: the operating-system user) in one project."""
+        who, where = principal or self.owner, project or self.settings.project
+
+        def call(op: Operation, args: dict[str, Any], body: Body | None) -> Any:
+            return self.call(op.name, args, principal=who, project=where, body=body)
+
+        return loopline.catalog.Session(call, project=where, close=self.close)
+
+    def authenticate(self, token: str) -> Principal:
+        """The principal whose token this is. Raises `Refused` (code "unauthenticated")."""
+        with self.database.begin(lazy=True) as tx:
+            return authority.authenticate(tx, token)
+
+    def close(self) -> None:
+        """Gives back all connections."""
+        self.database.close()
+
+    def _record(self, op: Operation, tx: Tx) -> None:
+        if op.record == "none" or tx.operation_done:
+            return
+        append(
+            tx,
+            operation=op.name,
+            record=op.record,
+            principal=tx.principal,
+            project=tx.project if op.scope == "project" else "",
+            inputs=tx.inputs,
+            outputs=tx.outputs,
+            digests=tx.digests,
+        )
+
+    def _deny(self, op: Operation, principal: Principal, project: str) -> None:
+        with self.database.begin(principal=principal.name, project=project) as tx:
+            append(
+                tx,
+                operation=op.name,
+                record="denied",
+                principal=principal.name,
+                project=project if op.scope == "project" else "",
+                inputs=(),
+                outputs=(),
+                digests={},
+            )
+
+    def _first_start(self) -> Principal:
+        """The principal of the operating-system user, who owns a workspace of their own making."""
+        with self.database.begin(principal="loopline", lazy=True) as tx:
+            return authority.local_principal(tx, owner_uid=self.settings.workspace.stat().st_uid)
+
+    def _access(self, tx: Tx) -> Any:
+        from loopline.access.service import AccessService
+
+        return AccessService(tx)
+
+    def _projects(self, tx: Tx) -> Any:
+        from loopline.access.service import ProjectsService
+
+        return ProjectsService(tx)
+
+    def _ledger(self, tx: Tx) -> Any:
+        from loopline.ledger.service import LedgerService
+
+        return LedgerService(tx, self.settings.workspace / "keys", self.settings.checkpoint_folder)
+
+
+def _checked(op: Operation, args: dict[str, Any], body: Body | None) -> Any:
+    if op.body is None and body is not None:
+        raise Invalid(f"{op.name} takes no body.", code="bad-arguments")
+    known = op.args.__struct_fields__
+    for name in args:
+        if name not in known:
+            raise Invalid(f"{op.name} has no argument {name!r}.", code="bad-arguments", hint=did_you_mean(name, known))
+    try:
+        return msgspec.convert(args, op.args)
+    except msgspec.ValidationError as e:
+        raise Invalid(f"{op.name} cannot take its arguments: {e}.", code="bad-arguments") from e
+
+
+def _answered(tx: Tx, principal: Principal, key: str, request: str) -> bytes | None:
+    row = tx.first(
+        sa.select(idempotency.c.request, idempotency.c.answer).where(
+            idempotency.c.principal == principal.name, idempotency.c.key == key
+        )
+    )
+    if row is None:
+        return None
+    if row.request != request:
+        raise Conflict(
+            f"The idempotency key {key!r} was used for another call.", code="key-reused", hint="Use a new key for a new call."
+        )
+    return bytes(row.answer)
+
+
+def _make_private(workspace: Any) -> None:
+    """The workspace's folder, for its owner alone."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    if not (workspace / "loopline.db").exists():
+        os.chmod(workspace, 0o700)

@@ -1,0 +1,71 @@
+"""All verbs of a platform, and `Session`: the one object through which they are called, in process or over HTTP.
+
+Importing this imports every room's `verbs.py` and so fills `operations.OPERATIONS`; nothing heavy comes with it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from loopline.access.verbs import AccessVerbs, ProjectsVerbs
+from loopline.ledger.verbs import LedgerVerbs
+from loopline.operations import OPERATIONS, Body, Operation
+
+Call = Callable[[Operation, dict[str, Any], Body | None], Any]
+"""How a session reaches its platform: operation, arguments by name, raw body -> result."""
+
+
+class Session:
+    """The verbs, by group: `session.datasets.add("visits", Body("visits.parquet"))`.
+
+    Every call is authorised, recorded and answered alike whether the platform is in this process or behind a URL.
+    """
+
+    access: AccessVerbs
+    projects: ProjectsVerbs
+    ledger: LedgerVerbs
+
+    def __init__(self, call: Call, *, project: str, close: Callable[[], None] | None = None) -> None:
+        self.project = project
+        self._close = close
+        for group in {op.group for op in OPERATIONS.values()}:
+            setattr(self, group, _Group(group, call))
+
+    def close(self) -> None:
+        """Gives back what the session holds; a closed session answers nothing."""
+        if self._close is not None:
+            self._close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Group:
+    """The verbs of one group, each a function of the declared arguments."""
+
+    def __init__(self, group: str, call: Call) -> None:
+        for op in OPERATIONS.values():
+            if op.group == group:
+                setattr(self, op.verb, _verb(op, call))
+
+
+def _verb(op: Operation, call: Call) -> Callable[..., Any]:
+    fields = list(op.args.__struct_fields__)
+    signature = inspect.Signature(
+        [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Any) for n in op.parameters]
+    )
+
+    def verb(*values: Any, **named: Any) -> Any:
+        given = signature.bind_partial(*values, **named).arguments
+        body = given.pop(op.body, None) if op.body else None
+        if body is not None and not isinstance(body, Body):
+            body = Body(body)
+        return call(op, {n: v for n, v in given.items() if n in fields}, body)
+
+    verb.__name__, verb.__qualname__, verb.__doc__ = op.verb, op.name, op.summary
+    return verb
