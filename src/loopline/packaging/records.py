@@ -1,0 +1,61 @@
+"""What a bundle says about itself, and how well its ONNX form agrees with the native one."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from loopline.features.records import Signature, Task
+
+Runtime = Literal["onnx", "native"]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle's own description, `manifest.json`: all that is needed to serve the folder alone.
+
+    `numbers` and `strings` are the columns of the ONNX inputs of the same names, in order (either may be empty: then the graph
+    has no such input). `outputs` names the graph's output: `("probabilities",)` or `("value",)`. `example` is one raw row and
+    `golden` the expected answer for it, as `packaging.runtime.predict_rows` gives it. `digests` covers every other file of the
+    folder, `blake3:<hex>` by relative path. `created` is in milliseconds since 1970 UTC.
+    """
+
+    name: str
+    version: int
+    task: Task
+    classes: tuple[str, ...]
+    threshold: float | None
+    signature: Signature
+    runtime: Runtime
+    numbers: tuple[str, ...]
+    strings: tuple[str, ...]
+    outputs: tuple[str, ...]
+    example: dict[str, Any]
+    golden: dict[str, Any]
+    digests: dict[str, str]
+    created: int
+
+
+class NearThreshold(msgspec.Struct, frozen=True, kw_only=True):
+    """A validation row whose label may differ between the forms, since its probability is within tolerance of the threshold."""
+
+    row: int
+    native: float
+    onnx: float
+
+
+class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The ONNX form held against the native one on `n` validation rows.
+
+    `difference` is the largest absolute one between outputs (None where nothing was converted), `disagreeing` counts rows with
+    another label that are not near the threshold. `runtime` is what shall serve, `reason` says why.
+    """
+
+    runtime: Runtime
+    reason: str
+    n: int
+    tolerance: float
+    difference: float | None = None
+    disagreeing: int = 0
+    near_threshold: tuple[NearThreshold, ...] = ()
+    operator: str | None = None
