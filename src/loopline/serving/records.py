@@ -1,0 +1,110 @@
+"""What serving is told (the routing table) and what it leaves behind (prediction records)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+BUCKETS = 10_000
+"""Weights are given in ten-thousandths: the live weights of an endpoint sum to this."""
+
+Mode = Literal["live", "shadow"]
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """A model version behind an endpoint.
+
+    `bundle` is the folder that holds it, `model` its ref (`model:readmission@3`). A live variant answers `weight` of
+    10,000 buckets; a shadow one is scored after the answer is out, and only recorded.
+    """
+
+    name: str
+    bundle: str
+    model: str
+    weight: int = 0
+    mode: Mode = "live"
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A stable address and what stands behind it.
+
+    The routing key of a request (header `x-loopline-route-key`, else the column `route_key`, else the request's own id) is
+    hashed with `salt` into one of 10,000 buckets. `passthrough` are columns that callers may send and no model reads: they
+    are kept in the prediction log for grouping. `unknown_category` says what happens to a level not seen in training.
+    """
+
+    name: str
+    variants: tuple[Variant, ...]
+    salt: str = ""
+    route_key: str | None = None
+    passthrough: tuple[str, ...] = ()
+    unknown_category: Literal["accept", "refuse"] = "accept"
+
+
+class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
+    """All endpoints at one moment. A table with a higher epoch replaces it as a whole; rolling back is a new epoch too."""
+
+    epoch: int
+    endpoints: dict[str, Endpoint] = {}
+
+
+class ControlMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """What the control process tells its workers: the table, and who may call which endpoint.
+
+    `tokens` maps an endpoint (or `*`) to the SHA-256 hex digests of the bearer tokens that may call it.
+    """
+
+    table: RouteTable
+    tokens: dict[str, tuple[str, ...]] = {}
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one worker process is told at its start. Sizes are in bytes, times in seconds."""
+
+    worker: int = 0
+    state: str
+    """File with the last `ControlMessage` (JSON, mode 0600)."""
+    log: str
+    """Folder of the prediction log's segments."""
+    control: str = ""
+    """Unix socket of the control process; empty: this worker stands alone."""
+    metrics: str = ""
+    """Folder in which the workers of one port show each other their counters; empty: a worker reports only its own."""
+    allowed_hosts: tuple[str, ...] = ()
+    body_limit: int = 16 << 20
+    forward_limit: int = 1 << 30
+    row_limit: int = 10_000
+    in_flight_limit: int = 1024
+    shadow_limit: int = 256
+    drain: float = 30.0
+    sync: Literal["off", "interval", "always"] = "off"
+    sync_interval: float = 1.0
+    segment_bytes: int = 64 << 20
+    segment_age: float = 300.0
+    disk_full: Literal["answer", "refuse"] = "answer"
+
+
+class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One prediction of the log, or one refused request (`status` >= 400: no row, no output, `error` is its code).
+
+    `id` is the prediction's own; `request` is shared by the rows of one request. `row` holds the raw values as they were
+    sent, `output` what was answered: label and probability (binary), label and probabilities by class (multiclass), value
+    (regression). A shadow record has the live prediction's id and no row. `propensity` is the chance with which the routing
+    table gave this variant. `time_ms` is when the request's tick began, in milliseconds since 1970 UTC.
+    """
+
+    id: str
+    request: str
+    time_ms: int
+    endpoint: str
+    model: str
+    variant: str
+    mode: Mode = "live"
+    propensity: float = 1.0
+    route_key: str | None = None
+    row: dict[str, Any] | None = None
+    output: dict[str, Any] | None = None
+    latency_us: int = 0
+    status: int = 200
+    error: str = ""
