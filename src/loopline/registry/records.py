@@ -1,0 +1,123 @@
+"""What a model version is, which names point to it, and who approved it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Status = Literal["draft", "registered", "withdrawn"]
+DocumentKind = Literal["evaluation", "verdicts", "parity", "training"]
+CardForm = Literal["markdown", "json", "html"]
+Decision = Literal["open", "approved", "rejected"]
+
+
+class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a model: immutable forms, and what is known of it.
+
+    `forms` maps each file of the bundle to its digest (`blake3:<hex>`), `bundle` is the digest of that map. `run` is the ref of
+    the run that made it, `inputs` the dataset versions it learnt from. `parity` and `metrics` are short forms of the attached
+    documents, whose digests stand in `documents` by kind. `signature` is the id of the key that signed it ("" for a draft).
+    `facts` are short texts for the card, for example {"data": "synthetic"}. `created` is in milliseconds since 1970 UTC.
+    """
+
+    name: str
+    version: int
+    ref: str
+    status: Status
+    task: str
+    created: int
+    creator: str
+    bundle: str
+    forms: dict[str, str]
+    size: int
+    run: str | None = None
+    inputs: tuple[str, ...] = ()
+    parity: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    documents: dict[str, str] = {}
+    signature: str = ""
+    registered: int | None = None
+    aliases: tuple[str, ...] = ()
+    facts: dict[str, str] = {}
+    reason: str = ""
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """A named series of model versions: how many, the newest, and which alias points to which version."""
+
+    name: str
+    ref: str
+    versions: int
+    latest: int
+    aliases: dict[str, int] = {}
+
+
+class Alias(msgspec.Struct, frozen=True, kw_only=True):
+    """A name for one version of a model, since when, by whom and why."""
+
+    name: str
+    alias: str
+    version: int
+    since: int
+    by: str
+    reason: str = ""
+
+
+class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
+    """One move of an alias, in order of `number`; `previous` is where it pointed before (None: nowhere)."""
+
+    number: int
+    name: str
+    alias: str
+    version: int
+    previous: int | None
+    how: Literal["set", "roll_back"]
+    at: int
+    by: str
+    reason: str = ""
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """What a check of a model version against the store and its signature found.
+
+    `forms` counts the files hashed again; `problems` says in words what does not hold (empty when `ok`).
+    """
+
+    ref: str
+    ok: bool
+    signed: bool
+    key: str
+    forms: int
+    problems: tuple[str, ...] = ()
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A JSON document attached to a model version, by kind, with its digest."""
+
+    ref: str
+    kind: DocumentKind
+    digest: str
+    at: int
+    by: str
+    document: dict[str, Any] = {}
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that somebody else look at a model version, and what they said.
+
+    It is bound to the `bundle` digest and to the documents there were when it was made (`evidence`: digest by kind).
+    """
+
+    id: str
+    name: str
+    version: int
+    ref: str
+    bundle: str
+    evidence: dict[str, str]
+    decision: Decision
+    requested: int
+    requester: str
+    decided: int | None = None
+    decider: str = ""
+    comment: str = ""

@@ -1,0 +1,137 @@
+"""What can be asked about models, their versions, aliases, approvals and cards."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from loopline.operations import Body, Bytes, operation
+from loopline.registry.records import (
+    Alias,
+    AliasMove,
+    Approval,
+    CardForm,
+    Decision,
+    Document,
+    DocumentKind,
+    Model,
+    ModelVersion,
+    Verification,
+)
+
+
+class ModelsVerbs(Protocol):
+    """Models: versions with their forms, aliases with history, approvals, cards."""
+
+    @operation("POST /projects/{project}/models/{name}/versions", action="register", prepares=True)
+    def draft(
+        self,
+        name: str,
+        bundle: Body,
+        run: str | None = None,
+        inputs: tuple[str, ...] = (),
+        facts: dict[str, str] | None = None,
+    ) -> ModelVersion:
+        """Add the next version of a model, as a draft, from a bundle (a tar of its folder)."""
+        ...
+
+    @operation("POST /projects/{project}/models/{name}/versions/{version}/documents/{kind}", action="register")
+    def attach(self, name: str, version: int, kind: DocumentKind, document: dict[str, Any]) -> Document:
+        """Attach the evaluation, verdicts, parity report or training record of a draft; a later one replaces it."""
+        ...
+
+    @operation("GET /projects/{project}/models/{name}/versions/{version}/documents/{kind}", action="read")
+    def document(self, name: str, version: int | str, kind: DocumentKind) -> Document:
+        """Show an attached document of a model version."""
+        ...
+
+    @operation("POST /projects/{project}/models/{name}/versions/{version}/register", action="register", prepares=True)
+    def register(
+        self, name: str, version: int, evaluation: str | None = None, verdicts: str | None = None
+    ) -> ModelVersion:
+        """Sign a draft and make it a registered version; digests given must be those of the attached documents."""
+        ...
+
+    @operation("GET /projects/{project}/models/{name}/versions/{version}/verify", action="read")
+    def verify(self, name: str, version: int | str) -> Verification:
+        """Hash the forms of a version again and check its signature."""
+        ...
+
+    @operation("GET /projects/{project}/models/{name}/versions/{version}/signature", action="read")
+    def signature(self, name: str, version: int | str) -> dict[str, Any]:
+        """Show the signed statement of a version (a DSSE envelope) and the public key to check it with."""
+        ...
+
+    @operation("GET /projects/{project}/models", action="read")
+    def list(self) -> tuple[Model, ...]:
+        """List the models of a project with their aliases."""
+        ...
+
+    @operation("GET /projects/{project}/models/{name}/versions", action="read")
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
+        """List the versions of a model, newest first."""
+        ...
+
+    @operation("GET /projects/{project}/models/{name}/versions/{version}", action="read")
+    def show(self, name: str, version: int | str) -> ModelVersion:
+        """Show a version of a model, by number or alias."""
+        ...
+
+    @operation("GET /projects/{project}/models/{name}/versions/{version}/bundle", action="read")
+    def bundle(self, name: str, version: int | str) -> Bytes:
+        """Fetch the bundle of a version as a tar."""
+        ...
+
+    @operation("GET /projects/{project}/models/{name}/versions/{version}/card", action="read")
+    def card(self, name: str, version: int | str, form: CardForm = "markdown") -> Bytes:
+        """Write the card of a version, from records only."""
+        ...
+
+    @operation("POST /projects/{project}/models/{name}/versions/{version}/withdraw", action="register")
+    def withdraw(self, name: str, version: int, reason: str) -> ModelVersion:
+        """Withdraw a version that no alias names; it stays on record and can never be named again."""
+        ...
+
+    @operation("PUT /projects/{project}/models/{name}/aliases/{alias}", action="deploy")
+    def set_alias(self, name: str, alias: str, version: int, reason: str = "") -> Alias:
+        """Point an alias to a registered version; undone by roll_back."""
+        ...
+
+    @operation("POST /projects/{project}/models/{name}/aliases/{alias}/roll_back", action="deploy")
+    def roll_back(self, name: str, alias: str, reason: str = "") -> Alias:
+        """Point an alias back to the version that it named before."""
+        ...
+
+    @operation("GET /projects/{project}/models/{name}/aliases", action="read")
+    def aliases(self, name: str) -> tuple[Alias, ...]:
+        """List the aliases of a model."""
+        ...
+
+    @operation("GET /projects/{project}/models/{name}/aliases/{alias}/history", action="read")
+    def alias_history(self, name: str, alias: str) -> tuple[AliasMove, ...]:
+        """List all moves of an alias, oldest first."""
+        ...
+
+    @operation("GET /projects/{project}/models/{name}/aliases/{alias}", action="read")
+    def as_of(self, name: str, alias: str, at: int | None = None) -> Alias:
+        """Show where an alias pointed at a time (milliseconds since 1970 UTC; default: now)."""
+        ...
+
+    @operation("POST /projects/{project}/models/{name}/versions/{version}/approvals", action="register")
+    def request_approval(self, name: str, version: int) -> Approval:
+        """Ask for somebody else's approval of a registered version."""
+        ...
+
+    @operation("POST /projects/{project}/approvals/{request}/approve", action="approve")
+    def approve(self, request: str, comment: str = "") -> Approval:
+        """Approve a request; never one's own."""
+        ...
+
+    @operation("POST /projects/{project}/approvals/{request}/reject", action="approve")
+    def reject(self, request: str, comment: str = "") -> Approval:
+        """Reject a request; never one's own."""
+        ...
+
+    @operation("GET /projects/{project}/approvals", action="read")
+    def approvals(self, name: str | None = None, decision: Decision | None = None) -> tuple[Approval, ...]:
+        """List requests for approval, newest first."""
+        ...

@@ -1,0 +1,97 @@
+"""What a run is: its identity, its values, its metric points and its artifacts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import msgspec
+
+RunKind = Literal["run", "pipeline", "step", "trial"]
+"""What was executed: a script or notebook, a pipeline, a step of one, a trial of a tuning."""
+
+RunStatus = Literal["running", "finished", "failed", "killed"]
+Ending = Literal["finished", "failed", "killed"]
+
+NotFinite = Literal["NaN", "Infinity", "-Infinity"]
+Real = float | NotFinite
+"""A number; one that JSON has no form for is written by its name, so that it is the same in process and over HTTP."""
+
+
+def real(value: float | str) -> Real:
+    """The value as records carry it: a finite float, or "NaN", "Infinity", "-Infinity"."""
+    number = float(value)
+    if math.isfinite(number):
+        return number
+    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """One value of a metric. `time` is in milliseconds since 1970 UTC (0: when the call arrives).
+
+    `value` takes any float; NaN and infinities are kept, by name. `number` gives the float again.
+    """
+
+    key: str
+    value: Real
+    step: int = 0
+    time: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.value, float) and not math.isfinite(self.value):
+            msgspec.structs.force_setattr(self, "value", real(self.value))
+
+    @property
+    def number(self) -> float:
+        """The value as a float."""
+        return float(self.value)
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution of a step or a pipeline, or of a script that tracks itself.
+
+    `id` is a ULID: it sorts by the time of creation. `metrics` holds each metric's last value (by step, then time). `inputs` and
+    `outputs` are refs, `environment` is what `tracking.environment.capture` gave. Times are in milliseconds since 1970 UTC.
+    """
+
+    id: str
+    ref: str
+    name: str
+    kind: RunKind
+    status: RunStatus
+    created: int
+    creator: str
+    ended: int | None = None
+    message: str = ""
+    parent: str | None = None
+    params: dict[str, Any] = {}
+    tags: dict[str, str] = {}
+    metrics: dict[str, Real] = {}
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    environment: dict[str, Any] = {}
+
+
+class RunPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some runs, newest first. `after` is what to give for the next page; None: there is none."""
+
+    runs: tuple[Run, ...]
+    after: str | None = None
+
+
+class Logged(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch of points that is on the disk: how many, and the digest under which the ledger knows it."""
+
+    run: str
+    count: int
+    digest: str
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a run: its path within the run, its digest (`blake3:<hex>`) and its size in bytes."""
+
+    run: str
+    path: str
+    digest: str
+    size: int
+    created: int
