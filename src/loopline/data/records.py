@@ -1,0 +1,72 @@
+"""Records of the data room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of a dataset version: its name and its type as Delta Lake names it."""
+
+    name: str
+    type: str
+
+
+class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One immutable version of a dataset. Rows read from the source = `rows` + `quarantined`, always."""
+
+    ref: str
+    name: str
+    version: int
+    rows: int
+    columns: tuple[Column, ...]
+    digest: str
+    """Of the schema and ordered values (`hashing.digest_table`)."""
+    source: str
+    """The ref of what it was read from, with the digest of the bytes; empty for a derived version."""
+    inputs: tuple[str, ...]
+    """Refs of the dataset versions that it was derived from."""
+    quarantined: int
+    broken: dict[str, int]
+    """Rows that broke each rule of the contract, by the rule's name."""
+    contract: str
+    """Digest of the contract it was checked against; empty: none."""
+    sealed: bool
+    """Whether only evaluation may read it; each look is counted."""
+    looks: int
+    facts: dict[str, str]
+    message: str
+    created: int
+    creator: str
+
+
+class Dataset(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset: a named series of versions."""
+
+    name: str
+    versions: int
+    latest: str
+    rows: int
+    created: int
+
+
+class Quarantine(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of one dataset version that broke its contract, with the rule and the reason."""
+
+    ref: str
+    rows: int
+    broken: dict[str, int]
+    shown: tuple[dict[str, Any], ...]
+    """The first rows, each with `_rule` and `_reason`."""
+
+
+class SplitVersions(msgspec.Struct, frozen=True, kw_only=True):
+    """The sides of a split as dataset versions; `test` is sealed."""
+
+    train: str
+    validation: str
+    test: str
+    facts: dict[str, Any]
+    """What was done: rows a side, rows dropped for a group seen earlier, boundaries."""

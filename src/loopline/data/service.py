@@ -1,0 +1,356 @@
+"""The data room's verbs, within one transaction."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from loopline.data import versions
+from loopline.data.readers import read_table
+from loopline.data.records import Column, Dataset, DatasetVersion, Quarantine, SplitVersions
+from loopline.data.split import split as split_frame
+from loopline.data.tables import dataset_versions, looks
+from loopline.data.verbs import DatasetsVerbs
+from loopline.database import Tx
+from loopline.errors import Invalid, NotFound, Refused, did_you_mean
+from loopline.hashing import digest_file, digest_table
+from loopline.operations import Body, Bytes
+from loopline.ports.blobs import BlobStore
+from loopline.quality import contract as contracts
+from loopline.quality.profile import Profile, profile
+from loopline.quality.profile_page import page
+from loopline.refs import check_name, parse
+from loopline.store.service import Holds
+
+_ROWS_OF = dataset_versions.c
+
+
+class DatasetsService(DatasetsVerbs):
+    """Datasets and their versions; `tables` is the folder of the Delta tables, `scratch` one for uploads under way."""
+
+    def __init__(self, tx: Tx, blobs: BlobStore, tables: Path, scratch: Path) -> None:
+        self.tx = tx
+        self.blobs = blobs
+        self.tables = tables
+        self.scratch = scratch
+
+    def add(
+        self,
+        name: str,
+        source: Body,
+        contract: dict[str, Any] | None = None,
+        message: str = "",
+        facts: dict[str, str] | None = None,
+        inputs: list[str] | None = None,
+    ) -> DatasetVersion:
+        check_name(name, "name of a dataset")
+        rules = contracts.from_dict(contract) if contract else None
+        path = self._on_disk(source)
+        read = read_table(path, name=source.name)
+        good, quarantined, broken = read.frame, None, dict[str, int]()
+        if rules is not None:
+            outcome = contracts.partition(read.frame, rules)
+            good, quarantined = outcome.good, outcome.quarantined
+            broken = {rule.name: rule.broken for rule in outcome.report.rules if rule.broken}
+            if good.height == 0:
+                raise Invalid(
+                    f"No row of {source.name} keeps the contract of {name}: {outcome.report.worst()}.",
+                    code="all-quarantined",
+                    hint="Mend the data, or the contract.",
+                )
+        digest = digest_file(path)
+        return self._write(
+            name,
+            good,
+            quarantined=quarantined,
+            broken=broken,
+            contract=contracts.digest(rules) if rules is not None else "",
+            source=f"source:{_source_name(source.name)}@{digest.partition(':')[2]}",
+            inputs=inputs or [],
+            facts={"format": read.format, **(facts or {})},
+            message=message,
+        )
+
+    def list(self) -> list[Dataset]:
+        newest = (
+            sa.select(
+                _ROWS_OF.name,
+                sa.func.count().label("versions"),
+                sa.func.max(_ROWS_OF.version).label("latest"),
+                sa.func.min(_ROWS_OF.created).label("created"),
+            )
+            .where(_ROWS_OF.project == self.tx.project)
+            .group_by(_ROWS_OF.name)
+            .subquery()
+        )
+        found = self.tx.rows(
+            sa.select(newest, _ROWS_OF.rows)
+            .join(
+                dataset_versions,
+                (_ROWS_OF.name == newest.c.name)
+                & (_ROWS_OF.version == newest.c.latest)
+                & (_ROWS_OF.project == self.tx.project),
+            )
+            .order_by(newest.c.created.desc(), newest.c.name)
+        )
+        return [
+            Dataset(
+                name=row.name,
+                versions=row.versions,
+                latest=self.tx.ref("data", row.name, row.latest),
+                rows=row.rows,
+                created=row.created,
+            )
+            for row in found
+        ]
+
+    def log(self, name: str) -> list[DatasetVersion]:  # type: ignore[valid-type]
+        found = self.tx.rows(
+            sa.select(dataset_versions)
+            .where(_ROWS_OF.project == self.tx.project, _ROWS_OF.name == name)
+            .order_by(_ROWS_OF.version.desc())
+        )
+        if not found:
+            self._missing(name)
+        return [self._record(row) for row in found]
+
+    def show(self, name: str, version: str = "latest") -> DatasetVersion:
+        return self._record(self._row(name, version))
+
+    def profile(self, name: str, version: str = "latest", form: str = "json") -> Bytes:
+        row = self._row(name, version)
+        data = self.blobs.read(row.profile)
+        if form == "json":
+            return Bytes(media="application/json", data=data)
+        if form == "html":
+            title = self.tx.ref("data", name, row.version)
+            return Bytes(media="text/html", data=page(Profile.from_json(data), title=title).encode())
+        raise Invalid(
+            f"There is no form {form!r} of a profile.", code="bad-form", hint=did_you_mean(form, ["json", "html"])
+        )
+
+    def quarantine(self, name: str, version: str = "latest", limit: int = 20) -> Quarantine:
+        row = self._row(name, version)
+        ref = self.tx.ref("data", name, row.version)
+        self.tx.note(inputs=[ref])
+        shown: tuple[dict[str, Any], ...] = ()
+        if row.quarantine_delta_version is not None:
+            frame = versions.read(self._folder(name, quarantine=True), row.quarantine_delta_version)
+            shown = tuple(frame.head(limit).to_dicts())
+        return Quarantine(ref=ref, rows=row.quarantined, broken=row.broken, shown=shown)
+
+    def read(self, name: str, version: str = "latest") -> Bytes:
+        row = self._row(name, version)
+        ref = self.tx.ref("data", name, row.version)
+        if row.sealed:
+            raise Refused(
+                f"{ref} is sealed: only an evaluation may read it, and each look is counted.",
+                code="sealed",
+                hint="Use the train and validation sides.",
+            )
+        self.tx.note(inputs=[ref])
+        buffer = io.BytesIO()
+        versions.read(self._folder(name), row.delta_version).write_ipc_stream(buffer)
+        return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
+
+    def split(
+        self,
+        name: str,
+        label: str,
+        version: str = "latest",
+        time: str | None = None,
+        group: str | None = None,
+        task: str | None = None,
+        fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+        seed: int = 0,
+    ) -> SplitVersions:
+        row = self._row(name, version)
+        frame = versions.read(self._folder(name), row.delta_version)
+        sides = split_frame(frame, label=label, time=time, group=group, task=task, fractions=fractions, seed=seed)
+        source = self.tx.ref("data", name, row.version)
+        made = {
+            side: self._write(
+                f"{name}.{side}",
+                getattr(sides, side),
+                inputs=[source],
+                facts=row.facts,
+                message=f"the {side} side of {source}",
+                sealed=side == "test",
+            ).ref
+            for side in ("train", "validation", "test")
+        }
+        return SplitVersions(**made, facts=sides.facts)
+
+    def frame(self, ref: str) -> pl.DataFrame:
+        """The rows of a version that is not sealed, for the rooms above. Raises `Refused` for a sealed one."""
+        return pl.read_ipc_stream(io.BytesIO(self.read(*self._named(ref)).data))
+
+    def look(self, ref: str, purpose: str) -> tuple[pl.DataFrame, int]:
+        """The rows of a version, sealed or not, and how many looks there were with this one. For evaluation alone."""
+        row = self._row(*self._named(ref))
+        self.tx.write()  # before counting, so that no two looks get one number
+        key = {"project": self.tx.project, "name": row.name, "version": row.version}
+        count = 1 + self.tx.scalar(
+            sa.select(sa.func.count()).select_from(looks).where(*(looks.c[k] == v for k, v in key.items()))
+        )
+        self.tx.execute(looks.insert().values(**key, look=count, by=self.tx.principal, at=self.tx.now, purpose=purpose))
+        self.tx.note(inputs=[self.tx.ref("data", row.name, row.version)])
+        return versions.read(self._folder(row.name), row.delta_version), count
+
+    def _write(
+        self,
+        name: str,
+        frame: pl.DataFrame,
+        *,
+        inputs: list[str],  # type: ignore[valid-type]
+        facts: dict[str, str],
+        message: str,
+        quarantined: pl.DataFrame | None = None,
+        broken: dict[str, int] | None = None,
+        contract: str = "",
+        source: str = "",
+        sealed: bool = False,
+    ) -> DatasetVersion:
+        table = versions.storable(frame).to_arrow()
+        digest = digest_table(table)
+        newest = self._newest(name)
+        if newest is not None and (newest.digest, newest.contract, newest.source, newest.sealed) == (
+            digest,
+            contract,
+            source,
+            sealed,
+        ):
+            self.tx.note(inputs=[*inputs, *filter(None, [source])], outputs=[self.tx.ref("data", name, newest.version)])
+            return self._record(newest)
+        summary = self.blobs.put([profile(frame).to_json()])
+        delta_version, written = versions.write(self._folder(name), frame)
+        held = quarantined.height if quarantined is not None else 0
+        beside = (
+            versions.write(self._folder(name, quarantine=True), quarantined)[0]
+            if quarantined is not None and held
+            else None
+        )
+        self.tx.write()
+        newest = self._newest(name)
+        version = 1 if newest is None else newest.version + 1
+        ref = self.tx.ref("data", name, version)
+        self.tx.execute(
+            dataset_versions.insert().values(
+                project=self.tx.project,
+                name=name,
+                version=version,
+                delta_version=delta_version,
+                quarantine_delta_version=beside,
+                rows=frame.height,
+                columns=[{"name": f.name, "type": str(f.type)} for f in written.schema],
+                digest=digest,
+                source=source,
+                inputs=inputs,
+                quarantined=held,
+                broken=broken or {},
+                contract=contract,
+                profile=summary.digest,
+                sealed=sealed,
+                facts=facts,
+                message=message,
+                created=self.tx.now,
+                creator=self.tx.principal,
+            )
+        )
+        Holds(self.tx).retain(summary.digest, ref)
+        digests = {ref: digest} | ({"contract": contract} if contract else {})
+        self.tx.note(inputs=[*inputs, *filter(None, [source])], outputs=[ref], digests=digests)
+        return self.show(name, str(version))
+
+    def _on_disk(self, source: Body) -> Path:
+        """The file behind a body; a stream is spooled first, since a table is read more than once."""
+        if source.path is not None:
+            return source.path
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        path = self.scratch / f"upload-{id(source):x}-{self.tx.now}"
+        with path.open("wb") as file:
+            for chunk in source.chunks():
+                file.write(chunk)
+        return path
+
+    def _folder(self, name: str, *, quarantine: bool = False) -> Path:
+        return self.tables / self.tx.project / (f"{name}.quarantine" if quarantine else name)
+
+    def _named(self, ref: str) -> tuple[str, str]:
+        parsed = parse(ref, "data", self.tx.project)
+        if parsed.project != self.tx.project:
+            raise NotFound(f"There is no {ref} in project {self.tx.project!r}.", code="no-dataset")
+        return parsed.name, parsed.version or "latest"
+
+    def _newest(self, name: str) -> Any:
+        return self.tx.first(
+            sa.select(dataset_versions)
+            .where(_ROWS_OF.project == self.tx.project, _ROWS_OF.name == name)
+            .order_by(_ROWS_OF.version.desc())
+            .limit(1)
+        )
+
+    def _row(self, name: str, version: str) -> Any:
+        newest = self._newest(name)
+        if newest is None:
+            self._missing(name)
+        if version == "latest":
+            return newest
+        if not version.isdecimal():
+            raise Invalid(
+                f"{version!r} is no version of a dataset.", code="bad-version", hint="Give a number, or latest."
+            )
+        row = self.tx.first(
+            sa.select(dataset_versions).where(
+                _ROWS_OF.project == self.tx.project, _ROWS_OF.name == name, _ROWS_OF.version == int(version)
+            )
+        )
+        if row is None:
+            raise NotFound(
+                f"There is no version {version} of the dataset {name!r}.",
+                code="no-dataset-version",
+                hint=f"The newest is {newest.version}.",
+            )
+        return row
+
+    def _missing(self, name: str) -> None:
+        known = [dataset.name for dataset in self.list()]
+        raise NotFound(f"There is no dataset {name!r}.", code="no-dataset", hint=did_you_mean(name, known))
+
+    def _record(self, row: Any) -> DatasetVersion:
+        taken = 0
+        if row.sealed:
+            taken = self.tx.scalar(
+                sa.select(sa.func.count())
+                .select_from(looks)
+                .where(looks.c.project == row.project, looks.c.name == row.name, looks.c.version == row.version)
+            )
+        return DatasetVersion(
+            ref=self.tx.ref("data", row.name, row.version),
+            name=row.name,
+            version=row.version,
+            rows=row.rows,
+            columns=tuple(Column(**column) for column in row.columns),
+            digest=row.digest,
+            source=row.source,
+            inputs=tuple(row.inputs),
+            quarantined=row.quarantined,
+            broken=row.broken,
+            contract=row.contract,
+            sealed=row.sealed,
+            looks=taken,
+            facts=row.facts,
+            message=row.message,
+            created=row.created,
+            creator=row.creator,
+        )
+
+
+def _source_name(name: str) -> str:
+    """A file's name as it can stand in a ref."""
+    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-._")
+    return kept[:100] or "bytes"

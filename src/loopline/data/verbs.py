@@ -1,0 +1,78 @@
+"""What can be asked of the data room."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from loopline.data.records import Dataset, DatasetVersion, Quarantine, SplitVersions
+from loopline.operations import Body, Bytes, operation
+
+
+class DatasetsVerbs(Protocol):
+    """Datasets and their immutable versions."""
+
+    @operation("POST /projects/{project}/datasets/{name}/versions", action="run", prepares=True)
+    def add(
+        self,
+        name: str,
+        source: Body,
+        contract: dict[str, Any] | None = None,
+        message: str = "",
+        facts: dict[str, str] | None = None,
+        inputs: list[str] | None = None,
+    ) -> DatasetVersion:
+        """Read a file into the next version of a dataset; rows that break the contract go to quarantine.
+
+        `source` is CSV, Parquet or NDJSON. The same content as the newest version, checked against the same contract, gives that
+        version again. Raises `Invalid` (nothing is written) on a file that is no table.
+        """
+        ...
+
+    @operation("GET /projects/{project}/datasets", action="read")
+    def list(self) -> list[Dataset]:
+        """All datasets of the project, newest first."""
+        ...
+
+    @operation("GET /projects/{project}/datasets/{name}/versions", action="read")
+    def log(self, name: str) -> list[DatasetVersion]:  # type: ignore[valid-type]  # `list` is the verb above
+        """The versions of a dataset, newest first."""
+        ...
+
+    @operation("GET /projects/{project}/datasets/{name}/versions/{version}", action="read")
+    def show(self, name: str, version: str = "latest") -> DatasetVersion:
+        """One version of a dataset (a number, or "latest")."""
+        ...
+
+    @operation("GET /projects/{project}/datasets/{name}/versions/{version}/profile", action="read")
+    def profile(self, name: str, version: str = "latest", form: str = "json") -> Bytes:
+        """The profile of a version, as "json" or as a "html" page."""
+        ...
+
+    @operation(
+        "GET /projects/{project}/datasets/{name}/versions/{version}/quarantine", action="read_personal", record="entry"
+    )
+    def quarantine(self, name: str, version: str = "latest", limit: int = 20) -> Quarantine:
+        """The quarantined rows of a version, with the rule that each broke."""
+        ...
+
+    @operation(
+        "GET /projects/{project}/datasets/{name}/versions/{version}/rows", action="read_personal", record="entry"
+    )
+    def read(self, name: str, version: str = "latest") -> Bytes:
+        """All rows of a version as an Arrow IPC stream. Raises `Refused` for a sealed version."""
+        ...
+
+    @operation("POST /projects/{project}/datasets/{name}/versions/{version}/split", action="run", prepares=True)
+    def split(
+        self,
+        name: str,
+        label: str,
+        version: str = "latest",
+        time: str | None = None,
+        group: str | None = None,
+        task: str | None = None,
+        fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+        seed: int = 0,
+    ) -> SplitVersions:
+        """Split a version into train, validation and a sealed test, by time where there is one, each group on one side."""
+        ...
