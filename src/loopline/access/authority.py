@@ -155,9 +155,12 @@ def os_name(uid: int) -> str:
     return f"os:{uid}" if name.isdecimal() else f"os:{name}"
 
 
-def ref(principal: str) -> str:
-    """The printed name of a principal; the colon of an operating-system user becomes a dot, as refs have one colon only."""
-    return str(Ref("principal", principal.replace(":", ".")))
+def ref(principal: str, role: str | None = None, project: str = DEFAULT_PROJECT) -> str:
+    """The printed name of a principal, or of its role in a project: `principal:clinic/os.alice@approver`.
+
+    The colon of an operating-system user becomes a dot, as refs have one colon only.
+    """
+    return str(Ref("principal", principal.replace(":", "."), role, project))
 
 
 def digest(token: str) -> str:

@@ -24,7 +24,7 @@ from loopline.access.tables import INSTANCE, grants, principals, projects, token
 from loopline.access.verbs import AccessVerbs, ProjectsVerbs
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
-from loopline.refs import Ref, check_name
+from loopline.refs import DEFAULT_PROJECT, Ref, check_name
 
 _DAY = 86_400_000
 _LONGEST = 366
@@ -193,7 +193,7 @@ class AccessService(AccessVerbs):
             )
         if not any(g.role == role for g in self._grants(project, principal)):
             authority.add_grant(self.tx, principal, project, role)
-        self.tx.note(outputs=[authority.ref(principal)], digests={"role": role})
+        self._note(project, principal, role)
         return next(g for g in self._grants(project, principal) if g.role == role)
 
     def _revoke(self, project: str, principal: str, role: str) -> None:
@@ -205,7 +205,11 @@ class AccessService(AccessVerbs):
         self.tx.execute(
             grants.delete().where(grants.c.principal == principal, grants.c.project == project, grants.c.role == role)
         )
-        self.tx.note(outputs=[authority.ref(principal)], digests={"role": role})
+        self._note(project, principal, role)
+
+    def _note(self, project: str, principal: str, role: str) -> None:
+        where = DEFAULT_PROJECT if project == INSTANCE else project
+        self.tx.note(outputs=[authority.ref(principal, role, where)])
 
     def _principal(self, name: str) -> PrincipalEntry:
         row = self.tx.first(sa.select(principals).where(principals.c.name == name))
