@@ -1,0 +1,43 @@
+"""What can be asked of the outcomes room."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from loopline.operations import operation
+from loopline.outcomes.records import Collected, Label, LabelsTaken, Prediction, Traffic
+
+
+class PredictionsVerbs(Protocol):
+    """Predictions as they were answered."""
+
+    @operation("POST /predictions/collect", action="deploy", record="digest", prepares=True)
+    def collect(self) -> Collected:
+        """Take what the workers logged into the record, each segment once, with its digest."""
+        ...
+
+    @operation("GET /projects/{project}/endpoints/{endpoint}/predictions", action="read_personal", record="entry")
+    def list(
+        self, endpoint: str, since: int = 0, limit: int = 100, variant: str | None = None, labelled: bool = False
+    ) -> list[Prediction]:
+        """The newest predictions of an endpoint, with their labels."""
+        ...
+
+    @operation("GET /projects/{project}/endpoints/{endpoint}/predictions/{prediction}", action="read_personal", record="entry")
+    def show(self, endpoint: str, prediction: str) -> Prediction:
+        """One prediction with its row, answer and label."""
+        ...
+
+    @operation("GET /projects/{project}/endpoints/{endpoint}/traffic", action="read")
+    def traffic(self, endpoint: str, since: int = 0) -> Traffic:
+        """What an endpoint answered, by variant: rows, errors, latencies, labels."""
+        ...
+
+
+class LabelsVerbs(Protocol):
+    """The truth that comes later."""
+
+    @operation("POST /projects/{project}/endpoints/{endpoint}/labels", action="label", record="digest")
+    def add(self, endpoint: str, labels: list[Label]) -> LabelsTaken:
+        """Join labels to predictions by id. A second label for a prediction corrects the first and keeps it on record."""
+        ...
