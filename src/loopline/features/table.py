@@ -1,0 +1,96 @@
+"""From a frame to arrays: the columns of a polars frame as the numbers and level codes that a transform works on.
+
+It agrees with `boundary` value by value, with one leniency: rows of a frame may be missing in a column that is not nullable,
+since an evaluation has to take the data as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from loopline.errors import Invalid, did_you_mean
+from loopline.features import boundary
+from loopline.features.records import Field
+
+_DAY = 86_400_000_000
+
+
+def column(frame: pl.DataFrame, field: Field) -> pl.Series:
+    """The field's column; all null where it is absent and nullable. Raises `Invalid` where it is absent and needed."""
+    if field.name in frame.columns:
+        return frame[field.name]
+    if field.nullable:
+        return pl.Series(field.name, [None] * frame.height, dtype=pl.String if field.kind != "number" else pl.Float64)
+    raise Invalid(
+        f"Column {field.name!r} is missing.",
+        code="missing-column",
+        hint=did_you_mean(field.name, frame.columns),
+        column=field.name,
+    )
+
+
+def numbers(frame: pl.DataFrame, fields: Sequence[Field]) -> npt.NDArray[np.float32]:
+    """float32 [n, a] of all fields that are not strings, in their order; missing and infinite values are NaN."""
+    chosen = [f for f in fields if f.kind not in boundary.STRING_KINDS]
+    out = np.empty((frame.height, len(chosen)), dtype=np.float32, order="F")
+    with np.errstate(over="ignore"):
+        for place, field in enumerate(chosen):
+            out[:, place] = _floats(column(frame, field), field).fill_null(float("nan")).to_numpy()
+    out[~np.isfinite(out)] = np.nan
+    return out
+
+
+def strings(frame: pl.DataFrame, field: Field) -> pl.Series:
+    """The field's values as strings, missing ones as ""."""
+    series = column(frame, field)
+    if series.dtype.is_nested() or series.dtype == pl.Binary:
+        raise _wrong(field, series)
+    return series.cast(pl.String).fill_null("")
+
+
+def codes(frame: pl.DataFrame, field: Field, levels: Sequence[str]) -> npt.NDArray[np.int32]:
+    """The place of each value among the levels: int32 [n]; len(levels) for missing, len(levels) + 1 for unknown."""
+    series = strings(frame, field)
+    known = ["", *levels]
+    places = [len(levels), *range(len(levels))]
+    coded = series.replace_strict(known, places, default=len(levels) + 1, return_dtype=pl.Int32)
+    return coded.to_numpy()
+
+
+def _floats(series: pl.Series, field: Field) -> pl.Series:
+    kind = series.dtype
+    if kind == pl.Null or series.null_count() == len(series):
+        return pl.Series(series.name, [None] * len(series), dtype=pl.Float64)
+    if field.kind == "date":
+        if kind == pl.Date:
+            return series.to_physical().cast(pl.Float64)
+        if isinstance(kind, pl.Datetime):
+            return series.dt.timestamp("us").cast(pl.Float64) / _DAY
+        if kind == pl.String:
+            return _days(series, field)
+    elif kind.is_numeric() or kind == pl.Boolean:
+        return series.cast(pl.Float64)
+    raise _wrong(field, series)
+
+
+def _days(series: pl.Series, field: Field) -> pl.Series:
+    """ISO dates as days; each distinct text is read once, by the very function that the server uses."""
+    distinct = series.drop_nulls().unique().to_list()
+    try:
+        read = [boundary.days(text) if text else None for text in distinct]
+    except ValueError as error:
+        raise _wrong(field, series) from error
+    return series.replace_strict(distinct, read, default=None, return_dtype=pl.Float64)
+
+
+def _wrong(field: Field, series: pl.Series) -> Invalid:
+    return Invalid(
+        f"Column {field.name!r} holds {series.dtype} values that cannot be read as {field.kind}.",
+        code="wrong-type",
+        hint="Give the column the type it had in training.",
+        column=field.name,
+    )
