@@ -1,0 +1,75 @@
+"""The ledger's and the lineage's verbs, done."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from loopline.database import Tx
+from loopline.errors import Invalid
+from loopline.ledger import lineage, reading, verify
+from loopline.ledger.log import Ledger
+from loopline.ledger.records import Checkpoint, Entry, Lineage, Proof, Verification
+from loopline.ledger.verbs import LedgerVerbs, LineageVerbs
+from loopline.operations import Bytes
+
+_PAGE = 10_000
+
+
+class LedgerService(LedgerVerbs):
+    """For one call: `tx` is its transaction."""
+
+    def __init__(self, tx: Tx, ledger: Ledger) -> None:
+        self.tx = tx
+        self.ledger = ledger
+
+    def entries(
+        self,
+        *,
+        ref: str | None = None,
+        operation: str | None = None,
+        principal: str | None = None,
+        project: str | None = None,
+        since: int | None = None,
+        after: int = -1,
+        limit: int = 100,
+    ) -> list[Entry]:
+        if not 1 <= limit <= _PAGE:
+            raise Invalid(f"limit is {limit}.", code="bad-limit", hint=f"Ask for 1 to {_PAGE} entries at once.")
+        return reading.entries(
+            self.tx,
+            ref=ref,
+            operation=operation,
+            principal=principal,
+            project=project,
+            since=since,
+            after=after,
+            limit=limit,
+        )
+
+    def verify(self) -> Verification:
+        return verify.verify(self.tx.database, self.ledger.copies)
+
+    def prove(self, *, seq: int) -> Proof:
+        return reading.prove(self.tx, seq)
+
+    def checkpoint(self) -> Checkpoint:
+        return self.ledger.checkpoint(self.tx)
+
+    def checkpoints(self, *, limit: int = 100) -> list[Checkpoint]:
+        return self.ledger.checkpoints(self.tx, limit)
+
+    def export(self) -> Bytes:
+        return Bytes(media="application/x-ndjson", data=reading.export(self.tx), name="ledger.ndjson")
+
+    def rotate_key(self) -> Checkpoint:
+        return self.ledger.rotate_key(self.tx)
+
+
+class LineageService(LineageVerbs):
+    """For one call: `tx` is its transaction; the walk stays in its project."""
+
+    def __init__(self, tx: Tx) -> None:
+        self.tx = tx
+
+    def trace(self, *, ref: str, direction: Literal["back", "forward"] = "back", depth: int = 50) -> Lineage:
+        return lineage.lineage(self.tx, ref, direction, depth)
