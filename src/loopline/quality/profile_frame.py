@@ -1,0 +1,131 @@
+"""The profile of a polars frame, in one pass over each column."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from loopline.errors import Invalid, NotFound, did_you_mean
+from loopline.quality.profile_association import association, codes_of
+from loopline.quality.profile_column import ColumnProfile, Kind, level_column, number_column
+from loopline.quality.profile_design import block_codes, design_effect
+from loopline.quality.profile_records import Profile
+from loopline.quality.profile_sketch import Floats, Integers
+
+_DAY_US = 86_400_000_000
+
+
+def kind_of(dtype: pl.DataType) -> Kind:
+    """The kind of a column by its type alone."""
+    if dtype == pl.Boolean:
+        return "boolean"
+    if dtype.is_integer():
+        return "integer"
+    if dtype.is_numeric() or dtype == pl.Duration:
+        return "number"
+    if dtype in (pl.Date, pl.Datetime):
+        return "date"
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        return "category"
+    return "null" if dtype == pl.Null else "other"
+
+
+def profile_frame(
+    frame: pl.DataFrame, *, label: str | None, reference: Profile | None, groups: str | None, blocks: int | None
+) -> Profile:
+    """See `loopline.quality.profile.profile`."""
+    for name in (label, groups):
+        if name is not None and name not in frame.columns:
+            raise NotFound(
+                f"The frame has no column {name!r}.",
+                code="column-not-found",
+                hint=did_you_mean(name, frame.columns),
+                column=name,
+            )
+    if reference is not None and not reference.frozen:
+        raise Invalid("The reference is not frozen.", code="profile-not-frozen", hint="Call .freeze() on it.")
+    if blocks is not None and blocks < 1:
+        raise Invalid(f"A block of {blocks} rows is none.", code="blocks-too-small", hint="Give at least 1.")
+    names = frame.columns if reference is None else [n for n in reference.columns if n in frame.columns]
+    columns = {n: _column(frame[n], n, reference.columns[n] if reference is not None else None) for n in names}
+    if label is not None and label in columns and frame.height:
+        target = codes_of(frame[label], columns[label], levels=10)
+        columns |= {
+            n: msgspec.structs.replace(c, association=association(frame[n], c, target))
+            for n, c in columns.items()
+            if n != label and c.kind not in ("null", "other")
+        }
+    clusters: list[Integers] = []
+    if groups is not None:
+        clusters.append(frame[groups].rank("dense").fill_null(0).to_numpy().astype(np.int64))
+    if blocks is not None:
+        clusters.append(block_codes(frame.height, blocks))
+    for codes in clusters if frame.height else ():
+        columns = {
+            n: msgspec.structs.replace(c, design=max(c.design, design_effect(frame[n], c, codes)))
+            for n, c in columns.items()
+            if n != groups
+        } | ({groups: columns[groups]} if groups in columns else {})
+    ordered = {n: columns[n] for n in names}
+    return Profile(
+        rows=frame.height,
+        columns=ordered,
+        label=label if label is not None else (reference.label if reference is not None else None),
+        frozen=reference is not None,
+        duplicates=_duplicates(frame) if reference is None else None,
+    )
+
+
+def numbers_of(series: pl.Series) -> Floats:
+    """The values of a numeric, date or duration column that are not null, as doubles (dates as days since 1970)."""
+    if series.null_count():
+        series = series.drop_nulls()
+    if series.dtype == pl.Date:
+        series = series.cast(pl.Int32)
+    elif series.dtype == pl.Datetime:
+        return series.dt.epoch("us").cast(pl.Float64).to_numpy() / _DAY_US
+    elif series.dtype == pl.Duration:
+        return series.dt.total_microseconds().cast(pl.Float64).to_numpy() / 1e6
+    return series.cast(pl.Float64).to_numpy()
+
+
+def counts_of(series: pl.Series) -> dict[str, int]:
+    """How often each value of a boolean or category column is there, nulls left out."""
+    if series.dtype == pl.Boolean:
+        true = int(series.sum() or 0)
+        found = {"false": len(series) - series.null_count() - true, "true": true}
+        return {name: n for name, n in found.items() if n}
+    table = series.drop_nulls().value_counts(name="#")
+    return dict(zip(table.to_series(0).cast(pl.String).to_list(), table["#"].to_list(), strict=True))
+
+
+def _column(series: pl.Series, name: str, like: ColumnProfile | None) -> ColumnProfile:
+    kind = kind_of(series.dtype)
+    nulls = series.null_count()
+    if like is not None and like.kind != kind:
+        if {like.kind, kind} == {"number", "integer"}:
+            kind = like.kind  # 3 and 3.0 are the same on the reference's edges
+        elif "null" in (like.kind, kind):
+            kind = like.kind if kind == "null" else kind
+        else:
+            raise Invalid(
+                f"Column {name!r} is of kind {kind}, but of kind {like.kind} in the reference.",
+                code="profile-kind-differs",
+                hint=f"Cast it to a type of kind {like.kind}.",
+                column=name,
+            )
+    if kind in ("number", "integer", "date"):
+        values = numbers_of(series) if series.dtype != pl.Null else np.zeros(0)
+        return number_column(kind, values, nulls=nulls, mistyped=0, like=like)
+    if kind in ("boolean", "category"):
+        counts = counts_of(series) if series.dtype != pl.Null else {}
+        return level_column(kind, counts, nulls=nulls, mistyped=0, like=like)
+    return ColumnProfile(kind=kind, rows=len(series), nulls=nulls)
+
+
+def _duplicates(frame: pl.DataFrame) -> int:
+    plain = [n for n, t in frame.schema.items() if not t.is_nested() and t != pl.Object]
+    if not plain or not frame.height:
+        return 0
+    return frame.height - frame.select(plain).hash_rows(seed=0).n_unique()

@@ -1,0 +1,103 @@
+"""The profile of a table: the mergeable one-pass summary of its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from loopline.errors import Invalid, NotFound, did_you_mean
+from loopline.quality.profile_column import ColumnProfile
+
+
+class ProfileWarning(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing worth a look: `severity` ranks (3 likely wrong, 2 look at it, 1 to know); `text` is a plain sentence."""
+
+    column: str
+    code: str
+    severity: Literal[1, 2, 3]
+    text: str
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """The summary of a table: one object for profiling, rules, skew and drift.
+
+    Profiles of parts merge into the profile of the whole (associative, commutative); a frozen profile is a reference, whose
+    edges and levels later profiles use. `duplicates` are rows that repeat an earlier row of the same part; None against a
+    reference, where they are not looked for.
+    """
+
+    rows: int
+    columns: dict[str, ColumnProfile]
+    label: str | None = None
+    frozen: bool = False
+    duplicates: int | None = None
+    version: int = 1
+
+    def merge(self, other: Profile) -> Profile:
+        """The profile of both tables' rows together.
+
+        Invalid where the columns, their kinds, or the frozen edges differ. Counts and histograms are exact whatever the
+        order; means and sums agree up to rounding.
+        """
+        if self.columns.keys() != other.columns.keys():
+            lone = sorted(self.columns.keys() ^ other.columns.keys())
+            raise Invalid(
+                f"Only one of the two profiles has the column{'s' if len(lone) > 1 else ''} {', '.join(lone[:5])}.",
+                code="profile-columns-differ",
+                hint="Profile the same columns of both parts.",
+                columns=lone,
+            )
+        return Profile(
+            rows=self.rows + other.rows,
+            columns={name: column.merge(other.columns[name], name) for name, column in self.columns.items()},
+            label=self.label if self.label == other.label else None,
+            frozen=self.frozen and other.frozen,
+            duplicates=None
+            if self.duplicates is None or other.duplicates is None
+            else self.duplicates + other.duplicates,
+        )
+
+    def freeze(self) -> Profile:
+        """The same profile as a reference: at most 256 quantile bins a number, the list of levels a category."""
+        return msgspec.structs.replace(
+            self, columns={name: column.freeze() for name, column in self.columns.items()}, frozen=True
+        )
+
+    def only(self, names: Iterable[str]) -> Profile:
+        """The profile of some of the columns; NotFound names one that is not there."""
+        wanted = list(names)
+        for name in wanted:
+            if name not in self.columns:
+                raise NotFound(
+                    f"The profile has no column {name!r}.",
+                    code="column-not-found",
+                    hint=did_you_mean(name, self.columns),
+                    column=name,
+                )
+        return msgspec.structs.replace(
+            self,
+            columns={name: self.columns[name] for name in wanted},
+            label=self.label if self.label in wanted else None,
+        )
+
+    def warnings(self) -> tuple[ProfileWarning, ...]:
+        """What is worth a look, worst first, in plain words."""
+        from loopline.quality.profile_warnings import warnings
+
+        return warnings(self)
+
+    def to_json(self) -> bytes:
+        """The profile as JSON, a few kB a column."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Profile:
+        """The profile again; Invalid where the text is none."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as exc:
+            raise Invalid(
+                f"This is no profile: {exc}.", code="profile-unreadable", hint="Make it anew from the dataset version."
+            ) from exc

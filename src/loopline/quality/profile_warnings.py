@@ -1,0 +1,93 @@
+"""What in a profile is worth a look, ranked, in plain words."""
+
+from __future__ import annotations
+
+from loopline.quality.profile_column import NUMERIC, ColumnProfile
+from loopline.quality.profile_records import Profile, ProfileWarning
+
+_FEW = 30  # below this many rows nothing is said of shares
+
+
+def warnings(profile: Profile) -> tuple[ProfileWarning, ...]:
+    """The warnings of a profile, worst first, then in the order of the columns."""
+    found: list[ProfileWarning] = []
+    if profile.rows == 0:
+        found.append(ProfileWarning(column="", code="empty", severity=3, text="The table has no rows."))
+    if profile.duplicates and profile.rows:
+        share = profile.duplicates / profile.rows
+        text = f"{profile.duplicates:,} rows ({share:.1%}) repeat an earlier row exactly."
+        found.append(ProfileWarning(column="", code="duplicate-rows", severity=3 if share > 0.2 else 2, text=text))
+    for name, column in profile.columns.items():
+        if column.rows:
+            found.extend(_of_column(name, column, name == profile.label))
+    return tuple(sorted(found, key=lambda w: -w.severity))
+
+
+def _of_column(name: str, c: ColumnProfile, is_label: bool) -> list[ProfileWarning]:
+    found: list[ProfileWarning] = []
+
+    def say(code: str, severity: int, text: str) -> None:
+        found.append(ProfileWarning(column=name, code=code, severity=severity, text=text))  # type: ignore[arg-type]
+
+    if c.present == 0:
+        say("all-missing", 3, f"{name} has no value in any row.")
+        return found
+    if c.kind == "other":
+        return found
+    linked = c.association.value if c.association is not None else 0.0
+    distinct = c.distinct
+    near_unique = distinct is not None and c.kind in ("integer", "category") and distinct >= 0.95 * c.present
+    if linked >= 0.9 and c.rows >= _FEW and not (near_unique and c.kind == "category"):
+        text = f"{name} alone tells {linked:.0%} of the label: it may leak what is to be predicted."
+        say("leak-suspect", 3, text)
+    share = c.missing / c.rows
+    if c.rows >= _FEW and share >= 0.5:
+        say("many-missing", 3 if is_label or share >= 0.95 else 2, f"{name} is missing in {share:.1%} of the rows.")
+    elif c.missing and (is_label or (c.rows >= _FEW and share >= 0.05)):
+        say("missing", 3 if is_label else 1, f"{name} is missing in {c.missing:,} rows ({share:.1%}).")
+    if c.mistyped:
+        say("mistyped", 3, f"{name} holds {c.mistyped:,} values that are not of kind {c.kind}.")
+    if sum(c.infinities):
+        say("infinite", 2, f"{name} is infinite in {sum(c.infinities):,} rows.")
+    if distinct == 1 and c.rows > 1:
+        say("constant", 3 if is_label else 2, f"{name} has the one value {c.top[0][0] if c.top else ''} everywhere.")
+    elif c.rows >= _FEW and near_unique:
+        say("near-unique", 2, f"{name} is different in nearly every row: an identifier tells nothing to a model.")
+    elif c.kind == "category" and distinct is not None and distinct > 50:
+        about = "" if not (c.levels and c.levels.hashed) else "about "
+        say("many-levels", 1, f"{name} has {about}{distinct:,} different values.")
+    if (
+        is_label
+        and c.kind in ("boolean", "category")
+        and c.levels is not None
+        and distinct is not None
+        and distinct > 1
+    ):
+        rarest = min(n for n in c.levels.counts.values() if n) if c.levels.counts else 0
+        if c.rows >= _FEW and rarest / c.present < 0.01:
+            text = f"The rarest value of the label {name} is there in {rarest:,} rows only ({rarest / c.present:.2%})."
+            say("rare-class", 2, text)
+    if c.kind in NUMERIC and c.present >= _FEW:
+        found.extend(_of_shape(name, c))
+    return found
+
+
+def _of_shape(name: str, c: ColumnProfile) -> list[ProfileWarning]:
+    m = c.moments
+    if m is None or m.minimum is None or m.maximum is None:
+        return []
+    quarter, middle, most = c.quantile(0.25), c.quantile(0.5), c.quantile(0.75)
+    if quarter is None or middle is None or most is None:
+        return []
+    spread = most - quarter
+    far = max(m.maximum - most, quarter - m.minimum)
+    if spread > 0 and far > 20 * spread:
+        end = m.maximum if m.maximum - most >= quarter - m.minimum else m.minimum
+        text = f"{name} reaches {end:,.6g} while half of its values lie between {quarter:,.6g} and {most:,.6g}."
+        return [ProfileWarning(column=name, code="outliers", severity=2, text=text)]
+    skew = m.skewness
+    if skew is not None and abs(skew) > 3 and c.distinct != 2:
+        side = "high" if skew > 0 else "low"
+        text = f"{name} is skewed: most values are near {middle:,.6g}, a few are very {side} (skewness {skew:.1f})."
+        return [ProfileWarning(column=name, code="skewed", severity=1, text=text)]
+    return []
