@@ -1,0 +1,66 @@
+"""Checks of what people and programs name: artifact paths, keys of params and metrics, tags."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from urllib.parse import unquote
+
+from loopline.errors import Invalid
+
+_LONGEST_PATH = 1024
+_LONGEST_PART = 255
+_LONGEST_KEY = 250
+
+
+def check_path(path: str) -> str:
+    """The artifact path itself, where it is relative, plain and stays below its run. Raises `Invalid` otherwise.
+
+    A path is only a key here and no file is opened by it; but clients write files by these names, so nothing is let in that
+    climbs on any system: "..", absolute and drive paths, backslashes, control characters, parts ending in a dot or space, and
+    all of these written by percent signs or by look-alikes that Unicode folds to them.
+    """
+    forms = [path]
+    while (decoded := unquote(forms[-1])) != forms[-1]:
+        forms.append(decoded)
+    for form in forms:
+        folded = unicodedata.normalize("NFKC", form)
+        pieces = re.split(r"[/;?#]", folded)
+        if (
+            not folded
+            or folded.startswith("/")
+            or "\\" in folded
+            or re.match(r"[A-Za-z]:", folded)
+            or any(unicodedata.category(c) in ("Cc", "Cs", "Cf") for c in folded)
+            or any(not p.strip(". ") and p for p in pieces)
+            or any(not p or p.endswith((".", " ")) for p in folded.split("/"))
+        ):
+            raise Invalid(
+                f"{path!r} cannot be the path of an artifact.",
+                code="bad-path",
+                hint="Give a relative path such as plots/roc.png, without '..', backslashes or control characters.",
+            )
+    if len(path) > _LONGEST_PATH or any(len(p.encode()) > _LONGEST_PART for p in path.split("/")):
+        raise Invalid(
+            f"The artifact path {path[:60]!r}... is too long.",
+            code="bad-path",
+            hint=f"At most {_LONGEST_PATH} characters in all, {_LONGEST_PART} bytes a part.",
+        )
+    return path
+
+
+def check_key(key: str, what: str) -> str:
+    """The key itself, where it is printable text of 1 to 250 characters that can end a URL's path. Raises `Invalid`."""
+    if not key.strip() or len(key) > _LONGEST_KEY or not key.isprintable():
+        raise Invalid(
+            f"{key[:60]!r} cannot be the {what}.",
+            code="bad-key",
+            hint=f"Printable text of 1 to {_LONGEST_KEY} characters.",
+        )
+    if any(part in ("", ".", "..") for part in key.split("/")):
+        raise Invalid(
+            f"{key!r} cannot be the {what}: it has an empty or dotted part.",
+            code="bad-key",
+            hint="For example 'train/loss'.",
+        )
+    return key
