@@ -26,6 +26,7 @@ from loopline.ports.clock import Clock, SystemClock
 from loopline.refs import check_name
 from loopline.settings import Settings, load
 from loopline.store.local import LocalBlobs
+from loopline.tracking import points
 
 idempotency = sa.Table(
     "idempotency",
@@ -52,8 +53,10 @@ class Platform:
             "access": self._access,
             "projects": self._projects,
             "ledger": self._ledger,
+            "runs": self._runs,
         }
         self.database.create()
+        self.metrics = self._metrics()
         self.owner = self._first_start()
 
     @classmethod
@@ -135,6 +138,8 @@ class Platform:
     def close(self) -> None:
         """Gives back all connections."""
         self.database.close()
+        if self.metrics is not None:
+            self.metrics.close()
 
     def _record(self, op: Operation, tx: Tx) -> None:
         if op.record == "none" or tx.operation_done:
@@ -177,6 +182,19 @@ class Platform:
         from loopline.access.service import ProjectsService
 
         return ProjectsService(tx)
+
+    def _metrics(self) -> Database | None:
+        """Metric points: a file of their own beside SQLite's, so that they never wait for its lock; else the one database."""
+        if not self.database.sqlite:
+            return None
+        database = Database(f"sqlite:///{self.settings.workspace / 'metrics.db'}", self.clock)
+        points.create(database)
+        return database
+
+    def _runs(self, tx: Tx) -> Any:
+        from loopline.tracking.service import RunsService
+
+        return RunsService(tx, self.blobs, self.metrics)
 
     def _ledger(self, tx: Tx) -> Any:
         from loopline.ledger.service import LedgerService

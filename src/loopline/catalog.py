@@ -12,6 +12,8 @@ from typing import Any
 from loopline.access.verbs import AccessVerbs, ProjectsVerbs
 from loopline.ledger.verbs import LedgerVerbs
 from loopline.operations import OPERATIONS, Body, Operation
+from loopline.registry.verbs import ModelsVerbs
+from loopline.tracking.verbs import RunsVerbs
 
 Call = Callable[[Operation, dict[str, Any], Body | None], Any]
 """How a session reaches its platform: operation, arguments by name, raw body -> result."""
@@ -26,6 +28,8 @@ class Session:
     access: AccessVerbs
     projects: ProjectsVerbs
     ledger: LedgerVerbs
+    runs: RunsVerbs
+    models: ModelsVerbs
 
     def __init__(self, call: Call, *, project: str, close: Callable[[], None] | None = None) -> None:
         self.project = project
