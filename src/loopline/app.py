@@ -20,9 +20,10 @@ from loopline.access.records import Principal
 from loopline.database import Database, Tx, metadata
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
-from loopline.ledger.log import append
+from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Body, Operation
 from loopline.ports.clock import Clock, SystemClock
+from loopline.ports.predictor import Predictor
 from loopline.refs import check_name
 from loopline.settings import Settings, load
 from loopline.store.local import LocalBlobs
@@ -100,7 +101,7 @@ class Platform:
                     if known is not None:
                         tx.operation_done = True
                         return msgspec.json.decode(known, type=op.out) if op.out is not type(None) else None
-                service = self._services[op.group](tx)
+                service = self._service(op.group, tx)
                 values = {f: getattr(given, f) for f in given.__struct_fields__}
                 if op.body:
                     values[op.body] = body
@@ -136,7 +137,8 @@ class Platform:
             return authority.authenticate(tx, token)
 
     def close(self) -> None:
-        """Gives back all connections."""
+        """Signs what the ledger has not signed yet, and gives back all connections."""
+        self.ledger.close(self.database)
         self.database.close()
         if self.metrics is not None:
             self.metrics.close()
@@ -144,7 +146,7 @@ class Platform:
     def _record(self, op: Operation, tx: Tx) -> None:
         if op.record == "none" or tx.operation_done:
             return
-        append(
+        self.ledger.append(
             tx,
             operation=op.name,
             record=op.record,
@@ -153,19 +155,17 @@ class Platform:
             inputs=tx.inputs,
             outputs=tx.outputs,
             digests=tx.digests,
+            count=tx.count,
         )
 
     def _deny(self, op: Operation, principal: Principal, project: str) -> None:
         with self.database.begin(principal=principal.name, project=project) as tx:
-            append(
+            self.ledger.append(
                 tx,
                 operation=op.name,
                 record="denied",
                 principal=principal.name,
                 project=project if op.scope == "project" else "",
-                inputs=(),
-                outputs=(),
-                digests={},
             )
 
     def _first_start(self) -> Principal:
@@ -173,33 +173,57 @@ class Platform:
         with self.database.begin(principal="loopline", lazy=True) as tx:
             return authority.local_principal(tx, owner_uid=self.settings.workspace.stat().st_uid)
 
-    def _access(self, tx: Tx) -> Any:
-        from loopline.access.service import AccessService
+    def _service(self, group: str, tx: Tx) -> Any:
+        """The service of a group of verbs for one transaction. Each is imported only when it is first asked for."""
+        match group:
+            case "access":
+                from loopline.access.service import AccessService
 
-        return AccessService(tx)
+                return AccessService(tx)
+            case "projects":
+                from loopline.access.service import ProjectsService
 
-    def _projects(self, tx: Tx) -> Any:
-        from loopline.access.service import ProjectsService
+                return ProjectsService(tx)
+            case "ledger":
+                from loopline.ledger.service import LedgerService
 
-        return ProjectsService(tx)
+                return LedgerService(tx, self.ledger)
+            case "lineage":
+                from loopline.ledger.service import LineageService
 
-    def _metrics(self) -> Database | None:
-        """Metric points: a file of their own beside SQLite's, so that they never wait for its lock; else the one database."""
-        if not self.database.sqlite:
-            return None
-        database = Database(f"sqlite:///{self.settings.workspace / 'metrics.db'}", self.clock)
-        points.create(database)
-        return database
+                return LineageService(tx)
+            case "runs":
+                from loopline.tracking.service import RunsService
 
-    def _runs(self, tx: Tx) -> Any:
-        from loopline.tracking.service import RunsService
+                return RunsService(tx, self.blobs)
+            case "pipelines":
+                from loopline.pipeline.service import PipelinesService
 
-        return RunsService(tx, self.blobs, self.metrics)
+                return PipelinesService(tx)
+            case "datasets":
+                from loopline.data.service import DatasetsService
 
-    def _ledger(self, tx: Tx) -> Any:
-        from loopline.ledger.service import LedgerService
+                workspace = self.settings.workspace
+                return DatasetsService(tx, self.blobs, workspace / "tables", workspace / "scratch")
+            case "evaluations":
+                from loopline.evaluation.service import EvaluationsService
 
-        return LedgerService(tx, self.settings.workspace / "keys", self.settings.checkpoint_folder)
+                return EvaluationsService(tx, self.blobs, self._service("datasets", tx), self._predictor(tx))
+            case "models":
+                from loopline.registry.service import ModelsService
+
+                return ModelsService(tx, self.blobs, self.settings.workspace / "keys")
+        raise AssertionError(f"no service for the group {group!r}")
+
+    def _predictor(self, tx: Tx) -> Callable[[str], Predictor]:
+        """Opens model versions by their refs, for evaluation, which stands below the registry and the forms of models."""
+
+        def open_model(ref: str) -> Predictor:
+            from loopline.packaging.predictor import BundlePredictor
+
+            return BundlePredictor(self._service("models", tx).folder(ref, self.settings.workspace / "bundles"))
+
+        return open_model
 
 
 def _checked(op: Operation, args: dict[str, Any], body: Body | None) -> Any:
@@ -225,7 +249,9 @@ def _answered(tx: Tx, principal: Principal, key: str, request: str) -> bytes | N
         return None
     if row.request != request:
         raise Conflict(
-            f"The idempotency key {key!r} was used for another call.", code="key-reused", hint="Use a new key for a new call."
+            f"The idempotency key {key!r} was used for another call.",
+            code="key-reused",
+            hint="Use a new key for a new call.",
         )
     return bytes(row.answer)
 

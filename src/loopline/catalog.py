@@ -10,8 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from loopline.access.verbs import AccessVerbs, ProjectsVerbs
-from loopline.ledger.verbs import LedgerVerbs
+from loopline.data.verbs import DatasetsVerbs
+from loopline.evaluation.verbs import EvaluationsVerbs
+from loopline.ledger.verbs import LedgerVerbs, LineageVerbs
 from loopline.operations import OPERATIONS, Body, Operation
+from loopline.pipeline.verbs import PipelinesVerbs
+from loopline.registry.verbs import ModelsVerbs
+from loopline.tracking.verbs import RunsVerbs
 from loopline.registry.verbs import ModelsVerbs
 from loopline.tracking.verbs import RunsVerbs
 

@@ -136,6 +136,7 @@ class Tx:
         self.outputs: list[str] = []
         self.operation_done = False  # a repeated call under its idempotency key: answered, nothing to record
         self.digests: dict[str, str] = {}
+        self.count = 0  # items of a digested segment
         self.after_commit: list[Callable[[], None]] = []
         self._connection: Connection | None = None
 

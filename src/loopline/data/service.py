@@ -24,7 +24,7 @@ from loopline.quality import contract as contracts
 from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_page import page
 from loopline.refs import check_name, parse
-from loopline.store.service import Holds
+from loopline.store.service import Store
 
 _ROWS_OF = dataset_versions.c
 
@@ -261,7 +261,7 @@ class DatasetsService(DatasetsVerbs):
                 creator=self.tx.principal,
             )
         )
-        Holds(self.tx).retain(summary.digest, ref)
+        Store(self.tx, self.blobs).retain(summary.digest, ref)
         digests = {ref: digest} | ({"contract": contract} if contract else {})
         self.tx.note(inputs=[*inputs, *filter(None, [source])], outputs=[ref], digests=digests)
         return self.show(name, str(version))

@@ -23,7 +23,9 @@ class PredictionsVerbs(Protocol):
         """The newest predictions of an endpoint, with their labels."""
         ...
 
-    @operation("GET /projects/{project}/endpoints/{endpoint}/predictions/{prediction}", action="read_personal", record="entry")
+    @operation(
+        "GET /projects/{project}/endpoints/{endpoint}/predictions/{prediction}", action="read_personal", record="entry"
+    )
     def show(self, endpoint: str, prediction: str) -> Prediction:
         """One prediction with its row, answer and label."""
         ...

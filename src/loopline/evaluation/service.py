@@ -1,0 +1,260 @@
+"""The evaluation room's verbs, within one transaction."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+
+from loopline.data.service import DatasetsService
+from loopline.database import Tx
+from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
+from loopline.evaluation import gates as rules
+from loopline.evaluation.measure import difference, measure
+from loopline.evaluation.plots import draw
+from loopline.evaluation.records import Evaluation, Evidence, GateSet, Judgement, Verdict
+from loopline.evaluation.report import page
+from loopline.evaluation.tables import evaluations, gate_sets
+from loopline.evaluation.verbs import EvaluationsVerbs
+from loopline.features.labels import encode_labels
+from loopline.hashing import canonical_json, digest_json
+from loopline.operations import Bytes
+from loopline.ports.blobs import BlobStore
+from loopline.ports.predictor import Predictor
+from loopline.store.service import Store
+
+_ROWS_TIMED = 400
+
+
+class EvaluationsService(EvaluationsVerbs):
+    """Gates, evaluations and verdicts. `open_model` opens a model version by its ref."""
+
+    def __init__(
+        self, tx: Tx, blobs: BlobStore, datasets: DatasetsService, open_model: Callable[[str], Predictor]
+    ) -> None:
+        self.tx = tx
+        self.blobs = blobs
+        self.datasets = datasets
+        self.open_model = open_model
+
+    def declare(self, gates: list[dict[str, Any]]) -> GateSet:
+        declared = rules.from_json(json.dumps(gates).encode())
+        digest = rules.digest(declared)
+        known = self._gates(digest)
+        if known is None:
+            self.tx.execute(
+                gate_sets.insert().values(
+                    project=self.tx.project,
+                    digest=digest,
+                    gates=msgspec.to_builtins(declared),
+                    at=self.tx.now,
+                    by=self.tx.principal,
+                )
+            )
+            known = self._gates(digest)
+            assert known is not None
+        self.tx.note(digests={"gates": digest})
+        return known
+
+    def measure(
+        self,
+        model: str,
+        dataset: str,
+        label: str,
+        opponents: dict[str, str] | None = None,
+        protected: list[str] | None = None,
+        window: str = "test",
+        seed: int = 0,
+    ) -> Evaluation:
+        opponents = opponents or {}
+        opened = {name: self.open_model(ref) for name, ref in {"": model, **opponents}.items()}
+        subject = opened.pop("")
+        frame, look = self.datasets.look(dataset, f"evaluation of {model}")
+        truth = encode_labels(frame, label, subject.task, subject.classes)  # type: ignore[arg-type]
+        slices = [column for column in protected or [] if column in frame.columns]
+        if missing := set(protected or []) - set(slices):
+            raise Invalid(
+                f"{dataset} has no column {min(missing)!r} to slice by.",
+                code="no-column",
+                hint=did_you_mean(min(missing), frame.columns),
+            )
+        predicted = subject.predict(frame)
+        measured = measure(
+            truth,
+            predicted,
+            task=subject.task,
+            classes=subject.classes,
+            threshold=subject.threshold,
+            frame_of_slices=frame.select(slices),
+            protected=slices,
+            seed=seed,
+            looks=look,
+        )
+        differences = []
+        for name, opponent in opened.items():
+            if (opponent.task, opponent.classes) != (subject.task, subject.classes):
+                raise Conflict(
+                    f"{opponents[name]} answers another question than {model}: {opponent.task} {opponent.classes}.",
+                    code="other-task",
+                )
+            other = opponent.predict(frame)
+            differences += [
+                msgspec.structs.replace(
+                    difference(
+                        truth,
+                        predicted,
+                        other,
+                        metric=metric.name,
+                        task=subject.task,
+                        classes=subject.classes,
+                        thresholds=(subject.threshold, opponent.threshold),
+                        seed=seed,
+                        looks=look,
+                    ),
+                    opponent=name,
+                )
+                for metric in measured.metrics
+            ]
+        evidence = Evidence(
+            model=model,
+            dataset=dataset,
+            window=window,
+            task=subject.task,
+            n=measured.n,
+            metrics=measured.metrics,
+            slices=measured.slices,
+            fairness=measured.fairness,
+            differences=tuple(differences),
+            opponents=tuple(opponents),
+            latency_p99_ms=_latency(subject, frame.head(_ROWS_TIMED).to_dicts()),
+            looks=look,
+            confidence=measured.confidence,
+            threshold=measured.threshold,
+            curves=measured.curves,
+        )
+        return self._keep(model, dataset, evidence, list(opponents.values()))
+
+    def judge(self, evaluation: str, gates: str) -> Judgement:
+        row = self._row(evaluation)
+        declared = self._gates(gates)
+        if declared is None:
+            raise NotFound(f"There are no gates {gates}.", code="no-gates", hint="Declare them before measuring.")
+        if declared.at > row.at:
+            raise Conflict(
+                f"The gates {gates} were declared after the evaluation {evaluation}.",
+                code="gates-after-evidence",
+                hint="Measure again, on a new window: thresholds must not be chosen by the evidence.",
+            )
+        evidence = self._evidence(row)
+        verdicts = rules.judge_all(rules.from_json(json.dumps(declared.gates).encode()), evidence)
+        self.tx.execute(
+            evaluations.update()
+            .where(evaluations.c.project == self.tx.project, evaluations.c.id == evaluation)
+            .values(gates=gates, verdicts=msgspec.to_builtins(verdicts))
+        )
+        self.tx.note(
+            inputs=[self.tx.ref("evaluation", evaluation), row.model],
+            digests={"gates": gates, "evidence": row.document, "verdicts": digest_json(verdicts)},
+        )
+        return Judgement(evaluation=evaluation, gates=gates, outcome=rules.decision(verdicts), verdicts=verdicts)
+
+    def show(self, evaluation: str) -> Evaluation:
+        return self._record(self._row(evaluation))
+
+    def list(self, model: str | None = None, limit: int = 50) -> list[Evaluation]:
+        query = sa.select(evaluations).where(evaluations.c.project == self.tx.project)
+        if model is not None:
+            query = query.where(evaluations.c.model == model)
+        found = self.tx.rows(query.order_by(evaluations.c.at.desc(), evaluations.c.id.desc()).limit(limit))
+        return [self._record(row) for row in found]
+
+    def report(self, evaluation: str) -> Bytes:
+        record = self.show(evaluation)
+        verdicts = record.judgement.verdicts if record.judgement else ()
+        return Bytes(media="text/html", data=page(record.evidence, verdicts).encode())
+
+    def plot(self, evaluation: str, plot: str) -> Bytes:
+        row = self._row(evaluation)
+        if plot not in row.plots:
+            raise NotFound(
+                f"Evaluation {evaluation} has no plot {plot!r}.", code="no-plot", hint=did_you_mean(plot, row.plots)
+            )
+        media = "image/svg+xml" if plot.endswith(".svg") else "image/png"
+        return Bytes(media=media, data=self.blobs.read(row.plots[plot]), name=plot)
+
+    def _keep(self, model: str, dataset: str, evidence: Evidence, opponents: list[str]) -> Evaluation:  # type: ignore[valid-type]
+        document = self.blobs.put([canonical_json(evidence)])
+        plots = {name: self.blobs.put([data]).digest for name, data in draw(evidence).items()}
+        evaluation = f"{self.tx.now:012x}{secrets.token_hex(5)}"
+        ref = self.tx.ref("evaluation", evaluation)
+        self.tx.execute(
+            evaluations.insert().values(
+                project=self.tx.project,
+                id=evaluation,
+                model=model,
+                dataset=dataset,
+                document=document.digest,
+                plots=plots,
+                at=self.tx.now,
+                by=self.tx.principal,
+            )
+        )
+        store = Store(self.tx, self.blobs)
+        for digest in {document.digest, *plots.values()}:
+            store.retain(digest, ref)
+        self.tx.note(inputs=[model, *opponents], outputs=[ref], digests={"evidence": document.digest})
+        return self.show(evaluation)
+
+    def _gates(self, digest: str) -> GateSet | None:
+        row = self.tx.first(
+            sa.select(gate_sets).where(gate_sets.c.project == self.tx.project, gate_sets.c.digest == digest)
+        )
+        return None if row is None else GateSet(digest=row.digest, gates=tuple(row.gates), at=row.at, by=row.by)
+
+    def _row(self, evaluation: str) -> Any:
+        row = self.tx.first(
+            sa.select(evaluations).where(evaluations.c.project == self.tx.project, evaluations.c.id == evaluation)
+        )
+        if row is None:
+            raise NotFound(f"There is no evaluation {evaluation!r}.", code="no-evaluation")
+        return row
+
+    def _evidence(self, row: Any) -> Evidence:
+        return msgspec.json.decode(self.blobs.read(row.document), type=Evidence)
+
+    def _record(self, row: Any) -> Evaluation:
+        judgement = None
+        if row.gates is not None:
+            verdicts = msgspec.convert(row.verdicts, tuple[Verdict, ...])
+            judgement = Judgement(
+                evaluation=row.id, gates=row.gates, outcome=rules.decision(verdicts), verdicts=verdicts
+            )
+        return Evaluation(
+            id=row.id,
+            ref=self.tx.ref("evaluation", row.id),
+            evidence=self._evidence(row),
+            digest=row.document,
+            plots=tuple(sorted(row.plots)),
+            at=row.at,
+            by=row.by,
+            judgement=judgement,
+        )
+
+
+def _latency(model: Predictor, rows: list[dict[str, Any]]) -> float | None:
+    """The p99 of single answers in milliseconds, over some rows of the window, after a few to warm up."""
+    if not rows:
+        return None
+    model.answer(rows[:20])
+    taken = []
+    for row in rows:
+        began = time.perf_counter()
+        model.answer([row])
+        taken.append((time.perf_counter() - began) * 1000)
+    return float(np.quantile(taken, 0.99))
