@@ -6,7 +6,9 @@ since an evaluation has to take the data as they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +61,24 @@ def codes(frame: pl.DataFrame, field: Field, levels: Sequence[str]) -> npt.NDArr
     places = [len(levels), *range(len(levels))]
     coded = series.replace_strict(known, places, default=len(levels) + 1, return_dtype=pl.Int32)
     return coded.to_numpy()
+
+
+def raw_rows(frame: pl.DataFrame, fields: Sequence[Field]) -> list[dict[str, Any]]:
+    """The frame's rows as raw JSON rows of the fields alone, as a client would send them: dates as ISO texts, missing as None."""
+    columns = {}
+    for field in fields:
+        values = column(frame, field)
+        if field.kind in boundary.STRING_KINDS:
+            columns[field.name] = [text or None for text in strings(frame, field).to_list()]
+        elif field.kind == "date" and values.dtype.is_temporal():
+            columns[field.name] = [None if value is None else value.isoformat() for value in values.to_list()]
+        elif values.dtype.is_float():
+            columns[field.name] = [
+                None if value is None or not math.isfinite(value) else value for value in values.to_list()
+            ]
+        else:
+            columns[field.name] = [value if value != "" else None for value in values.to_list()]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def _floats(series: pl.Series, field: Field) -> pl.Series:

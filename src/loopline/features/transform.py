@@ -232,7 +232,8 @@ def _statistics(name: str, part: str | None, values: Floats) -> Number:
 def _standardised(values: Floats, number: Number) -> Floats:
     filled = np.where(np.isnan(values), np.float32(number.fill), values)
     scaled = (filled - np.float32(number.center)) / np.float32(number.scale)
-    return np.clip(scaled, np.float32(-CLIP), np.float32(CLIP))
+    clipped: Floats = np.clip(scaled, np.float32(-CLIP), np.float32(CLIP))
+    return clipped
 
 
 def _kept_levels(values: pl.Series, style: Style) -> tuple[str, ...]:

@@ -1,0 +1,85 @@
+"""Write a bundle: the folder that serving can serve alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from loopline.errors import Conflict
+from loopline.features.boundary import Boundary
+from loopline.hashing import canonical_json, digest_file
+from loopline.packaging.manifest import MANIFEST, MODEL, NATIVE, PARITY, TRANSFORM
+from loopline.packaging.parity import convert
+from loopline.packaging.records import Manifest
+from loopline.packaging.runtime import predict_rows
+from loopline.training.model import Model
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def write_bundle(
+    model: Model,
+    folder: Path,
+    *,
+    name: str,
+    version: int,
+    example: Mapping[str, Any],
+    validation_frame: pl.DataFrame,
+    created: int,
+) -> Manifest:
+    """Write the model in all its forms with its manifest; the folder appears whole or not at all.
+
+    `example` is one raw row; its answer becomes the golden one. Parity on the validation rows chooses the runtime and is kept in
+    `parity.json`. The same model gives the same bytes, but for `created` (ms since 1970 UTC) in the manifest. Raises `Invalid` for
+    an example that the signature refuses, `Conflict` where the folder exists.
+    """
+    if folder.exists():
+        raise Conflict(
+            f"{folder} exists already.", code="bundle-exists", hint="A bundle is never changed; write a new version."
+        )
+    boundary = Boundary(model.signature.inputs)
+    boundary.decode([example])
+    data, parity = convert(model, validation_frame)
+    work = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        model.save(work / NATIVE)
+        (work / TRANSFORM).write_bytes(canonical_json(model.transform.to_dict()))
+        (work / PARITY).write_bytes(canonical_json(parity))
+        if data is not None:
+            (work / MODEL).write_bytes(data)
+        files = sorted(path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file())
+        manifest = Manifest(
+            name=name,
+            version=version,
+            task=model.task,
+            classes=model.classes,
+            threshold=model.threshold,
+            signature=model.signature,
+            runtime=parity.runtime,
+            numbers=boundary.numbers,
+            strings=boundary.strings,
+            outputs=("value",) if model.task == "regression" else ("probabilities",),
+            example=dict(example),
+            golden={},
+            digests={file: digest_file(work / file) for file in files},
+            created=created,
+        )
+        (work / MANIFEST).write_bytes(canonical_json(manifest))
+        golden = predict_rows(work, [example])[0]
+        manifest = msgspec.structs.replace(manifest, golden=golden)
+        (work / MANIFEST).write_bytes(canonical_json(manifest))
+        for path in work.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return manifest

@@ -1,0 +1,92 @@
+"""Read a bundle's manifest, and refuse a folder whose files are not exactly those that it lists."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from loopline.errors import Invalid, NotFound, Refused
+from loopline.hashing import digest_bytes
+from loopline.packaging.external import points_outside
+from loopline.packaging.records import Manifest
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+NATIVE = "native"
+TRANSFORM = "transform.json"
+PARITY = "parity.json"
+SIGNATURES = "signatures"  # signatures are of the manifest, so it cannot list them
+
+_ALLOWED = frozenset({".onnx", ".json", ".txt"})
+
+
+def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
+    """The manifest of a bundle; with `verify` every file is read and held against its digest.
+
+    Raises `NotFound` where there is no bundle, `Invalid` for a damaged manifest, `Refused` (nothing is loaded) for a changed,
+    missing or unlisted file, a path out of the folder, a pickle, or an ONNX file with external data.
+    """
+    try:
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(
+            f"{folder} is no bundle: it has no {MANIFEST}.",
+            code="no-bundle",
+            hint="Give the folder that packaging wrote.",
+        ) from None
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"{folder / MANIFEST} is damaged: {error}.", code="bad-manifest") from error
+    needed = {MODEL} if manifest.runtime == "onnx" else {f"{NATIVE}/model.json"}
+    if missing := needed - manifest.digests.keys():
+        raise Refused(f"The manifest in {folder} lists no {min(missing)}.", code="bundle-incomplete")
+    for name in manifest.digests:
+        _check_name(folder, name)
+    if verify:
+        _check_files(folder, manifest)
+    return manifest
+
+
+def _check_name(folder: Path, name: str) -> None:
+    pure = PurePosixPath(name)
+    outside = pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name or str(pure) != name
+    if outside or not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise Refused(f"The manifest in {folder} names {name!r}, which is outside the bundle.", code="bundle-path")
+    if pure.suffix not in _ALLOWED:
+        raise Refused(
+            f"{name!r} in {folder} is not a form that is ever loaded.",
+            code="bundle-format",
+            hint="A bundle holds ONNX, JSON and text only; a pickle can run any code when it is opened.",
+        )
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise Refused(f"{name!r} in {folder} is a symbolic link.", code="bundle-path")
+        if (
+            path.is_file()
+            and name != MANIFEST
+            and not name.startswith(f"{SIGNATURES}/")
+            and name not in manifest.digests
+        ):
+            raise Refused(
+                f"{name!r} in {folder} is not listed in the manifest.",
+                code="bundle-unlisted",
+                hint="Take it out, or write the bundle anew.",
+            )
+    for name, digest in manifest.digests.items():
+        try:
+            data = (folder / name).read_bytes()
+        except OSError:
+            raise Refused(f"{name!r} is missing in {folder}.", code="bundle-incomplete") from None
+        if digest_bytes(data) != digest:
+            raise Refused(
+                f"{name!r} in {folder} was changed since the bundle was written.",
+                code="bundle-changed",
+                hint="Fetch the bundle again from the registry.",
+                file=name,
+            )
+        if name.endswith(".onnx") and points_outside(data):
+            raise Refused(f"{name!r} in {folder} points at data outside itself.", code="bundle-external-data")

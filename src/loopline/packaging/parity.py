@@ -1,0 +1,102 @@
+"""The ONNX form held against the native one, row by row; it decides which of them shall serve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loopline.errors import Invalid
+from loopline.features import boundary, table
+from loopline.packaging.export import to_onnx
+from loopline.packaging.records import NearThreshold, ParityReport
+from loopline.packaging.runtime import open_session, run_session
+from loopline.training.model import Model
+
+if TYPE_CHECKING:
+    import polars as pl
+
+TOLERANCE = 1e-4  # of probabilities; of regression values, relative to their spread
+_LISTED = 1_000
+
+
+def convert(model: Model, frame: pl.DataFrame, *, tolerance: float = TOLERANCE) -> tuple[bytes | None, ParityReport]:
+    """The model's ONNX bytes (None where it has no such form) and how they agree with the native form on these rows.
+
+    The runtime is `onnx` where all numbers agree within tolerance and all labels but those of rows within tolerance of the
+    threshold, which are listed; else `native`, with the reason and, of a failed conversion, the operator.
+    """
+    try:
+        data = to_onnx(model).SerializeToString(deterministic=True)
+        session = open_session(data)
+    except Exception as error:  # converters and runtimes raise anything; none of it may stop a model from being served
+        operator = error.details.get("operator") if isinstance(error, Invalid) else None
+        return None, ParityReport(
+            runtime="native",
+            reason=f"The conversion failed: {error}",
+            n=0,
+            tolerance=tolerance,
+            operator=str(operator or type(error).__name__),
+        )
+    return data, compare(model, session, frame, tolerance=tolerance)
+
+
+def compare(model: Model, session: Any, frame: pl.DataFrame, *, tolerance: float = TOLERANCE) -> ParityReport:
+    """How an ONNX session agrees with the native model on the frame's rows."""
+    native = model.predict(frame)
+    onnx = _scores(model, run_session(session, *arrays(model, frame)))
+    if not len(native):
+        return ParityReport(runtime="native", reason="There are no rows to compare on.", n=0, tolerance=tolerance)
+    unit = max(1.0, float(np.abs(native).max())) if model.task == "regression" else 1.0
+    gap = np.abs(native - onnx)
+    difference = float(gap.max()) if np.isfinite(gap).all() else float("inf")
+    near, disagreeing = _labels(model, native, onnx, tolerance)
+    agrees = difference <= tolerance * unit and not disagreeing
+    if agrees:
+        reason = (
+            f"All {len(native)} rows agree within {tolerance * unit:g} (the largest difference is {difference:.2g})."
+        )
+    else:
+        reason = f"The forms differ by up to {difference:.2g} and in {disagreeing} labels on {len(native)} rows."
+    return ParityReport(
+        runtime="onnx" if agrees else "native",
+        reason=reason,
+        n=len(native),
+        tolerance=tolerance * unit,
+        difference=difference if np.isfinite(difference) else None,
+        disagreeing=disagreeing,
+        near_threshold=near,
+    )
+
+
+def arrays(model: Model, frame: pl.DataFrame) -> tuple[Any, Any]:
+    """The frame's rows as the graph's two inputs."""
+    fields = model.signature.inputs
+    strings = [table.strings(frame, f).to_numpy() for f in fields if f.kind in boundary.STRING_KINDS]
+    stacked = np.empty((frame.height, len(strings)), dtype=np.object_)
+    for place, column in enumerate(strings):
+        stacked[:, place] = column
+    return table.numbers(frame, fields), stacked
+
+
+def _scores(model: Model, output: Any) -> Any:
+    if model.task == "binary":
+        return output[:, 1].astype(np.float64)
+    return (output[:, 0] if model.task == "regression" else output).astype(np.float64)
+
+
+def _labels(model: Model, native: Any, onnx: Any, tolerance: float) -> tuple[tuple[NearThreshold, ...], int]:
+    """Rows near the threshold, and how many others are labelled otherwise."""
+    if model.task == "regression":
+        return (), 0
+    if model.task == "multiclass":
+        other = native.argmax(axis=1) != onnx.argmax(axis=1)
+        top = np.sort(native, axis=1)
+        close = top[:, -1] - top[:, -2] <= 2 * tolerance
+        return (), int((other & ~close).sum())
+    threshold = 0.5 if model.threshold is None else model.threshold
+    other = (native >= threshold) != (onnx >= threshold)
+    close = np.abs(native - threshold) <= tolerance
+    rows = np.flatnonzero(close)[:_LISTED]
+    near = tuple(NearThreshold(row=int(r), native=float(native[r]), onnx=float(onnx[r])) for r in rows)
+    return near, int((other & ~close).sum())

@@ -1,0 +1,105 @@
+"""Score raw rows with a bundle: the reference that serving and the tests share.
+
+Needs onnxruntime, numpy and msgspec alone; a bundle whose parity chose the native form needs LightGBM where it has trees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loopline.errors import Invalid
+from loopline.features.boundary import Boundary
+from loopline.packaging.manifest import MODEL, NATIVE, read_manifest
+from loopline.packaging.records import Manifest
+
+Floats = npt.NDArray[np.float32]
+Strings = npt.NDArray[np.object_]
+
+
+def open_session(data: bytes) -> Any:
+    """An onnxruntime session of one thread, from the model's bytes (never from a path, so that nothing beside it is read)."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def run_session(session: Any, numbers: Floats, strings: Strings) -> Floats:
+    """The graph's one output for decoded rows."""
+    feed: dict[str, Any] = {}
+    if numbers.shape[1]:
+        feed["numbers"] = numbers
+    if strings.shape[1]:
+        feed["strings"] = strings
+    return np.asarray(session.run(None, feed)[0])
+
+
+class Session:
+    """A bundle opened for scoring: `decode`, `run` and `encode` in turn, or `predict_rows` for all three."""
+
+    def __init__(self, folder: Path, *, verify: bool = True) -> None:
+        self.manifest: Manifest = read_manifest(folder, verify=verify)
+        self.boundary = Boundary(self.manifest.signature.inputs)
+        self._session: Any = None
+        self._native: Any = None
+        if self.manifest.runtime == "onnx":
+            self._session = open_session((folder / MODEL).read_bytes())
+        else:
+            from loopline.training.model import Model
+
+            self._native = Model.load(folder / NATIVE)
+
+    def decode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Floats, Strings]:
+        """Raw rows as arrays. Raises `Invalid` naming row and column."""
+        return self.boundary.decode(rows)
+
+    def run(self, numbers: Floats, strings: Strings) -> Floats:
+        """float32: binary [n, 2] and multiclass [n, k] probabilities in the order of the classes; regression [n, 1]."""
+        if self._session is not None:
+            return run_session(self._session, numbers, strings)
+        scores = self._native.predict_arrays(numbers, strings).astype(np.float32)
+        if self.manifest.task == "binary":
+            return np.stack([1 - scores, scores], axis=1)
+        return np.asarray(scores[:, None] if self.manifest.task == "regression" else scores)
+
+    def encode(self, outputs: Floats) -> list[dict[str, Any]]:
+        """One answer a row, as JSON values; see `encode`."""
+        return encode(outputs, self.manifest)
+
+
+def encode(outputs: Floats, manifest: Manifest) -> list[dict[str, Any]]:
+    """One answer a row, as JSON values.
+
+    Binary: `{"probability": of the positive class, "label": class}`, positive from the threshold on (0.5 where there is none).
+    Multiclass: `{"probability": of the label, "label": class, "probabilities": {class: p}}`. Regression: `{"value": v}`.
+    """
+    if manifest.task == "regression":
+        return [{"value": value} for value in outputs[:, 0].tolist()]
+    classes = manifest.classes
+    if manifest.task == "binary":
+        threshold = 0.5 if manifest.threshold is None else manifest.threshold
+        return [{"probability": p, "label": classes[p >= threshold]} for p in outputs[:, 1].tolist()]
+    best = outputs.argmax(axis=1).tolist()
+    return [
+        {"probability": row[k], "label": classes[k], "probabilities": dict(zip(classes, row, strict=True))}
+        for row, k in zip(outputs.tolist(), best, strict=True)
+    ]
+
+
+def predict_rows(bundle: Path | Session, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The answers of a bundle (its folder, or a session of it) for raw rows. Raises `Invalid`."""
+    session = bundle if isinstance(bundle, Session) else Session(Path(bundle))
+    answers = session.encode(session.run(*session.decode(rows)))
+    if any(value != value for answer in answers for value in answer.values()):
+        raise Invalid(
+            "The model gave no number for a row.", code="no-number", hint="Its training data may hold extremes."
+        )
+    return answers
