@@ -50,14 +50,10 @@ class Platform:
         _make_private(workspace)
         self.database = Database(settings.database_url, self.clock)
         self.blobs = LocalBlobs(workspace / "blobs")
-        self._services: dict[str, Callable[[Tx], Any]] = {
-            "access": self._access,
-            "projects": self._projects,
-            "ledger": self._ledger,
-            "runs": self._runs,
-        }
-        self.database.create()
+        self.ledger = Ledger(workspace / "keys", settings.checkpoint_folder)
         self.metrics = self._metrics()
+        self.database.create()
+        self.ledger.create(self.database)
         self.owner = self._first_start()
 
     @classmethod
@@ -195,7 +191,7 @@ class Platform:
             case "runs":
                 from loopline.tracking.service import RunsService
 
-                return RunsService(tx, self.blobs)
+                return RunsService(tx, self.blobs, self.metrics)
             case "pipelines":
                 from loopline.pipeline.service import PipelinesService
 
@@ -214,6 +210,14 @@ class Platform:
 
                 return ModelsService(tx, self.blobs, self.settings.workspace / "keys")
         raise AssertionError(f"no service for the group {group!r}")
+
+    def _metrics(self) -> Database | None:
+        """The second database file, for metric points; None where one database holds all (PostgreSQL)."""
+        if not self.database.sqlite:
+            return None
+        metrics = Database(f"sqlite:///{self.settings.workspace / 'metrics.db'}", self.clock)
+        points.create(metrics)
+        return metrics
 
     def _predictor(self, tx: Tx) -> Callable[[str], Predictor]:
         """Opens model versions by their refs, for evaluation, which stands below the registry and the forms of models."""

@@ -17,8 +17,6 @@ from loopline.operations import OPERATIONS, Body, Operation
 from loopline.pipeline.verbs import PipelinesVerbs
 from loopline.registry.verbs import ModelsVerbs
 from loopline.tracking.verbs import RunsVerbs
-from loopline.registry.verbs import ModelsVerbs
-from loopline.tracking.verbs import RunsVerbs
 
 Call = Callable[[Operation, dict[str, Any], Body | None], Any]
 """How a session reaches its platform: operation, arguments by name, raw body -> result."""
@@ -33,6 +31,10 @@ class Session:
     access: AccessVerbs
     projects: ProjectsVerbs
     ledger: LedgerVerbs
+    lineage: LineageVerbs
+    datasets: DatasetsVerbs
+    pipelines: PipelinesVerbs
+    evaluations: EvaluationsVerbs
     runs: RunsVerbs
     models: ModelsVerbs
 
