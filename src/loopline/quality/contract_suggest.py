@@ -1,0 +1,108 @@
+"""A first contract drafted from a frame: what `loopline init` writes for its owner to edit.
+
+Facts seen in one table are guesses about the next: ranges are widened by their own width and, like sets of values, only
+warn. What the loop cannot do without (the label, the time and the group of a row) is quarantined when missing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from itertools import chain, zip_longest
+
+import polars as pl
+
+from loopline.errors import Invalid, did_you_mean
+from loopline.quality.contract import AnyRule, Contract, column, contract, unique
+
+_MOST_VALUES = 20
+_ENOUGH_ROWS = 30  # a set of values is only believed when each was seen about that often
+
+
+def suggest(
+    frame: pl.DataFrame,
+    *,
+    label: str | None = None,
+    time: str | None = None,
+    group: str | None = None,
+    at_most: int = 20,
+) -> Contract:
+    """A contract that the frame itself keeps without a quarantined row, of at most so many rules, the telling ones first.
+
+    First what identifies a row (the leftmost column that is distinct in every row), then label, time and group, then ranges
+    and sets of values by turns. Raises Invalid when label, time or group is not a column.
+    """
+    for name in (label, time, group):
+        if name is not None and name not in frame.columns:
+            raise Invalid(
+                f"The table has no column {name!r}.", code="no-column", hint=did_you_mean(name, frame.columns)
+            )
+    rules: list[AnyRule] = []
+    identity = _identity(frame, {label})
+    if identity:
+        rules.append(unique(identity))
+    rules += [
+        column(name).not_null()
+        for name in dict.fromkeys((label, time, group))
+        if name is not None and not frame[name].null_count()
+    ]
+    sets: list[AnyRule] = []
+    ranges: list[AnyRule] = []
+    for name in frame.columns:
+        series = frame[name].drop_nulls()
+        if name in (identity, time, group) or not len(series):
+            continue
+        if name == label and not series.dtype.is_float():
+            values = _values(series, most=_MOST_VALUES)
+            if values:  # an answer that training never saw cannot be learned from
+                rules.append(column(name).one_of(*values))
+        elif series.dtype in (pl.String, pl.Categorical, pl.Enum):
+            values = _values(series, most=min(_MOST_VALUES, max(2, len(series) // _ENOUGH_ROWS)))
+            if len(values) > 1:
+                sets.append(column(name).one_of(*values, severity="warn"))
+        elif series.dtype.is_numeric():
+            bounds = _range(series)
+            if bounds:
+                ranges.append(column(name).between(*bounds, severity="warn"))
+    turns = chain.from_iterable(zip_longest(ranges, sets))
+    return contract(*[*rules, *(r for r in turns if r is not None)][:at_most])
+
+
+def _identity(frame: pl.DataFrame, without: set[str | None]) -> str | None:
+    """The leftmost column that is there and distinct in every row, and that is first or named like an identifier."""
+    for position, (name, dtype) in enumerate(frame.schema.items()):
+        if name in without or not (dtype.is_integer() or dtype == pl.String) or frame[name].null_count():
+            continue
+        named = position == 0 or re.search(r"(?i)(^|[_\W])(id|key|nbr|number|uuid|guid)$|[a-z]I[dD]$", name)
+        if named and frame.height > 1 and frame[name].n_unique() == frame.height:
+            return name
+    return None
+
+
+def _values(series: pl.Series, *, most: int) -> list[str | int | bool]:
+    text = series.cast(pl.String) if series.dtype in (pl.Categorical, pl.Enum) else series
+    found = text.unique()
+    countable = found.dtype in (pl.String, pl.Boolean) or found.dtype.is_integer()
+    return sorted(found.to_list()) if countable and len(found) <= most else []
+
+
+def _range(series: pl.Series) -> tuple[int | float, int | float] | None:
+    finite = series.filter(series.is_finite()) if series.dtype.is_float() else series
+    if not len(finite):
+        return None
+    low, high = float(finite.min()), float(finite.max())  # type: ignore[arg-type]
+    if low == high:
+        return None  # a constant says nothing about the next table
+    width = high - low
+    if not math.isfinite(width) or max(abs(low), abs(high)) + width > 2.0**52:
+        return None
+    bottom = 0.0 if low >= 0 else _rounded(low - width, math.floor)
+    top = 0.0 if high <= 0 else _rounded(high + width, math.ceil)
+    return (int(bottom), int(top)) if series.dtype.is_integer() else (bottom, top)
+
+
+def _rounded(value: float, towards: Callable[[float], int]) -> float:
+    """Two significant digits, outwards: a bound a person would write."""
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
+    return float(f"{towards(value / step) * step:.12g}")
