@@ -39,7 +39,8 @@ class KeyFolder:
     def enforce(self, key: str, former: str = "") -> None:
         """Gives the prepared key its name, once the ledger has it, and removes the one it follows."""
         failpoint("ledger.key.before_rename")
-        os.replace(self.folder / _NEXT, self._path(key))
+        if not self._path(key).exists():  # another program that found the key aside may have named it already
+            os.replace(self.folder / _NEXT, self._path(key))
         failpoint("ledger.key.after_rename")
         if former:
             self._path(former).unlink(missing_ok=True)

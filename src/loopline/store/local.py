@@ -1,0 +1,121 @@
+"""Blobs in a folder: one file each, named by its digest, spread over 256 folders."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from blake3 import blake3
+
+from loopline.failpoints import failpoint
+from loopline.ports.blobs import Blob, check_digest, missing
+from loopline.ports.files import TEMPORARY, disk_errors, removed_on_error, sync_folder
+
+_CHUNK = 1 << 20
+_READ_ONLY = 0o444
+
+
+class LocalBlobs:
+    """A `BlobStore` in a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, chunks: Iterable[bytes]) -> Blob:
+        state, size = blake3(), 0
+        temporary = self.folder / f"{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}"
+        with disk_errors(self.folder), removed_on_error(temporary):
+            failpoint("store.put.create")
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _READ_ONLY), "wb", buffering=0) as file:
+                for chunk in chunks:
+                    failpoint("store.put.write")
+                    state.update(chunk)
+                    size += len(chunk)
+                    rest = memoryview(chunk)
+                    while rest:  # an unbuffered write may take a part only
+                        rest = rest[file.write(rest) or 0 :]
+                failpoint("store.put.before_sync")
+                os.fsync(file.fileno())
+            digest = f"blake3:{state.hexdigest()}"
+            path = self._path(digest)
+            if not path.parent.exists():
+                path.parent.mkdir(exist_ok=True)
+                sync_folder(self.folder)
+            failpoint("store.put.before_rename")
+            # Also where the blob is there already: the same bytes, young again, and a damaged one is mended by it.
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+            failpoint("store.put.after_rename")
+        return Blob(digest, size, _milliseconds(path.stat()))
+
+    def read(self, digest: str, start: int = 0, stop: int | None = None) -> bytes:
+        with self._open(digest) as file:
+            file.seek(start)
+            return file.read() if stop is None else file.read(max(0, stop - start))
+
+    def chunks(self, digest: str) -> Iterator[bytes]:
+        file = self._open(digest)
+
+        def pieces() -> Iterator[bytes]:
+            with file:
+                yield from iter(lambda: file.read(_CHUNK), b"")
+
+        return pieces()
+
+    def stat(self, digest: str) -> Blob:
+        try:
+            found = self._path(digest).stat()
+        except FileNotFoundError:
+            raise missing(digest) from None
+        return Blob(digest, found.st_size, _milliseconds(found))
+
+    def exists(self, digest: str) -> bool:
+        return self._path(digest).exists()
+
+    def delete(self, digest: str) -> None:
+        path = self._path(digest)
+        failpoint("store.delete.before_unlink")
+        path.unlink(missing_ok=True)
+
+    def list(self) -> Iterator[Blob]:
+        for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
+            if len(path.name) == 62:
+                try:
+                    found = path.stat()
+                except FileNotFoundError:  # swept meanwhile
+                    continue
+                yield Blob(f"blake3:{path.parent.name}{path.name}", found.st_size, _milliseconds(found))
+
+    def path(self, digest: str) -> Path:
+        path = self._path(digest)
+        if not path.exists():
+            raise missing(digest)
+        return path
+
+    def tidy(self, older_than: float = 3600.0) -> int:
+        count = 0
+        for path in self.folder.glob(f"{TEMPORARY}*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime >= older_than:
+                    path.unlink()
+                    count += 1
+        return count
+
+    def _path(self, digest: str) -> Path:
+        name = check_digest(digest)
+        return self.folder / name[:2] / name[2:]
+
+    def _open(self, digest: str) -> BinaryIO:
+        try:
+            return self._path(digest).open("rb")
+        except FileNotFoundError:
+            raise missing(digest) from None
+
+
+def _milliseconds(found: os.stat_result) -> int:
+    return found.st_mtime_ns // 1_000_000

@@ -1,0 +1,121 @@
+"""References to blobs, and the sweep of those that nothing refers to.
+
+A blob is put first and referenced after, in the transaction of whoever needs it. Between the two it is unreferenced, so a sweep
+takes only blobs that were put longer ago than the grace period; `retain` refuses a blob that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from loopline.database import Tx
+from loopline.errors import Conflict, LooplineError
+from loopline.failpoints import failpoint
+from loopline.hashing import digest_chunks
+from loopline.ports.blobs import BlobStore, check_digest
+from loopline.store.records import Damage, Sweep, Usage
+from loopline.store.tables import references
+
+GRACE_MILLISECONDS = 24 * 3_600_000
+"""No transaction stays open that long between putting a blob and referring to it."""
+
+
+class Store:
+    """Blobs with who refers to them, for one call: `tx` is its transaction."""
+
+    def __init__(self, tx: Tx, blobs: BlobStore) -> None:
+        self.tx = tx
+        self.blobs = blobs
+
+    def retain(self, digest: str, owner: str) -> None:
+        """The blob is needed by `owner` (a printed ref); again is no error. Raises `NotFound` where it is not there."""
+        # The row comes before the look: it waits for a sweep that is at work, and makes the next one wait.
+        where = (references.c.digest == digest, references.c.owner == owner)
+        self.tx.write()
+        if self.tx.first(_OF.where(*where)) is None:
+            self.tx.execute(sa.insert(references).values(digest=digest, owner=owner, time=self.tx.now))
+        self.blobs.stat(digest)
+
+    def release(self, digest: str, owner: str) -> None:
+        """The blob is not needed by `owner` any more; where it was not, nothing happens."""
+        check_digest(digest)
+        self.tx.execute(sa.delete(references).where(references.c.digest == digest, references.c.owner == owner))
+
+    def release_all(self, owner: str) -> int:
+        """`owner` needs none of its blobs any more; gives how many it had."""
+        return self.tx.execute(sa.delete(references).where(references.c.owner == owner)).rowcount
+
+    def owners(self, digest: str) -> list[str]:
+        """The refs that need the blob."""
+        check_digest(digest)
+        return [
+            row.owner for row in self.tx.rows(_OF.where(references.c.digest == digest).order_by(references.c.owner))
+        ]
+
+    def of(self, owner: str) -> list[str]:
+        """The digests of the blobs that `owner` needs."""
+        rows = self.tx.rows(
+            sa.select(references.c.digest).where(references.c.owner == owner).order_by(references.c.digest)
+        )
+        return [row.digest for row in rows]
+
+    def usage(self) -> Usage:
+        """How much there is, and how much of it nothing refers to."""
+        needed = self._needed()
+        found = list(self.blobs.list())
+        loose = [blob for blob in found if blob.digest not in needed]
+        return Usage(
+            blobs=len(found),
+            bytes=sum(blob.size for blob in found),
+            unreferenced=len(loose),
+            unreferenced_bytes=sum(blob.size for blob in loose),
+        )
+
+    def sweep(self, *, grace: int = GRACE_MILLISECONDS) -> Sweep:
+        """Removes the blobs that nothing refers to and that were put more than `grace` milliseconds ago.
+
+        It holds the write lock, so nobody can begin to refer to a blob meanwhile.
+        """
+        self.tx.write()
+        if not self.tx.database.sqlite:
+            self.tx.execute(sa.text("LOCK TABLE store_references IN SHARE ROW EXCLUSIVE MODE"))
+        needed = self._needed()
+        loose = [blob for blob in self.blobs.list() if blob.digest not in needed]
+        removed = size = 0
+        for blob in loose:
+            # Looked at again: somebody may have put it meanwhile, which makes it young.
+            if self.blobs.exists(blob.digest) and self.blobs.stat(blob.digest).time < self.tx.now - grace:
+                failpoint("store.sweep.before_delete")
+                self.blobs.delete(blob.digest)
+                removed, size = removed + 1, size + blob.size
+        return Sweep(removed=removed, bytes=size, young=len(loose) - removed, temporary=self.blobs.tidy())
+
+    def damages(self, digests: Iterable[str] | None = None) -> list[Damage]:
+        """Reads every blob that something refers to (or the given ones) and names what is missing or damaged."""
+        found = []
+        for digest in sorted(self._needed() if digests is None else digests):
+            try:
+                verify(self.blobs, digest)
+            except LooplineError as e:
+                found.append(Damage(digest=digest, kind=e.code, owners=tuple(self.owners(digest)), message=e.message))
+        return found
+
+    def _needed(self) -> set[str]:
+        return {row.digest for row in self.tx.rows(sa.select(references.c.digest).distinct())}
+
+
+_OF = sa.select(references.c.owner)
+
+
+def verify(blobs: BlobStore, digest: str) -> None:
+    """Reads the whole blob. Raises `Conflict` where its bytes are not those of its digest, `NotFound` where it is missing."""
+    found = digest_chunks(blobs.chunks(digest))
+    if found != digest:
+        raise Conflict(
+            f"The blob {digest} is damaged: its bytes are {found}.",
+            code="blob-damaged",
+            hint="Put the same bytes in again, or restore the file from a backup.",
+            digest=digest,
+        )

@@ -1,0 +1,92 @@
+"""The conformance suite of the blobs port (needs pytest).
+
+class TestMine(BlobStoreLaws):
+    @pytest.fixture
+    def blobs(self, tmp_path):
+        return MyBlobs(tmp_path)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from loopline.errors import Invalid, NotFound
+from loopline.hashing import digest_bytes
+from loopline.ports.blobs import BlobStore
+
+ABSENT = digest_bytes(b"never put")
+NO_DIGESTS = (
+    "", "blake3:", "blake3:../../etc/passwd", "../" * 8 + "etc/passwd", "sha256:" + 64 * "0", "blake3:" + 63 * "0",
+    "blake3:" + 64 * "G", "blake3:" + 64 * "A", "blake3:" + 64 * "0" + "\n", "blake3:" + 62 * "0" + "/x", 64 * "0",
+)  # fmt: skip
+
+
+class BlobStoreLaws:
+    """Every `BlobStore` passes these; a subclass gives the fixture `blobs`, an empty store."""
+
+    @pytest.mark.parametrize(
+        "pieces", [[], [b""], [b"a"], [b"ab", b"", b"c"], [bytes(range(256)) * 9000, b"\0" * 70_000]]
+    )
+    def test_what_was_put_is_read(self, blobs: BlobStore, pieces: list[bytes]) -> None:
+        whole = b"".join(pieces)
+        put = blobs.put(iter(pieces))
+        assert (put.digest, put.size) == (digest_bytes(whole), len(whole))
+        assert blobs.read(put.digest) == whole
+        assert b"".join(blobs.chunks(put.digest)) == whole
+        assert blobs.exists(put.digest)
+        assert blobs.stat(put.digest).size == len(whole)
+        path = blobs.path(put.digest)
+        assert path is None or path.read_bytes() == whole
+
+    @pytest.mark.parametrize(("start", "stop"), [(0, 4), (3, 7), (6, None), (10, None), (12, 20), (4, 4), (8, 100)])
+    def test_a_range_is_read_as_a_slice(self, blobs: BlobStore, start: int, stop: int | None) -> None:
+        put = blobs.put([b"0123456789"])
+        assert blobs.read(put.digest, start, stop) == b"0123456789"[start:stop]
+
+    def test_a_failing_put_leaves_nothing(self, blobs: BlobStore) -> None:
+        def breaking() -> Iterator[bytes]:
+            yield b"half"
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            blobs.put(breaking())
+        assert list(blobs.list()) == []
+        assert not blobs.exists(digest_bytes(b"half"))
+        assert blobs.tidy(0) == 0
+
+    def test_put_again_is_the_same_blob_and_young(self, blobs: BlobStore) -> None:
+        first = blobs.put([b"same"])
+        again = blobs.put([b"sa", b"me"])
+        assert again.digest == first.digest
+        assert again.time >= first.time
+        assert [blob.digest for blob in blobs.list()] == [first.digest]
+
+    def test_delete(self, blobs: BlobStore) -> None:
+        kept, gone = blobs.put([b"kept"]), blobs.put([b"gone"])
+        blobs.delete(gone.digest)
+        blobs.delete(gone.digest)
+        assert not blobs.exists(gone.digest)
+        assert [blob.digest for blob in blobs.list()] == [kept.digest]
+        with pytest.raises(NotFound):
+            blobs.read(gone.digest)
+
+    def test_what_is_absent_is_not_found(self, blobs: BlobStore) -> None:
+        assert not blobs.exists(ABSENT)
+        blobs.delete(ABSENT)
+        for method in (blobs.read, blobs.chunks, blobs.stat, blobs.path):
+            with pytest.raises(NotFound) as caught:
+                method(ABSENT)
+            assert ABSENT in caught.value.message
+
+    @pytest.mark.parametrize("text", NO_DIGESTS)
+    def test_no_digest_is_refused(self, blobs: BlobStore, text: str) -> None:
+        for method in (blobs.read, blobs.chunks, blobs.stat, blobs.path, blobs.exists, blobs.delete):
+            with pytest.raises(Invalid):
+                method(text)
+
+    def test_list_tells_size_and_time(self, blobs: BlobStore) -> None:
+        put = {blobs.put([bytes([n]) * n]) for n in range(1, 30)}
+        assert {(b.digest, b.size) for b in blobs.list()} == {(b.digest, b.size) for b in put}
+        assert all(b.time > 1_500_000_000_000 for b in blobs.list())

@@ -1,0 +1,89 @@
+"""The laws of the blobs port, on the folder and in memory; what the folder adds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from loopline import failpoints
+from loopline.errors import Conflict, Unavailable
+from loopline.ports.blobs import BlobStore
+from loopline.store.local import LocalBlobs
+from loopline.store.service import verify
+from loopline.testing.blobs import BlobStoreLaws
+from loopline.testing.memory import MemoryBlobs
+
+
+class TestLocal(BlobStoreLaws):
+    @pytest.fixture
+    def blobs(self, tmp_path: Path) -> BlobStore:
+        return LocalBlobs(tmp_path / "blobs")
+
+
+class TestMemory(BlobStoreLaws):
+    @pytest.fixture
+    def blobs(self) -> BlobStore:
+        return MemoryBlobs()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalBlobs:
+    return LocalBlobs(tmp_path / "blobs")
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["store.put.create", "store.put.write", "store.put.write@2", "store.put.before_sync", "store.put.before_rename"],
+)
+def test_a_full_disk_leaves_nothing_half_written(local: LocalBlobs, place: str) -> None:
+    name, _, hit = place.partition("@")
+    failpoints.arm(f"{name}=ENOSPC@{hit or 1}")
+    try:
+        with pytest.raises(Unavailable) as caught:
+            local.put([b"one", b"two"])
+    finally:
+        failpoints.arm("")
+    assert caught.value.code == "disk-full"
+    assert "space" in caught.value.hint
+    assert [p for p in local.folder.rglob("*") if p.is_file()] == []
+    assert local.read(local.put([b"one", b"two"]).digest) == b"onetwo"
+
+
+def test_a_failing_disk_says_so(local: LocalBlobs) -> None:
+    failpoints.arm("store.put.before_sync=EIO")
+    try:
+        with pytest.raises(Unavailable, match="failed"):
+            local.put([b"x"])
+    finally:
+        failpoints.arm("")
+
+
+def test_damaged_bytes_are_told_and_mended_by_the_same_bytes(local: LocalBlobs) -> None:
+    digest = local.put([b"precious"]).digest
+    verify(local, digest)
+    path = local.path(digest)
+    path.chmod(0o644)
+    path.write_bytes(b"precioux")
+    with pytest.raises(Conflict) as caught:
+        verify(local, digest)
+    assert caught.value.code == "blob-damaged"
+    local.put([b"precious"])
+    verify(local, digest)
+
+
+def test_blobs_are_read_only_files(local: LocalBlobs) -> None:
+    assert local.path(local.put([b"x"]).digest).stat().st_mode & 0o222 == 0
+
+
+def test_tidy_takes_what_a_killed_put_left_and_no_writing_one(local: LocalBlobs) -> None:
+    left, writing = local.folder / ".writing-1-a", local.folder / ".writing-2-b"
+    left.write_bytes(b"half")
+    writing.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    digest = local.put([b"whole"]).digest
+    assert local.tidy() == 1
+    assert not left.exists()
+    assert writing.exists()
+    assert [blob.digest for blob in local.list()] == [digest]
