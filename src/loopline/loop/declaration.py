@@ -169,7 +169,7 @@ class Monitor:
 
 
 def monitor(*, false_alarms: str = "1/quarter", look: str = "1h", rows: int = 500) -> Monitor:
-    """Drift and quality of what is served. `false_alarms` is a promise; a look is taken once per `look` with at least `rows` rows."""
+    """Drift and quality of what is served. `false_alarms` is a promise; a look waits for `look` and for `rows` rows."""
     count, period = rate(false_alarms, "false_alarms")
     if rows < 50:
         raise Invalid(f"A look at {rows} rows tells nothing.", code="bad-loop", hint="At least 50 rows.")

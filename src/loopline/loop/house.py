@@ -1,0 +1,28 @@
+"""What a loop asks of the platform around it: the verbs of the rooms below, in process or remote."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from loopline.data.verbs import DatasetsVerbs
+from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
+from loopline.evaluation.verbs import EvaluationsVerbs
+from loopline.outcomes.verbs import LabelsVerbs, PredictionsVerbs
+from loopline.pipeline.verbs import PipelinesVerbs
+from loopline.registry.verbs import ModelsVerbs
+from loopline.tracking.verbs import RunsVerbs
+
+
+class House(Protocol):
+    """The verbs, by group; `catalog.Session` is one."""
+
+    project: str
+    runs: RunsVerbs
+    pipelines: PipelinesVerbs
+    datasets: DatasetsVerbs
+    evaluations: EvaluationsVerbs
+    models: ModelsVerbs
+    predictions: PredictionsVerbs
+    labels: LabelsVerbs
+    endpoints: EndpointsVerbs
+    rollouts: RolloutsVerbs

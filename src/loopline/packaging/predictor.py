@@ -1,0 +1,45 @@
+"""A bundle opened for frames as well as rows: what evaluation measures is the very form that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loopline.features import boundary, table
+from loopline.packaging.runtime import Session, predict_rows
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class BundlePredictor:
+    """The `Predictor` of a bundle's folder, by the runtime that the bundle names."""
+
+    def __init__(self, folder: Path) -> None:
+        self._session = Session(folder)
+        manifest = self._session.manifest
+        self.task: str = manifest.task
+        self.classes = manifest.classes
+        self.threshold = manifest.threshold
+
+    def predict(self, frame: pl.DataFrame) -> npt.NDArray[np.float64]:
+        """Binary (n,) probability of the positive class, multiclass (n, k), regression (n,)."""
+        fields = self._session.manifest.signature.inputs
+        texts = [field for field in fields if field.kind in boundary.STRING_KINDS]
+        numbers = table.numbers(frame, fields)
+        strings = np.empty((frame.height, len(texts)), dtype=object)
+        for place, field in enumerate(texts):
+            strings[:, place] = table.strings(frame, field).to_numpy()
+        outputs = self._session.run(np.ascontiguousarray(numbers), strings).astype(np.float64)
+        if self.task == "binary":
+            return outputs[:, 1]
+        return outputs[:, 0] if self.task == "regression" else outputs
+
+    def answer(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Answers for raw rows, as serving gives them. Columns that the model does not read are left aside."""
+        names = {field.name for field in self._session.manifest.signature.inputs}
+        return predict_rows(self._session, [{k: v for k, v in row.items() if k in names} for row in rows])
