@@ -243,7 +243,8 @@ def _fit(frame: pl.DataFrame, column: str, step: Placeholders | Repair | Clip | 
 def _number(value: Any, series: pl.Series) -> int | float:
     """A statistic as a value that the column could hold: whole for integers, of single precision for Float32."""
     if series.dtype.is_integer():
-        return int(round(value))
+        whole: int = round(value)
+        return whole
     typed = float(pl.Series([value], dtype=series.dtype)[0])
     if not math.isfinite(typed):
         raise Invalid(
