@@ -8,21 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from loopline.deployment.records import Decision, Plan, Rollout
+import msgspec
+
+from loopline.deployment.records import Comparison, Decision, Plan, Rollout
 from loopline.outcomes.records import VariantTraffic
 
 _FEW_REQUESTS = 20
-
-
-class Comparison:
-    """The challenger held against the champion on the same labelled rows: `value` is challenger minus champion, better is more."""
-
-    def __init__(self, metric: str, value: float, low: float, high: float, rows: int) -> None:
-        self.metric, self.value, self.low, self.high, self.rows = metric, value, low, high, rows
-
-    def measured(self) -> dict[str, Any]:
-        """The figures, for the record."""
-        return {"metric": self.metric, "difference": self.value, "low": self.low, "high": self.high, "rows": self.rows}
 
 
 def decide(
@@ -55,8 +46,9 @@ def decide(
         return "advance", f"{_name(plan, rollout.stage)} held: {_held(challenger)}", measured
     if comparison is None:
         return "wait", "the last stage waits for labels to compare by", measured
-    measured = {**measured, **comparison.measured()}
-    shown = f"{comparison.metric} {comparison.value:+.4f} [{comparison.low:+.4f}, {comparison.high:+.4f}] on {comparison.rows:,} labelled rows"
+    measured["comparison"] = msgspec.to_builtins(comparison)
+    interval = f"[{comparison.low:+.4f}, {comparison.high:+.4f}]"
+    shown = f"{comparison.metric} {comparison.value:+.4f} {interval} on {comparison.rows:,} labelled rows"
     if comparison.low >= -plan.margin:
         return "promote", f"not worse than the champion by more than {plan.margin:g}: {shown}", measured
     return "keep", f"not shown to be within {plan.margin:g} of the champion: {shown}", measured
@@ -72,9 +64,9 @@ def _broken(plan: Plan, champion: VariantTraffic | None, challenger: VariantTraf
             return f"errors: {challenger.errors:,} of its {requests:,} requests failed (allowed {guards.errors:.1%})"
     if challenger.invalid_outputs:
         return f"invalid outputs: {challenger.invalid_outputs:,} answers are no finite numbers"
-    if challenger.rows >= guards.rows and challenger.distinct_outputs == 1:
-        if champion is None or champion.distinct_outputs > 1 or champion.rows < guards.rows:
-            return f"constant outputs: the same answer to all {challenger.rows:,} rows"
+    varied = champion is None or champion.distinct_outputs > 1 or champion.rows < guards.rows
+    if challenger.rows >= guards.rows and challenger.distinct_outputs == 1 and varied:
+        return f"constant outputs: the same answer to all {challenger.rows:,} rows"
     p99 = challenger.latency_p99 / 1000
     slow = (
         champion is not None

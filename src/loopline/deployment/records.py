@@ -90,3 +90,13 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     ended: int | None
     reason: str
     steps: tuple[RolloutStep, ...]
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """The challenger held against the champion on the same labelled rows: `value` is challenger minus champion, more is better."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    rows: int

@@ -17,10 +17,12 @@ from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
 from loopline.registry.verbs import ModelsVerbs
-from loopline.serving.records import BUCKETS, RouteTable, Variant
+from loopline.serving.records import BUCKETS, Mode, RouteTable, Variant
 from loopline.serving.records import Endpoint as Routed
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+LIVE: Mode = "live"
+SHADOW: Mode = "shadow"
 
 
 class EndpointsService(EndpointsVerbs):
@@ -92,13 +94,13 @@ class EndpointsService(EndpointsVerbs):
         table: dict[str, Routed] = {}
         for row in self.tx.rows(sa.select(endpoints)):
             open_rollout = running(self.tx, row.name, row.project)
-            percent, mode = 0, "live"
+            percent, mode = 0, LIVE
             if open_rollout is not None:
                 stage = msgspec.convert(open_rollout.plan, Plan).stages[open_rollout.stage]
-                percent, mode = stage.percent, "shadow" if stage.kind == "shadow" else "live"
+                percent, mode = stage.percent, SHADOW if stage.kind == "shadow" else LIVE
             in_project = "" if row.project == DEFAULT_PROJECT else f"{row.project}/"
             ref = f"model:{in_project}{row.model}@"
-            shares = [(CHAMPION, row.champion, BUCKETS - percent * BUCKETS // 100, "live")]
+            shares = [(CHAMPION, row.champion, BUCKETS - percent * BUCKETS // 100, LIVE)]
             if open_rollout is not None:
                 shares.append((CHALLENGER, open_rollout.challenger, percent * BUCKETS // 100, mode))
             address = routed_name(row.project, row.name)
@@ -111,7 +113,7 @@ class EndpointsService(EndpointsVerbs):
                         model=f"{ref}{version}",
                         weight=weight,
                         mode=how,
-                    )  # type: ignore[arg-type]
+                    )
                     for name, version, weight, how in shares
                 ),
                 salt=row.salt,
