@@ -1,0 +1,87 @@
+"""The tables of the registry: models, their versions, documents, moves of aliases, approvals."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from loopline.database import metadata
+
+models = sa.Table(
+    "models",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("latest", sa.Integer, nullable=False),
+)
+"""One row a model: the last number given, and what is locked where two calls concern the same model."""
+
+model_versions = sa.Table(
+    "model_versions",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("task", sa.String(16), nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("creator", sa.String(256), nullable=False),
+    sa.Column("run", sa.String(300)),
+    sa.Column("inputs", sa.JSON, nullable=False),
+    sa.Column("bundle", sa.String(80), nullable=False),
+    sa.Column("forms", sa.JSON, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("parity", sa.JSON, nullable=False),
+    sa.Column("envelope", sa.JSON(none_as_null=True)),
+    sa.Column("key", sa.String(32), nullable=False, default=""),
+    sa.Column("registered", sa.BigInteger),
+    sa.Column("registrar", sa.String(256), nullable=False, default=""),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+)
+
+model_documents = sa.Table(
+    "model_documents",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("digest", sa.String(80), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String(256), nullable=False),
+)
+
+alias_moves = sa.Table(
+    "alias_moves",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("alias", sa.String(128), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("previous", sa.Integer),
+    sa.Column("how", sa.String(16), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String(256), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+"""Append-only; an alias points where its last move says."""
+
+approvals = sa.Table(
+    "approvals",
+    metadata,
+    sa.Column("id", sa.String(26), primary_key=True),
+    sa.Column("project", sa.String(128), nullable=False),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("bundle", sa.String(80), nullable=False),
+    sa.Column("evidence", sa.JSON, nullable=False),
+    sa.Column("decision", sa.String(16), nullable=False),
+    sa.Column("requested", sa.BigInteger, nullable=False),
+    sa.Column("requester", sa.String(256), nullable=False),
+    sa.Column("decided", sa.BigInteger),
+    sa.Column("decider", sa.String(256), nullable=False, default=""),
+    sa.Column("comment", sa.Text, nullable=False, default=""),
+    sa.Index("ix_approvals_model", "project", "name", "version"),
+)
