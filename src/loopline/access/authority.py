@@ -181,6 +181,8 @@ def _found(tx: Tx, owner: str) -> None:
     for project, roles in ((DEFAULT_PROJECT, policy.OWNER), (INSTANCE, policy.OWNER_OF_INSTANCE)):
         for role in roles:
             add_grant(tx, owner, project, role)
+            tx.note(outputs=[ref(owner, role)])
+    tx.note(outputs=[str(Ref("project", DEFAULT_PROJECT))])
 
 
 def _exists(tx: Tx, project: str) -> bool:

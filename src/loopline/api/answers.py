@@ -1,0 +1,74 @@
+"""What goes back over HTTP: results and errors. The only place that maps an error to a status."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from starlette.responses import FileResponse, Response
+
+from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, NotFound, Refused, Unavailable
+from loopline.operations import Bytes
+
+STATUS: dict[type[LooplineError], int] = {
+    NotFound: 404,
+    Invalid: 400,
+    Refused: 403,
+    Conflict: 409,
+    Unavailable: 503,
+    MissingExtra: 501,
+}
+"""The status of each branch of the family."""
+
+STATUS_OF_CODE = {"unauthenticated": 401, "bad-method": 405, "too-large": 413}
+"""Codes that HTTP has a status of its own for."""
+
+INERT = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+"""What a stored file may do when a browser shows it: nothing."""
+
+_CHALLENGE = 'Bearer realm="loopline", Basic realm="loopline", charset="UTF-8"'
+
+_log = logging.getLogger("loopline.api")
+
+
+def answer(result: Any) -> Response:
+    """The response to a call that went well."""
+    if result is None:
+        return Response(status_code=204)
+    if not isinstance(result, Bytes):
+        return Response(msgspec.json.encode(result), media_type="application/json")
+    headers = {"Content-Security-Policy": INERT}
+    if result.name:
+        headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(result.name, safe='')}"
+    if result.path:
+        return FileResponse(result.path, media_type=result.media, headers=headers)
+    response = Response(result.data, headers=headers)
+    response.headers["Content-Type"] = result.media  # as it is: Starlette would add a charset to text
+    return response
+
+
+def refusal(error: Exception) -> Response:
+    """The response to a call that failed. What is not ours is a 500 with an id that the log explains, and nothing else."""
+    if not isinstance(error, LooplineError):
+        number = secrets.token_hex(6)
+        _log.error("internal error %s", number, exc_info=error)
+        error = Unavailable(
+            f"Something failed inside the server; its log has it under {number}.", code="internal", id=number
+        )
+        return _shape(error, 500)
+    kind = next(kind for kind in STATUS if isinstance(error, kind))
+    return _shape(error, STATUS_OF_CODE.get(error.code, STATUS[kind]))
+
+
+def _shape(error: LooplineError, status: int) -> Response:
+    response = Response(msgspec.json.encode(error.to_dict()), status, media_type="application/json")
+    if status == 401:
+        response.headers["WWW-Authenticate"] = _CHALLENGE
+    if status == 405:
+        response.headers["Allow"] = ", ".join(error.details.get("allowed", ()))
+    if status == 503:
+        response.headers["Retry-After"] = "1"
+    return response

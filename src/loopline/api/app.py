@@ -1,0 +1,146 @@
+"""The HTTP door as an ASGI application: guard -> caller -> arguments -> the bound operation -> answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from loopline.access.records import Principal
+from loopline.api import foreign
+from loopline.api.answers import answer, refusal
+from loopline.api.arguments import JSON_LIMIT, arguments
+from loopline.api.bodies import read_json, spooled, sweep
+from loopline.api.caller import Trust, identify
+from loopline.api.guard import Guard
+from loopline.api.routing import PREFIX, Routes
+from loopline.app import Platform
+from loopline.errors import Invalid, NotFound
+from loopline.operations import OPERATIONS, Body, Operation
+
+THREADS = 32
+"""How many calls are worked on at once; the others wait."""
+
+T = TypeVar("T")
+
+_KEY = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+def build(platform: Platform, trust: Trust | None = None) -> Guard:
+    """The application that answers for the platform under `/api/v1`, and on the foreign routes.
+
+    `trust` says what it believes of a connection; by default nothing but the connection itself.
+    """
+    door = Door(platform, trust or Trust())
+    routes = [Route(route.path, door.foreign(route), methods=[route.method]) for route in foreign.ROUTES]
+    every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    application = Starlette(routes=[*routes, Route("/{path:path}", door, methods=every)])
+    settings = platform.settings
+    return Guard(
+        application,
+        hosts=[*settings.allowed_hosts.split(","), settings.host],
+        open_paths=[route.path for route in foreign.ROUTES if route.action is None],
+    )
+
+
+class Door:
+    """Answers requests with the bound operations; blocking work goes to a bounded number of threads."""
+
+    def __init__(self, platform: Platform, trust: Trust) -> None:
+        self.platform = platform
+        self._trust = trust
+        self._routes = Routes(OPERATIONS.values())
+        self._limiter = CapacityLimiter(THREADS)
+        self._incoming = platform.settings.workspace / "incoming"
+        sweep(self._incoming)
+
+    async def __call__(self, request: Request) -> Response:
+        """The answer to any request under `/api/v1`."""
+        return await self._guarded(lambda: self._operation(request))
+
+    def foreign(self, route: foreign.ForeignRoute) -> Callable[[Request], object]:
+        """The endpoint of a foreign route: who is calling is found first, unless it is open to all."""
+
+        async def work(request: Request) -> Response:
+            principal = await self.principal(request) if route.action is not None else None
+            return await self.run(lambda: route.endpoint(request, self.platform, principal))
+
+        async def endpoint(request: Request) -> Response:
+            return await self._guarded(lambda: work(request))
+
+        return endpoint
+
+    async def principal(self, request: Request) -> Principal:
+        """Who sends the request. Raises `Refused`."""
+        return await self.run(lambda: identify(self.platform, request, self._trust))
+
+    async def _operation(self, request: Request) -> Response:
+        principal = await self.principal(request)
+        raw = request.scope.get("raw_path") or request.scope["path"].encode()
+        path = raw.decode("ascii", errors="replace").partition("?")[0]
+        if not path.startswith(f"{PREFIX}/"):
+            raise NotFound(f"There is nothing at {path!r}.", code="no-route", hint="/api/docs lists what there is.")
+        op, placed = self._routes.find(request.method, path.removeprefix(PREFIX))
+        project = placed.pop("project", self.platform.settings.project)
+        key = _key(op, request)
+        query = request.scope["query_string"]
+        if op.body is None:
+            content = await read_json(request, min(JSON_LIMIT, self.platform.settings.body_limit))
+            args = arguments(op, placed, query, content)
+            return await self._call(op, args, principal, project, None, key)
+        args = arguments(op, placed, query, b"")
+        async with spooled(request, self._incoming, self.platform.settings.body_limit) as body:
+            return await self._call(op, args, principal, project, body, key)
+
+    async def _call(
+        self,
+        op: Operation,
+        args: dict[str, Any],
+        principal: Principal,
+        project: str,
+        body: Body | None,
+        key: str | None,
+    ) -> Response:
+        def work() -> Response:
+            result = self.platform.call(
+                op.name, args, principal=principal, project=project, body=body, idempotency_key=key
+            )
+            return answer(result)
+
+        return await self.run(work)
+
+    async def _guarded(self, work: Callable[[], Awaitable[Response]]) -> Response:
+        try:
+            return await work()
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+        except Exception as e:
+            return refusal(e)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Runs blocking work in one of the threads."""
+        return await to_thread.run_sync(work, limiter=self._limiter)
+
+
+def _key(op: Operation, request: Request) -> str | None:
+    keys = request.headers.getlist("idempotency-key")
+    if not keys or not op.mutates:
+        return None
+    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
+        raise Invalid(
+            "The Idempotency-Key cannot be read.",
+            code="bad-key",
+            hint="Send one, of 1 to 128 visible ASCII characters.",
+        )
+    if "secret" in getattr(op.out, "__struct_fields__", ()):
+        # The answer would have to be kept to be given again, and its secret is kept nowhere.
+        raise Invalid(
+            f"{op.name} takes no Idempotency-Key: its answer is not kept.", code="bad-key", hint="Leave it out."
+        )
+    return keys[0]
