@@ -15,6 +15,7 @@ from loopline.deployment.records import Decision, Endpoint, Plan, Rollout, Rollo
 from loopline.deployment.tables import decisions, endpoints, rollouts, routing
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
+from loopline.outcomes.service import SEPARATOR
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
 from loopline.registry.verbs import ModelsVerbs
 from loopline.serving.records import BUCKETS, Mode, RouteTable, Variant
@@ -304,7 +305,7 @@ class RolloutsService(RolloutsVerbs):
 
 def routed_name(project: str, endpoint: str) -> str:
     """The address under which workers know an endpoint: its name, with its project before it but for the default one."""
-    return endpoint if project == DEFAULT_PROJECT else f"{project}.{endpoint}"
+    return endpoint if project == DEFAULT_PROJECT else f"{project}{SEPARATOR}{endpoint}"
 
 
 def servable(tx: Tx, models: ModelsVerbs, ref: str) -> Any:

@@ -47,8 +47,6 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     segments: int
     predictions: int
     errors: int
-    joined: int
-    """Labels that waited for these predictions."""
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from loopline.outcomes.records import Collected, Label, LabelsTaken, Prediction,
 class PredictionsVerbs(Protocol):
     """Predictions as they were answered."""
 
-    @operation("POST /predictions/collect", action="deploy", record="digest", prepares=True)
+    @operation("POST /predictions/collect", action="administer", record="digest", prepares=True)
     def collect(self) -> Collected:
         """Take what the workers logged into the record, each segment once, with its digest."""
         ...

@@ -1,0 +1,285 @@
+"""The outcomes room's verbs, within one transaction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import polars as pl
+import sqlalchemy as sa
+
+from loopline.database import Tx
+from loopline.errors import Invalid, NotFound
+from loopline.hashing import digest_json
+from loopline.outcomes import frames
+from loopline.outcomes.frames import Logged
+from loopline.outcomes.records import Collected, Label, LabelsTaken, Prediction, Traffic, VariantTraffic
+from loopline.outcomes.tables import labels, log_cursors, segments
+from loopline.outcomes.verbs import LabelsVerbs, PredictionsVerbs
+from loopline.ports.blobs import BlobStore
+from loopline.refs import DEFAULT_PROJECT
+from loopline.store.service import Store
+
+SEPARATOR = "~"
+"""Between project and endpoint in the names that workers know; it can stand in neither."""
+
+_LABELS_AT_ONCE = 100_000
+
+ReadLog = Callable[[dict[str, int]], Iterator[tuple[str, int, Sequence[Logged]]]]
+"""Reads on in the prediction log: from the offset of each segment, gives (segment, next offset, records)."""
+
+
+class PredictionsService(PredictionsVerbs):
+    """Predictions as they were answered. `read_log` reads the log of the workers."""
+
+    def __init__(self, tx: Tx, blobs: BlobStore, read_log: ReadLog) -> None:
+        self.tx = tx
+        self.blobs = blobs
+        self.read_log = read_log
+
+    def collect(self) -> Collected:
+        cursors = {row.segment: row.offset for row in self.tx.rows(sa.select(log_cursors))}
+        found: dict[tuple[str, str], list[Logged]] = {}
+        moved: dict[str, int] = {}
+        errors = 0
+        for segment, offset, records in self.read_log(dict(cursors)):
+            moved[segment] = offset
+            for record in records:
+                project, _, endpoint = record.endpoint.rpartition(SEPARATOR)
+                found.setdefault((project or DEFAULT_PROJECT, endpoint), []).append(record)
+                errors += record.status >= 400
+        if not moved:
+            return Collected(segments=0, predictions=0, errors=0)
+        kept = {}
+        for place, records in found.items():
+            frame = frames.of_log(records)
+            kept[place] = (frame, self.blobs.put([frames.to_parquet(frame)]).digest)
+        self.tx.write()
+        current = {row.segment: row.offset for row in self.tx.rows(sa.select(log_cursors))}
+        if current != cursors:
+            # Another process collected meanwhile; what it took must not be taken twice.
+            return Collected(segments=0, predictions=0, errors=0)
+        for segment, offset in moved.items():
+            if segment in cursors:
+                self.tx.execute(log_cursors.update().where(log_cursors.c.segment == segment).values(offset=offset))
+            else:
+                self.tx.execute(log_cursors.insert().values(segment=segment, offset=offset))
+        store = Store(self.tx, self.blobs)
+        for (project, endpoint), (frame, digest) in kept.items():
+            number = 1 + (
+                self.tx.scalar(
+                    sa.select(sa.func.max(segments.c.number)).where(
+                        segments.c.project == project, segments.c.endpoint == endpoint
+                    )
+                )
+                or 0
+            )
+            in_project = "" if project == DEFAULT_PROJECT else f"{project}/"
+            ref = f"endpoint:{in_project}{endpoint}@log.{number}"
+            self.tx.execute(
+                segments.insert().values(
+                    project=project,
+                    endpoint=endpoint,
+                    number=number,
+                    blob=digest,
+                    rows=frame.height,
+                    first=frame["at"].min(),
+                    last=frame["at"].max(),
+                    collected=self.tx.now,
+                )
+            )
+            store.retain(digest, ref)
+            models = frame["model"].drop_nulls().unique().sort().to_list()
+            self.tx.note(inputs=[m for m in models if m], outputs=[ref], digests={ref: digest})
+        total = sum(frame.height for frame, _ in kept.values())
+        self.tx.count = total
+        return Collected(segments=len(kept), predictions=total - errors, errors=errors)
+
+    def list(
+        self, endpoint: str, since: int = 0, limit: int = 100, variant: str | None = None, labelled: bool = False
+    ) -> list[Prediction]:
+        frame = self.frame(endpoint, since=since).filter(pl.col("status") < 400)
+        if variant is not None:
+            frame = frame.filter(pl.col("variant") == variant)
+        if labelled:
+            frame = frame.filter(pl.col("truth").is_not_null())
+        self.tx.note(inputs=[self.tx.ref("endpoint", endpoint)])
+        return [_prediction(endpoint, row) for row in frame.tail(limit).reverse().to_dicts()]
+
+    def show(self, endpoint: str, prediction: str) -> Prediction:
+        frame = self.frame(endpoint).filter((pl.col("id") == prediction) & ~pl.col("shadow") & (pl.col("status") < 400))
+        if frame.is_empty():
+            raise NotFound(
+                f"There is no prediction {prediction!r} of {endpoint}.",
+                code="no-prediction",
+                hint="It is on record some seconds after its answer.",
+            )
+        self.tx.note(inputs=[self.tx.ref("prediction", prediction)])
+        return _prediction(endpoint, frame.to_dicts()[0])
+
+    def traffic(self, endpoint: str, since: int = 0) -> Traffic:
+        frame = self.frame(endpoint, since=since, columns=_COUNTED)
+        answered = pl.col("status") < 400
+        found = frame.group_by("variant", "model", maintain_order=True).agg(
+            pl.col("request").n_unique().alias("requests"),
+            answered.sum().alias("rows"),
+            pl.col("request").filter(~answered).n_unique().alias("errors"),
+            (pl.col("truth").is_not_null() & answered).sum().alias("labelled"),
+            pl.col("latency_us").filter(answered).quantile(0.5).alias("p50"),
+            pl.col("latency_us").filter(answered).quantile(0.99).alias("p99"),
+            pl.concat_str(pl.col("score").fill_nan(None).cast(pl.String), "label_given", ignore_nulls=True)
+            .filter(answered)
+            .n_unique()
+            .alias("distinct"),
+            (pl.col("score").is_nan() | pl.col("score").is_infinite()).filter(answered).sum().alias("invalid"),
+        )
+        return Traffic(
+            endpoint=endpoint,
+            since=since,
+            variants={
+                row["variant"] or "none": VariantTraffic(
+                    model=row["model"] or "",
+                    requests=row["requests"],
+                    rows=row["rows"],
+                    errors=row["errors"],
+                    labelled=row["labelled"],
+                    latency_p50=row["p50"] or 0.0,
+                    latency_p99=row["p99"] or 0.0,
+                    distinct_outputs=row["distinct"],
+                    invalid_outputs=row["invalid"],
+                )
+                for row in found.to_dicts()
+            },
+        )
+
+    def frame(
+        self, endpoint: str, *, since: int = 0, until: int | None = None, columns: list[str] | None = None
+    ) -> pl.DataFrame:
+        """All log records of an endpoint in a span of time, with `truth` and `truth_at` joined, for the rooms above.
+
+        Columns are those of `frames.SCHEMA` (or `columns`), `truth` is the label as text (null: none yet).
+        """
+        c = segments.c
+        query = sa.select(c.blob).where(c.project == self.tx.project, c.endpoint == endpoint, c.last >= since)
+        if until is not None:
+            query = query.where(c.first < until)
+        kept = [frames.of_parquet(self.blobs.read(row.blob), columns) for row in self.tx.rows(query.order_by(c.number))]
+        empty = pl.DataFrame(schema={n: t for n, t in frames.SCHEMA.items() if columns is None or n in columns})
+        frame = pl.concat([empty, *kept]).filter(pl.col("at") >= since)
+        if until is not None:
+            frame = frame.filter(pl.col("at") < until)
+        return frame.join(self._truth(endpoint), on="id", how="left", maintain_order="left")
+
+    def _truth(self, endpoint: str) -> pl.DataFrame:
+        c = labels.c
+        found = self.tx.rows(
+            sa.select(c.prediction, c.value, c.at)
+            .where(c.project == self.tx.project, c.endpoint == endpoint)
+            .order_by(c.number)
+        )
+        newest = {row.prediction: row for row in found}
+        return pl.DataFrame(
+            {
+                "id": list(newest),
+                "truth": [_text(row.value) for row in newest.values()],
+                "truth_at": [row.at for row in newest.values()],
+            },
+            schema={"id": pl.String, "truth": pl.String, "truth_at": pl.Int64},
+        )
+
+
+class LabelsService(LabelsVerbs):
+    """The truth that comes later."""
+
+    def __init__(self, tx: Tx, predictions: PredictionsService) -> None:
+        self.tx = tx
+        self.predictions = predictions
+
+    def add(self, endpoint: str, labels: list[Label]) -> LabelsTaken:
+        _check(labels)
+        ids = [label.prediction for label in labels]
+        before: dict[str, Any] = {}
+        for start in range(0, len(ids), 500):
+            c = _table.c
+            for row in self.tx.rows(
+                sa.select(c.prediction, c.number, c.value)
+                .where(c.project == self.tx.project, c.endpoint == endpoint, c.prediction.in_(ids[start : start + 500]))
+                .order_by(c.number)
+            ):
+                before[row.prediction] = row
+        fresh = []
+        corrected = 0
+        for label in labels:
+            known = before.get(label.prediction)
+            if known is not None and known.value == label.value:
+                continue
+            corrected += known is not None
+            fresh.append(
+                {
+                    "project": self.tx.project,
+                    "endpoint": endpoint,
+                    "prediction": label.prediction,
+                    "number": known.number + 1 if known is not None else 1,
+                    "value": label.value,
+                    "at": label.at or self.tx.now,
+                    "received": self.tx.now,
+                    "by": self.tx.principal,
+                }
+            )
+        if fresh:
+            self.tx.execute(_table.insert(), fresh)
+        answered = self.predictions.frame(endpoint, columns=["id", "at"])["id"]
+        joined = int(pl.Series(ids, dtype=pl.String).is_in(answered.implode()).sum())
+        self.tx.count = len(labels)
+        self.tx.note(inputs=[self.tx.ref("endpoint", endpoint)], digests={"labels": digest_json(labels)})
+        return LabelsTaken(taken=len(labels), joined=joined, waiting=len(labels) - joined, corrected=corrected)
+
+
+_table = labels
+_COUNTED = ["id", "request", "at", "model", "variant", "latency_us", "status", "label_given", "score"]
+
+
+def _check(given: Sequence[Label]) -> None:
+    if not given:
+        raise Invalid("There are no labels in this call.", code="no-labels", hint="Give a list of {prediction, value}.")
+    if len(given) > _LABELS_AT_ONCE:
+        raise Invalid(
+            f"{len(given):,} labels in one call are too many.",
+            code="too-many-labels",
+            hint=f"Send at most {_LABELS_AT_ONCE:,} at once.",
+        )
+    seen: set[str] = set()
+    for place, label in enumerate(given):
+        if not label.prediction:
+            raise Invalid(f"Label {place} names no prediction.", code="bad-label")
+        if isinstance(label.value, float) and not math.isfinite(label.value):
+            raise Invalid(f"The label of {label.prediction} is {label.value}.", code="bad-label", hint="Give a number.")
+        if label.prediction in seen:
+            raise Invalid(
+                f"{label.prediction} is labelled twice in one call.", code="bad-label", hint="Give each once."
+            )
+        seen.add(label.prediction)
+
+
+def _text(value: Any) -> str:
+    """A label's value as the class texts are written: true, 1, 0.5, YES."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _prediction(endpoint: str, row: dict[str, Any]) -> Prediction:
+    return Prediction(
+        id=row["id"],
+        endpoint=endpoint,
+        model=row["model"],
+        variant=row["variant"],
+        at=row["at"],
+        shadow=row["shadow"],
+        output=msgspec.json.decode(row["output"]) if row["output"] else {},
+        row=msgspec.json.decode(row["row"]) if row["row"] else {},
+        label=row["truth"],
+        label_at=row["truth_at"],
+    )
