@@ -206,9 +206,19 @@ class Platform:
 
                 return EvaluationsService(tx, self.blobs, self._service("datasets", tx), self._predictor(tx))
             case "models":
+                from loopline.packaging.manifest import read_manifest
+                from loopline.packaging.signing import ModelSigner
                 from loopline.registry.service import ModelsService
 
-                return ModelsService(tx, self.blobs, self.settings.workspace / "keys")
+                workspace = self.settings.workspace
+                return ModelsService(
+                    tx,
+                    self.blobs,
+                    self._service("runs", tx),
+                    read_manifest,
+                    ModelSigner(workspace / "keys"),
+                    workspace / "scratch",
+                )
         raise AssertionError(f"no service for the group {group!r}")
 
     def _metrics(self) -> Database | None:

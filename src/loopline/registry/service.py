@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 
 from loopline.database import Tx
-from loopline.errors import Conflict, Invalid, LooplineError, NotFound
+from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
 from loopline.failpoints import failpoint
 from loopline.hashing import digest_json
 from loopline.operations import Body, Bytes
@@ -309,18 +310,29 @@ class ModelsService(ModelsVerbs):
     def approvals(self, name: str | None = None, decision: Decision | None = None) -> tuple[Approval, ...]:
         return self._approvals.list(name, decision)
 
-    def unpack(self, ref: str, folder: Path) -> ModelVersion:
-        """Writes the bundle of a version (by its ref) into a new folder, for the rooms above. Every file is checked first."""
-        named = parse(ref, "model", self.tx.project)
-        if named.project != self.tx.project:
-            raise NotFound(f"There is no {ref} in project {self.tx.project!r}.", code="no-model")
+    def folder(self, ref: str, under: Path) -> Path:
+        """The folder of a version's bundle (by its ref) below `under`, for the rooms above; written where it is not there yet.
+
+        It is named by the bundle's digest and appears whole. Every file is checked as it is written; who opens the folder later
+        checks it again (`packaging.manifest.read_manifest`).
+        """
+        named = parse(self._own(ref), "model", self.tx.project)
         row = self._versions.row(named.name, named.version or "latest")
-        files = self._versions.files(row)
-        folder.mkdir(parents=True)
-        for name, data in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(data)
-        return self._versions.record(row.name, row.version)
+        place: Path = under / str(row.bundle).partition(":")[2]
+        if place.is_dir():
+            return place
+        under.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(prefix="bundle-", dir=under) as aside:
+            whole = Path(aside) / "bundle"
+            for name, data in self._versions.files(row).items():
+                (whole / name).parent.mkdir(parents=True, exist_ok=True)
+                (whole / name).write_bytes(data)
+            failpoint("registry.folder.before_rename")
+            with contextlib.suppress(OSError):  # another program was first: its folder holds the same
+                whole.rename(place)
+        if not place.is_dir():
+            raise Unavailable(f"The bundle of {ref} cannot be written to {under}.", code="bundle-unwritten")
+        return place
 
     def _own(self, ref: str) -> str:
         """A ref of this project; another project's things are no inputs of a version here."""

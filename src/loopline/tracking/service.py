@@ -97,6 +97,7 @@ class RunsService(RunsVerbs):
             failpoint("tracking.log.after_points")
         self._set_latest(row.id, batch)
         self.tx.note(outputs=[self._ref(row.id)], digests={"points": digest})
+        self.tx.count += len(batch)
         return Logged(run=row.id, count=len(batch), digest=digest)
 
     def params(self, run: str, params: dict[str, Any]) -> Run:
