@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -52,6 +54,7 @@ class Platform:
         self.blobs = LocalBlobs(workspace / "blobs")
         self.ledger = Ledger(workspace / "keys", settings.checkpoint_folder)
         self.metrics = self._metrics()
+        _know_tables()
         self.database.create()
         self.ledger.create(self.database)
         self.owner = self._first_start()
@@ -268,6 +271,12 @@ def _answered(tx: Tx, principal: Principal, key: str, request: str) -> bytes | N
             hint="Use a new key for a new call.",
         )
     return bytes(row.answer)
+
+
+def _know_tables() -> None:
+    """Puts every room's tables on the one `metadata`, since a room's service is imported only when it is asked for."""
+    for file in sorted(Path(__file__).parent.glob("*/tables.py")):
+        import_module(f"loopline.{file.parent.name}.tables")
 
 
 def _make_private(workspace: Any) -> None:
