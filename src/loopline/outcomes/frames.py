@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -82,9 +82,9 @@ def to_parquet(frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def of_parquet(data: bytes, columns: list[str] | None = None) -> pl.DataFrame:
+def of_parquet(data: bytes, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The frame again, or some of its columns."""
-    return pl.read_parquet(io.BytesIO(data), columns=columns)
+    return pl.read_parquet(io.BytesIO(data), columns=None if columns is None else list(columns))
 
 
 def rows(frame: pl.DataFrame) -> list[dict[str, Any]]:

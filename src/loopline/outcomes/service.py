@@ -155,7 +155,7 @@ class PredictionsService(PredictionsVerbs):
         )
 
     def frame(
-        self, endpoint: str, *, since: int = 0, until: int | None = None, columns: list[str] | None = None
+        self, endpoint: str, *, since: int = 0, until: int | None = None, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
         """All log records of an endpoint in a span of time, with `truth` and `truth_at` joined, for the rooms above.
 

@@ -1,0 +1,78 @@
+"""One run of a loop, from its rows to a verdict, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from loopline.loop.declaration import Loop
+from loopline.loop.house import House
+from loopline.loop.stages import Stages
+from loopline.pipeline.engine import Watcher
+from loopline.pipeline.engine import run as run_graph
+
+Outcome = Literal["promoted", "challenging", "refused", "waiting"]
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run of a loop came to.
+
+    `promoted`: a first version became champion (or it is the same one); `challenging`: a version passed the gates and its rollout
+    has begun; `refused` by a gate; `waiting` for a person's approval.
+    """
+
+    loop: str
+    outcome: Outcome
+    reason: str
+    run: str
+    model: str | None
+    evaluation: str | None
+    rollout: str | None = None
+    metrics: dict[str, tuple[float, float, float]] = {}
+
+
+def run_loop(
+    loop: Loop,
+    house: House,
+    path: Path,
+    *,
+    scratch: Path,
+    reason: str = "",
+    inputs: tuple[str, ...] = (),
+    facts: Mapping[str, str] | None = None,
+    watcher: Watcher | None = None,
+    seed: int = 0,
+    threads: int = 2,
+) -> Result:
+    """Runs the loop's stages on a file of rows; takes up a run that was cut off. Raises what a stage raises."""
+    stages = Stages(loop, house, path, scratch=scratch, inputs=inputs, facts=facts, seed=seed, threads=threads)
+    record, outputs = run_graph(
+        loop.name, stages.nodes(), house.pipelines, reason=reason, watcher=watcher, stop=stages.stop
+    )
+    evaluation = outputs.get("evaluate", {}).get("evaluation")
+    metrics = {name: tuple(values) for name, values in outputs.get("evaluate", {}).get("metrics", {}).items()}
+    if record.status == "stopped":
+        refused = outputs["verdicts"]["outcome"] == "fail"
+        return Result(
+            loop=loop.name,
+            outcome="refused" if refused else "waiting",
+            reason=record.message,
+            run=record.ref,
+            model=outputs["fit"]["model"],
+            evaluation=evaluation,
+            metrics=metrics,
+        )
+    deployed = outputs["deploy"]
+    return Result(
+        loop=loop.name,
+        outcome="promoted" if deployed["alias"] == "champion" else "challenging",
+        reason=deployed["said"],
+        run=record.ref,
+        model=deployed["model"],
+        evaluation=evaluation,
+        rollout=deployed.get("rollout"),
+        metrics=metrics,
+    )
