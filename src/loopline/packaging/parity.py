@@ -47,7 +47,7 @@ def compare(model: Model, session: Any, frame: pl.DataFrame, *, tolerance: float
     onnx = _scores(model, run_session(session, *arrays(model, frame)))
     if not len(native):
         return ParityReport(runtime="native", reason="There are no rows to compare on.", n=0, tolerance=tolerance)
-    unit = max(1.0, float(np.abs(native).max())) if model.task == "regression" else 1.0
+    unit = _spread(native) if model.task == "regression" else 1.0
     gap = np.abs(native - onnx)
     difference = float(gap.max()) if np.isfinite(gap).all() else float("inf")
     near, disagreeing = _labels(model, native, onnx, tolerance)
@@ -83,6 +83,11 @@ def _scores(model: Model, output: Any) -> Any:
     if model.task == "binary":
         return output[:, 1].astype(np.float64)
     return (output[:, 0] if model.task == "regression" else output).astype(np.float64)
+
+
+def _spread(values: Any) -> float:
+    """The range of the values, but not less than a hundredth of their size: a constant has none."""
+    return max(float(np.ptp(values)), float(np.abs(values).max()) / 100) or 1.0
 
 
 def _labels(model: Model, native: Any, onnx: Any, tolerance: float) -> tuple[tuple[NearThreshold, ...], int]:

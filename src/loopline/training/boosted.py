@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import lightgbm
-
 from loopline.training.estimators import Boosted
 from loopline.training.model import Model
 from loopline.training.problem import Problem, Side, sampled
 from loopline.training.records import BoostedParams, Fit
+from loopline.training.threads import lightgbm, threads_for
 
 _OBJECTIVES = {
     "binary": ("binary", "binary_logloss"),
@@ -42,6 +41,7 @@ def binned(problem: Problem, *, for_trials: bool = False, threads: int = 2) -> B
     classes = len(problem.signature.classes)
     train = sampled(train, max(2_000, cells // train.features.shape[1]), classes=classes, seed=problem.seed)
     held = sampled(validation, max(2_000, cells // 4 // train.features.shape[1]), classes=classes, seed=problem.seed)
+    threads = threads_for(train.features.size, threads)
     # Row-wise histograms are what LightGBM would choose for this shape; choosing by timing would not be deterministic.
     options = {
         "max_bin": _BINS,

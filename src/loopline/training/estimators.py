@@ -60,7 +60,7 @@ class Boosted:
     @cached_property
     def booster(self) -> Any:
         """The LightGBM booster; the library is loaded here, where trees are scored natively."""
-        import lightgbm
+        from loopline.training.threads import lightgbm
 
         return lightgbm.Booster(model_str=self.text)
 
