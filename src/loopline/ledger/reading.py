@@ -9,7 +9,7 @@ from loopline.database import Tx
 from loopline.errors import Conflict, NotFound
 from loopline.ledger import notes
 from loopline.ledger.log import link_key
-from loopline.ledger.merkle import STRIDE, check_inclusion, fold, inclusion, leaf_hash, node_hash
+from loopline.ledger.merkle import STRIDE, check_inclusion, fold, inclusion, leaf_hash
 from loopline.ledger.records import Entry, Proof, decode
 from loopline.ledger.tables import checkpoints, head, keys, links, nodes
 from loopline.ledger.tables import entries as table
@@ -96,19 +96,24 @@ def _body(tx: Tx, seq: int) -> str:
 
 def subtree(tx: Tx, level: int, place: int) -> bytes:
     """The hash of a complete subtree: kept, or made of what lies below."""
-    if level and level % STRIDE == 0:
-        found = tx.scalar(sa.select(nodes.c.hash).where(nodes.c.level == level, nodes.c.place == place))
-        if found is not None:
-            return bytes(found)
-    if level <= STRIDE:
-        low = place << level
-        rows = tx.rows(
-            sa.select(table.c.body).where(table.c.seq >= low, table.c.seq < low + (1 << level)).order_by(table.c.seq)
+    if level >= STRIDE:
+        kept = level - level % STRIDE
+        first, count = place << (level - kept), 1 << (level - kept)
+        found = tx.rows(
+            sa.select(nodes.c.hash)
+            .where(nodes.c.level == kept, nodes.c.place >= first, nodes.c.place < first + count)
+            .order_by(nodes.c.place)
         )
-        if len(rows) != 1 << level:
-            raise _damaged(low)
-        return fold([leaf_hash(row.body.encode()) for row in rows])
-    return node_hash(subtree(tx, level - 1, 2 * place), subtree(tx, level - 1, 2 * place + 1))
+        if len(found) != count:
+            raise _damaged(place << level)
+        return fold([bytes(row.hash) for row in found])
+    low = place << level
+    rows = tx.rows(
+        sa.select(table.c.body).where(table.c.seq >= low, table.c.seq < low + (1 << level)).order_by(table.c.seq)
+    )
+    if len(rows) != 1 << level:
+        raise _damaged(low)
+    return fold([leaf_hash(row.body.encode()) for row in rows])
 
 
 def prove(tx: Tx, seq: int) -> Proof:

@@ -71,7 +71,7 @@ class _Check:
         for kind, count in self.counts.items():
             if count > _NAMED:
                 self.findings.append(
-                    Finding(kind=kind, severity="error", message=f"{count - _NAMED} more of this kind.", hint="")
+                    Finding(kind=kind, severity="error", message=f"{count - _NAMED} more of this kind.", hint=_MORE)
                 )
         return Verification(
             ok=all(f.severity != "error" for f in self.findings),
@@ -252,13 +252,15 @@ class _Check:
                     "Put the newer database back; what happened since is not on the record.",
                     size,
                 )
-            elif self.roots[statement.size] != statement.root:
+            elif self.roots.get(statement.size) != statement.root:
                 wrong.append((name, statement))
             else:
                 agreed.append(statement)
         if wrong:
             name, statement = wrong[0]
-            low = max((s.size for s in agreed if s.size < statement.size), default=0)
+            # A copy is narrowed down by copies only: the database may have signed what agrees after the change.
+            same = {s.size for _, s in (inside if wrong[0] in inside else outside)}
+            low = max((s.size for s in agreed if s.size < statement.size and s.size in same), default=0)
             self.find(
                 "rewritten",
                 f"{name} is signed for other entries than these: something in {low} to {statement.size - 1} was changed, "
@@ -286,6 +288,7 @@ def _mix(key: int, seq: int) -> int:
     return (key * 0x9E3779B97F4A7C15 ^ seq * 0xC2B2AE3D27D4EB4F) & _MASK
 
 
+_MORE = "Look at the first of them; put the database back from a backup."
 _FORGED = "Somebody may have forged it: look who can write the workspace, and trust the copies on other machines."
 _ROWS = sa.select(entries.c.seq, entries.c.body, entries.c.leaf).order_by(entries.c.seq)
 _NODES = sa.select(nodes.c.place, nodes.c.hash).where(nodes.c.level == STRIDE).order_by(nodes.c.place)
