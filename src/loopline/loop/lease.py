@@ -54,7 +54,9 @@ def held(workspace: Path, purpose: str, url: str = "") -> Iterator[None]:
             raise Conflict(
                 f"The workspace {workspace} is held by {who}: one controller at a time.",
                 code="controller-running",
-                hint=f"Use the one that runs{f', at {other.url}' if other and other.url else ''}, end it, or take another workspace.",
+                hint="Use the one that runs"
+                + (f", at {other.url}" if other and other.url else "")
+                + ", end it, or take another workspace.",
             ) from None
         note = msgspec.json.encode(Holder(pid=os.getpid(), purpose=purpose, url=url))
         os.ftruncate(descriptor, 0)

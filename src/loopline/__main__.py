@@ -1,0 +1,5 @@
+"""`python -m loopline` is the command line."""
+
+from loopline.cli import main
+
+main()
