@@ -40,7 +40,7 @@ def build(platform: Platform, trust: Trust | None = None) -> Guard:
     door = Door(platform, trust or Trust())
     routes = [Route(route.path, door.foreign(route), methods=[route.method]) for route in foreign.ROUTES]
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    application = Starlette(routes=[*routes, Route("/{path:path}", door, methods=every)])
+    application = Starlette(routes=[*routes, Route("/{path:path}", door.answer, methods=every)])
     settings = platform.settings
     return Guard(
         application,
@@ -60,7 +60,7 @@ class Door:
         self._incoming = platform.settings.workspace / "incoming"
         sweep(self._incoming)
 
-    async def __call__(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         """The answer to any request under `/api/v1`."""
         return await self._guarded(lambda: self._operation(request))
 
