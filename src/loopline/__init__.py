@@ -1,3 +1,33 @@
-"""Loopline: the whole machine-learning lifecycle as one closed loop, in one install."""
+"""Loopline: the whole machine-learning lifecycle as one closed loop, in one install.
+
+import loopline as ll
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "loopline.client": ("connect",),
+    "loopline.loop.declaration": ("Loop", "monitor", "retrain", "rollout", "source", "step"),
+    "loopline.loop.table": ("Table", "boosted", "constant", "linear"),
+    "loopline.training.records": ("tune",),
+    "loopline.training.model": ("Model",),
+    "loopline.evaluation.gates": ("gate",),
+    "loopline.quality.contract": ("column", "contract", "rows", "rule", "unique"),
+    "loopline.operations": ("Body",),
+}
+_WHERE = {name: place for place, names in _PLACES.items() for name in names}
+
+__all__ = sorted(_WHERE)  # noqa: PLE0605  # the table above is the one list
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'loopline' has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_WHERE]
