@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from loopline.errors import Invalid
 from loopline.evaluation.catalogue import TASKS, known
+from loopline.features.labels import class_texts
 
 Floats = NDArray[np.float64]
 Truth = Sequence[Any] | NDArray[Any] | pl.Series
@@ -55,12 +56,14 @@ class Scored(NamedTuple):
 
 
 def scored(
-    y_true: Truth, prediction: NDArray[Any], *, task: str, classes: Sequence[str] = (), threshold: float = 0.5
+    y_true: Truth, prediction: NDArray[Any], *, task: str, classes: Sequence[str] = (), threshold: float | None = None
 ) -> Scored:
     """Truth and prediction, checked and in one form.
 
-    Labels are compared with `classes` by their text (True is "true", 1.0 is "1"); binary classes are (negative,
-    positive). Raises Invalid: `unknown-task`, `bad-classes`, `no-rows`, `missing-labels`, `unknown-label`,
+    A numpy array of numbers holds the places of the classes, as `features.labels.encode_labels` gives them; a series or
+    a sequence holds labels, compared with `classes` by their text (True is "true", 1.0 is "1"). Binary classes are
+    (negative, positive); without a threshold, 0.5 decides.
+    Raises Invalid: `unknown-task`, `bad-classes`, `no-rows`, `missing-labels`, `unknown-label`,
     `bad-label`, `bad-prediction`, `bad-threshold`.
     """
     known(task, TASKS, "task")
@@ -73,11 +76,15 @@ def scored(
             code="bad-classes",
             hint="Binary: (negative, positive). Multiclass: three names or more, each once.",
         )
+    threshold = 0.5 if threshold is None else threshold
     if not 0 <= threshold <= 1:
         raise Invalid(f"A threshold of {threshold} is no probability.", code="bad-threshold", hint="Say 0.5.")
-    series = y_true if isinstance(y_true, pl.Series) else pl.Series("label", np.asarray(y_true), strict=False)
-    if len(series) == 0:
+    if len(y_true) == 0:
         raise Invalid("There are no rows to measure.", code="no-rows", hint="Measure on a window that holds rows.")
+    if task != "regression" and isinstance(y_true, np.ndarray) and y_true.dtype.kind in "fiub":
+        truth: NDArray[Any] = _places(y_true, names)
+        return Scored(task, names, truth, _prediction(prediction, task, len(truth), len(names)), threshold)
+    series = y_true if isinstance(y_true, pl.Series) else pl.Series("label", y_true, strict=False)
     if missing := series.null_count():
         raise Invalid(
             f"The label is missing in {missing:,} of {len(series):,} rows.",
@@ -97,18 +104,19 @@ def _values(series: pl.Series) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
+def _places(array: NDArray[Any], classes: tuple[str, ...]) -> NDArray[np.int64]:
+    if array.ndim != 1 or not np.isin(array, np.arange(len(classes))).all():
+        raise Invalid(
+            f"The labels are no places among {len(classes)} classes.",
+            code="unknown-label",
+            hint="Numbers in an array count from 0; give labels themselves as a series.",
+        )
+    return array.astype(np.int64)
+
+
 def _indices(series: pl.Series, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    if series.dtype.is_float() and bool(((series == series.floor()) | series.is_nan()).all()):
-        series = series.cast(pl.Int64, strict=False)
-    texts = series.cast(pl.String)
-    positions = {name: i for i, name in enumerate(classes)}
-    if series.dtype == pl.Boolean:
-        # A boolean label may have been written "True" or 1 when the classes were taken down.
-        for text, others in (("true", ("True", "TRUE", "1")), ("false", ("False", "FALSE", "0"))):
-            found = next((positions[other] for other in others if other in positions), None)
-            if text not in positions and found is not None:
-                positions[text] = found
-    index = texts.replace_strict(list(positions), list(positions.values()), default=None, return_dtype=pl.Int64)
+    texts = class_texts(series)
+    index = texts.replace_strict(list(classes), list(range(len(classes))), default=None, return_dtype=pl.Int64)
     if index.null_count():
         strange = texts.filter(index.is_null()).unique().sort().head(3).to_list()
         raise Invalid(
