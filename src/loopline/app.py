@@ -98,7 +98,7 @@ class Platform:
                 if idempotency_key:
                     known = _answered(tx, principal, idempotency_key, request)
                     if known is not None:
-                        tx.operation_done = True
+                        tx.recorded = False
                         return msgspec.json.decode(known, type=op.out) if op.out is not type(None) else None
                 service = self._service(op.group, tx)
                 values = {f: getattr(given, f) for f in given.__struct_fields__}
@@ -143,7 +143,7 @@ class Platform:
             self.metrics.close()
 
     def _record(self, op: Operation, tx: Tx) -> None:
-        if op.record == "none" or tx.operation_done:
+        if op.record == "none" or not tx.recorded or (op.prepares and not tx.wrote):
             return
         self.ledger.append(
             tx,

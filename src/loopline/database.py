@@ -134,7 +134,7 @@ class Tx:
         self.now = database.clock.now()
         self.inputs: list[str] = []
         self.outputs: list[str] = []
-        self.operation_done = False  # a repeated call under its idempotency key: answered, nothing to record
+        self.recorded = True  # False: the call changed nothing that the ledger should know of
         self.digests: dict[str, str] = {}
         self.count = 0  # items of a digested segment
         self.after_commit: list[Callable[[], None]] = []

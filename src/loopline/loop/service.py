@@ -1,0 +1,171 @@
+"""The loop room's verbs, within one transaction."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import sqlalchemy as sa
+
+from loopline.database import Tx
+from loopline.errors import Conflict, NotFound, did_you_mean
+from loopline.hashing import digest_json
+from loopline.ledger import cursor
+from loopline.loop.records import Heeded, LoopRecord, LoopRequest, RequestStatus
+from loopline.loop.tables import loop_requests, loops
+from loopline.loop.verbs import LoopsVerbs
+from loopline.monitoring.records import Alert
+from loopline.monitoring.verbs import AlertsVerbs
+from loopline.outcomes.verbs import PredictionsVerbs
+from loopline.refs import check_name, parse
+
+_OPEN = ("asked", "running")
+
+
+class LoopsService(LoopsVerbs):
+    """Loops, and the runs that were asked for."""
+
+    def __init__(self, tx: Tx, alerts: AlertsVerbs, predictions: PredictionsVerbs) -> None:
+        self.tx = tx
+        self.alerts = alerts
+        self.predictions = predictions
+
+    def declare(self, name: str, path: str, declaration: dict[str, Any]) -> LoopRecord:
+        check_name(name, "name of a loop")
+        values = {"path": path, "declaration": declaration, "digest": digest_json(declaration), "declared": self.tx.now}
+        if self._row(name) is None:
+            self.tx.execute(loops.insert().values(project=self.tx.project, name=name, **values))
+        else:
+            self.tx.execute(
+                loops.update().where(loops.c.project == self.tx.project, loops.c.name == name).values(**values)
+            )
+        self.tx.note(outputs=[self.tx.ref("loop", name)], digests={"declaration": values["digest"]})
+        return self.show(name)
+
+    def list(self) -> list[LoopRecord]:
+        found = self.tx.rows(sa.select(loops).where(loops.c.project == self.tx.project).order_by(loops.c.name))
+        return [self._record(row) for row in found]
+
+    def show(self, name: str) -> LoopRecord:
+        row = self._row(name)
+        if row is None:
+            known = [loop.name for loop in self.list()]
+            raise NotFound(f"There is no loop {name!r} on record.", code="no-loop", hint=did_you_mean(name, known))
+        return self._record(row)
+
+    def request(self, name: str, reason: str = "") -> LoopRequest:
+        self.show(name)
+        if self._open(name) is not None:
+            raise Conflict(f"A run of {name} is under way or asked for already.", code="loop-running")
+        return self._ask(name, reason, "")
+
+    def requests(self, status: RequestStatus | None = None, limit: int = 50) -> list[LoopRequest]:  # type: ignore[valid-type]
+        query = sa.select(loop_requests).where(loop_requests.c.project == self.tx.project)
+        if status is not None:
+            query = query.where(loop_requests.c.status == status)
+        found = self.tx.rows(query.order_by(loop_requests.c.asked.desc(), loop_requests.c.id.desc()).limit(limit))
+        return [_request(row) for row in found]
+
+    def heed(self) -> Heeded:
+        consumer = f"loop.{self.tx.project}"
+        asked, passed_over = [], []
+        entries = cursor.read(self.tx, consumer)
+        if not entries:
+            return Heeded(asked=(), passed_over=())
+        self.tx.write()
+        entries = cursor.read(self.tx, consumer)  # again, under the lock: no two readers act on one entry
+        for entry in entries:
+            if entry.project != self.tx.project or entry.record != "entry":
+                continue
+            for ref in entry.outputs:
+                if ref.startswith("alert:") and entry.operation == "monitors.look":
+                    made = self._answer(self.alerts.show(parse(ref, "alert", self.tx.project).name))
+                    if isinstance(made, str):
+                        passed_over.append(made)
+                    else:
+                        asked.append(made)
+        if entries:
+            cursor.advance(self.tx, consumer, entries[-1].seq)
+        self.tx.recorded = bool(asked)  # that a cursor went on is nothing to record, and would be read again
+        return Heeded(asked=tuple(asked), passed_over=tuple(passed_over))
+
+    def settle(self, request: str, status: RequestStatus, message: str = "") -> LoopRequest:
+        where = (loop_requests.c.project == self.tx.project, loop_requests.c.id == request)
+        row = self.tx.first(sa.select(loop_requests).where(*where))
+        if row is None:
+            raise NotFound(f"There is no request {request!r}.", code="no-request")
+        ended = None if status in _OPEN else self.tx.now
+        self.tx.execute(loop_requests.update().where(*where).values(status=status, message=message, ended=ended))
+        self.tx.note(inputs=[self.tx.ref("loop", row.loop)])
+        return _request(self.tx.first(sa.select(loop_requests).where(*where)))
+
+    def _answer(self, alert: Alert) -> LoopRequest | str:
+        """The run that an alert asks for, or why there is none."""
+        row = self._row(alert.endpoint)
+        if row is None:
+            return f"{alert.ref}: no loop serves {alert.endpoint}"
+        rule = row.declaration.get("retrain")
+        if not rule or alert.kind not in rule["on"]:
+            return f"{alert.ref}: the loop {row.name} does not retrain on {alert.kind}"
+        ref = alert.ref
+        if self.tx.first(sa.select(loop_requests.c.id).where(loop_requests.c.alert == ref)) is not None:
+            return f"{ref}: asked for already"
+        if self._open(row.name) is not None:
+            return f"{ref}: a run of {row.name} is under way"
+        last = self.tx.scalar(
+            sa.select(sa.func.max(loop_requests.c.asked)).where(
+                loop_requests.c.project == self.tx.project, loop_requests.c.loop == row.name, loop_requests.c.alert != ""
+            )
+        )
+        if last is not None and self.tx.now - last < rule["cool_down"]:
+            return f"{ref}: {row.name} cools down until {last + rule['cool_down']}"
+        return self._ask(row.name, alert.summary, ref)
+
+    def _ask(self, name: str, reason: str, alert: str) -> LoopRequest:
+        request = f"{self.tx.now:012x}{secrets.token_hex(5)}"
+        self.tx.execute(
+            loop_requests.insert().values(
+                project=self.tx.project,
+                id=request,
+                loop=name,
+                reason=reason,
+                alert=alert,
+                status="asked",
+                asked=self.tx.now,
+                message="",
+            )
+        )
+        self.tx.note(inputs=[ref for ref in (alert, self.tx.ref("loop", name)) if ref])
+        return _request(self.tx.first(sa.select(loop_requests).where(loop_requests.c.id == request)))
+
+    def _open(self, name: str) -> Any:
+        c = loop_requests.c
+        return self.tx.first(
+            sa.select(c.id).where(c.project == self.tx.project, c.loop == name, c.status.in_(_OPEN))
+        )
+
+    def _row(self, name: str) -> Any:
+        return self.tx.first(sa.select(loops).where(loops.c.project == self.tx.project, loops.c.name == name))
+
+    def _record(self, row: Any) -> LoopRecord:
+        return LoopRecord(
+            ref=self.tx.ref("loop", row.name),
+            name=row.name,
+            path=row.path,
+            declaration=row.declaration,
+            digest=row.digest,
+            declared=row.declared,
+        )
+
+
+def _request(row: Any) -> LoopRequest:
+    return LoopRequest(
+        id=row.id,
+        loop=row.loop,
+        reason=row.reason,
+        alert=row.alert,
+        status=row.status,
+        asked=row.asked,
+        ended=row.ended,
+        message=row.message,
+    )
