@@ -121,9 +121,8 @@ def _whole(values: pl.Series) -> bool:
 def _ordered(texts: list[str]) -> tuple[str, str]:
     """(negative, positive) of two class texts: by their meaning where it is known, else in sorted order."""
     first, second = sorted(texts)
-    if first.casefold() in _POSITIVE or second.casefold() in _NEGATIVE:
-        return second, first
     try:
         return (first, second) if float(first) <= float(second) else (second, first)
     except ValueError:
-        return first, second
+        swapped = first.casefold() in _POSITIVE or second.casefold() in _NEGATIVE
+        return (second, first) if swapped else (first, second)
