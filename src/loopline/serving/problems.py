@@ -6,11 +6,13 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused, Unavailable, did_you_mean
+from loopline.errors import Invalid, LooplineError, NotFound, Refused, Unavailable, did_you_mean
 
 REASONS = {
     200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
-    405: b"Method Not Allowed", 413: b"Content Too Large", 421: b"Misdirected Request", 500: b"Internal Server Error",
+    405: b"Method Not Allowed",
+    413: b"Content Too Large", 415: b"Unsupported Media Type",
+    421: b"Misdirected Request", 500: b"Internal Server Error",
     502: b"Bad Gateway", 503: b"Service Unavailable",
 }  # fmt: skip
 
@@ -44,7 +46,8 @@ def too_large(message: str, code: str, hint: str, **details: Any) -> Problem:
 def no_endpoint(name: str, known: Any) -> Problem:
     """The 404 of an endpoint that is not in the table, with the nearest one that is."""
     return Problem(
-        404, NotFound(f"There is no endpoint {name!r}.", code="no-endpoint", hint=did_you_mean(name, known), endpoint=name)
+        404,
+        NotFound(f"There is no endpoint {name!r}.", code="no-endpoint", hint=did_you_mean(name, known), endpoint=name),
     )
 
 
@@ -70,7 +73,9 @@ def wrong_token(endpoint: str) -> Problem:
     """The 403 of a token that is good, but not for this endpoint."""
     return Problem(
         403,
-        Refused(f"This token may not call {endpoint!r}.", code="not-allowed", hint="Ask an admin of the project for it."),
+        Refused(
+            f"This token may not call {endpoint!r}.", code="not-allowed", hint="Ask an admin of the project for it."
+        ),
     )
 
 
@@ -94,4 +99,6 @@ def busy(what: str, code: str = "busy") -> Problem:
 
 def model_failed(model: str, why: str) -> Problem:
     """The 500 of a model that does not answer, or not with finite numbers: the model's fault and never the caller's."""
-    return Problem(500, Conflict(f"{model} did not answer: {why}", code="model-failed", hint="The caller did nothing wrong."))
+    return Problem(
+        500, Unavailable(f"{model} did not answer: {why}", code="model-failed", hint="The caller did nothing wrong.")
+    )

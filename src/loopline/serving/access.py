@@ -1,0 +1,88 @@
+"""Who may call: the checks that every request passes before anything else is looked at.
+
+The same operating-system user on this machine needs no token; everybody else sends a bearer token, whose SHA-256 digest the
+control process has put beside the routing table. A Host or Origin header of a foreign name is refused, so that a page in a
+browser cannot reach the server through DNS rebinding or a cross-site request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+
+from loopline.errors import Invalid
+from loopline.serving.live import Live
+from loopline.serving.peers import Peer
+from loopline.serving.problems import Problem, foreign, no_token, wrong_token
+
+LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_PROXIES = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+
+
+class Gate:
+    """The checks, with the further host names that are answered to."""
+
+    def __init__(self, allowed_hosts: Iterable[str] = ()) -> None:
+        self._allowed = frozenset(h.strip().lower() for h in allowed_hosts if h.strip())
+
+    def check_host(self, headers: Mapping[bytes, bytes], peer: Peer) -> None:
+        """Raises `Problem` for a foreign Host or Origin. HTTP/1.0 clients without a Host header are let through."""
+        host = headers.get(b"host")
+        if host is not None and not self._known(host, peer):
+            raise foreign("Host", host.decode("latin-1")[:100])
+        origin = headers.get(b"origin")
+        if origin is not None:
+            scheme, _, rest = origin.partition(b"://")
+            same = host is not None and rest.lower() == host.lower() and scheme in (b"http", b"https")
+            if not same and _name(rest) not in self._allowed:
+                raise foreign("Origin", origin.decode("latin-1")[:100])
+
+    def _known(self, host: bytes, peer: Peer) -> bool:
+        name = _name(host)
+        if name in self._allowed or (name in LOCAL and peer.local):
+            return True
+        # From elsewhere any name reaches us while none is configured: such callers need a token anyway.
+        return not peer.local and not self._allowed
+
+    def allow(self, live: Live, endpoint: str | None, headers: Mapping[bytes, bytes], peer: Peer) -> None:
+        """Raises `Problem` unless this caller may use the endpoint (None: anything of the worker, with any token)."""
+        header = headers.get(b"authorization")
+        if header is not None:
+            kind, _, token = header.partition(b" ")
+            if kind.lower() == b"bearer" and token:
+                digest = hashlib.sha256(token.strip()).hexdigest()
+                if digest in live.tokens.get("*", ()) or (endpoint and digest in live.tokens.get(endpoint, ())):
+                    return
+                if any(digest in digests for digests in live.tokens.values()):
+                    if endpoint is None:
+                        return
+                    raise wrong_token(endpoint)
+                raise no_token()
+        if peer_uid(headers, peer) != os.geteuid():
+            raise no_token()
+
+
+def peer_uid(headers: Mapping[bytes, bytes], peer: Peer) -> int:
+    """The user on this machine who sent the request; -1: somebody elsewhere, or behind a proxy on this machine."""
+    return -1 if any(name in headers for name in _PROXIES) else peer.uid
+
+
+def unique(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers by name. Raises `Problem` where one that decides something is given twice."""
+    found = dict(headers)
+    if len(found) != len(headers):
+        seen: set[bytes] = set()
+        for name, _ in headers:
+            if name in seen and name in (b"host", b"origin", b"authorization", b"content-length"):
+                raise Problem(400, Invalid(f"The header {name.decode()} is given twice.", code="duplicate-header"))
+            seen.add(name)
+    return found
+
+
+def _name(host: bytes) -> str:
+    """The name in `name:port`, lower case; an IPv6 address keeps its brackets."""
+    text = host.decode("latin-1").strip().lower()
+    if text.startswith("["):
+        return text[: text.find("]") + 1]
+    return text.partition(":")[0].rstrip(".")

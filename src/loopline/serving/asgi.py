@@ -1,0 +1,233 @@
+"""The worker as a plain ASGI app: inference the ordinary way, model metadata, health, metrics; the rest is forwarded.
+
+Runs under any ASGI server; the worker's own protocol takes the short way for inference and comes here for all else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loopline.errors import NotFound, Unavailable
+from loopline.serving import metrics, oip
+from loopline.serving.access import Gate, unique
+from loopline.serving.call import Call, Headers
+from loopline.serving.engine import Engine
+from loopline.serving.forward import Forwarder, Message, Receive, Send, control_down
+from loopline.serving.live import LiveEndpoint
+from loopline.serving.peers import Peer
+from loopline.serving.problems import Problem, wrong_method
+from loopline.serving.protocol import DRAINED, body_too_large, read_headers
+
+HEALTH_AGE = 1.0
+"""Seconds for which the control process's last answer counts."""
+EXTENSIONS = ["binary_tensor_data"]
+
+
+class WaitingCall(Call):
+    """A request on the ordinary way: whoever sent it waits for `done`."""
+
+    __slots__ = ("done",)
+
+    def __init__(self, done: asyncio.Future[tuple[int, bytes, Headers]]) -> None:
+        super().__init__()
+        self.done = done
+
+    def answer(self, status: int, body: bytes, headers: Headers) -> None:
+        """Wakes who waits; nobody does where the client went away."""
+        if not self.done.done():
+            self.done.set_result((status, body, headers))
+
+
+class App:
+    """The ASGI application of one worker."""
+
+    def __init__(self, engine: Engine, gate: Gate, forwarder: Forwarder | None = None) -> None:
+        self.engine = engine
+        self.gate = gate
+        self.forwarder = forwarder
+        self._control: tuple[float, bool] = (-HEALTH_AGE, False)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        plain = not scope["path"].startswith("/v2")
+        try:
+            await self._answer(scope, receive, noted)
+        except Problem as problem:
+            if started:
+                raise
+            await _send(send, problem.status, problem.body(plain), problem.headers)
+
+    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        method: str = scope["method"]
+        live = self.engine.live
+        route, missing = live.find(path)
+        if route is not None or missing is not None:
+            if method == "POST":
+                await self._infer(scope, receive, send, missing)
+                return
+            problem = missing or wrong_method(method, "POST")
+            headers = unique(scope["headers"])
+            self._host(scope, headers)
+            raise problem
+        headers = unique(scope["headers"])
+        peer = self._host(scope, headers)
+        if path == "/v2/health/live":
+            await _send(send, 200, b'{"live":true}')
+        elif path in ("/health", "/v2/health/ready"):
+            await self._health(path, send)
+        elif path == "/metrics":
+            _read_only(method)
+            self.gate.allow(live, None, headers, peer)
+            await _send(send, 200, self._metrics(), ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),))
+        elif path == "/v2" or path.startswith("/v2/models/"):
+            _read_only(method)
+            body = self._about(path, headers, peer)
+            await _send(send, 200, msgspec.json.encode(body))
+        elif self.forwarder is not None:
+            await self.forwarder(scope, receive, send, peer)
+        else:
+            raise Problem(404, NotFound(f"There is nothing at {path}.", code="no-route"))
+
+    def _host(self, scope: Message, headers: dict[bytes, bytes]) -> Peer:
+        peer: Peer = scope.get("loopline.peer") or Peer(scope["client"], scope["server"])
+        self.gate.check_host(headers, peer)
+        return peer
+
+    # ------------------------------------------------------------------ inference
+
+    async def _infer(self, scope: Message, receive: Receive, send: Send, missing: Problem | None) -> None:
+        call = WaitingCall(asyncio.get_running_loop().create_future())
+        call.path = scope["path"].encode()
+        call.plain = scope["path"].startswith("/predict/")
+        limit = self.engine.settings.body_limit
+        try:
+            headers = unique(scope["headers"])
+            peer = self._host(scope, headers)
+            route, _ = self.engine.live.find(scope["path"])
+            self.gate.allow(self.engine.live, route.endpoint.name if route else None, headers, peer)
+            if missing is not None:
+                raise missing
+            read_headers(call, headers, limit)
+        except Problem as problem:
+            call.problem = problem
+        body, more = bytearray(), True
+        size = 0
+        while more and size <= limit * DRAINED:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            part = message.get("body", b"")
+            more = message.get("more_body", False)
+            size += len(part)
+            if size > limit:
+                call.problem = call.problem or body_too_large(limit)
+                body.clear()
+            elif call.problem is None:
+                body += part
+        call.body = bytes(body)
+        call.started = time.perf_counter()
+        self.engine.submit(call)
+        status, answer, extra = await call.done
+        await _send(send, status, answer, (*extra, (b"connection", b"close")) if more else extra)
+
+    # ------------------------------------------------------------------ what is there
+
+    async def _health(self, path: str, send: Send) -> None:
+        live = self.engine.live
+        if not live.epoch:
+            raise Problem(
+                503, Unavailable("No routing table is loaded yet.", code="not-ready"), ((b"retry-after", b"1"),)
+            )
+        if path == "/health" and self.forwarder is not None:
+            at, good = self._control
+            now = time.monotonic()
+            if not good or now - at > HEALTH_AGE:
+                good = await self.forwarder.answers()
+                self._control = (now, good)
+            if not good:
+                raise control_down("no answer to /health")
+        body = {"ready": True} if path != "/health" else {"status": "ready", "epoch": live.epoch}
+        await _send(send, 200, msgspec.json.encode(body))
+
+    def _metrics(self) -> bytes:
+        engine = self.engine
+        engine.counters.in_flight = engine.in_flight
+        folder = engine.settings.metrics
+        if not folder:
+            return metrics.text(engine.counters)
+        return metrics.text(*metrics.gather(engine.counters, Path(folder), engine.settings.worker))
+
+    def _about(self, path: str, headers: dict[bytes, bytes], peer: Peer) -> dict[str, Any]:
+        """The Open Inference Protocol's metadata."""
+        live = self.engine.live
+        parts = path.split("/")[2:]
+        if not parts:
+            from importlib.metadata import version
+
+            return {"name": "loopline", "version": version("loopline"), "extensions": EXTENSIONS}
+        name = parts[1]
+        self.gate.allow(live, name if name in live.endpoints else None, headers, peer)
+        endpoint = live.endpoint(name)
+        rest = parts[2:]
+        variant = endpoint.variants[0]
+        if len(rest) >= 2 and rest[0] == "versions":
+            variant = _version(endpoint, rest[1])
+            rest = rest[2:]
+        if rest == ["ready"]:
+            return {"name": name, "ready": True}
+        if rest:
+            raise Problem(404, NotFound(f"There is nothing at {path}.", code="no-route"))
+        return oip.metadata(name, endpoint.versions(), endpoint.contract, variant.signature)
+
+
+def _version(endpoint: LiveEndpoint, version: str) -> Any:
+    for variant in endpoint.variants:
+        if variant.version == version:
+            return variant
+    raise Problem(
+        404,
+        NotFound(
+            f"Endpoint {endpoint.name!r} has no version {version!r}.",
+            code="no-version",
+            hint=f"There are: {', '.join(endpoint.versions())}.",
+        ),
+    )
+
+
+def _read_only(method: str) -> None:
+    if method not in ("GET", "HEAD"):
+        raise wrong_method(method, "GET")
+
+
+async def _send(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
+    if not any(name == b"content-type" for name, _ in headers):
+        headers = (*headers, (b"content-type", b"application/json"))
+    headers = (*headers, (b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,407 @@
+"""The engine: requests in, one run a model a turn of the loop, one write to the log, answers out.
+
+Requests that were parsed in one turn of the event loop are answered together at its end (`tick`): each is checked and routed
+by itself, so that a bad one fails alone; rows for the same model run as one batch; the log takes all frames in one write; then
+the answers leave. What shadow variants think is asked after that, when there is time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import numpy as np
+
+from loopline.serving import oip
+from loopline.serving.call import Call, Headers, Share
+from loopline.serving.contract import Row
+from loopline.serving.live import Live, LiveEndpoint, Route, nothing
+from loopline.serving.log import Frame, Part, PredictionLog, encode
+from loopline.serving.metrics import Counters
+from loopline.serving.model import ServedModel
+from loopline.serving.problems import Problem, busy, model_failed
+from loopline.serving.records import WorkerSettings
+from loopline.serving.shadow import Shadows
+from loopline.serving.threads import ModelThreads
+
+logger = logging.getLogger("loopline.serving")
+
+
+class Engine:
+    """Answers calls. Lives in one event loop; `log` may be None (nothing is kept)."""
+
+    def __init__(
+        self, settings: WorkerSettings, log: PredictionLog | None, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        self.settings = settings
+        self.live: Live = nothing()
+        self.previous: Live = self.live
+        self.counters = Counters()
+        self._log = log
+        self._loop = loop or asyncio.get_running_loop()
+        self._calls: list[Call] = []
+        self._scheduled = False
+        self._in_flight = 0
+        self._next = 1
+        self._prefix = log.prefix if log is not None else f"{time.time_ns() // 1_000_000:011x}{settings.worker:02x}-"
+        self._threads = ModelThreads(self._loop)
+        self._shadows = Shadows(
+            self._loop,
+            self._threads,
+            self.counters,
+            limit=settings.shadow_limit,
+            idle=lambda: not self._calls,
+            write=self._write,
+        )
+
+    # ------------------------------------------------------------------ tables
+
+    def known(self) -> dict[str, ServedModel]:
+        """The models at hand: of the table in force and of the one before."""
+        return {**self.previous.served, **self.live.served}
+
+    def swap(self, live: Live) -> None:
+        """Puts a prepared table in force: one assignment. The models of the table before stay warm."""
+        gone = {k: m for k, m in self.known().items() if k not in live.served and k not in self.live.served}
+        self.previous, self.live = self.live, live
+        self.counters.epoch = live.epoch
+        for model in gone.values():
+            self._threads.retire(model)
+
+    # ------------------------------------------------------------------ calls
+
+    def submit(self, call: Call) -> None:
+        """Takes a call whose body is complete; it is answered at the end of this turn of the loop, or when its model is done."""
+        call.started = call.started or time.perf_counter()
+        if self._in_flight >= self.settings.in_flight_limit and call.problem is None:
+            call.problem = busy(f"{self._in_flight} requests are being answered, which is the limit.")
+        self._in_flight += 1
+        self._calls.append(call)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._tick)
+
+    def _tick(self) -> None:
+        self._scheduled = False
+        calls, self._calls = self._calls, []
+        live = self.live
+        batches: dict[ServedModel, list[Share]] = {}
+        for call in calls:
+            if call.problem is None:
+                try:
+                    self._read(call, live, batches)
+                except Problem as problem:
+                    call.problem = problem
+                except Exception as e:
+                    logger.exception("A request could not be read")
+                    call.problem = model_failed("The server", type(e).__name__)
+        for model, shares in batches.items():
+            if model.in_loop:
+                self._settle(_score(model, shares))
+            else:
+                self._score_later(model, shares)
+        self._finish([call for call in calls if not call.pending])
+
+    def _read(self, call: Call, live: Live, batches: dict[ServedModel, list[Share]]) -> None:
+        route: Route | None = live.paths.get(call.path)
+        if route is None:
+            route, problem = live.find(call.path.decode("utf-8", "replace"))
+            if route is None:
+                raise problem or busy("This path is not answered any more.")
+        endpoint = call.endpoint = route.endpoint
+        call.plain = route.plain
+        if route.plain:
+            rows = endpoint.contract.decode(call.body, self.settings.row_limit)
+        else:
+            rows, call.columns, call.asked = oip.decode(
+                endpoint.contract, call.body, call.json_length, self.settings.row_limit
+            )
+        call.rows = rows
+        count = len(rows.rows)
+        call.first = self._next
+        self._next += count
+        call.request = f"{self._prefix}{call.first:08x}"
+        call.keys = call.key or rows.route_key or rows.keys
+        if rows.unknown:
+            for column, n in rows.unknown.items():
+                pair = (endpoint.name, column)
+                self.counters.unknown[pair] = self.counters.unknown.get(pair, 0) + n
+        variant = route.variant or endpoint.only
+        if variant is None and not isinstance(call.keys, list):
+            variant = endpoint.route(call.keys or call.request)
+        if variant is not None:
+            share = Share(call, variant, rows.rows, None)
+            call.shares = [share]
+        else:
+            self._split(call, endpoint, rows.rows)
+        call.pending = len(call.shares)
+        for share in call.shares:
+            if (pick := share.variant.pick) is not None:
+                share.rows = [pick(row) for row in share.rows]
+            model = share.variant.served
+            if model in batches:
+                batches[model].append(share)
+            else:
+                batches[model] = [share]
+
+    def _split(self, call: Call, endpoint: LiveEndpoint, rows: list[Row]) -> None:
+        """Routes each row by its own key."""
+        keys = call.keys or []
+        by: dict[str, Share] = {}
+        for n, row in enumerate(rows):
+            variant = endpoint.route(keys[n] or f"{call.request}/{n}")
+            share = by.get(variant.name)
+            if share is None:
+                share = by[variant.name] = Share(call, variant, [], [])
+            share.rows.append(row)
+            assert share.at is not None
+            share.at.append(n)
+        if len(by) == 1:
+            next(iter(by.values())).at = None
+        call.shares = list(by.values())
+
+    # ------------------------------------------------------------------ models
+
+    def _settle(self, results: list[tuple[list[Share], Any]]) -> None:
+        """Hands the outputs of batches to their shares; an exception is the output of a failed one."""
+        for shares, output in results:
+            self.counters.batches += 1
+            if isinstance(output, Exception):
+                model = shares[0].variant.model
+                logger.warning("%s failed: %s", model, output)
+                shares[0].problem = model_failed(model, type(output).__name__)
+                shares[0].call.pending -= 1
+                continue
+            finite = bool(np.isfinite(output).all())
+            values, at = output.tolist(), 0
+            for share in shares:
+                end = at + len(share.rows)
+                share.output = values[at:end]
+                if not finite and (bad := int((~np.isfinite(output[at:end]).all(axis=1)).sum())):
+                    assert share.call.endpoint is not None
+                    pair = (share.call.endpoint.name, share.variant.name)
+                    self.counters.invalid[pair] = self.counters.invalid.get(pair, 0) + bad
+                    share.problem = model_failed(share.variant.model, "its output is not a finite number.")
+                share.call.pending -= 1
+                at = end
+
+    def _score_later(self, model: ServedModel, shares: list[Share]) -> None:
+        """Runs a batch in the model's own thread."""
+
+        def done(results: list[tuple[list[Share], Any]]) -> None:
+            self._settle(results)
+            self._finish([c for c in dict.fromkeys(share.call for share in shares) if not c.pending])
+
+        if not self._threads.submit(model, lambda: _score(model, shares), done):
+            for share in shares:
+                share.problem = busy(f"Too many requests wait for {share.variant.model}.")
+                share.call.pending -= 1
+
+    # ------------------------------------------------------------------ answers
+
+    def _finish(self, calls: list[Call]) -> None:
+        """Logs and answers calls; the log first."""
+        if not calls:
+            return
+        now = time.time_ns() // 1_000_000
+        elapsed = time.perf_counter()
+        frames: list[bytes] = []
+        answers: list[tuple[Call, int, bytes, Headers]] = []
+        for call in calls:
+            if call.problem is None:
+                call.problem = next((s.problem for s in call.shares if s.problem is not None), None)
+            if call.problem is None:
+                try:
+                    answers.append((call, 200, *self._body(call, frames, now, elapsed)))
+                    continue
+                except Problem as problem:
+                    call.problem = problem
+            answers.append(self._refuse(call, call.problem, frames, now, elapsed))
+        if not self._write(frames, now) and self.settings.disk_full == "refuse":
+            full = busy("The prediction log cannot be written.", "log-full")
+            answers = [(call, full.status, full.body(call.plain), full.headers) for call, _, _, _ in answers]
+        self._in_flight -= len(calls)
+        for call, status, body, headers in answers:
+            variant = call.shares[0].variant.name if len(call.shares) == 1 else "" if not call.shares else "several"
+            endpoint = call.endpoint.name if call.endpoint is not None else ""
+            count = len(call.rows.rows) if status == 200 and call.rows is not None else 0
+            self.counters.answered(endpoint, variant, status, elapsed - call.started, count)
+            try:
+                call.answer(status, body, headers)
+            except Exception:  # a connection that broke this moment is that client's alone
+                logger.exception("An answer could not be sent")
+            if status == 200 and call.endpoint is not None and call.endpoint.shadows:
+                self._shadows.add(call, now)
+
+    def _body(self, call: Call, frames: list[bytes], now: int, elapsed: float) -> tuple[bytes, Headers]:
+        assert call.rows is not None
+        assert call.endpoint is not None
+        first = call.shares[0].variant
+        prefix, shares = call.request[:-8], call.shares
+        if len(shares) == 1:
+            objects = first.render(prefix, call.first, shares[0].output)
+            parts = [Part(first.model, first.name, "live", first.propensity)]
+        else:
+            objects = [""] * len(call.rows.rows)
+            parts = []
+            for share in shares:
+                variant, at = share.variant, share.at or []
+                parts.append(Part(variant.model, variant.name, "live", variant.propensity, at))
+                for n, output in zip(at, share.output, strict=True):
+                    objects[n] = variant.render(prefix, call.first + n, [output])[0][:-1] + variant.named
+        predictions = ",".join(objects)
+        if call.plain:
+            body: bytes = f"{first.head}{predictions}]}}".encode()
+            headers: Headers = ()
+        else:
+            body, headers = self._tensors(call)
+        if self._log is not None:
+            frames.append(
+                encode(
+                    Frame(
+                        time_ms=now,
+                        request=call.request,
+                        endpoint=call.endpoint.name,
+                        parts=parts,
+                        status=200,
+                        latency_us=int((elapsed - call.started) * 1e6),
+                        form=call.rows.form,  # type: ignore[arg-type]
+                        sent=call.body if call.plain else call.columns,
+                        answered=f"[{predictions}]".encode(),
+                        route_keys=call.keys,
+                    )
+                )
+            )
+        return body, headers
+
+    def _tensors(self, call: Call) -> tuple[bytes, Headers]:
+        """The Open Inference Protocol's answer."""
+        assert call.rows is not None
+        assert call.endpoint is not None
+        assert call.asked is not None
+        shares, count = call.shares, len(call.rows.rows)
+        first = shares[0].variant
+        prefix = call.request[:-8]
+        parameters: dict[str, Any] = {
+            "model": first.model,
+            "model_version": first.version,
+            "variant": first.name,
+            "prediction_ids": ",".join(f"{prefix}{n:08x}" for n in range(call.first, call.first + count)),
+        }
+        values = np.empty((count, first.served.width), dtype=np.float32)
+        labels = [""] * count
+        names = [""] * count
+        for share in shares:
+            variant = share.variant
+            order = None if variant.labels == first.labels else [variant.labels.index(c) for c in first.labels]
+            for n, output in zip(share.at if share.at is not None else range(count), share.output, strict=True):
+                values[n] = output if order is None else [output[i] for i in order]
+                labels[n], names[n] = variant.label(output), variant.name
+        if len(shares) > 1:
+            parameters["variants"] = ",".join(names)
+        body, length = oip.encode(
+            call.asked, call.endpoint.name, first.version, first.signature, values, labels, parameters
+        )
+        if length is None:
+            return body, ()
+        return body, (
+            (b"content-type", b"application/octet-stream"),
+            (b"inference-header-content-length", str(length).encode()),
+        )
+
+    def _refuse(
+        self, call: Call, problem: Problem, frames: list[bytes], now: int, elapsed: float
+    ) -> tuple[Call, int, bytes, Headers]:
+        if not call.request:
+            call.request = f"{self._prefix}{self._next:08x}"
+            self._next += 1
+        if self._log is not None:
+            variant = call.shares[0].variant if call.shares else None
+            parts = [] if variant is None else [Part(variant.model, variant.name, "live", variant.propensity)]
+            frames.append(
+                encode(
+                    Frame(
+                        time_ms=now,
+                        request=call.request,
+                        endpoint=call.endpoint.name if call.endpoint is not None else "",
+                        parts=parts,
+                        status=problem.status,
+                        latency_us=int((elapsed - call.started) * 1e6),
+                        form="none",
+                        sent=b"",
+                        answered=b"",
+                        error=problem.error.code,
+                    )
+                )
+            )
+        return call, problem.status, problem.body(call.plain), problem.headers
+
+    # ------------------------------------------------------------------ the log
+
+    def _write(self, frames: list[bytes], now: int = 0) -> bool:
+        """Writes frames at once; False where the log cannot take them."""
+        if self._log is None or not frames:
+            return True
+        try:
+            self._log.append(frames, now or time.time_ns() // 1_000_000)
+        except OSError as e:
+            self.counters.log_errors += 1
+            logger.error("The prediction log cannot be written: %s", e)
+            return False
+        self.counters.log_bytes += sum(map(len, frames))
+        if self._log.prefix != self._prefix:
+            self._prefix, self._next = self._log.prefix, 1
+        return True
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are taken and not yet answered."""
+        return self._in_flight
+
+    def upkeep(self) -> None:
+        """Rotates the log where it is time; the idle worker's part of what `append` does."""
+        now = time.time_ns() // 1_000_000
+        if self._log is not None and self._log.due(now):
+            try:
+                self._log.rotate(now)
+            except OSError as e:
+                self.counters.log_errors += 1
+                logger.error("The prediction log cannot be rotated: %s", e)
+            self._prefix, self._next = self._log.prefix, 1
+
+    def sync(self) -> None:
+        """Brings the log to the disk, where something is new. Not for the event loop: the disk takes its time."""
+        if self._log is not None and self._log.unsynced:
+            try:
+                self._log.sync()
+            except OSError as e:
+                self.counters.log_errors += 1
+                logger.error("The prediction log cannot be synced: %s", e)
+
+    def discard(self, live: Live) -> None:
+        """Frees the models of a prepared table that does not come into force."""
+        known = self.known()
+        for key, model in live.served.items():
+            if key not in known:
+                self._threads.retire(model)
+
+    def close(self) -> None:
+        """Closes the log and frees the models."""
+        for model in self.known().values():
+            self._threads.retire(model)
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+
+def _score(model: ServedModel, shares: list[Share]) -> list[tuple[list[Share], Any]]:
+    """Runs a batch; where it fails, each share alone, so that only the bad one fails."""
+    rows = shares[0].rows if len(shares) == 1 else [row for share in shares for row in share.rows]
+    try:
+        return [(shares, model.check(model.run(rows), len(rows)))]
+    except Exception as e:
+        if len(shares) == 1:
+            return [(shares, e)]
+        return [result for share in shares for result in _score(model, [share])]

@@ -1,0 +1,216 @@
+"""Everything that is not inference goes to the control process, over its Unix socket, streamed both ways.
+
+The worker tells the control process who is calling by headers that it alone may set: `x-loopline-peer` (address:port) and
+`x-loopline-peer-uid` (the owner of the peer's socket where the peer is on this machine, else -1). What a client sends under
+such names is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+import httptools
+
+from loopline.errors import Unavailable
+from loopline.serving.access import peer_uid
+from loopline.serving.peers import Peer
+from loopline.serving.problems import Problem, too_large
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+OURS = b"x-loopline-peer"
+_HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
+     b"transfer-encoding", b"upgrade", b"expect")
+)  # fmt: skip
+_CHUNK = 1 << 16
+CONNECT = 5.0
+"""Seconds to wait for the control process to take the connection."""
+
+
+def control_down(why: str) -> Problem:
+    """The 503 that says that the control process does not answer."""
+    return Problem(
+        503,
+        Unavailable(
+            f"The control process does not answer: {why}.",
+            code="control-unavailable",
+            hint="Predictions are still answered. `loopline status` shows what runs; try again in a moment.",
+        ),
+        ((b"retry-after", b"1"),),
+    )
+
+
+class Forwarder:
+    """Hands requests to the control process that listens on the Unix socket `path`."""
+
+    def __init__(self, path: str, body_limit: int) -> None:
+        self.path = path
+        self._limit = body_limit
+
+    async def answers(self, path: str = "/health", wait: float = 2.0) -> bool:
+        """Whether the control process says that it is ready."""
+        try:
+            async with asyncio.timeout(wait):
+                reader, writer = await asyncio.open_unix_connection(self.path)
+                try:
+                    writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
+                    line = await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return False
+        return line.startswith(b"HTTP/1.1 2")
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send, peer: Peer) -> None:
+        """Forwards one request and its answer. Raises `Problem` while nothing of an answer has been sent."""
+        declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"")
+        if declared.isdigit() and int(declared) > self._limit:
+            raise too_large(f"The body is larger than {self._limit} bytes.", "body-too-large", "Send less.")
+        try:
+            async with asyncio.timeout(CONNECT):
+                reader, writer = await asyncio.open_unix_connection(self.path, limit=_CHUNK)
+        except (OSError, TimeoutError) as e:
+            raise control_down(e.strerror or type(e).__name__ if isinstance(e, OSError) else "no connection") from e
+        answer = _Answer(scope["method"] == "HEAD")
+        chunked = not declared and any(k == b"transfer-encoding" for k, _ in scope["headers"])
+        up = asyncio.create_task(self._up(scope, receive, writer, peer, chunked))
+        down = asyncio.create_task(self._down(reader, answer, send))
+        try:
+            await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+            if up.done() and not down.done():
+                if (problem := up.exception()) is not None:
+                    # The client went away, or sent too much; a control process that hung up has perhaps answered before.
+                    if isinstance(problem, ConnectionError):
+                        await down
+                    else:
+                        raise problem
+                else:
+                    gone = asyncio.create_task(_disconnect(receive))
+                    try:
+                        await asyncio.wait({down, gone}, return_when=asyncio.FIRST_COMPLETED)
+                        if not down.done():
+                            return
+                    finally:
+                        gone.cancel()
+            await down
+        except _Gone:
+            return
+        except (OSError, httptools.HttpParserError, EOFError) as e:
+            if not answer.started:
+                raise control_down("it hung up before it answered") from e
+            raise
+        finally:
+            for task in (up, down):
+                task.cancel()
+            await asyncio.gather(up, down, return_exceptions=True)
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def _up(
+        self, scope: Message, receive: Receive, writer: asyncio.StreamWriter, peer: Peer, chunked: bool
+    ) -> None:
+        """Sends the request's head and body."""
+        target: bytes = scope["raw_path"]
+        if scope["query_string"]:
+            target += b"?" + scope["query_string"]
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        hop = _HOP.union(t.strip().lower() for k, v in headers if k == b"connection" for t in v.split(b","))
+        lines = [b"%s %s HTTP/1.1" % (scope["method"].encode(), target)]
+        for name, value in headers:
+            if name not in hop and not name.replace(b"_", b"-").startswith(OURS):
+                lines.append(b"%s: %s" % (name, value))
+        uid = peer_uid(dict(headers), peer)
+        lines += [b"x-loopline-peer: " + peer.here.encode(), b"x-loopline-peer-uid: %d" % uid, b"connection: close"]
+        if chunked:
+            lines.append(b"transfer-encoding: chunked")
+        writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
+        more, size = True, 0
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            body: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            size += len(body)
+            if size > self._limit:
+                raise too_large(f"The body is larger than {self._limit} bytes.", "body-too-large", "Send less.")
+            if body:
+                writer.write(b"%x\r\n%s\r\n" % (len(body), body) if chunked else body)
+                await writer.drain()
+        if chunked:
+            writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    async def _down(self, reader: asyncio.StreamReader, answer: _Answer, send: Send) -> None:
+        """Passes the answer on as it comes."""
+        while not answer.complete:
+            data = await reader.read(_CHUNK)
+            if data:
+                answer.parser.feed_data(data)
+            elif answer.started and answer.until_close:
+                answer.complete = True
+            else:
+                raise EOFError("the answer was cut off")
+            for message in answer.take():
+                await send(message)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Gone(Exception):
+    """The client closed its connection."""
+
+
+class _Answer:
+    """Collects what the parser finds of an answer, as ASGI messages."""
+
+    def __init__(self, head_only: bool) -> None:
+        self.started = False
+        self.complete = False
+        self.until_close = False
+        """Whether the end of the connection is the end of the answer."""
+        self.parser = httptools.HttpResponseParser(self)
+        self._head_only = head_only
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._found: list[Message] = []
+
+    def on_message_begin(self) -> None:
+        self._headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self.parser.get_status_code()
+        if status < 200:
+            return
+        names = {name for name, _ in self._headers}
+        hop = _HOP.union(t.strip().lower() for k, v in self._headers if k == b"connection" for t in v.split(b","))
+        kept = [(k, v) for k, v in self._headers if k not in hop and k not in (b"date", b"server")]
+        self._found.append({"type": "http.response.start", "status": status, "headers": kept})
+        self.started = True
+        self.until_close = not names & {b"content-length", b"transfer-encoding"}
+        self.complete = self._head_only
+
+    def on_body(self, body: bytes) -> None:
+        if self.started and not self.complete:
+            self._found.append({"type": "http.response.body", "body": body, "more_body": True})
+
+    def on_message_complete(self) -> None:
+        self.complete = self.complete or self.started
+
+    def take(self) -> list[Message]:
+        """The messages since the last time."""
+        found, self._found = self._found, []
+        return found

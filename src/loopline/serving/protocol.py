@@ -1,0 +1,211 @@
+"""uvicorn's own HTTP protocol with a short way for inference.
+
+A request for an inference path, the first in flight on its connection, goes from the parser straight into the engine and its
+answer straight to the transport: no scope, no task, no events. Whatever else comes, pipelined requests too, takes uvicorn's
+ordinary way to the ASGI app, which answers the same. Keep-alive, timeouts, TLS and shutdown stay uvicorn's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from loopline.errors import Invalid
+from loopline.serving.access import Gate, unique
+from loopline.serving.call import Call, Headers
+from loopline.serving.engine import Engine
+from loopline.serving.peers import Peer
+from loopline.serving.problems import REASONS, Problem, too_large
+
+DRAINED = 8
+"""A body over the limit is read to its end and thrown away up to so many limits; a longer one is cut off."""
+
+
+class _Nobody:
+    """Stands where uvicorn wakes the task of a request; there is none."""
+
+    def set(self) -> None:
+        pass
+
+
+class ShortCall(Call):
+    """A request on the short way; for uvicorn, the connection's current cycle."""
+
+    __slots__ = ("chunks", "disconnected", "keep_alive", "protocol", "response_complete", "size")
+    message_event: ClassVar[Any] = _Nobody()
+
+    def __init__(self, protocol: InferenceProtocol, keep_alive: bool) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self.disconnected = False
+        self.chunks: list[bytes] = []
+        self.size = 0
+
+    def answer(self, status: int, body: bytes, headers: Headers) -> None:
+        """Writes the answer and lets the next request come."""
+        self.response_complete = True
+        protocol = self.protocol
+        transport = protocol.transport
+        if transport.is_closing():
+            return
+        keep_alive = self.keep_alive
+        if status == 200 and not headers and keep_alive:
+            transport.write(b"%s%d\r\n\r\n%s" % (protocol.engine_head(), len(body), body))
+        else:
+            transport.write(_head(protocol.server_state.default_headers, status, headers, len(body), keep_alive) + body)
+            if not keep_alive:
+                transport.close()
+        protocol.on_response_complete()
+
+
+def _head(default: list[tuple[bytes, bytes]], status: int, headers: Headers, length: int, keep_alive: bool) -> bytes:
+    lines = [b"HTTP/1.1 %d %s" % (status, REASONS[status])]
+    lines += [b"%s: %s" % pair for pair in (*default, *headers)]
+    if not any(name == b"content-type" for name, _ in headers):
+        lines.append(b"content-type: application/json")
+    if not keep_alive:
+        lines.append(b"connection: close")
+    lines.append(b"content-length: %d\r\n\r\n" % length)
+    return b"\r\n".join(lines)
+
+
+class InferenceProtocol(HttpToolsProtocol):
+    """One connection. `engine` and `gate` are set on a subclass for one worker (`bound`)."""
+
+    engine: Engine
+    gate: Gate
+    _ready: ClassVar[tuple[Any, bytes]] = (None, b"")
+
+    _peer: Peer | None = None
+    _passed: Any = None
+
+    def engine_head(self) -> bytes:
+        """The status line and headers of a 200, up to the content length; made anew when the date changes."""
+        default = self.server_state.default_headers
+        known, head = self._ready
+        if known is not default:
+            lines = [b"HTTP/1.1 200 OK", *(b"%s: %s" % pair for pair in default), b"content-type: application/json"]
+            head = b"\r\n".join([*lines, b"content-length: "])
+            type(self)._ready = (default, head)
+        return head
+
+    def on_message_begin(self) -> None:
+        # The scope that uvicorn would make here is made later, for those requests that need one.
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        route = self.engine.live.paths.get(self.url)
+        cycle = self.cycle
+        if (
+            route is None
+            or (cycle is not None and not cycle.response_complete)
+            or self.parser.get_method() != b"POST"
+            or self.expect_100_continue
+            or self.flow.write_paused
+            or self.parser.should_upgrade()
+        ):
+            url, headers, expect = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.expect_100_continue = url, expect
+            self.headers.extend(headers)
+            if self._peer is None:
+                self._peer = Peer(self.client, self.server)
+            self.scope["loopline.peer"] = self._peer  # type: ignore[typeddict-unknown-key]
+            super().on_headers_complete()
+            return
+        parser = self.parser
+        call = ShortCall(self, parser.should_keep_alive() and parser.get_http_version() != "1.0")
+        self.cycle = call  # type: ignore[assignment]
+        call.path = self.url
+        call.plain = route.plain
+        try:
+            headers_by_name = unique(self.headers)
+            self._admit(headers_by_name, route.endpoint.name)
+            read_headers(call, headers_by_name, self.engine.settings.body_limit)
+        except Problem as problem:
+            call.problem = problem
+
+    def _admit(self, headers: dict[bytes, bytes], endpoint: str) -> None:
+        """The access checks; what passed once on this connection passes again while nothing changed."""
+        live = self.engine.live
+        get = headers.get
+        asked = (
+            live, endpoint, get(b"host"), get(b"origin"), get(b"authorization"), get(b"x-forwarded-for"), get(b"forwarded"),
+            get(b"x-forwarded-host"), get(b"x-real-ip"),
+        )  # fmt: skip
+        if asked == self._passed:
+            return
+        if self._peer is None:
+            self._peer = Peer(self.client, self.server)
+        self.gate.check_host(headers, self._peer)
+        self.gate.allow(live, endpoint, headers, self._peer)
+        self._passed = asked
+
+    def on_body(self, body: bytes) -> None:
+        call: Any = self.cycle
+        if type(call) is not ShortCall:
+            super().on_body(body)
+            return
+        if call.response_complete:
+            return
+        call.size += len(body)
+        limit = self.engine.settings.body_limit
+        if call.size > limit:
+            if call.problem is None:
+                call.problem = body_too_large(limit)
+            call.chunks.clear()
+            if call.size > limit * DRAINED:
+                call.keep_alive = False
+                self.engine.submit(call)
+                call.response_complete = True
+        elif call.problem is None:
+            call.chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        call: Any = self.cycle
+        if type(call) is not ShortCall:
+            super().on_message_complete()
+        elif not call.response_complete:
+            call.started = time.perf_counter()
+            chunks = call.chunks
+            call.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self.engine.submit(call)
+
+
+def read_headers(call: Call, headers: dict[bytes, bytes], body_limit: int) -> None:
+    """Takes what inference needs from the headers. Raises `Problem`."""
+    key = headers.get(b"x-loopline-route-key")
+    if key is not None:
+        call.key = key.decode("latin-1")
+    length = headers.get(b"inference-header-content-length")
+    if length is not None:
+        if not length.isdigit() or len(length) > 12:
+            raise Problem(400, Invalid("Inference-Header-Content-Length is not a number.", code="bad-header"))
+        call.json_length = int(length)
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Problem(
+            415,
+            Invalid("Compressed bodies are not taken.", code="content-encoding", hint="Send the body as it is."),
+            ((b"accept-encoding", b"identity"),),
+        )
+    declared = headers.get(b"content-length", b"0")
+    if len(declared) > 18 or (declared.isdigit() and int(declared) > body_limit):
+        raise body_too_large(body_limit)
+
+
+def body_too_large(limit: int) -> Problem:
+    """The 413 that names the limit."""
+    return too_large(
+        f"The body is larger than {limit} bytes.", "body-too-large", "Send the rows in several requests.", limit=limit
+    )
+
+
+def bound(engine: Engine, gate: Gate) -> type[InferenceProtocol]:
+    """The protocol class of one worker, for uvicorn's `Config(http=...)`."""
+    return type("WorkerProtocol", (InferenceProtocol,), {"engine": engine, "gate": gate})

@@ -1,0 +1,316 @@
+"""The supervisor: binds the port, keeps the workers alive, and puts routing tables in force on all of them.
+
+It carries no traffic. Its listening socket stays open while workers come and go, so that a client that connects while one is
+started again waits instead of being refused. Lives in the control process; its methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loopline.errors import Conflict, Invalid, LooplineError, Unavailable, from_dict
+from loopline.serving.door import Order, Reply, frame, read_state, receive, write_state
+from loopline.serving.records import ControlMessage, RouteTable, WorkerSettings
+
+START = 60.0
+"""Seconds that a worker may take to load its table, and to prepare a new one."""
+BACK_OFF = (0.1, 10.0)
+"""Seconds before a dead worker is started again: the first time, and at most."""
+STEADY = 10.0
+"""A worker that lived so many seconds starts again without delay."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `Conflict` (the port is in use) or `Invalid` (there is no such address here)."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+    except (OSError, OverflowError) as e:
+        raise Invalid(f"{host!r}:{port} is no address to listen on: {e}.", code="bad-address") from e
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(2048)
+    except (OSError, OverflowError) as e:
+        sock.close()
+        if isinstance(e, OSError) and e.errno == errno.EADDRINUSE:
+            raise Conflict(
+                f"Port {port} on {host} is in use.",
+                code="port-in-use",
+                hint=f"Choose another (--port {port + 1}), or stop what listens there.",
+                host=host,
+                port=port,
+            ) from e
+        raise Invalid(f"It cannot be listened on {host}:{port}: {e}.", code="bad-address") from e
+    return sock
+
+
+class _Worker:
+    """One place for a worker process, filled again when the process dies."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: subprocess.Popen[bytes] | None = None
+        self.door: socket.socket | None = None
+        self.replies: queue.Queue[Reply | None] = queue.Queue()
+        self.ready = threading.Event()
+        self.epoch = -1
+        self.restarts = 0
+        self.keeper: threading.Thread | None = None
+
+
+class Supervisor:
+    """Workers on one port.
+
+    `folder` is for the supervisor's own files: the routing table in force (`routes.json`, mode 0600), the workers' settings
+    and what they say (`worker-N.err`). `log` is the prediction log's folder, `control` the Unix socket of the control process.
+    `options` are further fields of `WorkerSettings`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        log: Path,
+        host: str = "127.0.0.1",
+        port: int = 8400,
+        workers: int = 1,
+        control: str = "",
+        **options: Any,
+    ) -> None:
+        self.folder = folder
+        self.host = host
+        self.port = port
+        self._log = log
+        self._control = control
+        self._options = options
+        self._workers = [_Worker(n) for n in range(workers)]
+        self._socket: socket.socket | None = None
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._starting = threading.Lock()
+        self._epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that all workers acknowledged last."""
+        return self._epoch
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the workers that run."""
+        return [w.process.pid for w in self._workers if w.process is not None and w.process.poll() is None]
+
+    @property
+    def restarts(self) -> int:
+        """How often a worker died and was started again."""
+        return sum(w.restarts for w in self._workers)
+
+    def start(self, table: RouteTable | None = None, tokens: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        """Binds the port, starts the workers and waits until they answer.
+
+        `table` is put in force from the start; without it the last one on file is. Raises `Conflict` where the port is in use
+        (nothing is started then), `Unavailable` with what the worker said where it does not come up.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._socket = listen(self.host, self.port)
+        self.port = self._socket.getsockname()[1]
+        counters = self.folder / "counters"
+        counters.mkdir(exist_ok=True)
+        for old in counters.iterdir():
+            old.unlink()
+        if table is not None:
+            write_state(self._state, ControlMessage(table=table, tokens=dict(tokens or {})))
+        known = read_state(self._state)
+        self._epoch = known.table.epoch if known is not None else 0
+        for worker in self._workers:
+            settings = WorkerSettings(
+                worker=worker.number,
+                state=str(self._state),
+                log=str(self._log),
+                control=self._control,
+                metrics=str(counters) if len(self._workers) > 1 else "",
+                **self._options,
+            )
+            self._settings(worker).write_bytes(msgspec.json.encode(settings))
+            worker.keeper = threading.Thread(
+                target=self._keep, args=(worker,), name=f"worker-{worker.number}", daemon=True
+            )
+            worker.keeper.start()
+        deadline = time.monotonic() + START
+        for worker in self._workers:
+            while not worker.ready.wait(0.02):
+                if worker.restarts or time.monotonic() > deadline:
+                    said = self._said(worker)
+                    self.stop()
+                    raise Unavailable(
+                        f"Worker {worker.number} does not start: {said}", code="worker-down", hint=f"See {self.folder}."
+                    )
+
+    def push(self, table: RouteTable, tokens: Mapping[str, tuple[str, ...]] | None = None) -> int:
+        """Puts a table in force on every worker; gives its epoch when all have acknowledged it.
+
+        All prepare it first; where one refuses (a bundle that is missing, broken or fails its golden row), its error is raised
+        and the table before stays in force everywhere. Raises `Conflict` for an epoch that is not a new one.
+        """
+        message = ControlMessage(table=table, tokens=dict(tokens or {}))
+        with self._lock:
+            if table.epoch <= self._epoch:
+                raise Conflict(
+                    f"Epoch {table.epoch} is not after {self._epoch}, which is in force.",
+                    code="old-epoch",
+                    hint="A rollback is a new epoch too.",
+                )
+            workers = [w for w in self._workers if w.ready.is_set()]
+            prepared = self._order(workers, Order(do="prepare", epoch=table.epoch, message=message))
+            if not prepared:
+                raise Unavailable("No worker runs.", code="worker-down", hint="They are being started again.")
+            write_state(self._state, message)
+            self._epoch = table.epoch
+            self._order(prepared, Order(do="commit", epoch=table.epoch))
+            for worker in self._workers:
+                if worker.ready.is_set() and worker.epoch != table.epoch:
+                    self._replace(worker)
+        return table.epoch
+
+    def stop(self) -> None:
+        """Ends the workers; each finishes what it has in flight first."""
+        with self._starting:
+            self._stopping.set()
+        if self._socket is not None:
+            self._socket.close()
+        for worker in self._workers:
+            if worker.process is not None and worker.process.poll() is None:
+                worker.process.terminate()
+        for worker in self._workers:
+            if worker.keeper is not None:
+                worker.keeper.join()
+
+    # ------------------------------------------------------------------ orders
+
+    def _order(self, workers: list[_Worker], order: Order) -> list[_Worker]:
+        """Gives workers an order and waits for their replies; gives those that obeyed, without those that died meanwhile.
+
+        Raises what one refused.
+        """
+        asked = []
+        for worker in workers:
+            while not worker.replies.empty():
+                worker.replies.get_nowait()
+            with contextlib.suppress(OSError, AttributeError):
+                worker.door.sendall(frame(order))  # type: ignore[union-attr]
+                asked.append(worker)
+        done: list[_Worker] = []
+        refusal: LooplineError | None = None
+        deadline = time.monotonic() + START
+        for worker in asked:
+            try:
+                reply = worker.replies.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                refusal = refusal or Unavailable(
+                    f"Worker {worker.number} did not answer in {START:.0f} s.", code="worker-slow"
+                )
+                self._replace(worker)
+                continue
+            if reply is None:
+                continue
+            if reply.error is not None:
+                refusal = from_dict(reply.error)
+                continue
+            worker.epoch = reply.epoch if order.do == "commit" else worker.epoch
+            done.append(worker)
+        if refusal is not None and order.do == "prepare":
+            raise refusal
+        return done
+
+    def _replace(self, worker: _Worker) -> None:
+        """Ends a worker that does not follow; its successor reads the table from the file."""
+        worker.ready.clear()
+        if worker.process is not None:
+            worker.process.terminate()
+
+    # ------------------------------------------------------------------ processes
+
+    @property
+    def _state(self) -> Path:
+        return self.folder / "routes.json"
+
+    def _settings(self, worker: _Worker) -> Path:
+        return self.folder / f"worker-{worker.number}.json"
+
+    def _said(self, worker: _Worker) -> str:
+        """The last line that the worker wrote."""
+        try:
+            lines = (self.folder / f"worker-{worker.number}.err").read_text(errors="replace").strip().splitlines()
+        except OSError:
+            lines = []
+        return lines[-1] if lines else "it says nothing"
+
+    def _keep(self, worker: _Worker) -> None:
+        """Runs the worker, again and again, until the supervisor stops."""
+        delay = BACK_OFF[0]
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            with self._starting:
+                if self._stopping.is_set():
+                    return
+                self._spawn(worker)
+            self._listen_to(worker)
+            assert worker.process is not None
+            worker.process.wait()
+            worker.ready.clear()
+            worker.replies.put(None)
+            if worker.door is not None:
+                worker.door.close()
+            if self._stopping.is_set():
+                return
+            worker.restarts += 1
+            delay = BACK_OFF[0] if time.monotonic() - started > STEADY else min(delay * 2, BACK_OFF[1])
+            self._stopping.wait(0 if worker.process.returncode == 0 else delay)
+
+    def _spawn(self, worker: _Worker) -> None:
+        assert self._socket is not None
+        ours, theirs = socket.socketpair()
+        listening = self._socket.fileno()
+        with theirs, (self.folder / f"worker-{worker.number}.err").open("wb") as said:
+            worker.door = ours
+            worker.process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "loopline.serving.worker", str(self._settings(worker)),
+                    "--fd", str(listening), "--door", str(theirs.fileno()),
+                ],
+                pass_fds=(listening, theirs.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,  # an interrupt at the terminal is the supervisor's to handle
+            )  # fmt: skip
+
+    def _listen_to(self, worker: _Worker) -> None:
+        """Takes what the worker says until it hangs up."""
+        assert worker.door is not None
+        while (data := receive(worker.door)) is not None:
+            reply = msgspec.json.decode(data, type=Reply)
+            if reply.did != "hello":
+                worker.replies.put(reply)
+            elif reply.epoch < self._epoch:
+                self._replace(worker)  # it read the file just before a new table came
+            else:
+                worker.epoch = reply.epoch
+                worker.ready.set()

@@ -1,0 +1,167 @@
+"""One worker process: the data plane.
+
+    python -m loopline.serving.worker SETTINGS --listen HOST:PORT
+    python -m loopline.serving.worker SETTINGS --fd LISTENING --door SOCKET     (as the supervisor starts it)
+
+SETTINGS is a JSON file of `WorkerSettings`. SIGHUP reads the routing table's file again; SIGTERM ends the worker when what is
+in flight is answered. Imports no database, no data-frame library and no web framework (a test holds it to that).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import uvicorn
+
+from loopline.errors import LooplineError
+from loopline.serving import live as lives
+from loopline.serving import metrics
+from loopline.serving.access import Gate
+from loopline.serving.asgi import App
+from loopline.serving.door import Door, read_state
+from loopline.serving.engine import Engine
+from loopline.serving.forward import Forwarder
+from loopline.serving.log import PredictionLog
+from loopline.serving.protocol import bound
+from loopline.serving.records import WorkerSettings
+
+logger = logging.getLogger("loopline.serving")
+KEEP_ALIVE = 75
+
+
+class WorkerServer(uvicorn.Server):
+    """uvicorn's server, which closes the engine when the last answer is out."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+        super().__init__(config)
+        self._engine = engine
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stops accepting, waits for what is in flight, closes the log."""
+        await super().shutdown(sockets)
+        self._engine.close()
+        self._captured_signals.clear()  # it was asked to end and does: exit status 0
+
+
+def open_log(settings: WorkerSettings) -> PredictionLog:
+    """The worker's prediction log."""
+    return PredictionLog(
+        Path(settings.log),
+        settings.worker,
+        segment_bytes=settings.segment_bytes,
+        segment_age_ms=int(settings.segment_age * 1000),
+        now=time.time_ns() // 1_000_000,
+        always_sync=settings.sync == "always",
+    )
+
+
+async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket | None) -> None:
+    """Serves until told to end. Raises `LooplineError` where the table on file cannot be served."""
+    loop = asyncio.get_running_loop()
+    state = Path(settings.state)
+    engine = Engine(settings, open_log(settings), loop)
+    if (message := read_state(state)) is not None:
+        engine.swap(lives.prepare(message, {}))
+    gate = Gate(settings.allowed_hosts)
+    forwarder = Forwarder(settings.control, settings.forward_limit) if settings.control else None
+    config = uvicorn.Config(
+        App(engine, gate, forwarder),
+        http=bound(engine, gate),
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=int(settings.drain),
+    )
+    server = WorkerServer(config, engine)
+
+    def leave() -> None:
+        server.should_exit = True
+
+    tasks = {asyncio.create_task(_upkeep(engine))}
+    if door is not None:
+        tasks.add(asyncio.create_task(Door(engine, leave).serve(door)))
+
+    def reread() -> None:
+        task = asyncio.create_task(_reread(engine, state))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reread)
+    gc.collect()
+    gc.freeze()  # what is loaded stays; the collector need not walk it again
+    await server.serve(sockets=[sock])
+    for task in tasks:
+        task.cancel()
+
+
+async def _reread(engine: Engine, state: Path) -> None:
+    try:
+        message = read_state(state)
+        if message is not None and message.table.epoch > engine.live.epoch:
+            engine.swap(await asyncio.to_thread(lives.prepare, message, engine.known()))
+    except LooplineError as e:
+        logger.error("The routing table on file is not taken: %s", e)
+
+
+async def _upkeep(engine: Engine) -> None:
+    """Once in a while: syncs and rotates the log, shows the counters to the other workers."""
+    settings = engine.settings
+    every = min(1.0, settings.sync_interval) if settings.sync == "interval" else 1.0
+    shown = 0.0
+    while True:
+        await asyncio.sleep(every)
+        engine.upkeep()
+        if settings.sync == "interval":
+            await asyncio.to_thread(engine.sync)
+        if settings.metrics and time.monotonic() - shown >= 1.0:
+            shown = time.monotonic()
+            engine.counters.in_flight = engine.in_flight
+            metrics.publish(engine.counters, Path(settings.metrics), settings.worker)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The program. Exit status 1 with a line on stderr where it cannot serve."""
+    import uvloop
+
+    parser = argparse.ArgumentParser(prog="loopline-worker", description="One worker of the model server.")
+    parser.add_argument("settings", type=Path)
+    parser.add_argument("--listen", metavar="HOST:PORT")
+    parser.add_argument("--fd", type=int, help="a listening socket")
+    parser.add_argument("--door", type=int, help="a Unix socket to the supervisor")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = msgspec.json.decode(args.settings.read_bytes(), type=WorkerSettings)
+        if args.fd is not None:
+            sock = socket.socket(fileno=args.fd)
+        else:
+            from loopline.serving.supervisor import listen
+
+            host, _, port = args.listen.rpartition(":")
+            sock = listen(host.strip("[]"), int(port))
+        door = None if args.door is None else socket.socket(fileno=args.door)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings, sock, door))
+    except LooplineError as e:
+        print(f"loopline-worker: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
