@@ -1,0 +1,240 @@
+"""A table read from a file: CSV, Parquet, NDJSON or JSON, each also gzipped, with the facts of how it was read.
+
+What the file is, is seen in its bytes; its name only decides between kinds of text. Whatever cannot be taken is refused
+before anything is written, with the file's name, the place and the way out.
+"""
+
+from __future__ import annotations
+
+import gzip
+import mmap
+import zlib
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from loopline.data.readers_csv import Dialect, read_csv
+from loopline.data.readers_json import read_json
+from loopline.data.readers_label import LabelFacts, check_label, infer_task
+from loopline.data.readers_types import MISSING, plain
+from loopline.errors import Conflict, Invalid, NotFound
+from loopline.hashing import digest_bytes
+
+__all__ = ["MISSING", "LabelFacts", "ReadTable", "TableFacts", "check_label", "infer_task", "read_table"]
+
+_TEXT = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".tab": "csv",
+    ".txt": "csv",
+    ".ndjson": "json",
+    ".jsonl": "json",
+    ".json": "json",
+}
+_FOREIGN = (
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Unpack it, or save the sheet as CSV (UTF-8)."),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save the sheet as CSV (UTF-8)."),
+    (b"ARROW1", "an Arrow file", "Write it as Parquet: polars.read_ipc(file).write_parquet(...)."),
+    (b"Obj\x01", "an Avro file", "Write it as Parquet: polars.read_avro(file).write_parquet(...)."),
+    (b"ORC", "an ORC file", "Write it as Parquet: pyarrow.orc.read_table(file)."),
+    (
+        b"SQLite format 3\0",
+        "an SQLite database",
+        "Write one table as CSV: sqlite3 -header -csv FILE 'SELECT * FROM t'.",
+    ),
+    (b"%PDF", "a PDF", "Give the table behind it, as CSV or Parquet."),
+    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard", "Unpack it first: unzstd FILE."),
+    (b"BZh", "compressed by bzip2", "Unpack it first: bunzip2 FILE."),
+    (b"\xfd7zXZ", "compressed by xz", "Unpack it first: unxz FILE."),
+)
+_LARGEST_UNPACKED = 16 << 30
+
+
+class TableFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a table was read; JSON values only, and no value of any row."""
+
+    format: str
+    source: str
+    rows: int
+    columns: int
+    bytes: int = 0
+    digest: str = ""
+    compression: str = ""
+    encoding: str = ""
+    dialect: Dialect | None = None
+    missing: tuple[str, ...] = ()
+    all_null: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    synthetic: bool = False
+
+
+class ReadTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame and the facts of how it was read."""
+
+    frame: pl.DataFrame
+    facts: TableFacts
+
+    @property
+    def format(self) -> str:
+        """csv, parquet, ndjson or json, or "synthetic"."""
+        return self.facts.format
+
+
+def read_table(
+    path: Path | str, *, name: str | None = None, digest: str | None = None, missing: Iterable[str] = MISSING
+) -> ReadTable:
+    """The table in a file, with types seen over all of its rows (never guessed from the first ones).
+
+    `name` is what messages call the file (its own path by default), `digest` the digest of its bytes if known already.
+    In text formats the texts of `missing` are missing values, codes with leading zeros and integers beyond 64 bits stay
+    text, ISO dates and times become dates and times, true and false become booleans. Parquet keeps its types, but for
+    categories, which become text, and decimals, which become floats; records are spread over dotted column names.
+
+    Raises NotFound for a missing file and Invalid for everything that is no table: a folder, an empty file, a header
+    without rows, ragged lines, names that are empty or come twice, text that is not UTF-8, a file cut off, other formats.
+    """
+    file = Path(path)
+    called = name or str(path)
+    _require(file, called)
+    before = file.stat()
+    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        size, computed = len(data), digest or digest_bytes(memoryview(data))
+        compression = "gzip" if data[:2] == b"\x1f\x8b" else ""
+        content: bytes | mmap.mmap = _unpacked(data, called) if compression else data
+        read = _read(file, content, called, compression, tuple(missing))
+        del content
+    after = file.stat()
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise Conflict(
+            f"{called} changed while it was read.", code="table-changed", hint="Read it again when it is written."
+        )
+    frame, said = plain(read.frame)
+    if not frame.width:
+        raise Invalid(f"{called} has no column that a table can hold.", code="table-empty", hint="; ".join(said))
+    empty = tuple(c for c in frame.columns if frame[c].null_count() == frame.height)
+    facts = msgspec.structs.replace(
+        read.facts,
+        rows=frame.height,
+        columns=frame.width,
+        bytes=size,
+        digest=computed,
+        compression=compression,
+        all_null=empty,
+        left_out=tuple(c for c in read.frame.columns if c not in frame.columns and read.frame.schema[c] != pl.Struct),
+        warnings=(*read.facts.warnings, *said, *(f"column {c!r} has no value in any row" for c in empty)),
+    )
+    return ReadTable(frame=frame, facts=facts)
+
+
+def _require(file: Path, called: str) -> None:
+    if file.is_dir():
+        inside = sorted(
+            f.name for f in file.iterdir() if f.is_file() and f.suffix.lower() in (*_TEXT, ".parquet", ".gz")
+        )
+        raise Invalid(
+            f"{called} is a folder, not a file.",
+            code="table-folder",
+            hint=f"Name one of its files: {', '.join(inside[:5])}."
+            if inside
+            else "Name a CSV, Parquet or NDJSON file.",
+        )
+    if not file.exists():
+        there = [f.name for f in file.parent.iterdir() if f.is_file()] if file.parent.is_dir() else []
+        near = get_close_matches(file.name, there, n=1, cutoff=0.6)
+        hint = f"Did you mean {str(file.with_name(near[0]))!r}?" if near else f"Looked in {file.absolute().parent}."
+        if not file.parent.is_dir():
+            hint = f"There is no folder {file.absolute().parent} either."
+        raise NotFound(f"There is no file {called}.", code="no-file", hint=hint)
+    if not file.is_file():
+        raise Invalid(
+            f"{called} is not a regular file.", code="table-unreadable", hint="Write the stream to a file first."
+        )
+    try:
+        with file.open("rb") as handle:
+            first = handle.read(1)
+    except OSError as error:
+        raise Invalid(
+            f"{called} cannot be read: {error.strerror}.", code="table-unreadable", hint="Look at its permissions."
+        ) from error
+    if not first:
+        raise Invalid(f"{called} is empty (0 bytes).", code="table-empty", hint="Look at where it was written.")
+
+
+def _unpacked(data: mmap.mmap, called: str) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=data) as packed:
+            content = packed.read(_LARGEST_UNPACKED + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise Invalid(
+            f"{called} is gzip, but damaged or cut off.",
+            code="table-damaged",
+            hint="Copy it again (gzip -t FILE tests it).",
+        ) from error
+    if len(content) > _LARGEST_UNPACKED:
+        raise Invalid(f"{called} unpacks to more than 16 GiB.", code="table-large", hint="Give it as Parquet.")
+    if not content:
+        raise Invalid(f"{called} is empty once unpacked.", code="table-empty", hint="Look at where it was written.")
+    return content
+
+
+def _read(file: Path, content: bytes | mmap.mmap, called: str, compression: str, missing: tuple[str, ...]) -> ReadTable:
+    suffixes = [s.lower() for s in Path(called).suffixes if s.lower() != ".gz"] or [s.lower() for s in file.suffixes]
+    suffix = next((s for s in reversed(suffixes) if s != ".gz"), "")
+    head = content[:64]
+    if head.startswith(b"PAR1") or suffix in (".parquet", ".pq"):
+        return _parquet(file, content, called, compression)
+    for magic, what, way in _FOREIGN:
+        if head.startswith(magic):
+            raise Invalid(f"{called} is {what}, not a table in text or Parquet.", code="table-format", hint=way)
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    kind = _TEXT.get(suffix) or ("json" if first in (b"{", b"[") else "csv")
+    if kind == "json":
+        frame, form, encoding, warnings = read_json(content, called, missing)
+        facts = TableFacts(format=form, source=called, rows=0, columns=0, encoding=encoding, warnings=warnings)
+    else:
+        on_disk = None if compression else file
+        frame, dialect, encoding, warnings = read_csv(content, on_disk, called, missing)
+        facts = TableFacts(
+            format="csv", source=called, rows=0, columns=0, encoding=encoding, dialect=dialect, warnings=warnings
+        )
+    return ReadTable(frame=frame, facts=msgspec.structs.replace(facts, missing=missing))
+
+
+def _parquet(file: Path, content: bytes | mmap.mmap, called: str, compression: str) -> ReadTable:
+    size = len(content)
+    if content[:4] != b"PAR1":
+        raise Invalid(
+            f"{called} is named like a Parquet file but does not begin like one.",
+            code="table-format",
+            hint="Rename it to what it is, or write it as Parquet again.",
+        )
+    if size < 12 or content[size - 4 : size] != b"PAR1":
+        raise Invalid(
+            f"{called} is a Parquet file that was cut off: it ends after {size} bytes without its footer.",
+            code="table-damaged",
+            hint="Copy it again, or wait until it is written.",
+        )
+    try:
+        frame = pl.read_parquet(bytes(content)) if compression else pl.read_parquet(file, glob=False)
+    except pl.exceptions.DuplicateError as error:
+        raise Invalid(
+            f"{called} has a column name twice.", code="table-names", hint="Give each column a name of its own."
+        ) from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise Invalid(
+            f"{called} is a Parquet file, but damaged: {str(error).partition(chr(10))[0]}.",
+            code="table-damaged",
+            hint="Copy it again, or write it again.",
+        ) from error
+    unnamed = [i for i, c in enumerate(frame.columns, 1) if not c.strip()]
+    if unnamed:
+        raise Invalid(f"Column {unnamed[0]} of {called} has no name.", code="table-names", hint="Give it one.")
+    if not frame.width:
+        raise Invalid(f"{called} has no columns.", code="table-empty", hint="Look at where it was written.")
+    if not frame.height:
+        raise Invalid(f"{called} has columns but no rows.", code="table-empty", hint="Look at where it was written.")
+    return ReadTable(frame=frame, facts=TableFacts(format="parquet", source=called, rows=0, columns=0))

@@ -1,0 +1,287 @@
+"""CSV: the separator found, every line looked at, then read by polars as text and typed over all rows.
+
+Lines of a well-formed file are only counted (in blocks, at memory speed). A file with blank lines or with quotes in odd
+places goes through Python's own csv module, which either names the line that is wrong or puts it into plain form.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import mmap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from loopline.data.readers_types import typed
+from loopline.errors import Invalid
+
+SEPARATORS = (",", ";", "\t", "|")
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+_BOM = b"\xef\xbb\xbf"
+_BLOCK = 4 << 20
+_SAMPLE = 256 << 10
+_LONGEST_FIELD = 64 << 20
+
+
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+    """How the lines of a CSV file are written."""
+
+    separator: str
+    space_after: bool = False
+
+
+def read_csv(
+    content: bytes | mmap.mmap, file: Path | None, called: str, missing: Sequence[str]
+) -> tuple[pl.DataFrame, Dialect, str, tuple[str, ...]]:
+    """The frame, dialect, encoding and warnings of a CSV text; `file` holds the same bytes, where there is one.
+
+    Raises Invalid for text that is not UTF-8 (with the byte's offset), ragged lines (with the line's number), a header
+    alone, names that are empty or come twice.
+    """
+    start = len(_BOM) if content[:3] == _BOM else 0
+    written, spaced = _sniffed(content, start, called)
+    header, body = _header(content, start, written, called)
+    names = [n.strip() for n in header]
+    _check_names(names, called)
+    clean = _scan(content, body, written, len(names), called)
+    source: Path | io.BytesIO
+    separator = written
+    if clean and not _bare_returns(content, start):
+        source = file if file is not None else io.BytesIO(bytes(content))
+    else:
+        source = _rewritten(content, start, written, len(names), called)
+        separator = ","
+    try:
+        frame = pl.read_csv(
+            source, separator=separator, has_header=True, new_columns=names, infer_schema=False, glob=False
+        )
+    except pl.exceptions.PolarsError as error:
+        raise Invalid(
+            f"{called} cannot be read as CSV: {str(error).partition(chr(10))[0]}.",
+            code="csv-broken",
+            hint="Look at its quotes and separators.",
+        ) from error
+    if not frame.height:
+        raise Invalid(
+            f"{called} has a header of {len(names)} columns but no rows.",
+            code="table-empty",
+            hint="Look at where it was written.",
+        )
+    if spaced:
+        frame = frame.with_columns(pl.all().str.strip_chars_start(" "))
+    frame, warnings = typed(frame, missing, decimal_comma=written != ",")
+    if all(_is_number(n) for n in names):
+        warnings = (*warnings, "the first line was taken as the header, but holds only numbers")
+    dialect = Dialect(separator=written, space_after=spaced)
+    return frame, dialect, "utf-8-sig" if start else "utf-8", warnings
+
+
+def not_utf8(called: str, content: bytes | mmap.mmap, offset: int) -> Invalid:
+    """The error for a byte that UTF-8 does not have there, with the likely encoding and the command that helps."""
+    head = content[:4]
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(head) == 4 and head[1] == 0 and head[3] == 0):
+        guess = "UTF-16"
+    elif b"\x00" in content[:1024]:
+        return Invalid(
+            f"{called} is not a text: it holds binary data (byte {offset} is not UTF-8).",
+            code="table-format",
+            hint="Give CSV, NDJSON or Parquet.",
+        )
+    else:
+        guess = "WINDOWS-1252"
+    return Invalid(
+        f"{called} is not UTF-8: the byte at offset {offset} (0x{content[offset : offset + 1].hex()}) has no meaning there.",
+        code="not-utf8",
+        hint=f"Convert it, for example: iconv -f {guess} -t UTF-8 FILE > FILE.utf8.csv",
+        offset=offset,
+    )
+
+
+def check_utf8(called: str, content: bytes | mmap.mmap) -> None:
+    """Raises Invalid with the offset of the first byte that is not UTF-8."""
+    for begin, block in _blocks(content, 0):
+        _decoded(called, content, begin, block)
+
+
+def _decoded(called: str, content: bytes | mmap.mmap, begin: int, block: bytes) -> None:
+    if block.isascii():
+        return
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise not_utf8(called, content, begin + error.start) from error
+
+
+def _blocks(content: bytes | mmap.mmap, start: int) -> Iterator[tuple[int, bytes]]:
+    """The text in blocks of whole lines, each with its offset."""
+    size = len(content)
+    while start < size:
+        end = min(start + _BLOCK, size)
+        if end < size:
+            cut = content.rfind(b"\n", start, end) + 1 or content.find(b"\n", end) + 1
+            end = cut or size
+        yield start, content[start:end]
+        start = end
+
+
+def _sniffed(content: bytes | mmap.mmap, start: int, called: str) -> tuple[str, bool]:
+    """The separator that cuts all of the first lines into the same number of fields, and whether a space follows it."""
+    sample = content[start : start + _SAMPLE]
+    if b"\x00" in sample[:1024]:
+        raise not_utf8(called, content, sample.find(b"\x00") + start)
+    text = sample.decode("utf-8", errors="replace")
+    whole = len(sample) < _SAMPLE
+    best, best_score = ",", (-1.0, 0)
+    for separator in SEPARATORS:
+        records = _records(text, separator)
+        records = records if whole or len(records) < 3 else records[:-1]
+        if not records or len(records[0]) < 2:
+            continue
+        width = len(records[0])
+        score = (sum(len(r) == width for r in records) / len(records), width)
+        if (round(score[0], 1), score[1]) > (round(best_score[0], 1), best_score[1]):
+            best, best_score = separator, score
+    fields = [f for r in _records(text, best)[1:200] for f in r[1:]]
+    return best, bool(fields) and all(f.startswith(" ") for f in fields)
+
+
+def _records(text: str, separator: str) -> list[list[str]]:
+    records = []
+    try:
+        for record in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+            if record:
+                records.append(record)  # noqa: PERF401 - what was read before an error counts
+    except csv.Error:
+        pass
+    return records
+
+
+def _header(content: bytes | mmap.mmap, start: int, separator: str, called: str) -> tuple[list[str], int]:
+    """The names of the first record, and the offset where the next one begins."""
+    end = start
+    while True:  # a quoted name may hold a line break
+        cut = content.find(b"\n", end)
+        end = cut + 1 if cut >= 0 else len(content)
+        line = content[start:end]
+        if line.count(b'"') % 2 == 0 or end == len(content):
+            break
+    _decoded(called, content, start, line)
+    records = [r for r in csv.reader(io.StringIO(line.decode(), newline=""), delimiter=separator) if r]
+    if records:
+        return records[0], end
+    if not content[start:].strip():
+        raise Invalid(f"{called} is blank.", code="table-empty", hint="Look at where it was written.")
+    return _header(content, end, separator, called)
+
+
+def _check_names(names: list[str], called: str) -> None:
+    empty = [i for i, n in enumerate(names, 1) if not n]
+    if empty:
+        raise Invalid(
+            f"Column {empty[0]} of {called} has no name in the first line.",
+            code="table-names",
+            hint="Name it there; a table written with its row index has such a first column (pandas: index=False).",
+        )
+    twice = [n for n, count in Counter(names).items() if count > 1]
+    if twice:
+        places = [str(i) for i, n in enumerate(names, 1) if n == twice[0]]
+        raise Invalid(
+            f"{called} has the column name {twice[0]!r} {len(places)} times (columns {', '.join(places)}).",
+            code="table-names",
+            hint="Give each column a name of its own in the first line.",
+        )
+
+
+def _scan(content: bytes | mmap.mmap, body: int, separator: str, width: int, called: str) -> bool:
+    """Whether every line has `width` fields and every quote is at the edge of one; checks UTF-8 on the way."""
+    clean, quoted, sep, wanted = width > 1, False, separator.encode(), width - 1
+    for begin, block in _blocks(content, body):
+        _decoded(called, content, begin, block)
+        if not clean:
+            continue
+        if not quoted and b'"' not in block:
+            lines = block.split(b"\n")
+            if lines and not lines[-1]:
+                lines.pop()
+            counts = {line.count(sep) for line in lines}
+            clean = counts <= {wanted}
+        else:
+            clean, quoted = _scan_quoted(content, begin, block, sep, wanted, quoted=quoted)
+    return clean and not quoted
+
+
+def _scan_quoted(
+    content: bytes | mmap.mmap, begin: int, block: bytes, sep: bytes, wanted: int, *, quoted: bool
+) -> tuple[bool, bool]:
+    """As `_scan` for a block that holds quotes; a record that runs on into the next block counts as unclean."""
+    raw = np.frombuffer(block, dtype=np.uint8)
+    quotes = np.flatnonzero(raw == 34)
+    inside = np.cumsum(raw == 34, dtype=np.int32) % 2 == (0 if quoted else 1)
+    if inside[-1] or quoted:  # rare: a line break in quotes just at a block's edge
+        return False, bool(inside[-1])
+    edge = np.zeros(256, dtype=bool)
+    edge[[10, 13, 34, sep[0]]] = True
+    around = np.concatenate([[10], raw, [10]])
+    opening = quotes[0::2]
+    closing = quotes[1::2]
+    tidy = bool((around[opening] != 13).all() and edge[around[opening]].all() and edge[around[closing + 2]].all())
+    separators = np.flatnonzero((raw == sep[0]) & ~inside)
+    ends = np.flatnonzero((raw == 10) & ~inside)
+    if not len(ends) or ends[-1] != len(raw) - 1:
+        ends = np.append(ends, len(raw))
+    counts = np.diff(np.searchsorted(separators, ends), prepend=0)
+    return tidy and bool((counts == wanted).all()), False
+
+
+def _bare_returns(content: bytes | mmap.mmap, start: int) -> bool:
+    """Whether the first lines end in a lone carriage return, as old spreadsheets write them, or begin blank."""
+    sample = content[start : start + _SAMPLE]
+    return (b"\r" in sample and b"\n" not in sample) or sample[:1] in (b"\r", b"\n")
+
+
+def _rewritten(content: bytes | mmap.mmap, start: int, separator: str, width: int, called: str) -> io.BytesIO:
+    """The same records in plain form; raises Invalid with the number of the first line that does not fit."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    text = io.StringIO(content[start:].decode("utf-8"), newline="")
+    limit = csv.field_size_limit(_LONGEST_FIELD)
+    reader = csv.reader(text, delimiter=separator, strict=False)
+    line, wrong, first = 1, 0, ("", 0, 0)
+    try:
+        for record in reader:
+            began, line = line, reader.line_num + 1
+            if not record or (len(record) == 1 and width > 1 and not record[0].strip()):
+                continue  # a blank line
+            if len(record) != width:
+                wrong += 1
+                first = first if wrong > 1 else (f"line {began}", len(record), line - began)
+                continue
+            writer.writerow(record)
+    except csv.Error as error:
+        raise Invalid(f"{called} breaks off at line {line}: {error}.", code="csv-broken", hint="Mend it.") from error
+    finally:
+        csv.field_size_limit(limit)
+    if wrong:
+        more = f" (and {wrong - 1} more lines)" if wrong > 1 else ""
+        spans = f", which runs over {first[2]} lines because of an open quote," if first[2] > 1 else ""
+        raise Invalid(
+            f"{called}: {first[0]}{spans} has {first[1]} field{'s' if first[1] != 1 else ''}, the header has {width}{more}.",
+            code="ragged-lines",
+            hint=f"Mend that line; a value that holds a {_NAMES[separator]} or a quote must stand in double quotes.",
+            line=int(first[0].removeprefix("line ")),
+            lines=wrong,
+        )
+    return io.BytesIO(out.getvalue().encode())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,125 @@
+"""NDJSON (one object a line) and JSON (one array of objects), with the line of what cannot be read."""
+
+from __future__ import annotations
+
+import io
+import mmap
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from loopline.data.readers_csv import check_utf8
+from loopline.data.readers_types import typed
+from loopline.errors import Invalid
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_json(
+    content: bytes | mmap.mmap, called: str, missing: Sequence[str]
+) -> tuple[pl.DataFrame, str, str, tuple[str, ...]]:
+    """The frame, form ("ndjson" or "json"), encoding and warnings of a JSON text.
+
+    A key that a row lacks is a missing value. A column of texts and numbers becomes text. Raises Invalid for text that is
+    not UTF-8, for a line that is no JSON object (with its number), and where there is no row or a name is empty.
+    """
+    check_utf8(called, content)
+    text = bytes(content)
+    encoding = "utf-8-sig" if text.startswith(_BOM) else "utf-8"
+    text = text.removeprefix(_BOM)
+    form = "json" if text.lstrip()[:1] == b"[" else "ndjson"
+    frame = _from_array(text, called) if form == "json" else _from_lines(text, called)
+    if "" in (c.strip() for c in frame.columns):
+        raise Invalid(f"{called} has a key that is empty.", code="table-names", hint="Give every key a name.")
+    if not frame.height or not frame.width:
+        raise Invalid(f"{called} holds no rows with values.", code="table-empty", hint="Look at where it was written.")
+    frame, warnings = typed(frame, missing, numbers=False)
+    return frame, form, encoding, warnings
+
+
+def _from_lines(text: bytes, called: str) -> pl.DataFrame:
+    lines = text.split(b"\n")
+    if all(line.lstrip()[:1] in (b"{", b"") for line in lines):  # polars passes over a line that is no object
+        try:
+            return pl.read_ndjson(io.BytesIO(text), infer_schema_length=None)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            pass  # row by row, below: names the line, or copes with a mixture of types
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = msgspec.json.decode(line)
+        except msgspec.DecodeError as error:
+            last = number == len(lines)
+            raise Invalid(
+                f"{called}: line {number} is not JSON ({error}).",
+                code="json-broken",
+                hint="The file was cut off in its last line: copy it again."
+                if last
+                else "Each line must be one object.",
+                line=number,
+            ) from error
+        if not isinstance(row, dict):
+            raise Invalid(
+                f"{called}: line {number} is {_kind(row)}, not an object.",
+                code="json-broken",
+                hint='Each line must be an object like {"age": 41, "sex": "Female"}.',
+                line=number,
+            )
+        rows.append(_spread(row))
+    return _from_rows(rows)
+
+
+def _from_array(text: bytes, called: str) -> pl.DataFrame:
+    try:
+        rows = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise Invalid(f"{called} is not JSON: {error}.", code="json-broken", hint="Was it cut off?") from error
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise Invalid(
+                f"{called}: item {number} of the array is {_kind(row)}, not an object.",
+                code="json-broken",
+                hint='Each item must be an object like {"age": 41, "sex": "Female"}.',
+            )
+    return _from_rows([_spread(row) for row in rows])
+
+
+def _from_rows(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Columns from parsed rows: integers and floats mix to floats, other mixtures to text; lists stay lists."""
+    columns: dict[str, pl.Series] = {}
+    for name in dict.fromkeys(key for row in rows for key in row):
+        values = [row.get(name) for row in rows]
+        kinds = {type(v) for v in values if v is not None}
+        if kinds <= {int} and all(-(2**63) <= v < 2**63 for v in values if v is not None):
+            columns[name] = pl.Series(name, values, dtype=pl.Int64)
+        elif kinds <= {int, float} and float in kinds:
+            columns[name] = pl.Series(name, [None if v is None else float(v) for v in values], dtype=pl.Float64)
+        elif kinds == {bool}:
+            columns[name] = pl.Series(name, values, dtype=pl.Boolean)
+        elif kinds == {list}:
+            items = [v if v is None else [msgspec.json.encode(i).decode() for i in v] for v in values]
+            columns[name] = pl.Series(name, items, dtype=pl.List(pl.String))
+        else:
+            texts = [v if v is None or isinstance(v, str) else msgspec.json.encode(v).decode() for v in values]
+            columns[name] = pl.Series(name, texts, dtype=pl.String)
+    return pl.DataFrame(columns)
+
+
+def _spread(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with nested objects under dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": v for inner, v in _spread(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _kind(value: Any) -> str:
+    names = {list: "an array", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), "null")

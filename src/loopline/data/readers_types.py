@@ -1,0 +1,176 @@
+"""Types of texts, seen over a whole column: no guess from the first hundred rows that row 200,000 breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
+"""Texts that mean a missing value in text formats. "None" is not among them: it is often a category ("none measured")."""
+
+_SAMPLE = 200
+_NEARLY = 0.95
+_INTEGERS = 9e18
+_ZERO_LED = r"^[+-]?0\d"
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_COMMA_NUMBER = r"^[+-]?\d+(,\d+)?$"
+_DAY = r"^\d{4}-\d{2}-\d{2}$"
+_TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?$"
+_ZONED = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$"
+_BOOLEANS = ("true", "false", "True", "False", "TRUE", "FALSE")
+
+
+def typed(
+    frame: pl.DataFrame, missing: Sequence[str], *, numbers: bool = True, decimal_comma: bool = False
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The frame with its text columns typed, and warnings about columns that nearly are numbers.
+
+    `numbers` off leaves texts of digits alone (JSON has numbers of its own). Values of other types pass as they are.
+    """
+    columns, warnings = [], []
+    for series in frame.iter_columns():
+        if series.dtype != pl.String:
+            columns.append(series)
+            continue
+        found, warning = _column(series, missing, numbers=numbers, decimal_comma=decimal_comma)
+        columns.append(found)
+        if warning:
+            warnings.append(warning)
+    return pl.DataFrame(columns), tuple(warnings)
+
+
+def _column(series: pl.Series, missing: Sequence[str], *, numbers: bool, decimal_comma: bool) -> tuple[pl.Series, str]:
+    raw = series
+    gaps = raw.is_in(missing).fill_null(value=False)
+    if gaps.any():
+        raw = raw.set(gaps, None)
+    present = raw.drop_nulls()
+    if not len(present):
+        return raw, ""
+    sample = present.head(_SAMPLE)
+    if numbers and decimal_comma and sample.str.contains(",", literal=True).any():
+        if present.str.contains(_COMMA_NUMBER).all() and not present.str.contains(_ZERO_LED).any():
+            return raw.str.replace(",", ".", literal=True).cast(pl.Float64), ""
+        return raw, ""
+    for pattern, parse in _READERS.items():
+        if not sample.str.strip_chars().str.contains(pattern).all():
+            continue
+        if not numbers and pattern == _NUMBER:
+            continue
+        found = parse(raw)
+        if found is not None:
+            return found, ""
+    return raw, _nearly(raw, present) if numbers else ""
+
+
+def _whole(raw: pl.Series, found: pl.Series) -> bool:
+    return found.null_count() == raw.null_count()
+
+
+def _number(raw: pl.Series) -> pl.Series | None:
+    for text in (raw, None):
+        if text is None:  # once more without the space around
+            text = raw.str.strip_chars()
+            text = text.set((text == "").fill_null(value=False), None)
+        found = text.cast(pl.Int64, strict=False)
+        if found.null_count() != text.null_count():
+            found = text.cast(pl.Float64, strict=False)
+        if found.null_count() == text.null_count():
+            return None if _is_code(text, found) else found.fill_nan(None) if found.dtype.is_float() else found
+    return None
+
+
+def _is_code(text: pl.Series, found: pl.Series) -> bool:
+    """Whether numbers are identifiers: led by zeros, or whole and beyond 64 bits (a float would merge neighbours)."""
+    if text.str.contains(_ZERO_LED).any():
+        return True
+    large = found.dtype.is_float() and bool((found.abs() > _INTEGERS).any())
+    return large and bool(text.str.contains(r"^\s*[+-]?\d{19,}\s*$").any())
+
+
+def _boolean(raw: pl.Series) -> pl.Series | None:
+    text = raw.str.strip_chars()
+    if not text.drop_nulls().is_in(_BOOLEANS).all():
+        return None
+    return text.str.to_lowercase().eq("true").alias(raw.name)
+
+
+def _date(raw: pl.Series) -> pl.Series | None:
+    text = raw.str.strip_chars()
+    found = text.str.to_date("%Y-%m-%d", strict=False)
+    return found if _whole(raw, found) and text.drop_nulls().str.contains(_DAY).all() else None
+
+
+def _time(raw: pl.Series) -> pl.Series | None:
+    text = raw.str.strip_chars().str.replace("T", " ", literal=True)
+    if not text.drop_nulls().str.contains(_TIME).all():
+        return None
+    found = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
+    if not _whole(raw, found):
+        found = found.fill_null(text.str.to_datetime("%Y-%m-%d %H:%M", time_unit="us", strict=False))
+    return found if _whole(raw, found) else None
+
+
+def _zoned(raw: pl.Series) -> pl.Series | None:
+    text = raw.str.strip_chars().str.replace(" ", "T", literal=True)
+    if not text.drop_nulls().str.contains(_ZONED).all():
+        return None
+    text = text.str.replace(r"([+-]\d{2})(\d{2})$", "$1:$2").str.replace(r"(T\d{2}:\d{2})(Z|[+-])", "$1:00$2")
+    found = text.str.to_datetime("%+", time_unit="us", strict=False)
+    return found if _whole(raw, found) else None
+
+
+_READERS = {
+    _NUMBER: _number,
+    r"^(true|false|True|False|TRUE|FALSE)$": _boolean,
+    _DAY: _date,
+    _TIME: _time,
+    _ZONED: _zoned,
+}
+
+
+def _nearly(raw: pl.Series, present: pl.Series) -> str:
+    if present.head(_SAMPLE).str.contains(_NUMBER).mean() < 0.5:  # type: ignore[operator]
+        return ""
+    numeric = raw.str.contains(_NUMBER)
+    others = (~numeric).fill_null(value=False)
+    count = int(others.sum())
+    if not count or count > (1 - _NEARLY) * len(present):
+        return ""
+    return (
+        f"column {raw.name!r} stays text: {count} of {len(present)} values are no numbers "
+        f"(first in row {int(others.arg_true()[0]) + 1}); declare them missing, or of_type('number') in the contract"
+    )
+
+
+def plain(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The frame in the types that every room knows, and what was said about columns that have none of them.
+
+    Text, integers, floats, booleans, dates, times. Categories become text, decimals floats, durations seconds; records are
+    spread (`address` to `address.city`); lists and binary values are left out.
+    """
+    warnings: list[str] = []
+    while nested := [c for c, t in frame.schema.items() if isinstance(t, pl.Struct)]:
+        for name in nested:
+            fields = frame[name].struct.fields
+            spread = [frame[name].struct.field(f).alias(f"{name}.{f}") for f in fields]
+            clash = [s.name for s in spread if s.name in frame.columns]
+            place = frame.columns.index(name)
+            frame = frame.drop(name)
+            for offset, series in enumerate(s for s in spread if s.name not in clash):
+                frame = frame.insert_column(place + offset, series)
+            warnings += [f"field {c!r} is left out: a column has its name" for c in clash]
+    casts = []
+    for name, dtype in frame.schema.items():
+        if dtype in (pl.Categorical, pl.Enum, pl.Null, pl.Time):
+            casts.append(pl.col(name).cast(pl.String))
+        elif dtype in (pl.Decimal, pl.Int128):
+            casts.append(pl.col(name).cast(pl.Float64))
+        elif dtype == pl.Duration:
+            casts.append(pl.col(name).dt.total_microseconds() / 1e6)
+        elif dtype == pl.Datetime and getattr(dtype, "time_unit", "us") != "us":
+            casts.append(pl.col(name).dt.cast_time_unit("us"))
+    out = [c for c, t in frame.schema.items() if t.is_nested() or t in (pl.Binary, pl.Object)]
+    warnings += [f"column {c!r} is left out: it holds {frame.schema[c]}" for c in out]
+    return frame.with_columns(casts).drop(out), tuple(warnings)

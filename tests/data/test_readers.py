@@ -1,0 +1,350 @@
+# ruff: noqa: DTZ001 - tables hold naive times; rows line up
+"""Reading tables: what is in the file is what is in the frame, and what cannot be taken is named with the way out."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import struct
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from loopline.data.readers import ReadTable, read_table
+from loopline.errors import Invalid, LooplineError, NotFound
+from loopline.hashing import digest_file
+
+REAL = Path(os.environ.get("LOOPLINE_DATA", Path(__file__).parents[3] / "shared/data")) / "readmission.parquet"
+
+
+def _read(folder: Path, content: str | bytes, name: str = "t.csv") -> ReadTable:
+    file = folder / name
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_table(file)
+
+
+def _refusal(folder: Path, content: str | bytes, name: str = "t.csv") -> LooplineError:
+    with pytest.raises(Invalid) as caught:
+        _read(folder, content, name)
+    said = caught.value
+    assert name in said.message
+    assert said.hint
+    assert said.code
+    assert sorted(p.name for p in folder.iterdir()) == [name]  # nothing else was written
+    return said
+
+
+def test_types_are_seen_over_all_rows(tmp_path: Path) -> None:
+    names = [
+        "int",
+        "late_float",
+        "late_text",
+        "code",
+        "huge",
+        "day",
+        "moment",
+        "zoned",
+        "flag",
+        "gap",
+        "note",
+        "padded",
+    ]
+    rows = [
+        [
+            "1",
+            "1",
+            "1",
+            "0123",
+            "9" * 25,
+            "2024-02-29",
+            "2024-01-01 10:30",
+            "2024-01-01T10:30:00Z",
+            "true",
+            "?",
+            "a",
+            " 7",
+        ]
+        for _ in range(3_000)
+    ]
+    rows[-1] = [
+        "-2",
+        "2.5",
+        "x1",
+        "7",
+        "1",
+        "2023-01-01",
+        "2024-01-01T10:30:05.25",
+        "2024-01-01 12:30+0200",
+        "FALSE",
+        "3",
+        'b,\n"c"',
+        "8 ",
+    ]
+    text = io.StringIO()
+    csv.writer(text).writerows([names, *rows])
+    frame = _read(tmp_path, text.getvalue()).frame
+    assert frame.schema == {
+        "int": pl.Int64,
+        "late_float": pl.Float64,
+        "late_text": pl.String,
+        "code": pl.String,
+        "huge": pl.String,
+        "day": pl.Date,
+        "moment": pl.Datetime("us"),
+        "zoned": pl.Datetime("us", "UTC"),
+        "flag": pl.Boolean,
+        "gap": pl.Int64,
+        "note": pl.String,
+        "padded": pl.Int64,
+    }
+    assert frame.row(-1) == (
+        -2, 2.5, "x1", "7", "1", date(2023, 1, 1), datetime(2024, 1, 1, 10, 30, 5, 250_000),
+        datetime(2024, 1, 1, 10, 30, tzinfo=UTC), False, 3, 'b,\n"c"', 8,
+    )  # fmt: skip
+    assert frame.row(0)[-6:] == (
+        datetime(2024, 1, 1, 10, 30),
+        datetime(2024, 1, 1, 10, 30, tzinfo=UTC),
+        True,
+        None,
+        "a",
+        7,
+    )
+
+
+def test_a_nearly_numeric_column_is_told(tmp_path: Path) -> None:
+    read = _read(tmp_path, "age,x\n" + "41,1\n" * 99 + "unknown,2\n")
+    assert read.frame.schema["age"] == pl.String
+    assert read.facts.warnings == (
+        "column 'age' stays text: 1 of 100 values are no numbers (first in row 100); "
+        "declare them missing, or of_type('number') in the contract",
+    )
+    assert read_table(tmp_path / "t.csv", missing=["unknown"]).frame["age"].to_list() == [41] * 99 + [None]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_dialects(tmp_path: Path, separator: str, end: str, bom: str) -> None:
+    lines = [["id", "näme", "a,b;c|d"], ["1", "Zoë", "x"], ["2", "", "y"]]
+    quoted = [[f'"{v}"' if set(v) & set(",;|\t") else v for v in line] for line in lines]
+    read = _read(tmp_path, bom + end.join(separator.join(line) for line in quoted) + end)
+    assert read.frame.to_dict(as_series=False) == {"id": [1, 2], "näme": ["Zoë", None], "a,b;c|d": ["x", "y"]}
+    assert read.facts.dialect is not None
+    assert read.facts.dialect.separator == separator
+    assert read.facts.encoding == ("utf-8-sig" if bom else "utf-8")
+
+
+def test_odd_but_readable_texts(tmp_path: Path) -> None:
+    assert _read(tmp_path, "a;b\n1,5;x\n-2;y\n").frame["a"].to_list() == [1.5, -2.0]  # decimal comma
+    assert _read(tmp_path, "a, b\n1, ?\n2, x\n").frame.rows() == [(1, None), (2, "x")]  # a space after each comma
+    assert _read(tmp_path, "\n\na,b\n1,2\n\n3,4\n\n").frame.rows() == [(1, 2), (3, 4)]  # blank lines
+    assert _read(tmp_path, 'a,b\nx 5" y,1\n"q""r",2\n').frame.rows() == [('x 5" y', 1), ('q"r', 2)]  # stray quotes
+    assert _read(tmp_path, "a,b\r1,2\r3,4\r").frame.rows() == [(1, 2), (3, 4)]  # old line ends
+    assert _read(tmp_path, "a\n1\n\n3\n").frame["a"].to_list() == [1, 3]  # one column
+    assert _read(tmp_path, "a,b\n1,2\n3,4").frame.height == 2  # no line end at the end
+    assert _read(tmp_path, "a,b\n1,None\n2,\n").frame["b"].to_list() == ["None", None]  # "None" may be a category
+    assert _read(tmp_path, '"a\nx",b\n1,2\n').frame.columns == ["a\nx", "b"]
+    assert _read(tmp_path, "a,b\nNA,\n?,nan\n").facts.all_null == ("a", "b")
+    only_numbers = _read(tmp_path, "1,2\n3,4\n").facts
+    assert "holds only numbers" in only_numbers.warnings[0]
+
+
+_CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), max_size=6).map(lambda t: f"x{t}")
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(st.tuples(_CELLS, _CELLS, _CELLS), min_size=1, max_size=8),
+    separator=st.sampled_from([",", ";", "\t", "|"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+def test_any_text_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]], separator: str, quoting: int
+) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=separator, quoting=quoting, lineterminator="\n")  # type: ignore[arg-type]
+    writer.writerows([("first", "second", "third"), *rows])
+    file = tmp_path_factory.mktemp("csv") / "t.csv"
+    file.write_text(text.getvalue(), encoding="utf-8", newline="")
+    assert read_table(file).frame.rows() == rows
+
+
+def test_long_files_are_read_in_blocks(tmp_path: Path) -> None:
+    rows = [f'{i},"text ""{i}"", and more",{i / 7:.6f}' for i in range(200_000)]
+    read = _read(tmp_path, "id,text,x\n" + "\n".join(rows) + "\n")
+    assert read.facts.bytes > 2 * (4 << 20)
+    assert read.frame.row(199_999) == (199_999, 'text "199999", and more', 28571.285714)
+    rows[150_000] += ",1"
+    assert "line 150002 has 4 fields" in _refusal(tmp_path, "id,text,x\n" + "\n".join(rows)).message
+    plain = [f"{i},{i}" for i in range(1_000_000)]
+    plain[900_000] = "é,\udcff"
+    offset = len("a,b\n") + sum(len(p) + 1 for p in plain[:900_000]) + 3
+    refused = _refusal(tmp_path, ("a,b\n" + "\n".join(plain)).encode("utf-8", "surrogateescape"))
+    assert refused.details["offset"] == offset
+
+
+def test_other_formats_give_the_same_rows(tmp_path: Path) -> None:
+    rows = [
+        {"a": 1, "b": "x", "c": 1.5, "d": True, "e": "2024-01-01"},
+        {"a": None, "b": "ü", "c": 2.0, "d": None, "e": None},
+    ]
+    expected = pl.DataFrame(rows).with_columns(pl.col("e").str.to_date())
+    lines = "\n".join(json.dumps(r) for r in rows)
+    assert_frame_equal(_read(tmp_path, lines, "t.ndjson").frame, expected)
+    assert_frame_equal(_read(tmp_path, "\ufeff" + lines + "\n\n", "t.jsonl").frame, expected)
+    assert_frame_equal(_read(tmp_path, json.dumps(rows), "t.json").frame, expected)
+    assert_frame_equal(_read(tmp_path, gzip.compress(lines.encode()), "t.ndjson.gz").frame, expected)
+    expected.write_parquet(tmp_path / "t.parquet")
+    assert_frame_equal(read_table(tmp_path / "t.parquet").frame, expected)
+    packed = _read(tmp_path, gzip.compress((tmp_path / "t.parquet").read_bytes()), "p.parquet.gz")
+    assert_frame_equal(packed.frame, expected)
+    expected.write_csv(tmp_path / "t.csv")
+    assert_frame_equal(read_table(tmp_path / "t.csv").frame, expected)
+    packed = _read(tmp_path, gzip.compress((tmp_path / "t.csv").read_bytes()), "t.csv.gz")
+    assert_frame_equal(packed.frame, expected)
+    assert (packed.facts.compression, packed.format) == ("gzip", "csv")
+    # The name is wrong or says nothing: the bytes tell.
+    assert _read(tmp_path, (tmp_path / "t.parquet").read_bytes(), "odd.csv").format == "parquet"
+    assert _read(tmp_path, lines, "odd").format == "ndjson"
+    assert _read(tmp_path, (tmp_path / "t.csv").read_bytes(), "odd.dat").format == "csv"
+
+
+def test_json_that_is_not_even(tmp_path: Path) -> None:
+    lines = ['{"a": 1, "p": {"city": "X", "geo": {"lat": 1.5}}, "z": "0123"}'] * 300
+    lines += ['{"a": 2.5, "p": {"city": null}, "l": [1]}', '{"m": 1}', '{"m": "x"}', '{"m": true}']
+    read = _read(tmp_path, "\n".join(lines), "t.ndjson")
+    frame = read.frame
+    assert frame.select("a", "p.city", "p.geo.lat", "z").row(0) == (1.0, "X", 1.5, "0123")  # codes stay codes
+    assert frame["m"].to_list()[-3:] == ["1", "x", "true"]
+    assert read.facts.left_out == ("l",)
+    assert any("'l' is left out" in w for w in read.facts.warnings)
+    assert frame.height == 304
+
+
+def test_parquet_types_become_the_platforms(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "c": ["a", "b"],
+            "d": ["1.50", "2.25"],
+            "t": [1, 2],
+            "l": [[1], [2]],
+            "s": [{"x": 1}, {"x": 2}],
+            "n": [None, None],
+        }
+    )
+    frame = frame.with_columns(
+        pl.col("c").cast(pl.Categorical), pl.col("d").cast(pl.Decimal(10, 2)), pl.col("t").cast(pl.Datetime("ns"))
+    )
+    frame.write_parquet(tmp_path / "t.parquet")
+    read = read_table(tmp_path / "t.parquet")
+    assert read.frame.schema == {
+        "c": pl.String,
+        "d": pl.Float64,
+        "t": pl.Datetime("us"),
+        "s.x": pl.Int64,
+        "n": pl.String,
+    }
+    assert (read.facts.left_out, read.facts.all_null) == (("l",), ("n",))
+
+
+def test_facts_name_the_bytes(tmp_path: Path) -> None:
+    read = _read(tmp_path, "a,b\n1,2\n")
+    assert (read.facts.rows, read.facts.columns, read.facts.bytes) == (1, 2, 8)
+    assert read.facts.digest == digest_file(tmp_path / "t.csv")
+    assert read_table(tmp_path / "t.csv", digest="blake3:00", name="upload").facts.digest == "blake3:00"
+    assert read_table(tmp_path / "t.csv", name="visits.csv").facts.source == "visits.csv"
+    special = tmp_path / "visits[1]*.csv"  # no pattern
+    special.write_text("a,b\n3,4\n")
+    assert read_table(special).frame.rows() == [(3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "code", "says"),
+    [
+        (b"", "t.csv", "table-empty", "is empty (0 bytes)"),
+        (b"\n \n", "t.csv", "table-empty", "is blank"),
+        (b"a,b\n", "t.csv", "table-empty", "no rows"),
+        (b"a,b", "t.csv", "table-empty", "no rows"),
+        (b"a,b\n1,2\n3\n4,5\n", "t.csv", "ragged-lines", "line 3 has 1 field, the header has 2"),
+        (b"a,b\n1,2\n3,4,5\n6,7,8\n", "t.csv", "ragged-lines", "line 3 has 3 fields, the header has 2 (and 1 more line"),
+        (b'a,b\n"1\n2",3\n4\n', "t.csv", "ragged-lines", "line 4 has 1 field"),
+        (b'a,b\n1,2\n"3,4\n5,6\n', "t.csv", "ragged-lines", "line 3, which runs over 2 lines because of an open quote"),
+        (b"a,b,a\n1,2,3\n", "t.csv", "table-names", "'a' 2 times (columns 1, 3)"),
+        (b",b\n1,2\n", "t.csv", "table-names", "Column 1"),
+        (b"a,b,\n1,2,\n", "t.csv", "table-names", "Column 3"),
+        (b"a,b\n1,\xe9\n", "t.csv", "not-utf8", "offset 6 (0xe9)"),
+        ("a,b\n1,é\n".encode("utf-16"), "t.csv", "not-utf8", "iconv -f UTF-16"),
+        (b"\x00\x01\x02\x00" * 300, "t.bin", "table-format", "binary data"),
+        (b"PK\x03\x04aaaa", "t.xlsx", "table-format", "Excel"),
+        (b"a,b\n1,2\n", "t.parquet", "table-format", "does not begin like one"),
+        (b"PAR1" + b"x" * 100, "t.parquet", "table-damaged", "cut off"),
+        (b"PAR1PAR1", "t.parquet", "table-damaged", "cut off"),
+        (gzip.compress(b"a,b\n1,2\n" * 1000)[:-20], "t.csv.gz", "table-damaged", "cut off"),
+        (gzip.compress(b""), "t.csv.gz", "table-empty", "empty once unpacked"),
+        (b'{"a": 1}\n{"a": 2\n{"a": 3}\n', "t.ndjson", "json-broken", "line 2 is not JSON"),
+        (b'{"a": 1}\n{"a":', "t.ndjson", "json-broken", "cut off in its last line"),
+        (b'{"a": 1}\n[1, 2]\n', "t.ndjson", "json-broken", "line 2 is an array"),
+        (b'[{"a": 1}, 3]', "t.json", "json-broken", "item 2 of the array is a number"),
+        (b'[{"a": 1}, ', "t.json", "json-broken", "not JSON"),
+        (b'{"": 1}\n', "t.ndjson", "table-names", "key that is empty"),
+        (b"{}\n{}\n", "t.ndjson", "table-empty", "no rows"),
+        (b"[]", "t.json", "table-empty", "no rows"),
+        (b'{"a": "\xff"}\n', "t.ndjson", "not-utf8", "offset 7"),
+        (b'{"a": [1]}\n', "t.ndjson", "table-empty", "no column"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named_with_the_way_out(tmp_path: Path, content: bytes, name: str, code: str, says: str) -> None:
+    refused = _refusal(tmp_path, content, name)
+    assert refused.code == code
+    assert says in str(refused)
+
+
+def test_a_parquet_that_was_cut_or_damaged(tmp_path: Path) -> None:
+    pl.DataFrame({"a": range(10_000), "b": [f"{i}" for i in range(10_000)]}).write_parquet(tmp_path / "whole")
+    whole = (tmp_path / "whole").read_bytes()
+    (tmp_path / "whole").unlink()
+    assert "cut off" in _refusal(tmp_path, whole[: len(whole) // 2], "t.parquet").message
+    hollow = whole[:4] + bytes(2_000) + whole[2_004:]
+    assert "damaged" in _refusal(tmp_path, hollow, "t.parquet").message
+    footer = struct.unpack("<I", whole[-8:-4])[0]
+    bent = whole[: -8 - footer] + bytes(footer) + whole[-8:]
+    assert "damaged" in _refusal(tmp_path, bent, "t.parquet").message
+    pl.DataFrame({"a": []}).write_parquet(tmp_path / "t.parquet")
+    assert "no rows" in _refusal(tmp_path, (tmp_path / "t.parquet").read_bytes(), "t.parquet").message
+    pl.DataFrame().write_parquet(tmp_path / "t.parquet")
+    assert "no columns" in _refusal(tmp_path, (tmp_path / "t.parquet").read_bytes(), "t.parquet").message
+
+
+def test_what_is_not_there_or_no_file(tmp_path: Path) -> None:
+    (tmp_path / "visits.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(NotFound, match=r"Did you mean '.*visits.csv'"):
+        read_table(tmp_path / "visit.csv")
+    with pytest.raises(NotFound, match="Looked in"):
+        read_table(tmp_path / "zzzzzzzzzzz")
+    with pytest.raises(NotFound, match="no folder"):
+        read_table(tmp_path / "nowhere" / "visits.csv")
+    with pytest.raises(Invalid, match=r"is a folder.*visits.csv"):
+        read_table(tmp_path)
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(Invalid, match="not a regular file"):
+        read_table(tmp_path / "pipe.csv")
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real file is not here")
+def test_the_real_file_is_the_same_through_csv(tmp_path: Path) -> None:
+    direct = read_table(REAL)
+    assert (direct.facts.rows, direct.facts.columns, direct.facts.warnings) == (96_921, 47, ())
+    direct.frame.write_csv(tmp_path / "r.csv")
+    through = read_table(tmp_path / "r.csv").frame
+    assert_frame_equal(through, direct.frame, check_dtypes=False)
+    assert {c for c, t in through.schema.items() if t == pl.String} == {
+        c for c, t in direct.frame.schema.items() if t == pl.String
+    }
