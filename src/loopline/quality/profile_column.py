@@ -6,7 +6,7 @@ Imports neither polars nor pandas: the serving path makes the same records from 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -32,7 +32,7 @@ NUMERIC: Final = ("number", "integer", "date")
 BINS: Final = 256  # quantile bins of a frozen column
 TOP: Final = 64  # named levels kept where there are too many to keep all
 UNSEEN: Final = 16  # new levels that a frozen column names
-_HASHED: Final = 256
+HASHED: Final = 256
 _NAME: Final = 100  # characters of a level's name that are kept
 
 
@@ -158,8 +158,8 @@ class Levels(msgspec.Struct, frozen=True, kw_only=True):
 
     Up to 1,024 levels all are counted. Beyond, `hashed` holds the exact counts of all values by 256 hash buckets, and
     `counts` the most frequent levels as lower bounds, short of the truth by `error` at most; `rest` is what they leave.
-    Frozen: the list of levels stays; other values count in `rest`, and up to 16 of them (those of the smallest hashes, so
-    that merging is associative) are named in `unseen`.
+    Frozen: the list of levels stays; other values count in `rest` and by hash bucket in `rest_hashed` (empty while there are
+    none), and up to 16 of them (those of the smallest hashes, so that merging is associative) are named in `unseen`.
     """
 
     counts: dict[str, int]
@@ -167,6 +167,7 @@ class Levels(msgspec.Struct, frozen=True, kw_only=True):
     hashed: tuple[int, ...] = ()
     error: int = 0
     frozen: bool = False
+    rest_hashed: tuple[int, ...] = ()
     unseen: dict[str, int] = {}
 
     @classmethod
@@ -198,6 +199,7 @@ class Levels(msgspec.Struct, frozen=True, kw_only=True):
             rest=sum(counts.values()) - sum(known.values()),
             hashed=tuple(_hashed(counts).tolist()) if self.hashed else (),
             frozen=True,
+            rest_hashed=tuple(_hashed(unseen).tolist()) if unseen else (),
             unseen=_smallest(unseen),
         )
 
@@ -225,6 +227,9 @@ class Levels(msgspec.Struct, frozen=True, kw_only=True):
                 hashed=tuple(a + b for a, b in zip(self.hashed, other.hashed, strict=True)),
                 error=self.error + other.error,
                 frozen=True,
+                rest_hashed=tuple(a + b for a, b in zip(self.rest_hashed, other.rest_hashed, strict=True))
+                if self.rest_hashed and other.rest_hashed
+                else self.rest_hashed or other.rest_hashed,
                 unseen=_smallest(_added(self.unseen, other.unseen)),
             )
         together = _added(self.counts, other.counts)
@@ -241,10 +246,14 @@ def _added(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
     return total
 
 
+def buckets_of(names: Iterable[str]) -> Integers:
+    """The hash bucket of each level."""
+    return (hash_names(names) & np.uint64(HASHED - 1)).astype(np.int64)
+
+
 def _hashed(counts: Mapping[str, int]) -> Integers:
-    place = (hash_names(counts) & np.uint64(_HASHED - 1)).astype(np.int64)
-    total = np.zeros(_HASHED, np.int64)
-    np.add.at(total, place, np.fromiter(counts.values(), np.int64, len(counts)))
+    total = np.zeros(HASHED, np.int64)
+    np.add.at(total, buckets_of(counts), np.fromiter(counts.values(), np.int64, len(counts)))
     return total
 
 
@@ -294,13 +303,35 @@ class Association(msgspec.Struct, frozen=True, kw_only=True):
         return Association(value=(self.value * self.rows + other.value * other.rows) / rows, rows=rows)
 
 
+class Design(msgspec.Struct, frozen=True, kw_only=True):
+    """Design effects: by how much the variance of a share exceeds that of independent rows, as measured over groups or
+    blocks of rows. `values` and `missing` are means, at least 1; `spread` is 1 plus the squared coefficient of variation
+    over a category's levels (Rao and Scott 1984), `worst` the effect on the share of the most clustered level."""
+
+    values: float = 1.0
+    spread: float = 1.0
+    worst: float = 1.0
+    missing: float = 1.0
+
+    def merge(self, other: Design) -> Design:
+        """The larger of both: what was measured on parts holds for the whole at most."""
+        return Design(
+            values=max(self.values, other.values),
+            spread=max(self.spread, other.spread),
+            worst=max(self.worst, other.worst),
+            missing=max(self.missing, other.missing),
+        )
+
+
+INDEPENDENT: Final = Design()
+
+
 class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
     """The mergeable summary of one column.
 
     `kind` comes from the column's type alone. Numbers and dates (as days since 1970) have `moments` and either `prefixes`
     or, frozen, `bins`; booleans and categories have `levels`. `nans` and `infinities` (below, above) are counted apart from
-    `nulls`; `mistyped` counts values in live rows that are not of the kind. `design` is the design effect: by how much the
-    variance of a share exceeds that of independent rows, as measured over groups or blocks of rows (Rao and Scott 1984).
+    `nulls`; `mistyped` counts values in live rows that are not of the kind.
     """
 
     kind: Kind
@@ -317,7 +348,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
     registers: bytes | None = None
     distinct_at_freeze: int | None = None
     association: Association | None = None
-    design: float = 1.0
+    design: Design = INDEPENDENT
 
     @property
     def missing(self) -> int:
@@ -430,7 +461,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
             lengths=_both(self.lengths, other.lengths),
             registers=seen,
             association=_both(self.association, other.association, lenient=True),
-            design=max(self.design, other.design),
+            design=self.design.merge(other.design),
         )
 
     def _with_nulls(self, other: ColumnProfile) -> ColumnProfile:
@@ -439,7 +470,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
             rows=self.rows + other.rows,
             nulls=self.nulls + other.nulls,
             association=_both(self.association, other.association, lenient=True),
-            design=max(self.design, other.design),
+            design=self.design.merge(other.design),
         )
 
     def _same(self, other: ColumnProfile, name: str) -> None:

@@ -9,9 +9,9 @@ import polars as pl
 from loopline.errors import Invalid, NotFound, did_you_mean
 from loopline.quality.profile_association import association, codes_of
 from loopline.quality.profile_column import ColumnProfile, Kind, level_column, number_column
-from loopline.quality.profile_design import block_codes, design_effect
+from loopline.quality.profile_design import Clusters, design_of
 from loopline.quality.profile_records import Profile
-from loopline.quality.profile_sketch import Floats, Integers
+from loopline.quality.profile_sketch import Floats
 
 _DAY_US = 86_400_000_000
 
@@ -56,21 +56,19 @@ def profile_frame(
             for n, c in columns.items()
             if n != label and c.kind not in ("null", "other")
         }
-    clusters: list[Integers] = []
-    if groups is not None:
-        clusters.append(frame[groups].rank("dense").fill_null(0).to_numpy().astype(np.int64))
-    if blocks is not None:
-        clusters.append(block_codes(frame.height, blocks))
-    for codes in clusters if frame.height else ():
+    clusters: list[Clusters] = []
+    if groups is not None and frame.height:
+        clusters.append(Clusters.of_groups(frame[groups]))
+    if blocks is not None and frame.height:
+        clusters.append(Clusters.of_blocks(frame.height, blocks))
+    for cluster in clusters:
         columns = {
-            n: msgspec.structs.replace(c, design=max(c.design, design_effect(frame[n], c, codes)))
+            n: c if n == groups else msgspec.structs.replace(c, design=c.design.merge(design_of(frame[n], c, cluster)))
             for n, c in columns.items()
-            if n != groups
-        } | ({groups: columns[groups]} if groups in columns else {})
-    ordered = {n: columns[n] for n in names}
+        }
     return Profile(
         rows=frame.height,
-        columns=ordered,
+        columns={n: columns[n] for n in names},
         label=label if label is not None else (reference.label if reference is not None else None),
         frozen=reference is not None,
         duplicates=_duplicates(frame) if reference is None else None,

@@ -1,0 +1,258 @@
+"""Do current rows come from where the reference came from? Column by column, with a stated rate of false alarms.
+
+Both sides are noisy, so the tests are two-sample tests; levels too rare to test are pooled; the p-values of all columns
+are taken together by Benjamini and Hochberg, so that a report on rows without drift names any column at all with
+probability `false_alarms` at most. Rows that belong together (a patient's) count for less, by the design effect that the
+reference measured. A change below `minimum_effect` is no drift, however sure it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from loopline.errors import Invalid
+from loopline.monitoring.bars import bars_of
+from loopline.monitoring.ordered import chi_square_quantile, fullest_cell, ks_bound, normal_quantile, rank_binned
+from loopline.monitoring.records import ColumnDrift, DriftReport
+from loopline.monitoring.words import describe, verdict
+from loopline.quality.profile_column import HASHED, NUMERIC, ColumnProfile, Design, Levels, buckets_of
+from loopline.quality.profile_records import Profile
+from loopline.statistics.discovery import benjamini_hochberg
+from loopline.statistics.records import TwoSample
+from loopline.statistics.two_sample import chi_square
+
+FEWEST: Final = 30  # rows on either side, below which nothing is said
+MINIMUM_EFFECT: Final = 0.02
+_RANK_SHARE: Final = 0.7  # of a number's level goes to the rank test: most drift is a shift
+_CHI_SHARE: Final = 0.7  # of a category's level goes to the test of all its levels together
+_FEW_BINS: Final = 3  # a number of so few values is tested as a category: Kolmogorov-Smirnov is far too shy on ties
+
+_FREQUENT: Final = 10  # expected rows on the smaller side, from which a level is a cell of its own
+
+Counts = NDArray[np.float64]
+
+
+class _Evidence(msgspec.Struct, frozen=True):
+    """One aspect of one column, tested."""
+
+    aspect: str
+    test: str
+    p_value: float
+    effect: float
+    sign: int
+    tests: tuple[tuple[TwoSample, float], ...]
+
+    def threshold(self, level: float, minimum: float) -> float:
+        """About the effect from which this comparison would be significant at `level`."""
+        least = [_critical(test, level * share, self.effect) for test, share in self.tests]
+        return max(minimum, min(least, default=minimum))
+
+
+def compare(
+    reference: Profile, current: Profile, *, false_alarms: float = 0.05, minimum_effect: float = MINIMUM_EFFECT
+) -> DriftReport:
+    """Which columns drifted, how far, and which way.
+
+    `current` must be a profile made against `reference` (`profile(frame, reference=reference)`, or a ProfileBuilder).
+    `false_alarms` is the probability, on rows without drift, that any column is named. Raises Invalid where the
+    two profiles do not share edges and levels.
+    """
+    if not 0 < false_alarms < 1:
+        raise Invalid(f"A rate of false alarms of {false_alarms} is none.", code="bad-rate", hint="Give 0.05, say.")
+    shared = [name for name in reference.columns if name in current.columns]
+    found: list[tuple[str, _Evidence]] = []
+    for name in shared:
+        pair = _aligned(name, reference.columns[name], current.columns[name])
+        found.extend((name, evidence) for evidence in _tested(*pair))
+    q_values = benjamini_hochberg([evidence.p_value for _, evidence in found])
+    flagged = [
+        bool(q <= false_alarms and e.effect >= minimum_effect) for q, (_, e) in zip(q_values, found, strict=True)
+    ]
+    level = false_alarms * max(1, int(np.count_nonzero(q_values <= false_alarms))) / max(1, len(found))
+    lines: dict[str, ColumnDrift] = {}
+    for (name, evidence), q, drifted in zip(found, q_values, flagged, strict=True):
+        line = _line(name, evidence, reference.columns[name], current.columns[name], float(q), drifted)
+        line = msgspec.structs.replace(line, threshold=evidence.threshold(level, minimum_effect))
+        known = lines.get(name)
+        if known is None or (line.drifted, -line.p_value) > (known.drifted, -known.p_value):
+            lines[name] = line
+    ranked = sorted(lines.values(), key=lambda line: (not line.drifted, -line.score))
+    absent = tuple(n for n in reference.columns if n not in current.columns and n != reference.label)
+    report = DriftReport(
+        reference_rows=reference.rows,
+        current_rows=current.rows,
+        false_alarms=false_alarms,
+        minimum_effect=minimum_effect,
+        label=reference.label,
+        verdict="",
+        columns=tuple(ranked),
+        absent=absent,
+    )
+    return msgspec.structs.replace(report, verdict=verdict(report))
+
+
+def any_drift(reference: Profile, current: Profile, *, level: float, minimum_effect: float) -> dict[str, float]:
+    """The signed effect of each column that drifted at `level`, and nothing else: a look that costs little.
+
+    The same decision as `compare` makes.
+    """
+    found = [
+        (name, e)
+        for name in reference.columns
+        if name in current.columns
+        for e in _tested(*_aligned(name, reference.columns[name], current.columns[name]))
+    ]
+    q_values = benjamini_hochberg([e.p_value for _, e in found])
+    return {
+        name: e.effect * (e.sign or 1)
+        for q, (name, e) in zip(q_values, found, strict=True)
+        if q <= level and e.effect >= minimum_effect
+    }
+
+
+def _aligned(name: str, reference: ColumnProfile, current: ColumnProfile) -> tuple[ColumnProfile, ColumnProfile]:
+    edges = (reference.bins.edges if reference.bins else None, current.bins.edges if current.bins else None)
+    levels = (reference.levels, current.levels)
+    unlike = edges[0] != edges[1] or (levels[0] is None) != (levels[1] is None)
+    if levels[0] is not None and levels[1] is not None:
+        unlike = unlike or levels[0].counts.keys() != levels[1].counts.keys() or not levels[0].frozen
+    if unlike or (reference.kind != current.kind and "null" not in (reference.kind, current.kind)):
+        raise Invalid(
+            f"The profiles of column {name!r} were not made on the same edges.",
+            code="profile-edges-differ",
+            hint="Freeze the reference, and profile the current rows with reference=.",
+            column=name,
+        )
+    return reference, current
+
+
+def value_counts(reference: ColumnProfile, current: ColumnProfile) -> tuple[Counts, Counts] | None:
+    """The counts of both sides over the same cells; None for a kind without values to compare."""
+    if reference.bins is not None and current.bins is not None:
+        return np.array(reference.bins.counts, np.float64), np.array(current.bins.counts, np.float64)
+    a, b = reference.levels, current.levels
+    if a is None or b is None:
+        return None
+    if a.hashed:
+        return np.array(a.hashed, np.float64), np.array(b.hashed, np.float64)
+    return _level_counts(a, b)
+
+
+def _level_counts(reference: Levels, current: Levels) -> tuple[Counts, Counts]:
+    """The frequent levels each for itself, the rare and the new ones together by hash bucket.
+
+    A cell of "new levels" alone would be empty in the reference by its definition, and alarm by itself where a column has a
+    long tail. Which levels are frequent is told by both sides' totals, which say nothing about a difference.
+    """
+    names = tuple(reference.counts)
+    a = np.array([reference.counts[name] for name in names], np.float64)
+    b = np.array([current.counts[name] for name in names], np.float64)
+    n, m = max(1, reference.total), max(1, current.total)
+    frequent = (a + b) * min(n, m) / (n + m) >= _FREQUENT
+    if frequent.all() and not reference.rest and not current.rest:
+        return a, b
+    tails = []
+    for counts, side in ((a, reference), (b, current)):
+        tail = np.bincount(_buckets(names)[~frequent], weights=counts[~frequent], minlength=HASHED)
+        tails.append(tail + np.array(side.rest_hashed) if side.rest_hashed else tail)
+    return np.concatenate((a[frequent], tails[0])), np.concatenate((b[frequent], tails[1]))
+
+
+@functools.lru_cache(maxsize=1024)
+def _buckets(names: tuple[str, ...]) -> NDArray[np.int64]:
+    return buckets_of(names)
+
+
+def _tested(reference: ColumnProfile, current: ColumnProfile) -> list[_Evidence]:
+    if min(reference.rows, current.rows) < FEWEST:
+        return []
+    design = reference.design.merge(current.design)
+    found = []
+    counts = value_counts(reference, current)
+    if counts is not None and reference.present >= FEWEST and current.present >= FEWEST:
+        a, b = counts
+        if reference.kind in NUMERIC and int(np.count_nonzero(a + b)) > _FEW_BINS:
+            found.append(_of_numbers(a / design.values, b / design.values))
+        else:
+            found.append(_of_cells("values", a, b, design))
+    if reference.missing or current.missing:
+        a = np.array([reference.present, reference.missing], np.float64)
+        b = np.array([current.present, current.missing], np.float64)
+        found.append(_of_cells("missing", a, b, Design(values=design.missing, worst=design.missing)))
+    return found
+
+
+def _of_numbers(a: Counts, b: Counts) -> _Evidence:
+    """A rank test and Kolmogorov-Smirnov share the level (a weighted Bonferroni correction)."""
+    ks, rank = ks_bound(a, b), rank_binned(a, b)
+    p = min(ks.p_value / (1 - _RANK_SHARE), rank.p_value / _RANK_SHARE, 1.0)
+    return _Evidence(
+        aspect="values",
+        test="rank+ks",
+        p_value=p,
+        effect=ks.effect,
+        sign=int(np.sign(rank.statistic)),
+        tests=((ks, 1 - _RANK_SHARE), (rank, _RANK_SHARE)),
+    )
+
+
+def _of_cells(aspect: str, a: Counts, b: Counts, design: Design) -> _Evidence:
+    """Chi-square over all cells, and an exact test of the one that changed most, share the level."""
+    test = chi_square(a / design.values, b / design.values)
+    if design.spread > 1 and test.cells > 2:  # Satterthwaite's correction for levels of unlike design effects
+        spread = min(design.spread, test.cells - 1)
+        p = float(special.chdtrc((test.cells - 1) / spread, test.statistic / spread))
+        test = msgspec.structs.replace(test, p_value=max(p, test.p_value))
+    worst = max(design.worst, design.values)
+    cell = fullest_cell(a / worst, b / worst)
+    return _Evidence(
+        aspect=aspect,
+        test="chi-square+cell",
+        p_value=min(test.p_value / _CHI_SHARE, cell.p_value / (1 - _CHI_SHARE), 1.0),
+        effect=max(test.effect, cell.effect),
+        sign=int(np.sign(b[-1] / b.sum() - a[-1] / a.sum())) if len(a) == 2 else 0,
+        tests=((test, _CHI_SHARE), (cell, 1 - _CHI_SHARE)),
+    )
+
+
+def _critical(test: TwoSample, level: float, effect: float) -> float:
+    """The effect at which the test would just be significant: a statistic grows with its effect in proportion."""
+    level = min(level, 0.5)
+    if test.test == "ks":
+        size = max(1.0, test.n * test.m / max(1, test.n + test.m))
+        return min(1.0, math.sqrt(-math.log(level / 2) / (2 * size)))
+    if test.statistic == 0:
+        return 1.0
+    if test.test in ("rank", "cell"):
+        return min(1.0, effect * normal_quantile(level) / abs(test.statistic))
+    return float(min(1.0, effect * math.sqrt(chi_square_quantile(level, max(1, test.cells - 1)) / test.statistic)))
+
+
+def _line(
+    name: str, evidence: _Evidence, reference: ColumnProfile, current: ColumnProfile, q: float, drifted: bool
+) -> ColumnDrift:
+    told = describe(name, evidence.aspect, reference, current)
+    return ColumnDrift(
+        column=name,
+        kind=reference.kind,
+        aspect=evidence.aspect,  # type: ignore[arg-type]
+        test=evidence.test,
+        p_value=evidence.p_value,
+        q_value=q,
+        effect=evidence.effect,
+        threshold=0.0,
+        drifted=drifted,
+        direction=told.direction,
+        before=told.before,
+        after=told.after,
+        text=told.text,
+        bars=bars_of(reference, current),
+        new_levels=dict(current.levels.unseen) if current.levels is not None else {},
+    )
