@@ -22,8 +22,11 @@ from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused
 from loopline.operations import OPERATIONS, Body, Bytes
 
 VOLATILE = frozenset(
-    "created expires last_used revoked time at secret note root copy id entry key checkpoint path".split()
-)
+    {
+        "created", "expires", "last_used", "revoked", "time", "at", "secret", "note", "root", "copy", "id", "entry", "key",
+        "checkpoint", "path",
+    }
+)  # fmt: skip
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 

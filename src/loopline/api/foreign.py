@@ -62,7 +62,7 @@ ROUTES: list[ForeignRoute] = [
         method="GET",
         path="/api/docs",
         action=None,
-        reason="The same for people.",
+        reason="The same for people: a page that lists the operations.",
         endpoint=_docs,
     ),
 ]
