@@ -6,12 +6,16 @@ the paired comparison on labels decides between promotion and staying challenger
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from loopline.deployment.records import Comparison, Decision, Plan, Rollout
 from loopline.outcomes.records import VariantTraffic
+
+FEWEST_LABELS = 200
+"""Labels without which no comparison is tried."""
 
 _FEW_REQUESTS = 20
 
@@ -21,9 +25,12 @@ def decide(
     now: int,
     champion: VariantTraffic | None,
     challenger: VariantTraffic | None,
-    comparison: Comparison | None,
+    compare: Callable[[], Comparison | None],
 ) -> tuple[Decision, str, dict[str, Any]]:
-    """The decision, its reason in words, and the figures it rests on. Traffic is that since the rollout's stage began."""
+    """The decision, its reason in words, and the figures it rests on. Traffic is that since the rollout's stage began.
+
+    `compare` holds both versions against the labels; it is asked only at the end of the last stage, once there are enough.
+    """
     plan = rollout.plan
     stage = plan.stages[rollout.stage]
     measured = _figures(champion, challenger)
@@ -44,8 +51,14 @@ def decide(
         return "wait", f"{_name(plan, rollout.stage)} waits for {', '.join(waits)}", measured
     if rollout.stage + 1 < len(plan.stages):
         return "advance", f"{_name(plan, rollout.stage)} held: {_held(challenger)}", measured
+    labelled = sum(side.labelled for side in (champion, challenger) if side is not None)
+    comparison = compare() if labelled >= FEWEST_LABELS else None
     if comparison is None:
-        return "wait", "the last stage waits for labels to compare by", measured
+        return (
+            "wait",
+            f"the last stage waits for labels to compare by ({labelled:,} of {FEWEST_LABELS:,} at least)",
+            measured,
+        )
     measured["comparison"] = msgspec.to_builtins(comparison)
     interval = f"[{comparison.low:+.4f}, {comparison.high:+.4f}]"
     shown = f"{comparison.metric} {comparison.value:+.4f} {interval} on {comparison.rows:,} labelled rows"

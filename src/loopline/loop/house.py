@@ -7,6 +7,8 @@ from typing import Protocol
 from loopline.data.verbs import DatasetsVerbs
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.evaluation.verbs import EvaluationsVerbs
+from loopline.loop.verbs import LoopsVerbs
+from loopline.monitoring.verbs import AlertsVerbs, MonitorsVerbs
 from loopline.outcomes.verbs import LabelsVerbs, PredictionsVerbs
 from loopline.pipeline.verbs import PipelinesVerbs
 from loopline.registry.verbs import ModelsVerbs
@@ -26,3 +28,6 @@ class House(Protocol):
     labels: LabelsVerbs
     endpoints: EndpointsVerbs
     rollouts: RolloutsVerbs
+    monitors: MonitorsVerbs
+    alerts: AlertsVerbs
+    loops: LoopsVerbs

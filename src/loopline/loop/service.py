@@ -16,7 +16,6 @@ from loopline.loop.tables import loop_requests, loops
 from loopline.loop.verbs import LoopsVerbs
 from loopline.monitoring.records import Alert
 from loopline.monitoring.verbs import AlertsVerbs
-from loopline.outcomes.verbs import PredictionsVerbs
 from loopline.refs import check_name, parse
 
 _OPEN = ("asked", "running")
@@ -25,10 +24,9 @@ _OPEN = ("asked", "running")
 class LoopsService(LoopsVerbs):
     """Loops, and the runs that were asked for."""
 
-    def __init__(self, tx: Tx, alerts: AlertsVerbs, predictions: PredictionsVerbs) -> None:
+    def __init__(self, tx: Tx, alerts: AlertsVerbs) -> None:
         self.tx = tx
         self.alerts = alerts
-        self.predictions = predictions
 
     def declare(self, name: str, path: str, declaration: dict[str, Any]) -> LoopRecord:
         check_name(name, "name of a loop")
@@ -114,7 +112,9 @@ class LoopsService(LoopsVerbs):
             return f"{ref}: a run of {row.name} is under way"
         last = self.tx.scalar(
             sa.select(sa.func.max(loop_requests.c.asked)).where(
-                loop_requests.c.project == self.tx.project, loop_requests.c.loop == row.name, loop_requests.c.alert != ""
+                loop_requests.c.project == self.tx.project,
+                loop_requests.c.loop == row.name,
+                loop_requests.c.alert != "",
             )
         )
         if last is not None and self.tx.now - last < rule["cool_down"]:
@@ -140,9 +140,7 @@ class LoopsService(LoopsVerbs):
 
     def _open(self, name: str) -> Any:
         c = loop_requests.c
-        return self.tx.first(
-            sa.select(c.id).where(c.project == self.tx.project, c.loop == name, c.status.in_(_OPEN))
-        )
+        return self.tx.first(sa.select(c.id).where(c.project == self.tx.project, c.loop == name, c.status.in_(_OPEN)))
 
     def _row(self, name: str) -> Any:
         return self.tx.first(sa.select(loops).where(loops.c.project == self.tx.project, loops.c.name == name))

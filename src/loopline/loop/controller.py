@@ -1,0 +1,110 @@
+"""What a running platform does by itself, one tick at a time.
+
+Each tick takes in what was answered, looks at what is due, turns alerts into runs, and moves rollouts. Every action is a verb of
+its own with its own entry; the controller holds no state that a restart would lose.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from loopline.deployment.judge import decide
+from loopline.deployment.records import Comparison, Rollout
+from loopline.errors import LooplineError
+from loopline.loop.compare import compare
+from loopline.loop.house import House
+from loopline.loop.records import LoopRequest
+from loopline.ports.clock import Clock
+from loopline.ports.predictor import Predictor
+
+log = logging.getLogger("loopline.controller")
+
+
+class Running(Protocol):
+    """A run of a loop in a process of its own."""
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        ...
+
+
+class Controller:
+    """Ticks for one project. `launch` starts a run for a request; `route` puts the routing table in force where it changed."""
+
+    def __init__(
+        self,
+        house: House,
+        clock: Clock,
+        *,
+        launch: Callable[[LoopRequest], Running],
+        route: Callable[[], None],
+        open_model: Callable[[str], Predictor],
+    ) -> None:
+        self.house = house
+        self.clock = clock
+        self._launch = launch
+        self._route = route
+        self._open_model = open_model
+        self._runs: dict[str, Running] = {}
+
+    def tick(self) -> None:
+        """One turn. What fails is logged and tried again at the next; it keeps nothing else from happening."""
+        for part in (self.house.predictions.collect, self._looks, self._requests, self._rollouts, self._route):
+            try:
+                part()
+            except LooplineError as e:
+                log.warning("%s", e)
+            except Exception:
+                log.exception("A part of the controller's turn failed; it is tried again.")
+
+    def _looks(self) -> None:
+        for monitor in self.house.monitors.list():
+            look = self.house.monitors.look(monitor.endpoint)
+            if look.alert:
+                log.info("%s: %s", look.alert, look.summary)
+
+    def _requests(self) -> None:
+        heeded = self.house.loops.heed()
+        for why in heeded.passed_over:
+            log.info("%s", why)
+        for request in self.house.loops.requests("running"):
+            # Started by a controller that is gone: the run takes itself up where it was.
+            if request.id not in self._runs:
+                self._runs[request.id] = self._launch(request)
+        for request in self.house.loops.requests("asked"):
+            if self._ready(request):
+                self.house.loops.settle(request.id, "running")
+                self._runs[request.id] = self._launch(request)
+        for key, running in list(self._runs.items()):
+            code = running.poll()
+            if code is None:
+                continue
+            del self._runs[key]
+            if any(r.id == key for r in self.house.loops.requests("running")):
+                self.house.loops.settle(key, "failed", f"the run ended with exit code {code}")
+
+    def _ready(self, request: LoopRequest) -> bool:
+        """Whether there are as many labelled rows as the loop wants, and no rollout is under way."""
+        rule = self.house.loops.show(request.loop).declaration.get("retrain") or {"at_least": 0}
+        if self.house.rollouts.list(request.loop, status="running"):
+            return False
+        variants = self.house.predictions.traffic(request.loop).variants
+        return sum(v.labelled for name, v in variants.items()) >= rule["at_least"]
+
+    def _rollouts(self) -> None:
+        for rollout in self.house.rollouts.list(status="running"):
+            variants = self.house.predictions.traffic(rollout.endpoint, since=rollout.stage_since).variants
+            champion, challenger = variants.get("champion"), variants.get("challenger")
+            decision, reason, measured = decide(
+                rollout, self.clock.now(), champion, challenger, partial(self._comparison, rollout)
+            )
+            if decision != "wait":
+                self.house.rollouts.decide(rollout.id, decision, reason, measured)
+                log.info("rollout %s: %s, %s", rollout.id, decision, reason)
+
+    def _comparison(self, rollout: Rollout) -> Comparison | None:
+        labelled = self.house.predictions.list(rollout.endpoint, since=rollout.started, limit=100_000, labelled=True)
+        return compare(rollout, labelled, self._open_model(rollout.champion), self._open_model(rollout.challenger))

@@ -1,0 +1,67 @@
+"""The way back: what was answered and is labelled by now, as training rows of the next version."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import polars as pl
+
+from loopline.data.records import DatasetVersion
+from loopline.errors import Conflict
+from loopline.loop.house import House
+
+LIVE = "live"
+"""The fact that marks a dataset version as one that already holds served rows."""
+
+_PAGE = 1_000_000
+
+
+def base_version(house: House, name: str) -> DatasetVersion:
+    """The newest version of the loop's dataset that was read from a source alone."""
+    for version in house.datasets.log(name):
+        if LIVE not in version.facts:
+            return version
+    raise Conflict(f"The dataset {name!r} has no version read from a source.", code="no-base")
+
+
+def labelled_rows(house: House, name: str, base: pl.DataFrame, label: str, until: int) -> pl.DataFrame:
+    """Rows that the endpoint answered and whose label was known at `until`, with the columns and types of `base`.
+
+    A row without a label is not there (it is no negative); a column that was not sent is missing.
+    """
+    served = [
+        p
+        for p in house.predictions.list(name, limit=_PAGE, labelled=True)
+        if not p.shadow and p.label_at is not None and p.label_at <= until
+    ]
+    served.reverse()  # oldest first
+    columns = {column: [p.label if column == label else p.row.get(column) for p in served] for column in base.columns}
+    frame = pl.DataFrame(
+        {name: pl.Series(name, values, strict=False) for name, values in columns.items()},
+    )
+    return frame.select(_as(frame[column], kind) for column, kind in base.schema.items())
+
+
+def training_file(house: House, name: str, label: str, until: int, folder: Path) -> tuple[Path, str, int]:
+    """Writes base rows and labelled rows to one Parquet file; gives it, the ref of the base version and the live rows' number.
+
+    The file is the same for the same rows, so a run on it that was cut off is taken up.
+    """
+    version = base_version(house, name)
+    base = pl.read_ipc_stream(io.BytesIO(house.datasets.read(name, str(version.version)).read()))
+    live = labelled_rows(house, name, base, label, until)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{until}.parquet"
+    pl.concat([base, live]).write_parquet(path)
+    return path, version.ref, live.height
+
+
+def _as(series: pl.Series, kind: pl.DataType) -> pl.Series:
+    if series.dtype == kind:
+        return series
+    if kind == pl.Boolean and series.dtype == pl.String:
+        return (series.str.to_lowercase() == "true").alias(series.name)
+    if isinstance(kind, pl.Date | pl.Datetime) and series.dtype == pl.String:
+        return series.str.to_datetime(strict=False).cast(kind)
+    return series.cast(kind, strict=False)
