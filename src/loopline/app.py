@@ -6,9 +6,10 @@ ledger entry -> commit.
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Body, Operation
 from loopline.ports.clock import Clock, SystemClock
 from loopline.ports.predictor import Predictor
-from loopline.refs import check_name
+from loopline.refs import check_name, parse
 from loopline.settings import Settings, load
 from loopline.store.local import LocalBlobs
 from loopline.tracking import points
@@ -207,7 +208,7 @@ class Platform:
             case "evaluations":
                 from loopline.evaluation.service import EvaluationsService
 
-                return EvaluationsService(tx, self.blobs, self._service("datasets", tx), self._predictor(tx))
+                return EvaluationsService(tx, self.blobs, self._service("datasets", tx), partial(self.open_model, tx=tx))
             case "models":
                 from loopline.packaging.manifest import read_manifest
                 from loopline.packaging.signing import ModelSigner
@@ -222,7 +223,46 @@ class Platform:
                     ModelSigner(workspace / "keys"),
                     workspace / "scratch",
                 )
+            case "predictions":
+                return self._predictions(tx)
+            case "labels":
+                from loopline.outcomes.service import LabelsService
+
+                return LabelsService(tx, self._predictions(tx))
+            case "endpoints":
+                from loopline.deployment.service import EndpointsService
+
+                return EndpointsService(tx, self._service("models", tx), partial(self._bundle, tx))
+            case "rollouts":
+                from loopline.deployment.service import RolloutsService
+
+                return RolloutsService(tx, self._service("models", tx), partial(self._bundle, tx))
+            case "monitors":
+                from loopline.monitoring.service import MonitorsService
+
+                return MonitorsService(tx, self.blobs, self._service("datasets", tx), self._predictions(tx))
+            case "alerts":
+                from loopline.monitoring.alerts import AlertsService
+
+                return AlertsService(tx)
+            case "loops":
+                from loopline.loop.service import LoopsService
+
+                return LoopsService(tx, self._service("alerts", tx))
         raise AssertionError(f"no service for the group {group!r}")
+
+    def _predictions(self, tx: Tx) -> Any:
+        from loopline.outcomes.service import PredictionsService
+        from loopline.serving.log import read_on
+
+        return PredictionsService(tx, self.blobs, partial(read_on, self.settings.workspace / "serving" / "log"))
+
+    def _bundle(self, tx: Tx, ref: str) -> Path:
+        """The folder of a model version's bundle, in whichever project it is, as workers open it."""
+        within = copy.copy(tx)
+        within.project = parse(ref, "model", tx.project).project
+        folder: Path = self._service("models", within).folder(ref, self.settings.workspace / "serving" / "bundles")
+        return folder
 
     def _metrics(self) -> Database | None:
         """The second database file, for metric points; None where one database holds all (PostgreSQL)."""
@@ -232,15 +272,14 @@ class Platform:
         points.create(metrics)
         return metrics
 
-    def _predictor(self, tx: Tx) -> Callable[[str], Predictor]:
-        """Opens model versions by their refs, for evaluation, which stands below the registry and the forms of models."""
+    def open_model(self, ref: str, tx: Tx | None = None) -> Predictor:
+        """A model version by its ref, opened in the very form that serves."""
+        from loopline.packaging.predictor import BundlePredictor
 
-        def open_model(ref: str) -> Predictor:
-            from loopline.packaging.predictor import BundlePredictor
-
-            return BundlePredictor(self._service("models", tx).folder(ref, self.settings.workspace / "bundles"))
-
-        return open_model
+        if tx is not None:
+            return BundlePredictor(self._bundle(tx, ref))
+        with self.database.begin(principal=self.owner.name, lazy=True) as opened:
+            return BundlePredictor(self._bundle(opened, ref))
 
 
 def _checked(op: Operation, args: dict[str, Any], body: Body | None) -> Any:

@@ -11,9 +11,13 @@ from typing import Any
 
 from loopline.access.verbs import AccessVerbs, ProjectsVerbs
 from loopline.data.verbs import DatasetsVerbs
+from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.evaluation.verbs import EvaluationsVerbs
 from loopline.ledger.verbs import LedgerVerbs, LineageVerbs
+from loopline.loop.verbs import LoopsVerbs
+from loopline.monitoring.verbs import AlertsVerbs, MonitorsVerbs
 from loopline.operations import OPERATIONS, Body, Operation
+from loopline.outcomes.verbs import LabelsVerbs, PredictionsVerbs
 from loopline.pipeline.verbs import PipelinesVerbs
 from loopline.registry.verbs import ModelsVerbs
 from loopline.tracking.verbs import RunsVerbs
@@ -37,6 +41,13 @@ class Session:
     evaluations: EvaluationsVerbs
     runs: RunsVerbs
     models: ModelsVerbs
+    endpoints: EndpointsVerbs
+    rollouts: RolloutsVerbs
+    predictions: PredictionsVerbs
+    labels: LabelsVerbs
+    monitors: MonitorsVerbs
+    alerts: AlertsVerbs
+    loops: LoopsVerbs
 
     def __init__(self, call: Call, *, project: str, close: Callable[[], None] | None = None) -> None:
         self.project = project

@@ -71,3 +71,78 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     def label_drift(self) -> ColumnDrift | None:
         """The label's own line; None while labels have not come."""
         return next((c for c in self.columns if c.column == self.label), None)
+
+
+AlertStatus = Literal["open", "acknowledged", "silenced", "closed"]
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """A monitor's finding on record, with its life. `since` is when the change is thought to have begun."""
+
+    ref: str
+    id: str
+    endpoint: str
+    kind: Literal["drift", "quality"]
+    status: AlertStatus
+    summary: str
+    columns: tuple[str, ...]
+    since: int
+    raised: int
+    changed: int
+    by: str
+    comment: str
+
+
+class MonitorRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A standing check on an endpoint: what it holds the predictions against, and how its watch stands."""
+
+    ref: str
+    endpoint: str
+    reference: str
+    label: str
+    task: str
+    group: str | None
+    time: str | None
+    false_alarms: float
+    """Expected false alarms in `period` milliseconds."""
+    period: int
+    look: int
+    rows: int
+    looks: int
+    last_look: int | None
+    verdict: str
+    declared: int
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look at an endpoint found; `taken` is False where it was not yet due or too few rows had come."""
+
+    endpoint: str
+    taken: bool
+    rows: int
+    summary: str
+    alert: str | None = None
+
+
+class QualityWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """Quality on the labelled rows of one window or group; `metrics` maps a name to (value, low, high)."""
+
+    name: str
+    start: int
+    end: int
+    rows: int
+    labelled: int
+    metrics: dict[str, tuple[float, float, float]]
+
+
+class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Quality of an endpoint on the labels that came: in all, over time, by variant, and by kind of group (new, returning)."""
+
+    endpoint: str
+    task: str
+    rows: int
+    labelled: int
+    overall: QualityWindow | None
+    windows: tuple[QualityWindow, ...]
+    variants: tuple[QualityWindow, ...]
+    groups: tuple[QualityWindow, ...]
