@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import os
 from functools import partial
-from pathlib import Path
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -208,7 +207,9 @@ class Platform:
             case "evaluations":
                 from loopline.evaluation.service import EvaluationsService
 
-                return EvaluationsService(tx, self.blobs, self._service("datasets", tx), partial(self.open_model, tx=tx))
+                return EvaluationsService(
+                    tx, self.blobs, self._service("datasets", tx), partial(self.open_model, tx=tx)
+                )
             case "models":
                 from loopline.packaging.manifest import read_manifest
                 from loopline.packaging.signing import ModelSigner

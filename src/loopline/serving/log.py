@@ -292,3 +292,15 @@ def _rows(frame: Frame, n: int) -> list[dict[str, Any] | None]:
         [sent] if frame.form == "object" else sent["rows"] if frame.form == "rows" else sent
     )
     return rows
+
+
+def read_on(folder: Path, offsets: dict[str, int]) -> Iterator[tuple[str, int, list[PredictionRecord]]]:
+    """What came since in all segments of a folder: (segment's name, the offset after it, records); nothing where nothing came."""
+    for path in segments(folder):
+        offset = offsets.get(path.name, 0)
+        while True:
+            found, end = read_segment(path, offset)
+            if not found:
+                break
+            yield path.name, end, found
+            offset = end
