@@ -88,8 +88,8 @@ class TableTransform:
         suffixes: Sequence[str] = ("",),
         seed: int = 0,
     ) -> TableTransform:
-        """Fit on training rows. `targets` [n, w] are needed by `boosted` where there are categories."""
-        return cls.fit_apply(frame, fields, style=style, targets=targets, suffixes=suffixes, seed=seed)[0]
+        """Fit on training rows. `targets` [n, w] are needed by `boosted` where there are categories (see `fit_apply`)."""
+        return cls._fit(frame, fields, style, targets, suffixes, seed)[0]
 
     @classmethod
     def fit_apply(
@@ -97,16 +97,28 @@ class TableTransform:
         frame: pl.DataFrame,
         fields: Sequence[Field],
         *,
-        style: Style = "boosted",
-        targets: npt.NDArray[np.float64] | None = None,
+        targets: npt.NDArray[np.float64],
         suffixes: Sequence[str] = ("",),
         seed: int = 0,
     ) -> tuple[TableTransform, Floats]:
-        """Fit, and the features of the same rows to train on: there a category's means are out of fold.
+        """Fit a boosted transform, and the features of the same rows to train on: there a category's means are out of fold.
 
         `targets` float64 [n, w]: 0/1 for binary, one column a class for multiclass, the value for regression; `suffixes`, w of
         them, end the names of the features made of them.
         """
+        transform, raw, out_of_fold = cls._fit(frame, fields, "boosted", targets, suffixes, seed)
+        return transform, transform._features(raw, out_of_fold)
+
+    @classmethod
+    def _fit(
+        cls,
+        frame: pl.DataFrame,
+        fields: Sequence[Field],
+        style: Style,
+        targets: npt.NDArray[np.float64] | None,
+        suffixes: Sequence[str],
+        seed: int,
+    ) -> tuple[TableTransform, Floats, list[Floats]]:
         from loopline.features import table  # polars; a server applies transforms without it
 
         fields = tuple(f for f in fields if f.kind != "text")
@@ -115,18 +127,16 @@ class TableTransform:
         fitted = [n for place, f in enumerate(number_fields) for n in _fit_number(f, raw[:, place], style)]
         categories: list[Category] = []
         encoded: list[Floats] = []
-        codes: list[npt.NDArray[np.int32]] = []
         for field in (f for f in fields if f.kind in STRING_KINDS):
             levels = _kept_levels(table.strings(frame, field), style)
-            code = table.codes(frame, field, levels)
             means: tuple[tuple[float, ...], ...] = ()
             if style == "boosted":
                 assert targets is not None, "a boosted transform with categories learns from targets"
+                code = table.codes(frame, field, levels)
                 table_means, out_of_fold = _fit_means(code, len(levels) + 2, targets, seed)
                 means = tuple(tuple(row) for row in table_means.tolist())
                 encoded.append(out_of_fold)
             categories.append(Category(field=field.name, levels=levels, means=means))
-            codes.append(code)
         plan = Plan(
             style=style,
             fields=fields,
@@ -134,8 +144,7 @@ class TableTransform:
             categories=tuple(categories),
             suffixes=tuple(suffixes) if style == "boosted" else (),
         )
-        transform = cls(plan)
-        return transform, transform._features(raw, encoded if style == "boosted" else transform._encode(codes))
+        return cls(plan), raw, encoded
 
     def apply(self, frame: pl.DataFrame) -> Floats:
         """The features of a frame's rows. Raises `Invalid` for a column that is absent or of another type."""

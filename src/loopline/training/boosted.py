@@ -36,7 +36,7 @@ class Binned:
 
 def binned(problem: Problem, *, for_trials: bool = False, threads: int = 2) -> Binned:
     """Bin a problem's rows. For trials of a large table a sample is taken (rare classes whole, the others weighted back)."""
-    _, train, validation = problem.sides("boosted")
+    _, train, validation = problem.boosted
     cells = _TRIAL_CELLS if for_trials else _FIT_CELLS
     classes = len(problem.signature.classes)
     train = sampled(train, max(2_000, cells // train.features.shape[1]), classes=classes, seed=problem.seed)
@@ -99,7 +99,7 @@ def fit_boosted(rows: Binned, params: BoostedParams | None = None) -> tuple[Mode
         callbacks=[lightgbm.early_stopping(params.patience, verbose=False)],
     )
     best = booster.best_iteration or booster.current_iteration()
-    transform, _, validation = problem.sides("boosted")
+    transform, _, validation = problem.boosted
     estimator = Boosted(booster.model_to_string(num_iteration=best))
     fit = problem.measure(estimator.score(validation.features, task, rows.threads), rounds=best)
     return Model(problem.signature, transform, estimator), fit

@@ -8,10 +8,9 @@ import numpy as np
 
 from loopline.training.estimators import Doubles, Linear, LinearForm
 from loopline.training.model import Model
-from loopline.training.problem import Problem, sampled
+from loopline.training.problem import Problem
 from loopline.training.records import Fit, LinearParams
 
-_CELLS = 20_000_000  # features times rows that are fitted; a linear baseline needs no more
 _ITERATIONS = 200
 
 
@@ -25,9 +24,7 @@ def fit_linear(problem: Problem, params: LinearParams | None = None) -> tuple[Mo
 
     strength = (params or LinearParams()).strength
     task, classes = problem.signature.task, problem.signature.classes
-    transform, train, validation = problem.sides("linear")
-    rows = max(1_000, _CELLS // max(1, train.features.shape[1]))
-    train = sampled(train, rows, classes=len(classes), seed=problem.seed)
+    transform, train = problem.linear
     if task == "regression":
         center, scale = train.labels.mean(), train.labels.std()
         ridge = Ridge(alpha=strength * len(train.labels), solver="cholesky")
@@ -45,22 +42,22 @@ def fit_linear(problem: Problem, params: LinearParams | None = None) -> tuple[Mo
             coefficients, intercepts = _all_classes(coefficients, intercepts, logistic.classes_, len(classes))
     estimator = _estimator(coefficients, intercepts)
     model = Model(problem.signature, transform, estimator)
-    return model, problem.measure(estimator.score(validation.features, task))
+    return model, problem.measure(model.predict(problem.validation))
 
 
 def fit_constant(problem: Problem) -> tuple[Model, Fit]:
     """The model that knows nothing but the label's mean or shares: what every other has to beat."""
     task, classes = problem.signature.task, problem.signature.classes
-    transform, train, validation = problem.sides("linear")
+    transform, _ = problem.linear
     if task == "multiclass":
-        counts = np.bincount(train.labels.astype(np.int64), minlength=len(classes))
+        counts = np.bincount(problem.train_labels.astype(np.int64), minlength=len(classes))
         intercepts = np.log((counts + 0.5) / (counts.sum() + 0.5 * len(classes)))
     else:
-        mean = train.labels.mean()
+        mean = problem.train_labels.mean()
         intercepts = np.array([np.log(mean / (1 - mean)) if task == "binary" else mean])
-    estimator = _estimator(np.zeros((len(intercepts), train.features.shape[1])), intercepts)
+    estimator = _estimator(np.zeros((len(intercepts), len(transform.names))), intercepts)
     model = Model(problem.signature, transform, estimator)
-    return model, problem.measure(estimator.score(validation.features, task))
+    return model, problem.measure(model.predict(problem.validation))
 
 
 def _estimator(coefficients: Doubles, intercepts: Doubles) -> Linear:

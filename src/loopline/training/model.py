@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FORMAT = 1
+_SLICE = 20_000
 
 
 class _Description(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +54,9 @@ class Model:
 
     def predict(self, frame: pl.DataFrame) -> Doubles:
         """Binary: [n] probabilities of the positive class; multiclass: [n, k] probabilities; regression: [n] values."""
-        return self.estimator.score(self.transform.apply(frame), self.task)
+        # In slices: the one-hot features of a linear model are many times as large as the frame.
+        slices = [frame] if frame.height <= _SLICE else list(frame.iter_slices(_SLICE))
+        return np.concatenate([self.estimator.score(self.transform.apply(part), self.task) for part in slices])
 
     def predict_arrays(self, numbers: npt.NDArray[np.float32], strings: npt.NDArray[np.object_]) -> Doubles:
         """The same for rows decoded by `features.boundary.Boundary`; needs no polars."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,11 @@ from loopline.errors import Invalid
 from loopline.features.infer import infer
 from loopline.features.labels import encode_labels, infer_task
 from loopline.features.records import Dropped, Field, Signature
-from loopline.features.transform import Style, TableTransform
+from loopline.features.transform import TableTransform
 from loopline.training.estimators import Doubles
 from loopline.training.records import Fit
 
+_LINEAR_CELLS = 20_000_000  # features times rows; a linear baseline needs no more
 _MEANS = 8  # classes whose means stand for a category; more would only make the table wider
 
 
@@ -41,7 +43,6 @@ class Problem:
     train_labels: Doubles
     validation_labels: Doubles
     seed: int = 0
-    _sides: dict[Style, tuple[TableTransform, Side, Side]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -88,19 +89,23 @@ class Problem:
             seed=seed,
         )
 
-    def sides(self, style: Style) -> tuple[TableTransform, Side, Side]:
-        """The transform fitted on the training rows, and both sides through it. Made once, kept."""
-        if style not in self._sides:
-            targets, suffixes = self._targets()
-            transform, features = TableTransform.fit_apply(
-                self.train, self.signature.inputs, style=style, targets=targets, suffixes=suffixes, seed=self.seed
-            )
-            self._sides[style] = (
-                transform,
-                Side(features, self.train_labels),
-                Side(transform.apply(self.validation), self.validation_labels),
-            )
-        return self._sides[style]
+    @cached_property
+    def boosted(self) -> tuple[TableTransform, Side, Side]:
+        """The transform for trees, and the training and validation rows through it."""
+        targets, suffixes = self._targets()
+        transform, features = TableTransform.fit_apply(
+            self.train, self.signature.inputs, targets=targets, suffixes=suffixes, seed=self.seed
+        )
+        held = Side(transform.apply(self.validation), self.validation_labels)
+        return transform, Side(features, self.train_labels), held
+
+    @cached_property
+    def linear(self) -> tuple[TableTransform, Side]:
+        """The transform for linear models, fitted on all training rows, and those (or a sample of them) through it."""
+        transform = TableTransform.fit(self.train, self.signature.inputs, style="linear")
+        rows = max(1_000, _LINEAR_CELLS // len(transform.names))
+        places, weights = sample(self.train_labels, rows, classes=len(self.signature.classes), seed=self.seed)
+        return transform, Side(transform.apply(self.train[places]), self.train_labels[places], weights)
 
     def _targets(self) -> tuple[Doubles, tuple[str, ...]]:
         if self.signature.task != "multiclass":
@@ -124,22 +129,29 @@ class Problem:
         return Fit(metric="neg_log_loss", value=-float(log_loss(labels, scores, labels=list(places))), rounds=rounds)
 
 
-def sampled(side: Side, rows: int, *, classes: int, seed: int) -> Side:
-    """At most about `rows` rows of a side: rare classes whole, the others thinned and weighted back, so that probabilities hold."""
-    n = len(side.labels)
+def sample(labels: Doubles, rows: int, *, classes: int, seed: int) -> tuple[npt.NDArray[np.int64], Doubles | None]:
+    """The places of at most about `rows` rows, and their weights (None: all weigh the same).
+
+    Rare classes stay whole; the others are thinned and weighted back, so that probabilities hold.
+    """
+    n = len(labels)
     if n <= rows:
-        return side
+        return np.arange(n), None
     rng = np.random.default_rng(seed)
     if not classes:
-        return _taken(side, np.sort(rng.choice(n, rows, replace=False)), None)
-    codes = side.labels.astype(np.int64)
+        return np.sort(rng.choice(n, rows, replace=False)), None
+    codes = labels.astype(np.int64)
     counts = np.bincount(codes, minlength=classes)
     floor = min(rows // (2 * classes), 5_000)
     wanted = np.minimum(counts, np.maximum(floor, counts * rows // n))
     chosen = [rng.choice(np.flatnonzero(codes == k), wanted[k], replace=False) for k in range(classes)]
     places = np.sort(np.concatenate(chosen))
-    return _taken(side, places, (counts / np.maximum(wanted, 1))[codes[places]])
+    return places, (counts / np.maximum(wanted, 1))[codes[places]]
 
 
-def _taken(side: Side, places: npt.NDArray[np.int64], weights: Doubles | None) -> Side:
+def sampled(side: Side, rows: int, *, classes: int, seed: int) -> Side:
+    """At most about `rows` rows of a side, as `sample` chooses them."""
+    if len(side.labels) <= rows:
+        return side
+    places, weights = sample(side.labels, rows, classes=classes, seed=seed)
     return Side(side.features[places], side.labels[places], weights)
