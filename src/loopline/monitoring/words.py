@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 
 from loopline.monitoring.records import DriftReport
 from loopline.quality.profile_column import ColumnProfile
+from loopline.quality.profile_days import day_text
 
 Direction = Literal["up", "down", "none"]
 
@@ -38,7 +38,7 @@ def describe(name: str, aspect: str, reference: ColumnProfile, current: ColumnPr
     spread_a, spread_b = a_moments.deviation or 0.0, b_moments.deviation or 0.0
     if reference.kind == "date":
         way = "later" if b > a else "earlier"
-        return Told(f"{name} moved {way}, its middle from {_day(a)} to {_day(b)}", _direction(a, b), a, b)
+        return Told(f"{name} moved {way}, its middle from {day_text(a)} to {day_text(b)}", _direction(a, b), a, b)
     if abs(b - a) >= 0.02 * max(spread_a, spread_b):
         digits = _digits(a, b)
         verb = "rose" if b > a else "fell"
@@ -104,10 +104,3 @@ def _digits(a: float, b: float) -> Callable[[float], str]:
         if f"{a:.{digits}g}" != f"{b:.{digits}g}":
             break
     return lambda value: f"{value:,.{digits}g}" if abs(value) < 1e6 else f"{value:.{digits}g}"
-
-
-def _day(days: float) -> str:
-    try:
-        return datetime.fromtimestamp(days * 86_400, UTC).strftime("%Y-%m-%d")
-    except (OverflowError, ValueError, OSError):
-        return f"day {days:.0f}"
