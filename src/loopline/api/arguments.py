@@ -62,28 +62,36 @@ def _lax(op: Operation, name: str, text: str, kind: Any) -> Any:
     try:
         return _in_bounds(msgspec.convert(text, kind, strict=False))
     except msgspec.ValidationError as first:
+        # A list or a record stands in the query as JSON; what is no JSON either fails for what it is as text.
         try:
-            return msgspec.json.decode(text, type=kind)  # a list or a record stands in the query as JSON
+            return msgspec.convert(_strict(text.encode()), kind)
         except msgspec.ValidationError as e:
-            raise Invalid(f"{op.name} cannot take {name!r}: {e}.", code="bad-arguments") from e
-        except (msgspec.DecodeError, RecursionError):
-            raise Invalid(f"{op.name} cannot take {name!r}: {first}.", code="bad-arguments") from first
+            error: Exception = e
+        except (ValueError, RecursionError):
+            error = first
+    raise Invalid(f"{op.name} cannot take {name!r}: {error}.", code="bad-arguments") from error
 
 
 def _object(op: Operation, content: bytes) -> dict[str, Any]:
     if not content:
         return {}
     try:
-        value = msgspec.json.decode(content)
-        json.loads(content, object_pairs_hook=_once, parse_int=_integer, parse_constant=_constant)
+        value = _strict(content)
     except (ValueError, RecursionError) as e:
         raise Invalid(
             f"The body of {op.name} is not JSON: {e}.", code="bad-json", hint="Send one JSON object, in UTF-8."
         ) from e
     if not isinstance(value, dict):
         raise Invalid(f"The body of {op.name} is not a JSON object.", code="bad-json", hint="Send {...}.")
+    return value
+
+
+def _strict(content: bytes) -> Any:
+    """The value of a JSON text in UTF-8, each name given once, whole numbers within 64 bits, no NUL. Raises ValueError."""
+    value = msgspec.json.decode(content)
+    json.loads(content, object_pairs_hook=_once, parse_int=_integer, parse_constant=_constant)
     if b"\\u0000" in content and _holds_nul(value):
-        raise Invalid(f"A NUL character stands in the body of {op.name}.", code="bad-text", hint="Leave it out.")
+        raise ValueError("a NUL character stands in it")
     return value
 
 

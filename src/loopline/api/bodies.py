@@ -25,9 +25,10 @@ async def read_json(request: Request, limit: int) -> bytes:
     """The JSON body; empty where there is none. Raises `Invalid` (code "too-large") over the limit, and on another type."""
     content = bytearray()
     _check_length(request, limit)
-    async for piece in request.stream():
+    stream = request.stream()
+    async for piece in stream:
         if len(content) + len(piece) > limit:
-            await _drain(request, limit)
+            await _drain(stream, limit)
             raise _too_large(limit)
         content += piece
     if content and _media(request) != "application/json":
@@ -78,10 +79,11 @@ async def _spool(request: Request, path: Path, limit: int) -> None:
     size, pieces, held = 0, bytearray(), 0
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            async for piece in request.stream():
+            stream = request.stream()
+            async for piece in stream:
                 size += len(piece)
                 if size > limit:
-                    await _drain(request, limit)
+                    await _drain(stream, limit)
                     raise _too_large(limit)
                 pieces += piece
                 held += len(piece)
@@ -98,10 +100,10 @@ async def _spool(request: Request, path: Path, limit: int) -> None:
         ) from e
 
 
-async def _drain(request: Request, limit: int) -> None:
+async def _drain(stream: AsyncIterator[bytes], limit: int) -> None:
     """Reads on for a while: a client that is still sending would be cut off and not see the answer."""
     left = limit
-    async for piece in request.stream():
+    async for piece in stream:
         left -= len(piece)
         if left < 0:
             return

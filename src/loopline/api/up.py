@@ -1,0 +1,168 @@
+"""A workspace in service: the workers on its port, the API behind them, and the controller, from start to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loopline.access.authority import token_digests
+from loopline.api.server import ApiServer
+from loopline.app import Platform
+from loopline.failpoints import failpoint
+from loopline.loop.controller import Controller
+from loopline.loop.lease import held
+from loopline.loop.records import LoopRequest
+from loopline.serving.supervisor import Supervisor
+from loopline.settings import Settings
+
+SERVER_FILE = "server.json"
+"""In the workspace, while it is in service: who serves it and where."""
+
+_TURN_SECONDS = 1.0
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a workspace is served, and by which process."""
+
+    url: str
+    pid: int
+    started: int
+
+
+def address_of(workspace: Path) -> Address | None:
+    """The address of the server that serves this workspace, where one runs."""
+    try:
+        found = msgspec.json.decode((workspace / SERVER_FILE).read_bytes(), type=Address)
+        os.kill(found.pid, 0)
+    except (FileNotFoundError, msgspec.DecodeError, ProcessLookupError):
+        return None
+    except PermissionError:  # it runs, as another user
+        pass
+    return found
+
+
+class Service:
+    """A workspace in service, from `start` until `stop`. One process at a time; raises `Conflict` where another has it.
+
+    The control process is this one; prediction workers are its children. What it does by itself it does as the user who
+    started it.
+    """
+
+    def __init__(self, settings: Settings, *, workers: int = 1, turn: float = _TURN_SECONDS) -> None:
+        self.settings = settings
+        self._workers = workers
+        self._turn = turn
+        self._open = contextlib.ExitStack()
+        self._stopping = threading.Event()
+        self._epoch = -1
+        self._tokens: Any = None
+        self.url = ""
+
+    def start(self) -> Service:
+        """Takes the lease, binds the port, starts workers, API and controller; ready when it returns."""
+        settings = self.settings
+        workspace = settings.workspace
+        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+        with contextlib.ExitStack() as opening:
+            opening.enter_context(held(workspace, "loopline up", f"http://{shown}:{settings.port}"))
+            self.platform = Platform.open(settings)
+            opening.callback(self.platform.close)
+            control = workspace / "control.sock"
+            self.supervisor = Supervisor(
+                workspace / "serving",
+                log=workspace / "serving" / "log",
+                host=settings.host,
+                port=settings.port,
+                workers=self._workers,
+                control=str(control),
+                allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), settings.host) if h),
+                forward_limit=settings.body_limit,
+            )
+            api = ApiServer(self.platform, control=control)
+            opening.callback(api.stop)
+            api.start()
+            session = self.platform.session()
+            table = session.endpoints.routes()
+            self._epoch, self._tokens = table.epoch, self._token_digests()
+            self.supervisor.start(table, self._tokens)
+            opening.callback(self.supervisor.stop)
+            self.url = f"http://{shown}:{self.supervisor.port}"
+            self._note(workspace)
+            opening.callback((workspace / SERVER_FILE).unlink, missing_ok=True)
+            self.controller = Controller(
+                session,
+                self.platform.clock,
+                launch=self._launch,
+                route=self._route,
+                open_model=self.platform.open_model,
+            )
+            thread = threading.Thread(target=self._turns, name="loopline-controller", daemon=True)
+            opening.callback(self._end_turns, thread)
+            thread.start()
+            self._open = opening.pop_all()
+        return self
+
+    def stop(self) -> None:
+        """Ends after the requests under way: controller, workers, API, in this order."""
+        self._open.close()
+
+    def __enter__(self) -> Service:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _turns(self) -> None:
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            self.controller.tick()
+            self._stopping.wait(max(0.05, self._turn - (time.monotonic() - began)))
+
+    def _end_turns(self, thread: threading.Thread) -> None:
+        self._stopping.set()
+        thread.join()
+
+    def _route(self) -> None:
+        """Puts the routing table in force where it changed, or where who may call did."""
+        table = self.platform.session().endpoints.routes()
+        tokens = self._token_digests()
+        if table.epoch == self._epoch and tokens == self._tokens:
+            return
+        if table.epoch <= self.supervisor.epoch:  # only the tokens changed
+            table = msgspec.structs.replace(table, epoch=self.supervisor.epoch + 1)
+        self.supervisor.push(table, tokens)
+        self._epoch, self._tokens = table.epoch, tokens
+
+    def _token_digests(self) -> dict[str, tuple[str, ...]]:
+        with self.platform.database.begin(lazy=True) as tx:
+            return token_digests(tx, "predict")
+
+    def _launch(self, request: LoopRequest) -> subprocess.Popen[bytes]:
+        """Runs an asked run in a process of its own; what it says goes to a file of the workspace."""
+        folder = self.settings.workspace / "runs"
+        folder.mkdir(exist_ok=True)
+        with (folder / f"{request.id}.log").open("ab") as said:
+            return subprocess.Popen(
+                [sys.executable, "-m", "loopline", "--workspace", str(self.settings.workspace)]
+                + ["run", request.loop, "--request", request.id, "--json"],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+
+    def _note(self, workspace: Path) -> None:
+        address = Address(url=self.url, pid=os.getpid(), started=self.platform.clock.now())
+        aside = workspace / f"{SERVER_FILE}.{os.getpid()}"
+        aside.write_bytes(msgspec.json.encode(address))
+        failpoint("api.up.before_rename")
+        aside.replace(workspace / SERVER_FILE)
+
