@@ -9,17 +9,18 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
-
 import msgspec
 
-from loopline.access.authority import token_digests
+from loopline.access.authority import digests_for
 from loopline.api.server import ApiServer
 from loopline.app import Platform
 from loopline.failpoints import failpoint
 from loopline.loop.controller import Controller
 from loopline.loop.lease import held
 from loopline.loop.records import LoopRequest
+from loopline.outcomes.service import SEPARATOR
+from loopline.refs import DEFAULT_PROJECT
+from loopline.serving.records import RouteTable
 from loopline.serving.supervisor import Supervisor
 from loopline.settings import Settings
 
@@ -62,8 +63,6 @@ class Service:
         self._turn = turn
         self._open = contextlib.ExitStack()
         self._stopping = threading.Event()
-        self._epoch = -1
-        self._tokens: Any = None
         self.url = ""
 
     def start(self) -> Service:
@@ -91,8 +90,9 @@ class Service:
             api.start()
             session = self.platform.session()
             table = session.endpoints.routes()
-            self._epoch, self._tokens = table.epoch, self._token_digests()
-            self.supervisor.start(table, self._tokens)
+            tokens = self._tokens_of(table)
+            self._known = (table.epoch, tokens)
+            self.supervisor.start(table, tokens)
             opening.callback(self.supervisor.stop)
             self.url = f"http://{shown}:{self.supervisor.port}"
             self._note(workspace)
@@ -133,17 +133,21 @@ class Service:
     def _route(self) -> None:
         """Puts the routing table in force where it changed, or where who may call did."""
         table = self.platform.session().endpoints.routes()
-        tokens = self._token_digests()
-        if table.epoch == self._epoch and tokens == self._tokens:
+        tokens = self._tokens_of(table)
+        if (table.epoch, tokens) == self._known:
             return
-        if table.epoch <= self.supervisor.epoch:  # only the tokens changed
-            table = msgspec.structs.replace(table, epoch=self.supervisor.epoch + 1)
-        self.supervisor.push(table, tokens)
-        self._epoch, self._tokens = table.epoch, tokens
+        # Tokens change without a new epoch of ours, and the workers take nothing but a new one.
+        epoch = max(table.epoch, self.supervisor.epoch + 1)
+        self.supervisor.push(msgspec.structs.replace(table, epoch=epoch), tokens)
+        self._known = (table.epoch, tokens)
 
-    def _token_digests(self) -> dict[str, tuple[str, ...]]:
+    def _tokens_of(self, table: RouteTable) -> dict[str, tuple[str, ...]]:
+        """The tokens that may call each endpoint of the table."""
         with self.platform.database.begin(lazy=True) as tx:
-            return token_digests(tx, "predict")
+            allowed = digests_for(tx, "predict")
+        return {
+            address: allowed.get(address.rpartition(SEPARATOR)[0] or DEFAULT_PROJECT, ()) for address in table.endpoints
+        }
 
     def _launch(self, request: LoopRequest) -> subprocess.Popen[bytes]:
         """Runs an asked run in a process of its own; what it says goes to a file of the workspace."""
@@ -165,4 +169,3 @@ class Service:
         aside.write_bytes(msgspec.json.encode(address))
         failpoint("api.up.before_rename")
         aside.replace(workspace / SERVER_FILE)
-
