@@ -47,11 +47,19 @@ def values(rows: Scored) -> dict[str, float]:
     return {name: found[name] for name in METRICS if name in found and np.isfinite(found[name])}
 
 
+def resampled(rows: Scored, bootstrap: Bootstrap) -> tuple[dict[str, float], dict[str, Floats]]:
+    """Values and replicates of every metric but the areas (NaN where one is not defined).
+
+    Replicates of two predictions of the same rows are paired.
+    """
+    columns = _columns(rows)
+    points = columns.combine(columns.values.mean(axis=0))
+    return {name: float(v) for name, v in points.items()}, columns.combine(bootstrap.means(columns.values))
+
+
 def with_intervals(rows: Scored, *, bootstrap: Bootstrap, confidence: float = 0.95) -> tuple[Metric, ...]:
     """Every metric that is defined on these rows, with its interval, in the catalogue's order."""
-    columns = _columns(rows)
-    points = {name: float(v) for name, v in columns.combine(columns.values.mean(axis=0)).items()}
-    replicates = columns.combine(bootstrap.means(columns.values))
+    points, replicates = resampled(rows, bootstrap)
     counted = _proportions(rows)
     intervals: dict[str, Interval] = {}
     for name, value in points.items():
