@@ -14,14 +14,15 @@ import msgspec
 from loopline.errors import Invalid
 
 _LARGEST_TEXT = 512 << 20
-_MOST_OPCODES = 10_000
+_HEAD = 64 << 10
+_NEWEST_PROTOCOL = 10  # of which 5 are there yet
 
 
 def check_file(path: Path, name: str) -> None:
     """Raises `Invalid` where a file of this name is of a kind that a bundle may not hold, or not what its name says."""
     with path.open("rb") as file:
-        head = file.read(4096)
-    if is_pickle(head):
+        head = file.read(_HEAD)
+    if is_pickle(head, whole=len(head) < _HEAD):
         raise _refused(name, "it is a pickle, which runs code when it is read")
     suffix = path.suffix.lower()
     if suffix in (".json", ".txt"):
@@ -43,19 +44,21 @@ def check_file(path: Path, name: str) -> None:
         raise _refused(name, f"files ending in {suffix or 'nothing'!r} are not taken")
 
 
-def is_pickle(head: bytes) -> bool:
-    """Whether bytes begin like a pickle: by the mark of protocols 2 to 5, or as opcodes of 0 and 1 that name something to call."""
-    if len(head) > 1 and head[0] == 0x80 and head[1] <= 10:
+def is_pickle(head: bytes, *, whole: bool) -> bool:
+    """Whether bytes begin like a pickle: by the mark of protocols 2 to 5, or as opcodes of 0 and 1 that name something to call.
+
+    A plain text may begin with a few letters that are opcodes; it is a pickle only if nothing but opcodes follows, to the last
+    one (or, where `head` is not the `whole` file, to the end of it).
+    """
+    if len(head) > 1 and head[0] == 0x80 and head[1] <= _NEWEST_PROTOCOL:
         return True
+    calls = False
     try:
-        for count, (opcode, _, _) in enumerate(pickletools.genops(head)):
-            if opcode.name in ("GLOBAL", "INST", "REDUCE", "OBJ", "EXT1", "EXT2", "EXT4"):
-                return True
-            if opcode.name == "STOP" or count > _MOST_OPCODES:
-                return False
-    except (ValueError, UnicodeError, IndexError, OverflowError):
-        return False
-    return False
+        for opcode, _, _ in pickletools.genops(head):
+            calls = calls or opcode.name in ("GLOBAL", "INST", "REDUCE", "OBJ", "EXT1", "EXT2", "EXT4")
+    except (ValueError, IndexError, OverflowError) as e:
+        return calls and not whole and "unknown" not in str(e)
+    return calls
 
 
 def _is_utf8(data: bytes) -> bool:
