@@ -116,4 +116,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if not names:
         return "There are none yet."
     shown = ", ".join(names[:10])
-    return f"There are: {shown}{', ...' if len(names) > 10 else ''}."
+    return f"There are: {shown}{' and more' if len(names) > 10 else ''}."

@@ -127,7 +127,8 @@ def digest_table(table: pa.Table) -> str:
             values[np.isnan(values)] = np.nan
             state.update(values.tobytes())
         elif pa.types.is_boolean(array.type) or pa.types.is_integer(array.type):
-            state.update(np.asarray(pc.fill_null(array, 0)).astype("<i8").tobytes())
+            zero = pa.scalar(0).cast(array.type)
+            state.update(np.asarray(pc.fill_null(array, zero)).astype("<i8").tobytes())
         elif pa.types.is_temporal(array.type) and not pa.types.is_interval(array.type):
             width = pa.int32() if array.type.bit_width == 32 else pa.int64()
             state.update(np.asarray(pc.fill_null(array.view(width), 0)).astype("<i8").tobytes())

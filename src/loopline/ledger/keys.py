@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -36,15 +37,19 @@ class KeyFolder:
         self._loaded[key_id(origin, public_bytes(key))] = key
         return key
 
-    def enforce(self, key: str, former: str = "") -> None:
-        """Gives the prepared key its name, once the ledger has it, and removes the one it follows."""
+    def enforce(self, key: str) -> None:
+        """Gives the prepared key its name, once the ledger has it."""
         failpoint("ledger.key.before_rename")
         if not self._path(key).exists():  # another program that found the key aside may have named it already
             os.replace(self.folder / _NEXT, self._path(key))
         failpoint("ledger.key.after_rename")
-        if former:
-            self._path(former).unlink(missing_ok=True)
-            self._loaded.pop(former, None)
+
+    def forget(self, former: Sequence[str]) -> None:
+        """Removes keys that others have followed."""
+        for key in former:
+            failpoint("ledger.key.before_unlink")
+            self._path(key).unlink(missing_ok=True)
+            self._loaded.pop(key, None)
 
     def load(self, origin: str, key: str) -> Ed25519PrivateKey:
         """The key with this id. Raises `Unavailable` where its file is missing or another one."""

@@ -50,8 +50,9 @@ class Ledger:
     def create(self, database: Database) -> None:
         """Begins the ledger where there is none, with its key as entry 0; else brings the outside copies up to date."""
         with database.snapshot() as connection:
-            begun = connection.execute(sa.select(head.c.origin)).first()
-        if begun:
+            known = connection.execute(sa.select(keys.c.key).order_by(keys.c.since)).scalars().all()
+        if known:
+            self.keys.forget(known[:-1])  # a crash may have come before that
             self.copy(database)
             return
         with database.begin() as tx:
@@ -149,7 +150,7 @@ class Ledger:
         )
         # append may have signed one already, with the new key alone; this one, of both, takes its place.
         signed = self._sign(tx, _head(tx), old, new)
-        tx.after_commit.insert(0, lambda: self.keys.enforce(key, before.key))
+        tx.after_commit[:0] = [lambda: self.keys.enforce(key), lambda: self.keys.forget([before.key])]
         return signed
 
     def copy(self, database: Database) -> None:

@@ -1,0 +1,83 @@
+"""Kills a scenario at every failpoint that it passes, and looks at what is left. Run as a program of one thread, which forks.
+
+    python crash_runner.py SCENARIOS_FILE NAME EMPTY_FOLDER
+
+A file of scenarios has `SCENARIOS: dict[name, (work, check)]`. `work(folder)` does the job, and may be run again on the same
+folder, as a person does after a crash; `check(folder, finished)` raises where the invariants do not hold, also for an empty
+folder; `finished` says whether a whole `work` has gone before. Imports that start threads belong inside of them.
+Prints {"reached": {failpoint: passages}, "failures": [...]} as JSON.
+"""
+
+from __future__ import annotations
+
+import collections
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from loopline import failpoints
+
+
+def forked(function: Callable[..., None], *arguments: object, armed: str = "") -> tuple[int, str]:
+    """Runs the function in a fork; gives minus the signal, or the exit code, and what it raised."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        code = 0
+        try:
+            failpoints.arm(armed)
+            function(*arguments)
+        except BaseException:
+            code = 1
+            os.write(writer, traceback.format_exc()[-4000:].encode())
+        os._exit(code)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        said = file.read().decode()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
+
+
+def run(work: Callable[[Path], None], check: Callable[[Path, bool], None], folder: Path) -> dict[str, object]:
+    trace, failures = folder / "trace", []
+    folder.joinpath("whole").mkdir(parents=True)
+    for function, arguments, armed in (
+        (check, (folder / "whole", False), ""),
+        (work, (folder / "whole",), f"*=trace:{trace}"),
+        (check, (folder / "whole", True), ""),
+        (work, (folder / "whole",), ""),
+        (check, (folder / "whole", True), ""),
+    ):
+        code, said = forked(function, *arguments, armed=armed)
+        if code:
+            failures.append(f"without a crash: {function.__name__}: {said}")
+    reached = collections.Counter(trace.read_text().split() if trace.exists() else [])
+    for name, passages in sorted(reached.items()):
+        for hit in sorted({1, 2, (passages + 1) // 2, passages} & set(range(1, passages + 1))):
+            place = folder / "killed"
+            place.mkdir()
+            code, said = forked(work, place, armed=f"{name}=kill@{hit}")
+            if code != -signal.SIGKILL:
+                failures.append(f"{name}@{hit}: not killed ({code}): {said}")
+            for function, arguments in ((check, (place, False)), (work, (place,)), (check, (place, True))):
+                code, said = forked(function, *arguments)
+                if code:
+                    failures.append(f"{name}@{hit}: {function.__name__} afterwards: {said}")
+            shutil.rmtree(place)
+    return {"reached": reached, "failures": failures}
+
+
+if __name__ == "__main__":
+    file, name, folder = sys.argv[1:]
+    spec = importlib.util.spec_from_file_location("scenarios", file)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    print(json.dumps(run(*module.SCENARIOS[name], Path(folder))))
