@@ -240,7 +240,8 @@ def _statistics(name: str, part: str | None, values: Floats) -> Number:
 
 def _standardised(values: Floats, number: Number) -> Floats:
     filled = np.where(np.isnan(values), np.float32(number.fill), values)
-    scaled = (filled - np.float32(number.center)) / np.float32(number.scale)
+    with np.errstate(over="ignore"):  # what overflows is clipped
+        scaled = (filled - np.float32(number.center)) / np.float32(number.scale)
     clipped: Floats = np.clip(scaled, np.float32(-CLIP), np.float32(CLIP))
     return clipped
 

@@ -14,7 +14,8 @@ from loopline.errors import Invalid
 from loopline.packaging.graph import ML, Graph
 
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2
-_MISSING_NONE, _MISSING_ZERO, _MISSING_NAN = 0, 1, 2
+_MISSING_ZERO, _MISSING_NAN = 1, 2
+_ZERO = np.float32(1e-35)
 
 
 @dataclass
@@ -112,7 +113,10 @@ def _add_node(nodes: _Nodes, tree: int, node: int, feature: int, mode: str, valu
 def _rounded_down(values: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)
-    return np.where(narrow > values, np.nextafter(narrow, np.float32(-np.inf)), narrow)
+    narrow = np.where(narrow > values, np.nextafter(narrow, np.float32(-np.inf)), narrow)
+    # LightGBM reads a feature within 1e-35 of zero as zero.
+    narrow = np.where((narrow >= -_ZERO) & (narrow < 0), np.nextafter(-_ZERO, np.float32(-1)), narrow)
+    return np.where((narrow >= 0) & (narrow < _ZERO), _ZERO, narrow)
 
 
 def _refuse(what: str) -> Invalid:
