@@ -78,6 +78,16 @@ def test_the_same_bytes_are_stored_once(platform: Platform, bundle: Bundle) -> N
     assert len(after - before) == 2, "the changed form and the manifest"
 
 
+def test_the_same_draft_again_is_one_version(either: Platform, bundle: Bundle) -> None:
+    session = either.session()
+    made = session.models.draft("readmission", bundle(), inputs=("data:visits@1",))
+    assert session.models.draft("readmission", bundle(), inputs=("data:visits@1",)) == made
+    assert session.models.draft("readmission", bundle(), inputs=("data:visits@2",)).version == 2
+    assert session.models.draft("readmission", bundle(), inputs=("data:visits@1",)).version == 3
+    session.models.register("readmission", 3)
+    assert session.models.draft("readmission", bundle(), inputs=("data:visits@1",)).version == 4
+
+
 def test_a_signature_can_be_checked_by_an_outsider(platform: Platform, bundle: Bundle, bundle_files: Files) -> None:
     import base64
     import hashlib

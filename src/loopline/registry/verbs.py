@@ -31,7 +31,10 @@ class ModelsVerbs(Protocol):
         inputs: tuple[str, ...] = (),
         facts: dict[str, str] | None = None,
     ) -> ModelVersion:
-        """Add the next version of a model, as a draft, from a bundle (a tar of its folder)."""
+        """Add the next version of a model, as a draft, from a bundle (a tar of its folder).
+
+        The same again as the newest version, while that is a draft, gives that one.
+        """
         ...
 
     @operation("POST /projects/{project}/models/{name}/versions/{version}/documents/{kind}", action="register")

@@ -194,7 +194,11 @@ class RunsService(RunsVerbs):
     def artifact(self, run: str, path: str) -> Bytes:
         found = self._artifact(self._row(run).id, check_path(path))
         media = mimetypes.guess_type(path)[0] or "application/octet-stream"
-        return Bytes(media=media, data=self.blobs.read(found.digest), name=path.rsplit("/", 1)[-1])
+        name = path.rsplit("/", 1)[-1]
+        file = self.blobs.path(found.digest)
+        if file is not None:  # handed out from the disk, whatever its size
+            return Bytes(media=media, path=str(file), name=name)
+        return Bytes(media=media, data=self.blobs.read(found.digest), name=name)
 
     def _artifact(self, run: str, path: str) -> Artifact:
         row = self.tx.first(sa.select(run_artifacts).where(run_artifacts.c.run == run, run_artifacts.c.path == path))
