@@ -288,10 +288,13 @@ class Contract:
                     expected=sorted(self._known)[:100],
                     got=name,
                 )
+        read = {name: columns[name] for name in self.names if name in columns}
         for field in self.fields:
-            if field.name in columns:
+            if field.name in read:
                 if field.kind == "boolean":  # numbers carry what BOOL cannot: a missing value
-                    columns[field.name] = [int(v) if v in (0.0, 1.0) else v for v in columns[field.name]]
+                    read[field.name] = [int(v) if v in (0.0, 1.0) else v for v in read[field.name]]
+                elif field.kind == "date":  # BYTES cannot be null
+                    read[field.name] = [None if v == "" else v for v in read[field.name]]
             elif field.name in self._required:
                 bad_input(
                     f"The input {field.name!r} is missing; {EXPECTED[field.kind]} is expected.",
@@ -300,7 +303,6 @@ class Contract:
                     expected=EXPECTED[field.kind],
                     got="nothing",
                 )
-        read = {name: columns[name] for name in self.names if name in columns}
         try:
             numbers, strings = self._boundary.decode_columns(read)
         except Invalid as e:

@@ -57,7 +57,7 @@ class Forwarder:
         """Whether the control process says that it is ready."""
         try:
             async with asyncio.timeout(wait):
-                reader, writer = await asyncio.open_unix_connection(self.path)
+                reader, writer = await _connect(self.path)
                 try:
                     writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
                     line = await reader.readline()
@@ -74,7 +74,7 @@ class Forwarder:
             raise too_large(f"The body is larger than {self._limit} bytes.", "body-too-large", "Send less.")
         try:
             async with asyncio.timeout(CONNECT):
-                reader, writer = await asyncio.open_unix_connection(self.path, limit=_CHUNK)
+                reader, writer = await _connect(self.path)
         except (OSError, TimeoutError) as e:
             raise control_down(e.strerror or type(e).__name__ if isinstance(e, OSError) else "no connection") from e
         answer = _Answer(scope["method"] == "HEAD")
@@ -161,6 +161,21 @@ class Forwarder:
             for message in answer.take():
                 await send(message)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _Reader(asyncio.StreamReader):
+    """A reader that still gives what came before the other end hung up on what we send: its answer to it, as a rule."""
+
+    def set_exception(self, exc: BaseException) -> None:
+        self.feed_eof()
+
+
+async def _connect(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    loop = asyncio.get_running_loop()
+    reader = _Reader(limit=_CHUNK, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await loop.create_unix_connection(lambda: protocol, path)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 async def _disconnect(receive: Receive) -> None:

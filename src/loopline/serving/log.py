@@ -133,7 +133,7 @@ class PredictionLog:
         old = self._fd
         failpoint("serving.log.before_rotate")
         os.fdatasync(old)
-        self._open(now)
+        self._open(max(now, self._opened + 1))
         os.close(old)
 
     def close(self) -> None:
