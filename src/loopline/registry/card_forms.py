@@ -25,7 +25,7 @@ th, td { text-align: left; vertical-align: top; padding: .3rem 1.2rem .3rem 0; b
 thead th { color: var(--dim); font-weight: 500; overflow-wrap: normal; white-space: nowrap; }
 tbody th { font-weight: 500; overflow-wrap: normal; }
 svg { vertical-align: middle; } svg line { stroke: var(--line); } svg .span { stroke: var(--mark); }
-svg circle { fill: var(--mark); }
+svg circle { fill: var(--ink); }
 """
 
 
@@ -95,8 +95,8 @@ def _bar(interval: tuple[float, float, float] | None) -> str:
     words = f"{interval[1]:.4g}, from {interval[0]:.4g} to {interval[2]:.4g}"
     return (
         f'<svg width="160" height="12" role="img" aria-label="{words}"><line x1="5" y1="6" x2="155" y2="6"/>'
-        f'<line class="span" stroke-width="4" x1="{low:.1f}" y1="6" x2="{high:.1f}" y2="6"/>'
-        f'<circle cx="{value:.1f}" cy="6" r="4"/></svg>'
+        f'<line class="span" stroke-width="7" x1="{low:.1f}" y1="6" x2="{high:.1f}" y2="6"/>'
+        f'<circle cx="{value:.1f}" cy="6" r="2.5"/></svg>'
     )
 
 
