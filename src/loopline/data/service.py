@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_file, digest_table
 from loopline.operations import Body, Bytes
 from loopline.ports.blobs import BlobStore
-from loopline.quality import contract as contracts
+from loopline.quality.contract import Contract
+from loopline.quality.contract_check import partition
 from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_page import page
 from loopline.refs import check_name, parse
@@ -48,17 +50,17 @@ class DatasetsService(DatasetsVerbs):
         inputs: list[str] | None = None,
     ) -> DatasetVersion:
         check_name(name, "name of a dataset")
-        rules = contracts.from_dict(contract) if contract else None
+        rules = Contract.from_json(json.dumps(contract).encode()) if contract else None
         path = self._on_disk(source)
         read = read_table(path, name=source.name)
         good, quarantined, broken = read.frame, None, dict[str, int]()
         if rules is not None:
-            outcome = contracts.partition(read.frame, rules)
-            good, quarantined = outcome.good, outcome.quarantined
-            broken = {rule.name: rule.broken for rule in outcome.report.rules if rule.broken}
+            good, quarantined, report = partition(read.frame, rules)
+            broken = {rule.name: rule.broken for rule in report.rules if rule.broken and rule.severity == "quarantine"}
             if good.height == 0:
+                worst = max(broken, key=broken.__getitem__)
                 raise Invalid(
-                    f"No row of {source.name} keeps the contract of {name}: {outcome.report.worst()}.",
+                    f"No row of {source.name} keeps the contract of {name}: {worst!r} alone is broken by {broken[worst]:,}.",
                     code="all-quarantined",
                     hint="Mend the data, or the contract.",
                 )
@@ -68,7 +70,7 @@ class DatasetsService(DatasetsVerbs):
             good,
             quarantined=quarantined,
             broken=broken,
-            contract=contracts.digest(rules) if rules is not None else "",
+            contract=rules.digest if rules is not None else "",
             source=f"source:{_source_name(source.name)}@{digest.partition(':')[2]}",
             inputs=inputs or [],
             facts={"format": read.format, **(facts or {})},
@@ -180,10 +182,11 @@ class DatasetsService(DatasetsVerbs):
                 facts=row.facts,
                 message=f"the {side} side of {source}",
                 sealed=side == "test",
+                noted=side,
             ).ref
             for side in ("train", "validation", "test")
         }
-        return SplitVersions(**made, facts=sides.facts)
+        return SplitVersions(**made, facts=sides.facts.to_dict())
 
     def frame(self, ref: str) -> pl.DataFrame:
         """The rows of a version that is not sealed, for the rooms above. Raises `Refused` for a sealed one."""
@@ -214,6 +217,7 @@ class DatasetsService(DatasetsVerbs):
         contract: str = "",
         source: str = "",
         sealed: bool = False,
+        noted: str = "content",
     ) -> DatasetVersion:
         table = versions.storable(frame).to_arrow()
         digest = digest_table(table)
@@ -262,7 +266,7 @@ class DatasetsService(DatasetsVerbs):
             )
         )
         Store(self.tx, self.blobs).retain(summary.digest, ref)
-        digests = {ref: digest} | ({"contract": contract} if contract else {})
+        digests = {noted: digest} | ({"contract": contract} if contract else {})
         self.tx.note(inputs=[*inputs, *filter(None, [source])], outputs=[ref], digests=digests)
         return self.show(name, str(version))
 

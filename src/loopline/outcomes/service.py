@@ -92,7 +92,8 @@ class PredictionsService(PredictionsVerbs):
             )
             store.retain(digest, ref)
             models = frame["model"].drop_nulls().unique().sort().to_list()
-            self.tx.note(inputs=[m for m in models if m], outputs=[ref], digests={ref: digest})
+            self.tx.note(inputs=[m for m in models if m], outputs=[ref])
+        self.tx.note(digests={"segments": digest_json(sorted(digest for _, digest in kept.values()))})
         total = sum(frame.height for frame, _ in kept.values())
         self.tx.count = total
         return Collected(segments=len(kept), predictions=total - errors, errors=errors)
