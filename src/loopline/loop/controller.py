@@ -17,6 +17,7 @@ from loopline.errors import LooplineError
 from loopline.loop.compare import compare
 from loopline.loop.house import House
 from loopline.loop.records import LoopRequest
+from loopline.loop.watching import watch
 from loopline.ports.clock import Clock
 from loopline.ports.predictor import Predictor
 
@@ -104,6 +105,9 @@ class Controller:
             if decision != "wait":
                 self.house.rollouts.decide(rollout.id, decision, reason, measured)
                 log.info("rollout %s: %s, %s", rollout.id, decision, reason)
+            if decision == "promote":
+                declared = self.house.loops.show(rollout.endpoint)
+                watch(self.house, rollout.endpoint, declared.declaration, rollout.challenger)
 
     def _comparison(self, rollout: Rollout) -> Comparison | None:
         labelled = self.house.predictions.list(rollout.endpoint, since=rollout.started, limit=100_000, labelled=True)

@@ -25,16 +25,12 @@ def base_version(house: House, name: str) -> DatasetVersion:
     raise Conflict(f"The dataset {name!r} has no version read from a source.", code="no-base")
 
 
-def labelled_rows(house: House, name: str, base: pl.DataFrame, label: str, until: int) -> pl.DataFrame:
-    """Rows that the endpoint answered and whose label was known at `until`, with the columns and types of `base`.
+def labelled_rows(house: House, name: str, base: pl.DataFrame, label: str) -> pl.DataFrame:
+    """Rows that the endpoint answered and whose label is known by now, with the columns and types of `base`.
 
     A row without a label is not there (it is no negative); a column that was not sent is missing.
     """
-    served = [
-        p
-        for p in house.predictions.list(name, limit=_PAGE, labelled=True)
-        if not p.shadow and p.label_at is not None and p.label_at <= until
-    ]
+    served = [p for p in house.predictions.list(name, limit=_PAGE, labelled=True) if not p.shadow]
     served.reverse()  # oldest first
     columns = {column: [p.label if column == label else p.row.get(column) for p in served] for column in base.columns}
     frame = pl.DataFrame(
@@ -43,18 +39,13 @@ def labelled_rows(house: House, name: str, base: pl.DataFrame, label: str, until
     return frame.select(_as(frame[column], kind) for column, kind in base.schema.items())
 
 
-def training_file(house: House, name: str, label: str, until: int, folder: Path) -> tuple[Path, str, int]:
-    """Writes base rows and labelled rows to one Parquet file; gives it, the ref of the base version and the live rows' number.
-
-    The file is the same for the same rows, so a run on it that was cut off is taken up.
-    """
+def training_file(house: House, name: str, label: str, path: Path) -> int:
+    """Writes the base rows, and after them all labelled ones, to a Parquet file; gives how many were served."""
     version = base_version(house, name)
     base = pl.read_ipc_stream(io.BytesIO(house.datasets.read(name, str(version.version)).read()))
-    live = labelled_rows(house, name, base, label, until)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}-{until}.parquet"
+    live = labelled_rows(house, name, base, label)
     pl.concat([base, live]).write_parquet(path)
-    return path, version.ref, live.height
+    return live.height
 
 
 def _as(series: pl.Series, kind: pl.DataType) -> pl.Series:

@@ -21,6 +21,7 @@ from loopline.hashing import digest_file, digest_json
 from loopline.loop.declaration import Loop
 from loopline.loop.house import House
 from loopline.loop.table import Table, linear
+from loopline.loop.watching import watch
 from loopline.operations import Body
 from loopline.packaging.bundle import write_bundle
 from loopline.pipeline.engine import Node, Outputs
@@ -272,12 +273,10 @@ class Stages:
             self.house.models.set_alias(
                 name, "champion", int(version), reason="the first version that passed the gates"
             )
-            self.house.endpoints.create(
-                name,
-                ref,
-                route_key=data.group,
-                passthrough=[c for c in (data.time, data.group, *data.protected, *data.ignore) if c],
-            )
+            # What the model does not read may be sent all the same: it is kept for grouping, slices and retraining.
+            columns = [c.name for c in self.house.datasets.show(self.loop.name).columns if c.name != data.label]
+            self.house.endpoints.create(name, ref, route_key=data.group, passthrough=columns)
+            watch(self.house, name, self.loop.describe(), ref)
             return {"alias": "champion", "model": ref, "said": f"{ref} is @champion, served at /predict/{name}"}
         if champion == ref:
             return {"alias": "champion", "model": ref, "said": f"{ref} is @champion already"}

@@ -1,0 +1,29 @@
+"""Where a loop's declaration meets its monitor: what is watched, against which rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopline.loop.house import House
+from loopline.refs import parse
+
+
+def watch(house: House, endpoint: str, declaration: dict[str, Any], model: str) -> None:
+    """Watches an endpoint as its loop declares, against the rows that the served version was trained on."""
+    named = parse(model, "model", house.project)
+    version = house.models.show(named.name, named.version or "champion")
+    data, monitor = declaration["data"], declaration["monitor"]
+    if not version.inputs:
+        return  # registered by hand, without the rows it learnt from: there is nothing to hold the traffic against
+    house.monitors.declare(
+        endpoint,
+        reference=version.inputs[0],
+        label=data["label"],
+        task=version.task,
+        group=data["group"],
+        time=data["time"],
+        false_alarms=monitor["false_alarms"],
+        period=monitor["period"],
+        look=monitor["look"],
+        rows=monitor["rows"],
+    )
