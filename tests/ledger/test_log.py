@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopline import hashing
+from loopline import failpoints, hashing
 from loopline.database import Database, Tx
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.ledger import cursor, notes, records, tables
@@ -161,6 +161,24 @@ def test_create_again_changes_nothing_and_makes_a_missing_copy(
     Ledger(tmp_path / "keys", tmp_path / "outside").create(database)
     assert copy.exists()
     assert verify(database, ledger.copies).size == 1
+
+
+def test_a_copy_that_cannot_be_written_takes_nothing_back_and_is_told(database: Database, ledger: Ledger) -> None:
+    for place in ("files.write.write", "files.write.before_sync", "files.write.before_rename"):
+        fill(database, ledger, 1)
+        failpoints.arm(f"{place}=ENOSPC")
+        try:
+            with database.begin() as tx:
+                ledger.checkpoint(tx)
+        finally:
+            failpoints.arm("")
+        found = verify(database, ledger.copies)
+        assert (found.ok, found.unsigned) == (True, 0)
+        assert [finding.kind for finding in found.findings] == ["copy-missing"]
+        (folder,) = ledger.copies.folder.iterdir()
+        assert list(folder.glob(".*")) == []
+    ledger.create(database)
+    assert verify(database, ledger.copies).findings == ()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.engine import Row
 
 from loopline.database import Database, Tx
+from loopline.errors import LooplineError
 from loopline.failpoints import failpoint
 from loopline.ledger import notes
 from loopline.ledger.copies import Copies
@@ -22,6 +24,8 @@ from loopline.ledger.merkle import Frontier, leaf_hash
 from loopline.ledger.records import Checkpoint, Entry, Recorded, check, encode
 from loopline.ledger.tables import checkpoints, entries, head, keys, links, nodes
 from loopline.refs import DEFAULT_PROJECT
+
+_log = logging.getLogger(__name__)
 
 _SEQUENCER = 7164
 """PostgreSQL's advisory lock under which entries get their numbers; SQLite's write lock does the same."""
@@ -53,7 +57,7 @@ class Ledger:
             known = connection.execute(sa.select(keys.c.key).order_by(keys.c.since)).scalars().all()
         if known:
             self.keys.forget(known[:-1])  # a crash may have come before that
-            self.copy(database)
+            self._try_copy(database)
             return
         with database.begin() as tx:
             _lock(tx)
@@ -162,6 +166,13 @@ class Ledger:
         if newest is not None:
             self.copies.put(origin, newest.size, newest.note, known)
 
+    def _try_copy(self, database: Database) -> None:
+        """Copies where it can: what is committed stays so. The next checkpoint tries again, and verification tells meanwhile."""
+        try:
+            self.copy(database)
+        except (LooplineError, OSError) as e:
+            _log.warning("The ledger's checkpoint cannot be copied to %s: %s", self.copies.folder, e)
+
     def close(self, database: Database) -> None:
         """Signs what is not signed yet; for the end of a program."""
         with database.snapshot() as connection:
@@ -177,7 +188,7 @@ class Ledger:
         tx.execute(sa.insert(checkpoints).values(size=now.size, time=tx.now, note=note))
         tx.execute(sa.update(head).values(signed_size=now.size, signed_time=max(tx.now, now.time)))
         failpoint("ledger.checkpoint.signed")
-        tx.after_commit.append(lambda: self.copy(tx.database))
+        tx.after_commit.append(lambda: self._try_copy(tx.database))
         return Checkpoint(
             size=now.size,
             root=f"sha256:{root.hex()}",

@@ -68,6 +68,13 @@ class _Check:
                 "Set `checkpoints` to a folder outside the workspace and run `loopline ledger checkpoint`.",
                 severity="warning",
             )
+        elif max((s.size for _, s in inside), default=0) > max((s.size for _, s in outside), default=0):
+            self.find(
+                "copy-missing",
+                f"The newest checkpoint is not copied to {self.copies.folder}: what came since could be cut off unseen.",
+                "Make room there or mend its permissions, then run `loopline ledger checkpoint`.",
+                severity="warning",
+            )
         for kind, count in self.counts.items():
             if count > _NAMED:
                 self.findings.append(
