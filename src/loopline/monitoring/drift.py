@@ -46,7 +46,7 @@ class _Evidence(msgspec.Struct, frozen=True):
     test: str
     p_value: float
     effect: float
-    sign: int
+    distance: float
     tests: tuple[tuple[TwoSample, float], ...]
 
     def threshold(self, level: float, minimum: float) -> float:
@@ -98,11 +98,16 @@ def compare(
     return msgspec.structs.replace(report, verdict=verdict(report))
 
 
-def any_drift(reference: Profile, current: Profile, *, level: float, minimum_effect: float) -> dict[str, float]:
-    """The signed effect of each column that drifted at `level`, and nothing else: a look that costs little.
+class Glance(msgspec.Struct, frozen=True):
+    """What a look that costs little says: the columns that drifted, and each column's signed distance from the reference
+    (0 on average without drift: the lean of the ranks, or the noise-corrected square of a category's distance)."""
 
-    The same decision as `compare` makes.
-    """
+    drifted: tuple[str, ...]
+    distances: dict[str, float]
+
+
+def glance(reference: Profile, current: Profile, *, level: float, minimum_effect: float = MINIMUM_EFFECT) -> Glance:
+    """The same decision as `compare(..., false_alarms=level)` makes, without words and pictures."""
     found = [
         (name, e)
         for name in reference.columns
@@ -110,11 +115,14 @@ def any_drift(reference: Profile, current: Profile, *, level: float, minimum_eff
         for e in _tested(*_aligned(name, reference.columns[name], current.columns[name]))
     ]
     q_values = benjamini_hochberg([e.p_value for _, e in found])
-    return {
-        name: e.effect * (e.sign or 1)
-        for q, (name, e) in zip(q_values, found, strict=True)
-        if q <= level and e.effect >= minimum_effect
+    drifted = {
+        name: None for q, (name, e) in zip(q_values, found, strict=True) if q <= level and e.effect >= minimum_effect
     }
+    distances: dict[str, float] = {}
+    for name, e in found:
+        if name not in distances or abs(e.distance) > abs(distances[name]):
+            distances[name] = e.distance
+    return Glance(tuple(drifted), distances)
 
 
 def _aligned(name: str, reference: ColumnProfile, current: ColumnProfile) -> tuple[ColumnProfile, ColumnProfile]:
@@ -198,7 +206,7 @@ def _of_numbers(a: Counts, b: Counts) -> _Evidence:
         test="rank+ks",
         p_value=p,
         effect=ks.effect,
-        sign=int(np.sign(rank.statistic)),
+        distance=math.copysign(rank.effect, rank.statistic),
         tests=((ks, 1 - _RANK_SHARE), (rank, _RANK_SHARE)),
     )
 
@@ -217,7 +225,7 @@ def _of_cells(aspect: str, a: Counts, b: Counts, design: Design) -> _Evidence:
         test="chi-square+cell",
         p_value=min(test.p_value / _CHI_SHARE, cell.p_value / (1 - _CHI_SHARE), 1.0),
         effect=max(test.effect, cell.effect),
-        sign=int(np.sign(b[-1] / b.sum() - a[-1] / a.sum())) if len(a) == 2 else 0,
+        distance=(test.statistic - (test.cells - 1)) * (test.n + test.m) / (test.n * test.m) if test.cells > 1 else 0.0,
         tests=((test, _CHI_SHARE), (cell, 1 - _CHI_SHARE)),
     )
 
