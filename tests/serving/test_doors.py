@@ -233,7 +233,8 @@ def test_another_user_of_this_machine_needs_a_token(serve: Serve, bundle: Bundle
     program = """
 import os, socket, sys
 os.setuid(65534)
-with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as sock:
+with socket.socket() as sock:
+    sock.connect((b"127.0.0.1", int(sys.argv[1])))
     sock.sendall(b"POST /predict/risk HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Length: 2\\r\\n\\r\\n[]")
     print(sock.recv(1000).split()[1].decode())
 """

@@ -8,8 +8,8 @@ such names is dropped.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
 from typing import Any
 
 import httptools
@@ -57,12 +57,14 @@ class Forwarder:
         """Whether the control process says that it is ready."""
         try:
             async with asyncio.timeout(wait):
-                reader, writer = await _connect(self.path)
+                connection = await _Connection.open(self.path)
                 try:
-                    writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
-                    line = await reader.readline()
+                    await connection.write(
+                        f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
+                    )
+                    line = await connection.reader.readline()
                 finally:
-                    writer.close()
+                    connection.close()
         except (OSError, TimeoutError):
             return False
         return line.startswith(b"HTTP/1.1 2")
@@ -74,13 +76,13 @@ class Forwarder:
             raise too_large(f"The body is larger than {self._limit} bytes.", "body-too-large", "Send less.")
         try:
             async with asyncio.timeout(CONNECT):
-                reader, writer = await _connect(self.path)
+                connection = await _Connection.open(self.path)
         except (OSError, TimeoutError) as e:
             raise control_down(e.strerror or type(e).__name__ if isinstance(e, OSError) else "no connection") from e
         answer = _Answer(scope["method"] == "HEAD")
         chunked = not declared and any(k == b"transfer-encoding" for k, _ in scope["headers"])
-        up = asyncio.create_task(self._up(scope, receive, writer, peer, chunked))
-        down = asyncio.create_task(self._down(reader, answer, send))
+        up = asyncio.create_task(self._up(scope, receive, connection, peer, chunked))
+        down = asyncio.create_task(self._down(connection.reader, answer, send))
         try:
             await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
             if up.done() and not down.done():
@@ -109,13 +111,9 @@ class Forwarder:
             for task in (up, down):
                 task.cancel()
             await asyncio.gather(up, down, return_exceptions=True)
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+            connection.close()
 
-    async def _up(
-        self, scope: Message, receive: Receive, writer: asyncio.StreamWriter, peer: Peer, chunked: bool
-    ) -> None:
+    async def _up(self, scope: Message, receive: Receive, connection: _Connection, peer: Peer, chunked: bool) -> None:
         """Sends the request's head and body."""
         target: bytes = scope["raw_path"]
         if scope["query_string"]:
@@ -130,7 +128,7 @@ class Forwarder:
         lines += [b"x-loopline-peer: " + peer.here.encode(), b"x-loopline-peer-uid: %d" % uid, b"connection: close"]
         if chunked:
             lines.append(b"transfer-encoding: chunked")
-        writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
+        await connection.write(b"\r\n".join(lines) + b"\r\n\r\n")
         more, size = True, 0
         while more:
             message = await receive()
@@ -142,11 +140,9 @@ class Forwarder:
             if size > self._limit:
                 raise too_large(f"The body is larger than {self._limit} bytes.", "body-too-large", "Send less.")
             if body:
-                writer.write(b"%x\r\n%s\r\n" % (len(body), body) if chunked else body)
-                await writer.drain()
+                await connection.write(b"%x\r\n%s\r\n" % (len(body), body) if chunked else body)
         if chunked:
-            writer.write(b"0\r\n\r\n")
-        await writer.drain()
+            await connection.write(b"0\r\n\r\n")
 
     async def _down(self, reader: asyncio.StreamReader, answer: _Answer, send: Send) -> None:
         """Passes the answer on as it comes."""
@@ -164,18 +160,50 @@ class Forwarder:
 
 
 class _Reader(asyncio.StreamReader):
-    """A reader that still gives what came before the other end hung up on what we send: its answer to it, as a rule."""
+    """A reader that still gives what came before the other end hung up: its answer, as a rule."""
 
     def set_exception(self, exc: BaseException) -> None:
         self.feed_eof()
 
 
-async def _connect(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    loop = asyncio.get_running_loop()
-    reader = _Reader(limit=_CHUNK, loop=loop)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-    transport, _ = await loop.create_unix_connection(lambda: protocol, path)
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+class _Connection:
+    """A connection to the control process whose two directions end apart.
+
+    Writing goes past the reading transport, over a second descriptor: a write that fails since the other end has answered
+    early and hung up must not throw that answer away.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self.reader = _Reader(limit=_CHUNK, loop=self._loop)
+        self._transport: asyncio.BaseTransport | None = None
+
+    @classmethod
+    async def open(cls, path: str) -> _Connection:
+        """Raises OSError."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made = cls(sock)
+        try:
+            sock.setblocking(False)
+            await made._loop.sock_connect(sock, path)
+            made._transport, _ = await made._loop.create_unix_connection(
+                lambda: asyncio.StreamReaderProtocol(made.reader, loop=made._loop), sock=sock.dup()
+            )
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    async def write(self, data: bytes) -> None:
+        """Returns when the kernel has taken it all. Raises OSError."""
+        await self._loop.sock_sendall(self._sock, data)
+
+    def close(self) -> None:
+        """Closes both directions."""
+        if self._transport is not None:
+            self._transport.close()
+        self._sock.close()
 
 
 async def _disconnect(receive: Receive) -> None:
