@@ -20,13 +20,15 @@ class MonitorsVerbs(Protocol):
         task: str,
         group: str | None = None,
         time: str | None = None,
-        positive: str | None = None,
         false_alarms: float = 1.0,
         period: int = 7_862_400_000,
         look: int = 3_600_000,
         rows: int = 500,
     ) -> MonitorRecord:
-        """Watch an endpoint against a dataset version: `false_alarms` in `period` ms, a look each `look` ms of at least `rows` rows."""
+        """Watch an endpoint against a dataset version, by a budget of false alarms.
+
+        At most `false_alarms` are expected in `period` milliseconds, with a look each `look` milliseconds at `rows` rows or more.
+        """
         ...
 
     @operation("GET /projects/{project}/monitors", action="read")

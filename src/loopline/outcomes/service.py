@@ -158,9 +158,10 @@ class PredictionsService(PredictionsVerbs):
     def frame(
         self, endpoint: str, *, since: int = 0, until: int | None = None, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
-        """All log records of an endpoint in a span of time, with `truth` and `truth_at` joined, for the rooms above.
+        """All log records of an endpoint in a span of time, with their labels joined, for the rooms above.
 
-        Columns are those of `frames.SCHEMA` (or `columns`), `truth` is the label as text (null: none yet).
+        Columns are those of `frames.SCHEMA` (or `columns`), and `truth` (the label as text; null: none yet), `truth_at` and
+        `truth_received`.
         """
         c = segments.c
         query = sa.select(c.blob).where(c.project == self.tx.project, c.endpoint == endpoint, c.last >= since)
@@ -176,7 +177,7 @@ class PredictionsService(PredictionsVerbs):
     def _truth(self, endpoint: str) -> pl.DataFrame:
         c = labels.c
         found = self.tx.rows(
-            sa.select(c.prediction, c.value, c.at)
+            sa.select(c.prediction, c.value, c.at, c.received)
             .where(c.project == self.tx.project, c.endpoint == endpoint)
             .order_by(c.number)
         )
@@ -186,8 +187,9 @@ class PredictionsService(PredictionsVerbs):
                 "id": list(newest),
                 "truth": [_text(row.value) for row in newest.values()],
                 "truth_at": [row.at for row in newest.values()],
+                "truth_received": [row.received for row in newest.values()],
             },
-            schema={"id": pl.String, "truth": pl.String, "truth_at": pl.Int64},
+            schema={"id": pl.String, "truth": pl.String, "truth_at": pl.Int64, "truth_received": pl.Int64},
         )
 
 

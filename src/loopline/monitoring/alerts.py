@@ -1,0 +1,90 @@
+"""Alerts: findings of monitors, each with a life."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from loopline.database import Tx
+from loopline.errors import Invalid, NotFound
+from loopline.monitoring.records import Alert, AlertStatus
+from loopline.monitoring.tables import alerts
+from loopline.monitoring.verbs import AlertsVerbs
+
+
+class AlertsService(AlertsVerbs):
+    """Alerts, within one transaction."""
+
+    def __init__(self, tx: Tx) -> None:
+        self.tx = tx
+
+    def list(self, endpoint: str | None = None, status: AlertStatus | None = None, limit: int = 50) -> list[Alert]:
+        query = sa.select(alerts).where(alerts.c.project == self.tx.project)
+        if endpoint is not None:
+            query = query.where(alerts.c.endpoint == endpoint)
+        if status is not None:
+            query = query.where(alerts.c.status == status)
+        found = self.tx.rows(query.order_by(alerts.c.raised.desc(), alerts.c.id.desc()).limit(limit))
+        return [self._record(row) for row in found]
+
+    def show(self, alert: str) -> Alert:
+        row = self.tx.first(sa.select(alerts).where(alerts.c.project == self.tx.project, alerts.c.id == alert))
+        if row is None:
+            raise NotFound(f"There is no alert {alert!r}.", code="no-alert", hint="`loopline alerts ls` lists them.")
+        return self._record(row)
+
+    def change(self, alert: str, status: AlertStatus, comment: str = "", until: int | None = None) -> Alert:
+        self.show(alert)
+        if (until is not None) != (status == "silenced"):
+            raise Invalid(
+                "An alert is silenced until a time, and only then has one.",
+                code="bad-alert",
+                hint="Give `until`, in milliseconds since 1970.",
+            )
+        self.tx.execute(
+            alerts.update()
+            .where(alerts.c.project == self.tx.project, alerts.c.id == alert)
+            .values(status=status, comment=comment, silent_until=until, changed=self.tx.now, by=self.tx.principal)
+        )
+        self.tx.note(inputs=[self.tx.ref("alert", alert)])
+        return self.show(alert)
+
+    def raise_alert(self, endpoint: str, kind: str, summary: str, columns: Sequence[str], since: int) -> str:
+        """Puts a new alert on record, for a monitor's look; gives its ref."""
+        alert = f"{self.tx.now:012x}{secrets.token_hex(5)}"
+        self.tx.execute(
+            alerts.insert().values(
+                project=self.tx.project,
+                id=alert,
+                endpoint=endpoint,
+                kind=kind,
+                status="open",
+                summary=summary,
+                columns=[*columns],
+                since=since,
+                raised=self.tx.now,
+                changed=self.tx.now,
+                by=self.tx.principal,
+                comment="",
+            )
+        )
+        return self.tx.ref("alert", alert)
+
+    def _record(self, row: Any) -> Alert:
+        return Alert(
+            ref=self.tx.ref("alert", row.id),
+            id=row.id,
+            endpoint=row.endpoint,
+            kind=row.kind,
+            status=row.status,
+            summary=row.summary,
+            columns=tuple(row.columns),
+            since=row.since,
+            raised=row.raised,
+            changed=row.changed,
+            by=row.by,
+            comment=row.comment,
+        )

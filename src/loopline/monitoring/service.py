@@ -1,0 +1,310 @@
+"""The monitors' verbs, within one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import polars as pl
+import sqlalchemy as sa
+
+from loopline.data.service import DatasetsService
+from loopline.database import Tx
+from loopline.errors import Invalid, NotFound, did_you_mean
+from loopline.features.labels import infer_task
+from loopline.monitoring import quality
+from loopline.monitoring.alerts import AlertsService
+from loopline.monitoring.records import DriftReport, Look, MonitorRecord, QualityReport
+from loopline.monitoring.report import page
+from loopline.monitoring.tables import monitors
+from loopline.monitoring.verbs import MonitorsVerbs
+from loopline.monitoring.watch import Budget, Finding, WatchState, begin
+from loopline.monitoring.watch import look as look_at
+from loopline.operations import Bytes
+from loopline.outcomes import frames
+from loopline.outcomes.service import PredictionsService
+from loopline.ports.blobs import BlobStore
+from loopline.quality.profile import Profile, profile
+from loopline.quality.profile_builder import ProfileBuilder
+from loopline.store.service import Store
+
+_LABEL_SHARE = 0.2
+"""Of the budget of false alarms goes to the label, the rest to the columns."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a monitor was declared with."""
+
+    label: str
+    task: str
+    classes: tuple[str, ...]
+    group: str | None
+    time: str | None
+    false_alarms: float
+    period: int
+    look: int
+    rows: int
+
+
+class MonitorsService(MonitorsVerbs):
+    """Standing checks on what endpoints answer."""
+
+    def __init__(self, tx: Tx, blobs: BlobStore, datasets: DatasetsService, predictions: PredictionsService) -> None:
+        self.tx = tx
+        self.blobs = blobs
+        self.datasets = datasets
+        self.predictions = predictions
+
+    def declare(
+        self,
+        endpoint: str,
+        reference: str,
+        label: str,
+        task: str,
+        group: str | None = None,
+        time: str | None = None,
+        false_alarms: float = 1.0,
+        period: int = 7_862_400_000,
+        look: int = 3_600_000,
+        rows: int = 500,
+    ) -> MonitorRecord:
+        if false_alarms <= 0 or look < 1 or period < look or rows < 50:
+            raise Invalid(
+                f"{false_alarms:g} false alarms in {period} ms, with a look each {look} ms at {rows} rows, cannot be watched.",
+                code="bad-monitor",
+                hint="More than none, a period longer than a look, and at least 50 rows a look.",
+            )
+        frame = self.datasets.frame(reference)
+        _, classes = infer_task(frame, label)
+        settings = Settings(
+            label=label,
+            task=task,
+            classes=classes,
+            group=group,
+            time=time,
+            false_alarms=false_alarms,
+            period=period,
+            look=look,
+            rows=rows,
+        )
+        # What names a row or orders rows changes by its nature.
+        watched = [c for c in frame.columns if c not in (group, time)]
+        summary = profile(frame, label=label, groups=group).only(watched).freeze()
+        kept = self.blobs.put([summary.to_json()])
+        now = self.tx.write() and self.tx.now
+        looks = max(1, period // look)
+        values = {
+            "reference": reference,
+            "profile": kept.digest,
+            "settings": msgspec.to_builtins(settings),
+            "state": begin(Budget(alarms=false_alarms * (1 - _LABEL_SHARE), looks=looks)).to_json(),
+            "label_state": begin(Budget(alarms=false_alarms * _LABEL_SHARE, looks=looks)).to_json(),
+            "looks": 0,
+            "last_look": None,
+            "rows_until": now,
+            "labels_until": now,
+            "verdict": "not looked at yet",
+            "report": "",
+            "declared": now,
+        }
+        if self._row(endpoint) is None:
+            self.tx.execute(monitors.insert().values(project=self.tx.project, endpoint=endpoint, **values))
+        else:
+            self.tx.execute(monitors.update().where(*self._where(endpoint)).values(**values))
+        Store(self.tx, self.blobs).retain(kept.digest, self.tx.ref("monitor", endpoint))
+        self.tx.note(
+            inputs=[reference, self.tx.ref("endpoint", endpoint)],
+            outputs=[self.tx.ref("monitor", endpoint)],
+            digests={"profile": kept.digest},
+        )
+        return self._record(self._known(endpoint))
+
+    def list(self) -> list[MonitorRecord]:
+        found = self.tx.rows(
+            sa.select(monitors).where(monitors.c.project == self.tx.project).order_by(monitors.c.endpoint)
+        )
+        return [self._record(row) for row in found]
+
+    def look(self, endpoint: str) -> Look:
+        row = self._known(endpoint)
+        settings = msgspec.convert(row.settings, Settings)
+        due = row.last_look is None or self.tx.now - row.last_look >= settings.look
+        came = self._came(endpoint, row.rows_until) if due else pl.DataFrame()
+        if came.height < settings.rows:
+            return Look(endpoint=endpoint, taken=False, rows=came.height, summary="not due, or too few rows")
+        reference = Profile.from_json(self.blobs.read(row.profile))
+        features = reference.only([n for n in reference.columns if n != settings.label])
+        builder = ProfileBuilder(features)
+        builder.add(frames.rows(came))
+        start, end = _span(came, "at")
+        state, found = look_at(WatchState.from_json(row.state), features, builder.profile(), start=start, end=end)
+        label_state, label_found, labels_until = self._look_at_labels(endpoint, row, settings, reference)
+        return self._keep(endpoint, row, came.height, end, labels_until, state, label_state, [found, label_found])
+
+    def drift(self, endpoint: str, form: str = "json") -> Bytes:
+        row = self._known(endpoint)
+        if not row.report:
+            raise NotFound(
+                f"No drift was found on {endpoint}: {row.verdict}.",
+                code="no-report",
+                hint="`loopline monitor ls` shows its watch.",
+            )
+        data = self.blobs.read(row.report)
+        if form == "json":
+            return Bytes(media="application/json", data=data)
+        if form == "html":
+            return Bytes(media="text/html", data=page(msgspec.json.decode(data, type=DriftReport)).encode())
+        raise Invalid(
+            f"There is no form {form!r} of a report.", code="bad-form", hint=did_you_mean(form, ["json", "html"])
+        )
+
+    def quality(self, endpoint: str, since: int = 0) -> QualityReport:
+        row = self._known(endpoint)
+        settings = msgspec.convert(row.settings, Settings)
+        frame = self._came(endpoint, since)
+        if frame.is_empty():
+            return QualityReport(
+                endpoint=endpoint,
+                task=settings.task,
+                rows=0,
+                labelled=0,
+                overall=None,
+                windows=(),
+                variants=(),
+                groups=(),
+            )
+        task, classes = settings.task, settings.classes
+        groups = []
+        if settings.group is not None:
+            seen = set(self.datasets.frame(row.reference)[settings.group].cast(pl.String).to_list())
+            returning = _returning(frame, settings.group, seen)
+            for name, part in (("new", frame.filter(~returning)), ("returning", frame.filter(returning))):
+                if part.height:
+                    groups.append(quality.window(name, part, task=task, classes=classes))
+        return QualityReport(
+            endpoint=endpoint,
+            task=task,
+            rows=frame.height,
+            labelled=int(frame["truth"].is_not_null().sum()),
+            overall=quality.window("all", frame, task=task, classes=classes),
+            windows=quality.windows(frame, task=task, classes=classes),
+            variants=tuple(
+                quality.window(str(name), part, task=task, classes=classes)
+                for (name,), part in frame.group_by("variant", maintain_order=True)
+            ),
+            groups=tuple(groups),
+        )
+
+    def _look_at_labels(
+        self, endpoint: str, row: Any, settings: Settings, reference: Profile
+    ) -> tuple[WatchState, Finding | None, int]:
+        """A look at the labels that came since the last one, where there are enough."""
+        state = WatchState.from_json(row.label_state)
+        labelled = self.predictions.frame(endpoint, columns=["id", "at", "shadow", "status"]).filter(
+            ~pl.col("shadow") & (pl.col("status") < 400) & (pl.col("truth_received") > row.labels_until)
+        )
+        if labelled.height < settings.rows:
+            return state, None, row.labels_until
+        alone = msgspec.structs.replace(reference.only([settings.label]), label=None)
+        builder = ProfileBuilder(alone)
+        builder.add([{settings.label: _typed(value, settings.task)} for value in labelled["truth"].to_list()])
+        start, _ = _span(labelled, "at")
+        _, end = _span(labelled, "truth_received")
+        state, found = look_at(state, alone, builder.profile(), start=start, end=max(start, end))
+        return state, found, end
+
+    def _keep(
+        self,
+        endpoint: str,
+        row: Any,
+        rows: int,
+        rows_until: int,
+        labels_until: int,
+        state: WatchState,
+        label_state: WatchState,
+        findings: list[Finding | None],  # type: ignore[valid-type]
+    ) -> Look:
+        """The look on record, in one transaction with its alert."""
+        real = [finding for finding in findings if finding is not None]
+        report = self.blobs.put([msgspec.json.encode(real[0].report)]).digest if real else row.report
+        summary = "; ".join(finding.report.verdict for finding in real) or "no drift"
+        self.tx.write()
+        now = self._known(endpoint)
+        if (now.looks, now.declared) != (row.looks, row.declared):
+            return Look(endpoint=endpoint, taken=False, rows=rows, summary="another process looked meanwhile")
+        alert = None
+        if real:
+            columns = [column for finding in real for column in finding.columns]
+            since = min(finding.since for finding in real)
+            alert = AlertsService(self.tx).raise_alert(endpoint, "drift", summary, columns, since)
+            Store(self.tx, self.blobs).retain(report, alert)
+            self.tx.note(outputs=[alert], digests={"report": report})
+        self.tx.execute(
+            monitors.update()
+            .where(*self._where(endpoint))
+            .values(
+                state=state.to_json(),
+                label_state=label_state.to_json(),
+                looks=row.looks + 1,
+                last_look=self.tx.now,
+                rows_until=rows_until,
+                labels_until=labels_until,
+                report=report,
+                verdict=summary if real else row.verdict if row.report else "no drift",
+            )
+        )
+        self.tx.note(inputs=[self.tx.ref("monitor", endpoint)])
+        return Look(endpoint=endpoint, taken=True, rows=rows, summary=summary, alert=alert)
+
+    def _came(self, endpoint: str, since: int) -> pl.DataFrame:
+        """The rows answered after a time, shadow scores and errors left out."""
+        return self.predictions.frame(endpoint, since=since + 1).filter(~pl.col("shadow") & (pl.col("status") < 400))
+
+    def _where(self, endpoint: str) -> tuple[Any, Any]:
+        return monitors.c.project == self.tx.project, monitors.c.endpoint == endpoint
+
+    def _row(self, endpoint: str) -> Any:
+        return self.tx.first(sa.select(monitors).where(*self._where(endpoint)))
+
+    def _known(self, endpoint: str) -> Any:
+        row = self._row(endpoint)
+        if row is None:
+            there = [m.endpoint for m in self.list()]
+            raise NotFound(f"{endpoint!r} has no monitor.", code="no-monitor", hint=did_you_mean(endpoint, there))
+        return row
+
+    def _record(self, row: Any) -> MonitorRecord:
+        settings = msgspec.convert(row.settings, Settings)
+        return MonitorRecord(
+            ref=self.tx.ref("monitor", row.endpoint),
+            endpoint=row.endpoint,
+            reference=row.reference,
+            label=settings.label,
+            task=settings.task,
+            group=settings.group,
+            time=settings.time,
+            false_alarms=settings.false_alarms,
+            period=settings.period,
+            look=settings.look,
+            rows=settings.rows,
+            looks=row.looks,
+            last_look=row.last_look,
+            verdict=row.verdict,
+            declared=row.declared,
+        )
+
+
+def _span(frame: pl.DataFrame, column: str) -> tuple[int, int]:
+    return int(frame[column].min() or 0), int(frame[column].max() or 0)  # type: ignore[arg-type]
+
+
+def _typed(value: str, task: str) -> Any:
+    return float(value) if task == "regression" else value
+
+
+def _returning(frame: pl.DataFrame, group: str, seen: set[Any]) -> pl.Series:
+    """Which rows are of a group that training or an earlier row had."""
+    values = pl.Series(
+        [None if row.get(group) is None else str(row[group]) for row in frames.rows(frame)], dtype=pl.String
+    )
+    return values.is_in(list(seen)) | ~values.is_first_distinct()
