@@ -84,7 +84,9 @@ def test_the_same_draft_again_is_one_version(either: Platform, bundle: Bundle) -
     assert session.models.draft("readmission", bundle(), inputs=("data:visits@1",)) == made
     assert session.models.draft("readmission", bundle(), inputs=("data:visits@2",)).version == 2
     assert session.models.draft("readmission", bundle(), inputs=("data:visits@1",)).version == 3
-    session.models.register("readmission", 3)
+    done = session.models.register("readmission", 3)
+    assert session.models.draft("readmission", bundle(), inputs=("data:visits@1",)) == done
+    session.models.withdraw("readmission", 3, "leaks")
     assert session.models.draft("readmission", bundle(), inputs=("data:visits@1",)).version == 4
 
 

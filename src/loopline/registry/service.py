@@ -113,7 +113,7 @@ class ModelsService(ModelsVerbs):
                 "facts": facts or {},
             },
         )
-        if parity is not None:
+        if parity is not None and "parity" not in made.documents:
             self._versions.attach(name, made.version, "parity", msgspec.json.decode(parity))
         self.tx.note(inputs=[*read, *([made_by] if made_by else [])], outputs=[made.ref], digests={"bundle": digest})
         return self._versions.record(name, made.version)

@@ -33,7 +33,7 @@ class ModelsVerbs(Protocol):
     ) -> ModelVersion:
         """Add the next version of a model, as a draft, from a bundle (a tar of its folder).
 
-        The same again as the newest version, while that is a draft, gives that one.
+        The same again (bundle, run, inputs, facts) as the newest version gives that one, unless it is withdrawn.
         """
         ...
 

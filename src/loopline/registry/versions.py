@@ -51,11 +51,11 @@ class Versions:
     def add(self, name: str, values: Mapping[str, Any]) -> ModelVersion:
         """Writes a draft under the next number; its forms are in the store already.
 
-        The same again as the newest version, while that is a draft, gives that one: a call after a lost answer or a crash makes
+        The same again as the newest version gives that one (unless it is withdrawn): a call after a lost answer or a crash makes
         no second version.
         """
         self.tx.write()
-        newest = self._same_draft(name, values)
+        newest = self._same(name, values)
         if newest is not None:
             return self.record(name, newest)
         version = self.next_number(name)
@@ -272,14 +272,14 @@ class Versions:
         known = [row.name for row in self.tx.rows(sa.select(models.c.name).where(models.c.project == self.tx.project))]
         raise NotFound(f"There is no model {name!r}.", code="no-model", hint=did_you_mean(name, known))
 
-    def _same_draft(self, name: str, values: Mapping[str, Any]) -> int | None:
+    def _same(self, name: str, values: Mapping[str, Any]) -> int | None:
         newest = self.tx.first(
             sa.select(model_versions)
             .where(model_versions.c.project == self.tx.project, model_versions.c.name == name)
             .order_by(model_versions.c.version.desc())
             .limit(1)
         )
-        if newest is None or newest.status != "draft" or newest.creator != self.tx.principal:
+        if newest is None or newest.status == "withdrawn" or newest.creator != self.tx.principal:
             return None
         same = all(getattr(newest, key) == value for key, value in values.items())
         return int(newest.version) if same else None
