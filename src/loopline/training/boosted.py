@@ -19,7 +19,7 @@ _OBJECTIVES = {
     "multiclass": ("multiclass", "multi_logloss"),
     "regression": ("regression", "l2"),
 }
-_TRIAL_CELLS = 6_000_000  # features times rows in a trial; above it trials look at a sample
+_TRIAL_CELLS = 3_000_000  # features times rows in a trial; above it trials look at a sample
 _FIT_CELLS = 40_000_000
 _BINS = 255
 
