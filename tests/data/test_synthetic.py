@@ -126,7 +126,7 @@ def test_it_has_the_real_files_form(visits: pl.DataFrame) -> None:
             unknown = set(visits[name].unique()) - set(real[name].unique())
             assert unknown <= {"Unknown/Invalid"}, name
         elif dtype != pl.String and not name.endswith(("_id", "_nbr")):
-            assert visits[name].mean() == pytest.approx(real[name].mean(), rel=0.15), name
+            assert visits[name].mean() == pytest.approx(real[name].mean(), rel=0.2), name
     # Nobody's row is in it.
     keys = [c for c in real.columns if c not in ("encounter_id", "patient_nbr")]
     assert visits.join(real, on=keys, how="semi", nulls_equal=True).height == 0

@@ -119,7 +119,8 @@ def _visits(rows: int, random: np.random.Generator) -> tuple[Whole, Floats, npt.
     first_seen, numbered = np.unique(person, return_index=True)
     rank = np.empty(people, np.int64)
     rank[first_seen[np.argsort(numbered)]] = np.arange(len(first_seen))
-    return rank[person], frailty[person], last[person] > np.arange(rows)
+    of_visit = frailty[person]  # the frail come more often: standardised over visits, the marginals are the tables'
+    return rank[person], (of_visit - of_visit.mean()) / of_visit.std(), last[person] > np.arange(rows)
 
 
 def _chance(normal: Floats) -> Floats:
