@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ class Replay:
         """Sends the next rows; gives how many there were. `told` hears of each answer's rows. Raises what the server refused."""
         start, stop = self.sent, min(self.sent + rows, len(self._rows))
         cuts = [*range(start, min(start + single, stop)), *range(min(start + single, stop), stop, self._batch), stop]
-        requests = list(zip(cuts[:-1], cuts[1:], strict=True))
+        requests = list(itertools.pairwise(cuts))
         failed: list[Exception] = []
         threads = [
             threading.Thread(target=self._work, args=(requests, failed, told), daemon=True)

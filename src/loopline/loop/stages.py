@@ -255,6 +255,9 @@ class Stages:
     def _register(self, given: Given) -> Outputs:
         ref = given["fit"]["model"]
         name, version = self._named(ref, "model")
+        known = self.house.models.show(name, int(version))
+        if known.status == "registered":
+            return {"model": known.ref, "asks": given["verdicts"]["asks"], "said": f"{known.ref} is registered already"}
         evaluation = self.house.evaluations.show(given["evaluate"]["evaluation"])
         evidence = self.house.models.attach(name, int(version), "evaluation", msgspec.to_builtins(evaluation.evidence))
         verdicts = self.house.models.attach(name, int(version), "verdicts", {"verdicts": given["verdicts"]["verdicts"]})
@@ -308,6 +311,7 @@ class Stages:
             truth = table.problem.validation_labels
             model = model.with_threshold(choose_threshold(model.predict(table.validation), truth))
         version = 1 + max((v.version for v in self._versions(name)), default=0)
+        facts = {**self.facts, "loop": self.loop.name, "purpose": self.loop.purpose}
         folder = self.scratch / f"bundle-{run.id}"
         try:
             example = next(iter(table.rows.select([f.name for f in model.signature.inputs]).head(1).to_dicts()))
@@ -320,27 +324,25 @@ class Stages:
                 validation_frame=table.validation,
                 created=now,
             )
-            parity = msgspec.json.decode((folder / "parity.json").read_bytes())
             draft = self.house.models.draft(
                 name, Body(pack(folder), name="bundle.tar"), run=run.ref, inputs=inputs, facts=self.facts
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self.house.models.attach(name, draft.version, "parity", parity)
-        self.house.models.attach(
-            name,
-            draft.version,
-            "training",
-            {
-                "run": run.ref,
-                "family": model.family,
-                "params": params,
-                "validation": {fit.metric: fit.value},
-                "dropped": [msgspec.to_builtins(d) for d in table.problem.dropped],
-                "purpose": self.loop.purpose,
-                "split": given["split"]["facts"],
-            },
-        )
+        if draft.status == "draft":  # the same model again, registered before a crash: it is as it was signed
+            self.house.models.attach(
+                name,
+                draft.version,
+                "training",
+                {
+                    "run": run.ref,
+                    "family": model.family,
+                    "params": params,
+                    "validation": {fit.metric: fit.value},
+                    "dropped": [msgspec.to_builtins(d) for d in table.problem.dropped],
+                    "split": given["split"]["facts"],
+                },
+            )
         self.house.runs.finish(run.id, outputs=(draft.ref,))
         return {
             "model": draft.ref,
