@@ -1,4 +1,7 @@
-"""Bodies of requests: JSON into memory, raw bytes into a temporary file, both within their limits."""
+"""Bodies of requests: JSON into memory, raw bytes into a temporary file, both within their limits.
+
+A body over its limit is refused at once; the server throws away what is still coming, so that the sender sees the answer.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,8 @@ async def read_json(request: Request, limit: int) -> bytes:
     """The JSON body; empty where there is none. Raises `Invalid` (code "too-large") over the limit, and on another type."""
     content = bytearray()
     _check_length(request, limit)
-    stream = request.stream()
-    async for piece in stream:
+    async for piece in request.stream():
         if len(content) + len(piece) > limit:
-            await _drain(stream, limit)
             raise _too_large(limit)
         content += piece
     if content and _media(request) != "application/json":
@@ -79,11 +80,9 @@ async def _spool(request: Request, path: Path, limit: int) -> None:
     size, pieces, held = 0, bytearray(), 0
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            stream = request.stream()
-            async for piece in stream:
+            async for piece in request.stream():
                 size += len(piece)
                 if size > limit:
-                    await _drain(stream, limit)
                     raise _too_large(limit)
                 pieces += piece
                 held += len(piece)
@@ -100,18 +99,9 @@ async def _spool(request: Request, path: Path, limit: int) -> None:
         ) from e
 
 
-async def _drain(stream: AsyncIterator[bytes], limit: int) -> None:
-    """Reads on for a while: a client that is still sending would be cut off and not see the answer."""
-    left = limit
-    async for piece in stream:
-        left -= len(piece)
-        if left < 0:
-            return
-
-
 def _check_length(request: Request, limit: int) -> None:
     length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > 2 * limit:
+    if length.isdecimal() and int(length) > limit:
         raise _too_large(limit)
 
 
