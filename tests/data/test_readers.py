@@ -13,6 +13,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -336,6 +338,32 @@ def test_what_is_not_there_or_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(Invalid, match="not a regular file"):
         read_table(tmp_path / "pipe.csv")
+
+
+_PIECES = st.sampled_from(
+    [*',;"\n\r\t|{}[]a1-.?:', "\x00", "é", '""', '{"a":', "null", "1e999", "9" * 30, "2024-02-30", "true"]
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(_PIECES, max_size=30).map("".join), st.sampled_from(["csv", "ndjson", "json", "odd"]), st.integers(0, 255)
+)
+def test_no_text_raises_a_stranger(tmp_path_factory: pytest.TempPathFactory, text: str, suffix: str, byte: int) -> None:
+    file = tmp_path_factory.mktemp("odd") / f"t.{suffix}"
+    file.write_bytes(text.encode() + (bytes([byte]) if byte > 127 else b""))
+    try:
+        read = read_table(file)
+    except Invalid:
+        return
+    assert (read.facts.rows, read.facts.columns) == read.frame.shape
+    assert read.frame.height > 0
+
+
+def test_a_parquet_with_a_name_twice(tmp_path: Path) -> None:
+    pq.write_table(pa.table([[1], [2]], names=["a", "a"]), tmp_path / "t.parquet")
+    with pytest.raises(Invalid, match="'a' 2 times"):
+        read_table(tmp_path / "t.parquet")
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real file is not here")

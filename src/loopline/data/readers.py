@@ -7,14 +7,19 @@ before anything is written, with the file's name, the place and the way out.
 from __future__ import annotations
 
 import gzip
+import io
 import mmap
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from loopline.data.readers_csv import Dialect, read_csv
 from loopline.data.readers_json import read_json
@@ -218,13 +223,19 @@ def _parquet(file: Path, content: bytes | mmap.mmap, called: str, compression: s
             code="table-damaged",
             hint="Copy it again, or wait until it is written.",
         )
+    unpacked = bytes(content) if compression else None
     try:
-        frame = pl.read_parquet(bytes(content)) if compression else pl.read_parquet(file, glob=False)
-    except pl.exceptions.DuplicateError as error:
-        raise Invalid(
-            f"{called} has a column name twice.", code="table-names", hint="Give each column a name of its own."
-        ) from error
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        with pq.ParquetFile(file if unpacked is None else io.BytesIO(unpacked)) as opened:
+            names = _footer(opened.metadata, size)
+        twice = [n for n, count in Counter(names).items() if count > 1]
+        if twice:
+            raise Invalid(
+                f"{called} has the column name {twice[0]!r} {names.count(twice[0])} times.",
+                code="table-names",
+                hint="Give each column a name of its own.",
+            )
+        frame = pl.read_parquet(file if unpacked is None else unpacked, glob=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError, ValueError) as error:
         raise Invalid(
             f"{called} is a Parquet file, but damaged: {str(error).partition(chr(10))[0]}.",
             code="table-damaged",
@@ -238,3 +249,19 @@ def _parquet(file: Path, content: bytes | mmap.mmap, called: str, compression: s
     if not frame.height:
         raise Invalid(f"{called} has columns but no rows.", code="table-empty", hint="Look at where it was written.")
     return ReadTable(frame=frame, facts=TableFacts(format="parquet", source=called, rows=0, columns=0))
+
+
+def _footer(metadata: Any, size: int) -> list[str]:
+    """The column names in a footer; ValueError when it points beyond the file (polars would panic over that)."""
+    for group in range(metadata.num_row_groups):
+        for column in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(column)
+            starts = [o for o in (chunk.dictionary_page_offset, chunk.data_page_offset) if o is not None]
+            if (
+                min(starts) < 0
+                or max(starts) >= size
+                or chunk.total_compressed_size < 0
+                or min(starts) + chunk.total_compressed_size > size
+            ):
+                raise ValueError("its footer points beyond its end")
+    return list(metadata.schema.to_arrow_schema().names)
