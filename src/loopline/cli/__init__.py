@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -80,6 +81,8 @@ def cli(ctx: click.Context, workspace: str | None, server: str | None, token: st
 
 def main() -> None:
     """Runs the command line; errors are told as sentences, with the way out, and an exit code by their branch."""
+    # Threads of OpenMP that spin while they wait take a busy machine's cores from the work; it is read when they start.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         code = cli.main(prog_name="loopline", standalone_mode=False)
     except click.ClickException as e:

@@ -325,7 +325,7 @@ class Stages:
                 created=now,
             )
             draft = self.house.models.draft(
-                name, Body(pack(folder), name="bundle.tar"), run=run.ref, inputs=inputs, facts=self.facts
+                name, Body(pack(folder), name="bundle.tar"), run=run.ref, inputs=inputs, facts=facts
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
