@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopline.monitoring.records import Bar
-from loopline.quality.profile_column import ColumnProfile
+from loopline.quality.profile_column import BINS, ColumnProfile
 
 _BARS = 20
 _LEVELS = 8
@@ -47,6 +47,15 @@ def _of_numbers(reference: ColumnProfile, current: ColumnProfile) -> tuple[Bar, 
             if name not in ("less", "more") or x or y
         )
     low, high = _inner(edges, a + b)
+    if reference.kind == "integer" and len(edges) <= BINS:  # every value has its own bin
+        cuts = low + np.arange(min(_BARS, int(high - low)) + 1) * max(1.0, np.ceil((high - low) / _BARS))
+        place = np.clip(
+            np.searchsorted(cuts, np.concatenate((edges[:1] - 1, edges)), side="right") - 1, 0, len(cuts) - 1
+        )
+        sides = (np.bincount(place, weights=side, minlength=len(cuts)).tolist() for side in (a, b))
+        return tuple(
+            Bar(label=f"{cut:.6g}", reference=x, current=y) for cut, x, y in zip(cuts.tolist(), *sides, strict=True)
+        )
     cuts = np.linspace(low, high, _BARS + 1)
     return tuple(
         Bar(label=f"{cuts[i]:.4g}", reference=float(x), current=float(y))

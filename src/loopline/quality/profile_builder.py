@@ -93,6 +93,7 @@ def _column(values: list[Any], like: ColumnProfile) -> ColumnProfile:
             nulls = values.count(None)
             counts = {"false": sum(1 for v in values if v is False), "true": sum(1 for v in values if v is True)}
             mistyped = len(values) - nulls - sum(counts.values())
+            counts = {name: n for name, n in counts.items() if n}
             return level_column("boolean", counts, nulls=nulls, mistyped=mistyped, like=like)
         found = Counter(values) if types <= _TEXT else Counter(v for v in values if type(v) in _TEXT)
         nulls = found.pop(None, 0)

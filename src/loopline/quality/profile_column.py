@@ -138,7 +138,9 @@ class Bins(msgspec.Struct, frozen=True, kw_only=True):
         edges, held = lower.tolist(), [0, *counts.tolist()]
         if edges and not math.isfinite(edges[0]):
             edges, held = edges[1:], held[1:]
-        if edges and math.isfinite(prefixes.beyond):
+        if edges and not math.isfinite(edges[-1]):  # infinity lies in the open bin above the last edge
+            edges, held = edges[:-1], [*held[:-2], held[-2] + held[-1]]
+        elif edges and math.isfinite(prefixes.beyond):
             edges, held = [*edges, prefixes.beyond], [*held, 0]
         return cls(edges=tuple(edges), counts=tuple(held))
 

@@ -72,6 +72,9 @@ def picture(name: str, c: ColumnProfile) -> str:
         if found is None:
             return ""
         edges, shares = found
+        if c.kind == "integer" and all(b - a == 1 for a, b in pairwise(edges)):  # one bar a value
+            labels = [value(c, edge) for edge in edges[:-1]]
+            return histogram(name, labels, shares, lower=labels[0], upper=labels[-1])
         labels = [f"{value(c, a)} to {value(c, b)}" for a, b in pairwise(edges)]
         return histogram(name, labels, shares, lower=value(c, edges[0]), upper=value(c, edges[-1]))
     if c.levels is None or not c.levels.total:
@@ -95,7 +98,7 @@ def value(c: ColumnProfile, number: float | None) -> str:
 
 
 def _cells(c: ColumnProfile) -> tuple[str, ...]:
-    missing = f"{c.missing / c.rows:.1%}" if c.missing else ""
+    missing = f"{c.missing / c.rows:.{1 if c.missing / c.rows >= 0.001 else 3}%}" if c.missing else ""
     distinct = f"{c.distinct:,}" if c.distinct is not None else ""
     if c.kind in NUMERIC and c.moments is not None and c.moments.count:
         mean = day_text(c.moments.mean) if c.kind == "date" else f"{c.moments.mean:,.4g}"
