@@ -21,7 +21,7 @@ from loopline.serving.forward import Forwarder, Message, Receive, Send, control_
 from loopline.serving.live import LiveEndpoint
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem, wrong_method
-from loopline.serving.protocol import DRAINED, body_too_large, read_headers
+from loopline.serving.protocol import DRAINED, body_too_large, check_length, read_headers
 
 HEALTH_AGE = 1.0
 """Seconds for which the control process's last answer counts."""
@@ -31,10 +31,7 @@ EXTENSIONS = ["binary_tensor_data"]
 class WaitingCall(Call):
     """A request on the ordinary way: whoever sent it waits for `done`."""
 
-    __slots__ = ("done",)
-
     def __init__(self, done: asyncio.Future[tuple[int, bytes, Headers]]) -> None:
-        super().__init__()
         self.done = done
 
     def answer(self, status: int, body: bytes, headers: Headers) -> None:
@@ -125,7 +122,8 @@ class App:
             self.gate.allow(self.engine.live, route.endpoint.name if route else None, headers, peer)
             if missing is not None:
                 raise missing
-            read_headers(call, headers, limit)
+            read_headers(call, headers)
+            check_length(headers.get(b"content-length", b""), limit)
         except Problem as problem:
             call.problem = problem
         body, more = bytearray(), True

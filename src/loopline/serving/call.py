@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from loopline.serving.contract import Row, Rows
 from loopline.serving.live import LiveEndpoint, LiveVariant
 from loopline.serving.oip import Asked
@@ -27,28 +29,23 @@ class Share:
 class Call:
     """One inference request in the engine. A door (protocol or ASGI) fills it in and is told the answer."""
 
-    __slots__ = (
-        "asked", "body", "columns", "endpoint", "first", "json_length", "key", "keys", "path", "pending", "plain", "problem",
-        "request", "rows", "shares", "started",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.path = b""
-        self.body = b""
-        self.key: str | None = None
-        self.json_length: int | None = None
-        self.problem: Problem | None = None
-        self.plain = True
-        self.endpoint: LiveEndpoint | None = None
-        self.started = 0.0
-        self.request = ""
-        self.first = 0
-        self.rows: Rows | None = None
-        self.keys: list[str | None] | str | None = None
-        self.columns = b""
-        self.asked: Asked | None = None
-        self.shares: list[Share] = []
-        self.pending = 0
+    # Defaults of the class: making a call sets nothing, most of them need few of these.
+    path: bytes = b""
+    body: bytes = b""
+    key: str | None = None
+    json_length: int | None = None
+    problem: Problem | None = None
+    plain: bool = True
+    endpoint: LiveEndpoint | None = None
+    started: float = 0.0
+    request: str = ""
+    first: int = 0
+    rows: Rows | None = None
+    keys: list[str | None] | str | None = None
+    columns: bytes = b""
+    asked: Asked | None = None
+    shares: Sequence[Share] = ()
+    pending: int = 0
 
     def answer(self, status: int, body: bytes, headers: Headers) -> None:
         """Sends the answer; the door's part."""

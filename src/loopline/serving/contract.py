@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec.structs import astuple
@@ -24,6 +24,7 @@ from loopline.features.records import Field, Signature
 from loopline.serving.problems import Problem, bad_input, too_large
 
 Row = tuple[Any, ...]
+Form = Literal["list", "object", "rows", "columns", "none"]
 EXPECTED = {
     "number": "a number",
     "integer": "a whole number",
@@ -46,7 +47,7 @@ class Rows(msgspec.Struct):
     """What a request holds: the checked rows, and how to find the raw ones again in the body (`form`)."""
 
     rows: list[Row]
-    form: str
+    form: Form
     """`list`, `object` or `rows` (JSON as sent), or `columns` (msgpack of name -> values)."""
     route_key: str | None = None
     unknown: dict[str, int] | None = None
@@ -121,7 +122,8 @@ class Contract:
         """The rows of a JSON body: a list of objects, one object, or {"rows": [...], "route_key": ...}. Raises `Problem`."""
         if self._brief:
             try:
-                form, route_key, extra = "list", None, 0
+                form: Form = "list"
+                route_key, extra = None, 0
                 if body[:1] == b"[":
                     found = self._short_list(body)
                 elif self._enveloped and b'"rows"' in body:
@@ -178,7 +180,7 @@ class Contract:
         keys = None
         if self._key_at is not None:
             keys = [_key(row[self._key_at]) for row in tuples]
-        return Rows(rows=tuples, form="list", unknown=self._unknown(tuples), keys=keys)
+        return Rows(tuples, "list", None, self._unknown(tuples) if self._levels else None, keys)
 
     def _unknown(self, rows: list[Row]) -> dict[str, int] | None:
         found: dict[str, int] | None = None
@@ -212,7 +214,8 @@ class Contract:
                 "not-json",
                 'Send [{"column": value, ...}, ...] as UTF-8; a missing value is null.',
             )
-        form, route_key, rows = "list", None, value
+        form: Form = "list"
+        route_key, rows = None, value
         if isinstance(value, dict):
             form, rows = "object", [value]
             if self._enveloped and "rows" in value:

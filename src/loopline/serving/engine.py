@@ -242,7 +242,7 @@ class Engine:
         prefix, shares = call.request[:-8], call.shares
         if len(shares) == 1:
             objects = first.render(prefix, call.first, shares[0].output)
-            parts = [Part(first.model, first.name, "live", first.propensity)]
+            parts = [first.part]
         else:
             objects = [""] * len(call.rows.rows)
             parts = []
@@ -251,29 +251,18 @@ class Engine:
                 parts.append(Part(variant.model, variant.name, "live", variant.propensity, at))
                 for n, output in zip(at, share.output, strict=True):
                     objects[n] = variant.render(prefix, call.first + n, [output])[0][:-1] + variant.named
-        predictions = ",".join(objects)
+        predictions = ",".join(objects).encode()
         if call.plain:
-            body: bytes = f"{first.head}{predictions}]}}".encode()
+            body: bytes = b"%s%s]}" % (first.head, predictions)
             headers: Headers = ()
         else:
             body, headers = self._tensors(call)
         if self._log is not None:
-            frames.append(
-                encode(
-                    Frame(
-                        time_ms=now,
-                        request=call.request,
-                        endpoint=call.endpoint.name,
-                        parts=parts,
-                        status=200,
-                        latency_us=int((elapsed - call.started) * 1e6),
-                        form=call.rows.form,  # type: ignore[arg-type]
-                        sent=call.body if call.plain else call.columns,
-                        answered=f"[{predictions}]".encode(),
-                        route_keys=call.keys,
-                    )
-                )
-            )
+            frame = Frame(
+                now, call.request, call.endpoint.name, parts, 200, int((elapsed - call.started) * 1e6), call.rows.form,
+                call.body if call.plain else call.columns, b"[%s]" % predictions, call.keys,
+            )  # fmt: skip
+            frames.append(encode(frame))
         return body, headers
 
     def _tensors(self, call: Call) -> tuple[bytes, Headers]:
@@ -319,7 +308,7 @@ class Engine:
             self._next += 1
         if self._log is not None:
             variant = call.shares[0].variant if call.shares else None
-            parts = [] if variant is None else [Part(variant.model, variant.name, "live", variant.propensity)]
+            parts = [] if variant is None else [variant.part]
             frames.append(
                 encode(
                     Frame(

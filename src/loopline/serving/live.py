@@ -14,6 +14,7 @@ from loopline.errors import Invalid
 from loopline.features.records import Signature
 from loopline.serving import model as models
 from loopline.serving.contract import Contract, Row, merge
+from loopline.serving.log import Part
 from loopline.serving.model import ServedModel
 from loopline.serving.problems import Problem, no_endpoint
 from loopline.serving.records import BUCKETS, ControlMessage, Endpoint, RouteTable, Variant
@@ -34,6 +35,7 @@ class LiveVariant:
         self.task = manifest.task
         self.version = str(manifest.version)
         self.propensity = record.weight / BUCKETS if record.mode == "live" else 1.0
+        self.part = Part(record.model, record.name, record.mode, self.propensity)
         self.threshold = 0.5 if manifest.threshold is None else manifest.threshold
         self.labels = list(manifest.classes)
         self.pick = _pick(contract.names, (*manifest.numbers, *manifest.strings))
@@ -41,7 +43,7 @@ class LiveVariant:
         self.head = (
             f'{{"endpoint":{quoted[endpoint]},"model":{quoted[self.model]},"version":{manifest.version},'
             f'"variant":{quoted[self.name]},"predictions":['
-        )
+        ).encode()
         self.named = f',"model":{quoted[self.model]},"variant":{quoted[self.name]}}}'
         # Filled by the % operator, so a class's own percent signs are doubled.
         classes = [quoted[c].replace("%", "%%") for c in manifest.classes]

@@ -15,7 +15,7 @@ BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 class Counters(msgspec.Struct):
     """What one worker has counted since it started. Keys are label values."""
 
-    requests: dict[tuple[str, str, str], int] = {}
+    requests: dict[tuple[str, str, int], int] = {}
     """(endpoint, variant, status)"""
     rows: dict[tuple[str, str], int] = {}
     """(endpoint, variant)"""
@@ -36,7 +36,7 @@ class Counters(msgspec.Struct):
 
     def answered(self, endpoint: str, variant: str, status: int, seconds: float, rows: int) -> None:
         """Counts one request."""
-        key = (endpoint, variant, str(status))
+        key = (endpoint, variant, status)
         self.requests[key] = self.requests.get(key, 0) + 1
         pair = (endpoint, variant)
         buckets = self.latency.get(pair)
@@ -80,7 +80,7 @@ def text(counters: Counters, workers: int = 1) -> bytes:
 
     family("loopline_requests_total", "counter", "Requests answered, by status.")
     lines.extend(
-        f"loopline_requests_total{_labels(endpoint=e, variant=v, status=s)} {n}"
+        f"loopline_requests_total{_labels(endpoint=e, variant=v, status=str(s))} {n}"
         for (e, v, s), n in sorted(counters.requests.items())
     )
     family("loopline_request_seconds", "histogram", "Time from a request's last byte to its answer.")

@@ -33,17 +33,15 @@ class _Nobody:
 class ShortCall(Call):
     """A request on the short way; for uvicorn, the connection's current cycle."""
 
-    __slots__ = ("chunks", "disconnected", "keep_alive", "protocol", "response_complete", "size")
     message_event: ClassVar[Any] = _Nobody()
+    response_complete = False
+    disconnected = False
+    size = 0
 
     def __init__(self, protocol: InferenceProtocol, keep_alive: bool) -> None:
-        super().__init__()
         self.protocol = protocol
         self.keep_alive = keep_alive
-        self.response_complete = False
-        self.disconnected = False
         self.chunks: list[bytes] = []
-        self.size = 0
 
     def answer(self, status: int, body: bytes, headers: Headers) -> None:
         """Writes the answer and lets the next request come."""
@@ -110,10 +108,10 @@ class InferenceProtocol(HttpToolsProtocol):
             or self.flow.write_paused
             or self.parser.should_upgrade()
         ):
-            url, headers, expect = self.url, self.headers, self.expect_100_continue
+            url, seen, expect = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
             self.url, self.expect_100_continue = url, expect
-            self.headers.extend(headers)
+            self.headers.extend(seen)
             if self._peer is None:
                 self._peer = Peer(self.client, self.server)
             self.scope["loopline.peer"] = self._peer  # type: ignore[typeddict-unknown-key]
@@ -125,27 +123,25 @@ class InferenceProtocol(HttpToolsProtocol):
         call.path = self.url
         call.plain = route.plain
         try:
-            headers_by_name = unique(self.headers)
-            self._admit(headers_by_name, route.endpoint.name)
-            read_headers(call, headers_by_name, self.engine.settings.body_limit)
+            headers = unique(self.headers)
+            length = headers.pop(b"content-length", b"")
+            key = headers.pop(b"x-loopline-route-key", None)
+            if key is not None:
+                call.key = key.decode("latin-1")
+            # The other headers stay the same from request to request, as a rule: what passed once passes again.
+            live, passed = self.engine.live, self._passed
+            if passed is None or passed[0] is not live or passed[1] is not route or passed[2] != headers:
+                if self._peer is None:
+                    self._peer = Peer(self.client, self.server)
+                self.gate.check_host(headers, self._peer)
+                self.gate.allow(live, route.endpoint.name, headers, self._peer)
+                read_headers(call, headers)
+                if call.json_length is None:
+                    self._passed = (live, route, headers)
+            if length:
+                check_length(length, self.engine.settings.body_limit)
         except Problem as problem:
             call.problem = problem
-
-    def _admit(self, headers: dict[bytes, bytes], endpoint: str) -> None:
-        """The access checks; what passed once on this connection passes again while nothing changed."""
-        live = self.engine.live
-        get = headers.get
-        asked = (
-            live, endpoint, get(b"host"), get(b"origin"), get(b"authorization"), get(b"x-forwarded-for"), get(b"forwarded"),
-            get(b"x-forwarded-host"), get(b"x-real-ip"),
-        )  # fmt: skip
-        if asked == self._passed:
-            return
-        if self._peer is None:
-            self._peer = Peer(self.client, self.server)
-        self.gate.check_host(headers, self._peer)
-        self.gate.allow(live, endpoint, headers, self._peer)
-        self._passed = asked
 
     def on_body(self, body: bytes) -> None:
         call: Any = self.cycle
@@ -178,7 +174,7 @@ class InferenceProtocol(HttpToolsProtocol):
             self.engine.submit(call)
 
 
-def read_headers(call: Call, headers: dict[bytes, bytes], body_limit: int) -> None:
+def read_headers(call: Call, headers: dict[bytes, bytes]) -> None:
     """Takes what inference needs from the headers. Raises `Problem`."""
     key = headers.get(b"x-loopline-route-key")
     if key is not None:
@@ -194,9 +190,12 @@ def read_headers(call: Call, headers: dict[bytes, bytes], body_limit: int) -> No
             Invalid("Compressed bodies are not taken.", code="content-encoding", hint="Send the body as it is."),
             ((b"accept-encoding", b"identity"),),
         )
-    declared = headers.get(b"content-length", b"0")
-    if len(declared) > 18 or (declared.isdigit() and int(declared) > body_limit):
-        raise body_too_large(body_limit)
+
+
+def check_length(declared: bytes, limit: int) -> None:
+    """Raises the 413 for a declared length over the limit."""
+    if len(declared) > 18 or int(declared or b"0") > limit:  # digits alone: the parser has seen to that
+        raise body_too_large(limit)
 
 
 def body_too_large(limit: int) -> Problem:

@@ -13,7 +13,7 @@ import numpy as np
 from loopline.serving.call import Call
 from loopline.serving.contract import Row
 from loopline.serving.live import LiveEndpoint, LiveVariant
-from loopline.serving.log import Frame, Part, encode
+from loopline.serving.log import Frame, encode
 from loopline.serving.metrics import Counters
 from loopline.serving.threads import ModelThreads
 
@@ -96,7 +96,7 @@ class Shadows:
             time_ms=copy.time_ms,
             request=copy.call.request,
             endpoint=copy.endpoint.name,
-            parts=[Part(variant.model, variant.name, "shadow", 1.0)],
+            parts=[variant.part],
             status=200 if output else 500,
             latency_us=int(seconds * 1e6),
             form="none",
