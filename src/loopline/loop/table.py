@@ -40,6 +40,7 @@ class Table:
         self._threads = threads
         self._trial = False
         self._binned: dict[bool, Binned] = {}
+        self._linear: dict[LinearParams, Model] = {}
 
     def for_trials(self, on: bool) -> Table:
         """This table, from now on with a sample of its rows where it is large (`on`), or with all."""
@@ -52,9 +53,19 @@ class Table:
             self._binned[self._trial] = binned(self.problem, for_trials=self._trial, threads=self._threads)
         return self._binned[self._trial]
 
+    def linear(self, params: LinearParams) -> Model:
+        """The linear model of these parameters, fitted once however many trials compare themselves with it."""
+        if params not in self._linear:
+            self._linear[params] = fit_linear(self.problem, params)[0]
+        return self._linear[params]
+
     def measure(self, model: Model) -> Fit:
         """What a model comes to on the validation rows."""
         return self.problem.measure(model.predict(self.validation))
+
+    def better(self, first: Model, *others: Model) -> Model:
+        """The model that comes to most on the validation rows; of equals the first."""
+        return max((first, *others), key=lambda model: self.measure(model).value)
 
 
 def boosted(table: Table, **params: Any) -> Model:
@@ -64,7 +75,7 @@ def boosted(table: Table, **params: Any) -> Model:
 
 def linear(table: Table, **params: Any) -> Model:
     """A regularised linear (regression) or logistic (classes) model."""
-    return fit_linear(table.problem, _params(LinearParams, params))[0]
+    return table.linear(_params(LinearParams, params))
 
 
 def constant(table: Table) -> Model:

@@ -68,9 +68,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
         """The rule as Python source: the function, without the `ll.` in front, and its arguments."""
         function, arguments = self._call()
         column, dot, verb = function.rpartition(".")
-        extra = [f"severity={_quote(self.severity)}"] if self.severity != self.spelled_default else []
-        extra += [f"name={_quote(self.name)}"] if self.name else []
-        return f"column({_quote(column)}).{verb}" if dot else function, [*map(_quote, arguments), *extra]
+        extra = [f"severity={quoted(self.severity)}"] if self.severity != self.spelled_default else []
+        extra += [f"name={quoted(self.name)}"] if self.name else []
+        return f"column({quoted(column)}).{verb}" if dot else function, [*map(quoted, arguments), *extra]
 
 
 class Unique(Rule, frozen=True, kw_only=True, omit_defaults=True, tag="unique"):
@@ -157,8 +157,8 @@ class Expression(Rule, frozen=True, kw_only=True, omit_defaults=True, tag="expre
         return self.name
 
     def spelled(self) -> tuple[str, list[str]]:
-        extra = [f"severity={_quote(self.severity)}"] if self.severity != self.spelled_default else []
-        return "rule", [_quote(self.name), _quote(self.sql), *extra]
+        extra = [f"severity={quoted(self.severity)}"] if self.severity != self.spelled_default else []
+        return "rule", [quoted(self.name), quoted(self.sql), *extra]
 
 
 class Rows(Rule, frozen=True, kw_only=True, omit_defaults=True, tag="rows"):
@@ -324,15 +324,17 @@ def _bound(value: int | float | str | date | None) -> int | float | str | None:
     return value.isoformat() if isinstance(value, date | datetime) else value
 
 
-def _quote(value: Any) -> str:
+def quoted(value: Any) -> str:
+    """A value as Python source, spelled as ruff would: any text comes back equal, whatever signs it holds."""
     if isinstance(value, _Named):
         return str(value)
     if not isinstance(value, str):
-        return repr(value)
+        return repr(value).replace("e+", "e")
     if "\\" in value and '"' not in value and value.isprintable() and not value.endswith("\\"):
         return f'r"{value}"'  # patterns stay readable
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in escaped) + '"'
+    quote = "'" if value.count('"') > value.count("'") else '"'
+    escaped = value.replace("\\", "\\\\").replace(quote, f"\\{quote}")
+    return quote + "".join(c if c.isprintable() else repr(c)[1:-1] for c in escaped) + quote
 
 
 def _check(one: AnyRule) -> None:
