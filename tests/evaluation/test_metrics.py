@@ -177,6 +177,23 @@ def test_intervals_hold_their_point_and_stay_within_the_metrics_ends() -> None:
                 assert metric.value - 1e-12 <= metric.high <= kind.high, metric
 
 
+def test_few_rows_prove_nothing() -> None:
+    one = {
+        m.name
+        for m in with_intervals(
+            scored(np.array([5.0]), np.array([5.0]), task="regression"), bootstrap=Bootstrap(seed=1)
+        )
+    }
+    assert one == set()
+    y = np.zeros(20_000, dtype=bool)
+    y[:5] = True
+    found = {m.name: m for m in with_intervals(binary(y, y.astype(float)), bootstrap=Bootstrap(seed=1))}
+    # Five positive rows, all found: neither ranking nor F1 is known beyond what five rows can tell.
+    for name in ("roc_auc", "pr_auc", "recall", "precision", "f1"):
+        assert (found[name].value, found[name].high) == (1.0, 1.0)
+        assert found[name].low < 0.6
+
+
 @pytest.mark.parametrize(
     ("label", "classes", "expected"),
     [

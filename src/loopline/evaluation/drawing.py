@@ -1,6 +1,6 @@
 """How plots look, and how they become files: one palette a theme, thin lines, system fonts.
 
-Figures are matplotlib's Figure objects, without pyplot and its global state, so a server may draw in many threads.
+Figures are matplotlib's Figure objects, without pyplot and its global state; a server may draw from many threads.
 An SVG names its colours as CSS variables and brings them along for light and dark; in a page that sets the same
 variables it follows the page.
 """
@@ -45,7 +45,8 @@ DARK = Palette("#e7e8ea", "#9aa0a6", "#3a3f45", "#16181b", "#56b4e9", "#e69f00")
 CSS = Palette("#0a0b0c", "#8a8b8d", "#c1c2c3", "#fdfefd", "#0172b3", "#d65e01")
 """Stand-ins that no other part of a plot uses; an SVG has the CSS variable of the field's name in their place."""
 
-_SETTINGS = threading.Lock()
+# Warning filters and matplotlib's settings are the process's: one thread at a time changes them and puts them back.
+_ALONE = threading.Lock()
 
 
 def variables() -> str:
@@ -89,7 +90,7 @@ def shaded(axes: Any, colour: str, share: NDArray[np.float64], extent: tuple[flo
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file of 144 pixels an inch."""
     stream = io.BytesIO()
-    with warnings.catch_warnings():
+    with _ALONE, warnings.catch_warnings():
         # A name in a script that the built-in font lacks is drawn as boxes; it is no reason to have no plot.
         warnings.filterwarnings("ignore", message="Glyph")
         FigureCanvasAgg(figure).print_figure(stream, format="png", dpi=144, metadata={"Software": None})
@@ -103,9 +104,9 @@ def svg(figure: Figure, *, inline: str = "") -> bytes:
     of the page's other plots.
     """
     stream = io.BytesIO()
-    # These settings exist as global ones only. The salt makes ids, and so the bytes, the same every time.
+    # The salt makes ids, and so the bytes, the same every time.
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": f"loopline {inline}"}
-    with _SETTINGS, mpl.rc_context(settings), warnings.catch_warnings():
+    with _ALONE, mpl.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
         FigureCanvasSVG(figure).print_figure(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue().decode()

@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 Combine = Callable[[Floats], dict[str, Floats]]
 
 CALIBRATION_BINS = 10
+LEAST_ROWS = 10
 TINY = float(np.finfo(np.float64).eps)
 """Probabilities are kept so far from 0 and 1 in a logarithm, as scikit-learn does."""
 
@@ -58,7 +59,10 @@ def resampled(rows: Scored, bootstrap: Bootstrap) -> tuple[dict[str, float], dic
 
 
 def with_intervals(rows: Scored, *, bootstrap: Bootstrap, confidence: float = 0.95) -> tuple[Metric, ...]:
-    """Every metric that is defined on these rows, with its interval, in the catalogue's order."""
+    """Every metric that is defined on these rows, with its interval, in the catalogue's order.
+
+    Under 10 rows a bootstrap would show a spread that is no spread: only proportions and areas are given.
+    """
     points, replicates = resampled(rows, bootstrap)
     counted = _proportions(rows)
     intervals: dict[str, Interval] = {}
@@ -67,13 +71,20 @@ def with_intervals(rows: Scored, *, bootstrap: Bootstrap, confidence: float = 0.
             continue
         if name in counted:
             intervals[name] = wilson(*counted[name], confidence=confidence)
+        elif rows.n < LEAST_ROWS:
+            continue
         elif name == "calibration_error":
             intervals[name] = _without_bias(value, replicates[name], confidence)
         else:
             error = standard_error(replicates[name])
             if np.isfinite(error):
                 intervals[name] = on_scale(
-                    value, error, scale=METRICS[name].scale, n=rows.n, confidence=confidence, method="bootstrap"
+                    value,
+                    error,
+                    scale=METRICS[name].scale,
+                    n=_carriers(name, rows),
+                    confidence=confidence,
+                    method="bootstrap",
                 )
     for name, area in areas(rows).items():
         method = "delong-logit" if name == "roc_auc" else "influence-logit"
@@ -118,6 +129,15 @@ def _one_against_rest(rows: Scored) -> dict[str, Area]:
 def _rarest(rows: Scored) -> int:
     counts = np.bincount(rows.truth, minlength=len(rows.classes))
     return int(np.where(counts > 0, counts, rows.n + 1).argmin())
+
+
+def _carriers(name: str, rows: Scored) -> int:
+    """How many rows carry a metric: what is known of a perfect F1 depends on the few positives, not on all rows."""
+    if name == "f1":
+        return int((rows.positive | (rows.decided == 1)).sum())
+    if name.endswith("_macro"):
+        return int((rows.truth == _rarest(rows)).sum())
+    return rows.n
 
 
 def _columns(rows: Scored) -> Columns:
