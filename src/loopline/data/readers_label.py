@@ -12,7 +12,8 @@ from loopline.errors import Invalid, did_you_mean
 Task = Literal["binary", "multiclass", "regression"]
 TASKS = ("binary", "multiclass", "regression")
 _FEW = 10  # as many distinct whole numbers are classes; more are amounts
-_MANY = 1_000  # as many distinct texts are names, not classes
+MOST_CLASSES = 100
+"""More distinct texts are names, not classes."""
 _SHOWN = 5
 
 
@@ -33,7 +34,7 @@ def infer_task(series: pl.Series) -> Task:
 
     Two distinct values are binary. Texts and booleans are classes; so are up to ten distinct whole numbers, each seen five
     times on average. Other numbers are a regression. Raises Invalid for one value, none, dates, and texts that look like
-    names (over a thousand distinct, or more than half of all rows).
+    names (over a hundred distinct, or more than half of all rows).
     """
     present = _present(series)
     distinct = present.n_unique()
@@ -48,7 +49,7 @@ def infer_task(series: pl.Series) -> Task:
     if distinct == 2:
         return "binary"
     if not series.dtype.is_numeric():
-        if distinct > _MANY or distinct > len(present) / 2:
+        if distinct > MOST_CLASSES or distinct > len(present) / 2:
             raise Invalid(
                 f"The label {series.name!r} has {distinct} distinct texts in {len(present)} rows: names, not classes.",
                 code="label-classes",
@@ -135,7 +136,7 @@ def _check_task(series: pl.Series, present: pl.Series, task: str | None) -> None
             code="label-task",
             hint="Leave the task out: it is inferred.",
         )
-    if task == "multiclass" and distinct > _MANY:
+    if task == "multiclass" and distinct > MOST_CLASSES:
         raise Invalid(
             f"The label {series.name!r} has {distinct} distinct values, too many for classes.",
             code="label-task",

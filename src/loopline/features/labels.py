@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from loopline.data.readers_label import MOST_CLASSES
+from loopline.data.readers_label import infer_task as task_of
 from loopline.errors import Invalid, did_you_mean
 from loopline.features.records import Task
 
@@ -26,14 +28,13 @@ _POSITIVE = (
     "failed",
 )
 _NEGATIVE = ("0", "no", "false", "n", "f", "negative", "neg", "none", "normal", "ok", "good", "stayed")
-_MOST_CLASSES = 100
 
 
-def infer_task(frame: pl.DataFrame, label: str) -> tuple[Task, tuple[str, ...]]:
+def infer_task(frame: pl.DataFrame, label: str, task: Task | None = None) -> tuple[Task, tuple[str, ...]]:
     """The task and its classes: (task, classes); no classes for regression, (negative, positive) for binary.
 
-    Two distinct values are binary, numbers with many are regression, strings and few (at most 10) whole numbers are multiclass.
-    Raises `Invalid`: the column is absent, values are missing, there is one value only, or strings that look like an identifier.
+    The task is inferred as everywhere (`data.readers.infer_task`) where none is given. Raises `Invalid`: the column is absent,
+    values are missing, there is one value only, or strings that look like an identifier.
     """
     values = checked(frame, label)
     texts = class_texts(values).unique().to_list()
@@ -43,17 +44,18 @@ def infer_task(frame: pl.DataFrame, label: str) -> tuple[Task, tuple[str, ...]]:
             code="constant-label",
             hint="Choose another label, or data in which it varies.",
         )
-    if len(texts) == 2:
-        return "binary", _ordered(texts)
     numeric = values.dtype.is_numeric()
-    if numeric and (len(texts) > 10 or not _whole(values) or len(values) < 10 * len(texts)):
-        return "regression", ()
-    if not numeric and len(texts) > min(_MOST_CLASSES, max(2, len(values) // 2)):
+    if task is None and not numeric and len(texts) > min(MOST_CLASSES, max(2, len(values) // 2)):
         raise Invalid(
             f"The label {label!r} has {len(texts)} distinct texts in {len(values)} rows: too many for classes.",
             code="too-many-classes",
-            hint=f"At most {_MOST_CLASSES} classes; choose another label, or group its values.",
+            hint=f"At most {MOST_CLASSES} classes; choose another label, or group its values.",
         )
+    task = task or task_of(values)
+    if task == "regression":
+        return task, ()
+    if len(texts) == 2:
+        return "binary", _ordered(texts)
     return "multiclass", tuple(sorted(texts, key=lambda t: (float(t), t) if numeric else t))
 
 

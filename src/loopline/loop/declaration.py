@@ -18,12 +18,14 @@ import msgspec
 
 from loopline.deployment.records import Guards, Plan, Stage
 from loopline.errors import Invalid, did_you_mean
+from loopline.features.records import Task
 from loopline.loop.durations import milliseconds, rate
 from loopline.refs import check_name
 from loopline.training.records import Tune
 
 if TYPE_CHECKING:
     from loopline.evaluation.gates import Gate
+    from loopline.quality.cleaning import Step as CleaningStep
     from loopline.quality.contract import Contract
     from loopline.training.model import Model
 
@@ -40,7 +42,7 @@ class Source:
     ignore: tuple[str, ...] = ()
     matures: int = 0
     """Milliseconds until a label can be known."""
-    task: str | None = None
+    task: Task | None = None
 
 
 def source(
@@ -52,7 +54,7 @@ def source(
     protected: Sequence[str] = (),
     ignore: Sequence[str] = (),
     matures: str = "0s",
-    task: str | None = None,
+    task: Task | None = None,
 ) -> Source:
     """A file of rows (CSV, Parquet or NDJSON). `time` orders them, `group` says which belong to one person or thing.
 
@@ -210,6 +212,7 @@ class Loop:
         data: Source,
         train: Step,
         contract: Contract | None = None,
+        clean: Sequence[CleaningStep] = (),
         baseline: Step | None = None,
         tune: Tune | None = None,
         gates: Sequence[Gate] = (),
@@ -235,6 +238,7 @@ class Loop:
                 )
         self.data, self.train, self.contract, self.baseline, self.tune = data, train, contract, baseline, tune
         self.gates = tuple(gates)
+        self.clean = tuple(clean)
         self.rollout = rollout or Rollout().shadow("1h").canary(5, 25, 50)
         self.monitor = monitor or _watched()
         self.retrain = retrain
@@ -247,6 +251,7 @@ class Loop:
             "purpose": self.purpose,
             "data": msgspec.to_builtins(self.data),
             "contract": msgspec.to_builtins(self.contract) if self.contract else None,
+            "clean": [msgspec.to_builtins(one) for one in self.clean],
             "train": {"name": self.train.name, "code": self.train.code, "cpu": self.train.cpu},
             "baseline": {"name": self.baseline.name, "code": self.baseline.code} if self.baseline else None,
             "tune": msgspec.to_builtins(self.tune) if self.tune else None,

@@ -9,6 +9,7 @@ import msgspec
 import polars as pl
 
 from loopline.errors import Invalid, did_you_mean
+from loopline.features.records import Task
 from loopline.training.boosted import Binned, binned, fit_boosted
 from loopline.training.linear import fit_constant, fit_linear
 from loopline.training.model import Model
@@ -28,6 +29,7 @@ class Table:
         validation: pl.DataFrame,
         *,
         label: str,
+        task: Task | None = None,
         ignore: Sequence[str] = (),
         seed: int = 0,
         threads: int = 2,
@@ -35,7 +37,7 @@ class Table:
         self.rows = rows
         self.validation = validation
         self.label = label
-        self.problem = Problem.of(rows, validation, label=label, ignore=ignore, seed=seed)
+        self.problem = Problem.of(rows, validation, label=label, task=task, ignore=ignore, seed=seed)
         self.task = self.problem.signature.task
         self._threads = threads
         self._trial = False

@@ -75,7 +75,7 @@ class MonitorsService(MonitorsVerbs):
                 hint="More than none, a period longer than a look, and at least 50 rows a look.",
             )
         frame = self.datasets.frame(reference)
-        _, classes = infer_task(frame, label)
+        _, classes = infer_task(frame, label, task)  # type: ignore[arg-type]
         settings = Settings(
             label=label,
             task=task,

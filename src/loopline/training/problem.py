@@ -13,7 +13,7 @@ import polars as pl
 from loopline.errors import Invalid
 from loopline.features.infer import infer
 from loopline.features.labels import encode_labels, infer_task
-from loopline.features.records import Dropped, Field, Signature
+from loopline.features.records import Dropped, Field, Signature, Task
 from loopline.features.transform import TableTransform
 from loopline.training.estimators import Doubles
 from loopline.training.records import Fit
@@ -51,11 +51,12 @@ class Problem:
         validation: pl.DataFrame,
         *,
         label: str,
+        task: Task | None = None,
         ignore: Collection[str] = (),
         fields: tuple[Field, ...] | None = None,
         seed: int = 0,
     ) -> Problem:
-        """Look at the rows, infer task and fields (on training rows alone) and check the labels.
+        """Look at the rows, infer task (unless given) and fields (on training rows alone) and check the labels.
 
         `ignore` names columns that are never features: identifiers, times, groups. Raises `Invalid` before anything is fitted.
         """
@@ -68,7 +69,7 @@ class Problem:
             )  # says what is wrong, and the nearest name
         # Classes are those of both sides: a rare one may be missing on either.
         task, classes = infer_task(
-            pl.concat([train.select(label), validation.select(label)], how="vertical_relaxed"), label
+            pl.concat([train.select(label), validation.select(label)], how="vertical_relaxed"), label, task
         )
         train_labels = encode_labels(train, label, task, classes)
         if train_labels.min() == train_labels.max():
