@@ -15,12 +15,13 @@ _PLACES = {
     "loopline.training.records": ("tune",),
     "loopline.training.model": ("Model",),
     "loopline.evaluation.gates": ("gate",),
+    "loopline.quality.cleaning": ("clip", "deduplicate", "impute", "placeholders", "repair"),
     "loopline.quality.contract": ("column", "contract", "rows", "rule", "unique"),
     "loopline.operations": ("Body",),
 }
 _WHERE = {name: place for place, names in _PLACES.items() for name in names}
 
-__all__ = sorted(_WHERE)  # noqa: PLE0605  # the table above is the one list
+__all__ = sorted(_WHERE)  # the table above is the one list
 
 
 def __getattr__(name: str) -> Any:

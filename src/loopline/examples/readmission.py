@@ -12,9 +12,11 @@ encounters = ll.source(
 
 contract = ll.contract(
     ll.unique("encounter_id"),
-    ll.column("patient_nbr").not_null(),
     ll.column("time_in_hospital").between(1, 14),
     ll.column("gender").one_of("Female", "Male"),
+    ll.column("diag_1").not_null(),
+    ll.rule("third diagnosis coded", "number_diagnoses < 3 OR diag_3 IS NOT NULL"),
+    ll.rule("newborn is a child", "admission_type_id <> 4 OR age = '[0-10)'"),
     ll.column("readmitted").one_of("YES", "NO"),
 )
 
@@ -34,6 +36,7 @@ loop = ll.Loop(
     purpose="Find patients who are likely to be readmitted, so that follow-up care can be offered before they leave.",
     data=encounters,
     contract=contract,
+    clean=[ll.placeholders(), ll.repair(), ll.clip("num_lab_procedures", "num_medications")],
     baseline=baseline,
     train=fit,
     tune=ll.tune(learning_rate=(0.03, 0.3, "log"), leaves=(8, 64), min_rows=(20, 200), trials=10, seed=7),

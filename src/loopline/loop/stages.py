@@ -25,6 +25,7 @@ from loopline.loop.watching import watch
 from loopline.operations import Body
 from loopline.packaging.bundle import write_bundle
 from loopline.pipeline.engine import Node, Outputs
+from loopline.quality.cleaning import Cleaning
 from loopline.refs import parse
 from loopline.registry.bundle_tar import pack
 from loopline.tracking.environment import capture
@@ -67,7 +68,7 @@ class Stages:
         self._table: Table | None = None
 
     def nodes(self) -> list[Node]:
-        """The graph: data, split, baseline, tune, fit, gates, evaluate, verdicts, register, deploy."""
+        """The graph: data, split, clean, baseline, tune, fit, gates, evaluate, verdicts, register, deploy."""
         loop, data = self.loop, self.loop.data
         described = loop.describe()
         columns = {
@@ -89,9 +90,10 @@ class Stages:
                 },
             ),
             Node("split", self._split, ["data"], {**columns, "task": data.task}),
-            Node("baseline", self._baseline, ["split"], {**columns, "baseline": described["baseline"]}),
-            Node("tune", self._tune, ["split"], {**fitting, "tune": described["tune"]}),
-            Node("fit", self._fit, ["split", "tune"], fitting),
+            Node("clean", self._clean, ["split"], {"clean": described["clean"]}),
+            Node("baseline", self._baseline, ["split", "clean"], {**columns, "baseline": described["baseline"]}),
+            Node("tune", self._tune, ["split", "clean"], {**fitting, "tune": described["tune"]}),
+            Node("fit", self._fit, ["split", "clean", "tune"], fitting),
             Node("gates", self._gates, given={"gates": described["gates"]}, cached=False),
             Node(
                 "evaluate",
@@ -157,6 +159,21 @@ class Stages:
             "test": sides.test,
             "facts": sides.facts,
             "said": f"{counts} (sealed){also}",
+        }
+
+    def _clean(self, given: Given) -> Outputs:
+        if not self.loop.clean:
+            return {"cleaning": None, "said": "nothing declared"}
+        train = self._frame(given["split"]["train"])
+        data = self.loop.data
+        kept = [c for c in (data.label, data.time, data.group) if c]
+        fitted = Cleaning.fit(train, self.loop.clean, keep=kept)
+        _, report = fitted.apply(train, training=True)
+        changed = sum(change.count for change in report.changes)
+        duplicates = f", {report.duplicates:,} duplicates left out" if report.duplicates else ""
+        return {
+            "cleaning": fitted.to_dict(),
+            "said": f"{len(fitted.steps)} steps fitted on {train.height:,} training rows: {changed:,} values mended{duplicates}",
         }
 
     def _baseline(self, given: Given) -> Outputs:
@@ -323,6 +340,7 @@ class Stages:
                 example=_plain(example),
                 validation_frame=table.validation,
                 created=now,
+                cleaning=given["clean"]["cleaning"],
             )
             draft = self.house.models.draft(
                 name, Body(pack(folder), name="bundle.tar"), run=run.ref, inputs=inputs, facts=facts
@@ -354,10 +372,15 @@ class Stages:
     def _rows(self, given: Given) -> Table:
         if self._table is None:
             data = self.loop.data
+            train, validation = (self._frame(given["split"][side]) for side in ("train", "validation"))
+            if (cleaning := given["clean"]["cleaning"]) is not None:
+                fitted = Cleaning.from_dict(cleaning)
+                train, validation = fitted.apply(train, training=True)[0], fitted.apply(validation)[0]
             self._table = Table(
-                self._frame(given["split"]["train"]),
-                self._frame(given["split"]["validation"]),
+                train,
+                validation,
                 label=data.label,
+                task=data.task,
                 ignore=[c for c in (data.time, data.group, *data.ignore) if c],
                 seed=self.seed,
                 threads=self.threads,

@@ -13,7 +13,7 @@ import msgspec
 from loopline.errors import Conflict
 from loopline.features.boundary import Boundary
 from loopline.hashing import canonical_json, digest_file
-from loopline.packaging.manifest import MANIFEST, MODEL, NATIVE, PARITY, TRANSFORM
+from loopline.packaging.manifest import CLEANING, MANIFEST, MODEL, NATIVE, PARITY, TRANSFORM
 from loopline.packaging.parity import convert
 from loopline.packaging.records import Manifest
 from loopline.packaging.runtime import predict_rows
@@ -32,12 +32,14 @@ def write_bundle(
     example: Mapping[str, Any],
     validation_frame: pl.DataFrame,
     created: int,
+    cleaning: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Write the model in all its forms with its manifest; the folder appears whole or not at all.
 
     `example` is one raw row; its answer becomes the golden one. Parity on the validation rows chooses the runtime and is kept in
-    `parity.json`. The same model gives the same bytes, but for `created` (ms since 1970 UTC) in the manifest. Raises `Invalid` for
-    an example that the signature refuses, `Conflict` where the folder exists.
+    `parity.json`. `cleaning` is what was fitted and done to rows before the model saw them (`RowCleaning.to_dict`); the bundle
+    does it to every row. The same model gives the same bytes, but for `created` (ms since 1970 UTC) in the manifest. Raises
+    `Invalid` for an example that the signature refuses, `Conflict` where the folder exists.
     """
     if folder.exists():
         raise Conflict(
@@ -52,6 +54,8 @@ def write_bundle(
         model.save(work / NATIVE)
         (work / TRANSFORM).write_bytes(canonical_json(model.transform.to_dict()))
         (work / PARITY).write_bytes(canonical_json(parity))
+        if cleaning is not None and cleaning["steps"]:
+            (work / CLEANING).write_bytes(canonical_json(cleaning))
         if data is not None:
             (work / MODEL).write_bytes(data)
         files = sorted(path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file())

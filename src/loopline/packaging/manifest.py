@@ -16,6 +16,7 @@ MODEL = "model.onnx"
 NATIVE = "native"
 TRANSFORM = "transform.json"
 PARITY = "parity.json"
+CLEANING = "cleaning.json"
 SIGNATURES = "signatures"  # signatures are of the manifest, so it cannot list them
 
 _ALLOWED = frozenset({".onnx", ".json", ".txt"})

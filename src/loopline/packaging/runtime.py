@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from loopline.errors import Invalid
 from loopline.features.boundary import Boundary
+from loopline.packaging.cleaned import read_cleaning
 from loopline.packaging.manifest import MODEL, NATIVE, read_manifest
 from loopline.packaging.records import Manifest
 
@@ -48,6 +49,7 @@ class Session:
     def __init__(self, folder: Path, *, verify: bool = True) -> None:
         self.manifest: Manifest = read_manifest(folder, verify=verify)
         self.boundary = Boundary(self.manifest.signature.inputs)
+        self._cleaning = read_cleaning(folder, self.manifest)
         self._session: Any = None
         self._native: Any = None
         if self.manifest.runtime == "onnx":
@@ -63,6 +65,8 @@ class Session:
 
     def run(self, numbers: Floats, strings: Strings) -> Floats:
         """float32: binary [n, 2] and multiclass [n, k] probabilities in the order of the classes; regression [n, 1]."""
+        if self._cleaning is not None:
+            numbers, strings = self._cleaning.apply(numbers, strings)
         if self._session is not None:
             return run_session(self._session, numbers, strings)
         scores = self._native.predict_arrays(numbers, strings).astype(np.float32)

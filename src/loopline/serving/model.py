@@ -13,6 +13,7 @@ import numpy.typing as npt
 from loopline.errors import Invalid, NotFound
 from loopline.features.boundary import Boundary
 from loopline.hashing import digest_bytes
+from loopline.packaging.cleaned import read_cleaning
 from loopline.packaging.manifest import MANIFEST, MODEL, read_manifest
 from loopline.packaging.records import Manifest
 from loopline.packaging.runtime import open_session
@@ -50,8 +51,16 @@ class OnnxRunner:
                 folder, f"the graph has inputs {sorted(given)} and outputs {outputs}, not those of the manifest"
             )
         self._outputs = list(manifest.outputs[:1])
+        self._cleaning = read_cleaning(folder, manifest)
 
     def run(self, numbers: Floats | None, strings: npt.NDArray[np.object_] | None) -> Floats:
+        if self._cleaning is not None:
+            n = len(numbers) if numbers is not None else len(strings) if strings is not None else 0
+            floats = np.empty((n, 0), np.float32) if numbers is None else numbers
+            texts = np.empty((n, 0), object) if strings is None else strings
+            floats, texts = self._cleaning.apply(floats, texts)
+            numbers = None if numbers is None else floats
+            strings = None if strings is None else texts
         feed: dict[str, Any] = {}
         if numbers is not None:
             feed["numbers"] = numbers
