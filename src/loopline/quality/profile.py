@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from loopline.quality.profile_builder import ProfileBuilder
 from loopline.quality.profile_column import ColumnProfile
-from loopline.quality.profile_records import Profile, ProfileWarning
+from loopline.quality.profile_records import Profile
+from loopline.quality.profile_warnings import ProfileWarning
 
 if TYPE_CHECKING:
     import polars as pl

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import msgspec
 
 from loopline.errors import Invalid, NotFound, did_you_mean
 from loopline.quality.profile_column import ColumnProfile
-
-
-class ProfileWarning(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing worth a look: `severity` ranks (3 likely wrong, 2 look at it, 1 to know); `text` is a plain sentence."""
-
-    column: str
-    code: str
-    severity: Literal[1, 2, 3]
-    text: str
+from loopline.quality.profile_warnings import ProfileWarning, warnings
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,9 +75,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     def warnings(self) -> tuple[ProfileWarning, ...]:
         """What is worth a look, worst first, in plain words."""
-        from loopline.quality.profile_warnings import warnings
-
-        return warnings(self)
+        return warnings(self.columns, rows=self.rows, label=self.label, duplicates=self.duplicates)
 
     def to_json(self) -> bytes:
         """The profile as JSON, a few kB a column."""

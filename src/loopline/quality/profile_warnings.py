@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
 from loopline.quality.profile_column import NUMERIC, ColumnProfile
-from loopline.quality.profile_records import Profile, ProfileWarning
 
 _FEW = 30  # below this many rows nothing is said of shares
 
 
-def warnings(profile: Profile) -> tuple[ProfileWarning, ...]:
-    """The warnings of a profile, worst first, then in the order of the columns."""
+class ProfileWarning(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing worth a look: `severity` ranks (3 likely wrong, 2 look at it, 1 to know); `text` is a plain sentence."""
+
+    column: str
+    code: str
+    severity: Literal[1, 2, 3]
+    text: str
+
+
+def warnings(
+    columns: Mapping[str, ColumnProfile], *, rows: int, label: str | None, duplicates: int | None
+) -> tuple[ProfileWarning, ...]:
+    """The warnings of a profile's columns, worst first, then in the order of the columns."""
     found: list[ProfileWarning] = []
-    if profile.rows == 0:
+    if rows == 0:
         found.append(ProfileWarning(column="", code="empty", severity=3, text="The table has no rows."))
-    if profile.duplicates and profile.rows:
-        share = profile.duplicates / profile.rows
-        text = f"{profile.duplicates:,} rows ({share:.1%}) repeat an earlier row exactly."
+    if duplicates and rows:
+        share = duplicates / rows
+        text = f"{duplicates:,} rows ({share:.1%}) repeat an earlier row exactly."
         found.append(ProfileWarning(column="", code="duplicate-rows", severity=3 if share > 0.2 else 2, text=text))
-    for name, column in profile.columns.items():
+    for name, column in columns.items():
         if column.rows:
-            found.extend(_of_column(name, column, name == profile.label))
+            found.extend(_of_column(name, column, name == label))
     return tuple(sorted(found, key=lambda w: -w.severity))
 
 
