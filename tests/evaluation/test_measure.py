@@ -10,7 +10,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, confusion_matrix
 
 from loopline.errors import Invalid
-from loopline.evaluation.measure import difference, measure
+from loopline.evaluation.measure import difference, differences, measure
 from loopline.evaluation.records import Measurement
 from loopline.hashing import canonical_json
 
@@ -151,6 +151,20 @@ def test_intervals_of_paired_bootstrap_differences_cover(n: int) -> None:
             found = difference(*draw(n), seed=seed, **asked)
             covered += found.low <= truth <= found.high
         assert 0.93 <= covered / repeats <= 0.97
+
+
+def test_all_differences_at_once_are_those_one_by_one_and_leave_out_what_one_side_lacks() -> None:
+    y, p, _ = rows(800)
+    # The second never calls anybody positive: it has no precision.
+    timid = np.minimum(p, 0.4)
+    found = differences(y, p, timid, task="binary", classes=CLASSES, seed=1, opponent="baseline")
+    names = [d.metric for d in found]
+    assert "precision" not in names
+    assert set(names) >= {"roc_auc", "pr_auc", "recall", "f1", "brier"}
+    for one in found:
+        assert one.opponent == "baseline"
+        alone = difference(y, p, timid, metric=one.metric, task="binary", classes=CLASSES, seed=1)
+        assert msgspec.structs.replace(alone, opponent="baseline") == one
 
 
 def test_what_cannot_be_compared_is_named() -> None:

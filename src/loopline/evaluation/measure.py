@@ -11,16 +11,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.errors import Invalid, did_you_mean
-from loopline.evaluation.catalogue import kind
+from loopline.evaluation.catalogue import METRICS, kind
 from loopline.evaluation.curves import curves
 from loopline.evaluation.fairness import fairness
-from loopline.evaluation.metrics import areas, resampled, values, with_intervals
+from loopline.evaluation.metrics import LEAST_ROWS, areas, resampled, values, with_intervals
 from loopline.evaluation.records import Difference, Fairness, Measurement, Slice
 from loopline.evaluation.scored import Scored, Truth, scored
 from loopline.evaluation.slicing import Groups, groups
 from loopline.statistics.bootstrap import Bootstrap, standard_error
 from loopline.statistics.intervals import confidence_at, on_scale
 from loopline.statistics.ranking import paired_difference
+from loopline.statistics.records import Interval
 
 FEW_ROWS = 30
 FEW_OF_A_CLASS = 10
@@ -88,39 +89,72 @@ def difference(
     has none on these rows.
     """
     kind(metric)
+    found = differences(
+        y_true, a, b, task=task, classes=classes, thresholds=thresholds, seed=seed, looks=looks, only=(metric,)
+    )
+    if not found:
+        defined = ", ".join(values(scored(y_true, a, task=task, classes=classes, threshold=thresholds[0])))
+        raise Invalid(
+            f"{metric} is not defined for both {task} predictions on these {len(y_true):,} rows.",
+            code="undefined-metric",
+            hint=f"Here are defined: {defined}.",
+        )
+    return found[0]
+
+
+def differences(
+    y_true: Truth,
+    a: NDArray[Any],
+    b: NDArray[Any],
+    *,
+    task: str,
+    classes: Sequence[str] = (),
+    thresholds: tuple[float | None, float | None] = (None, None),
+    seed: int,
+    looks: int = 1,
+    only: Sequence[str] = tuple(METRICS),
+    opponent: str = "",
+) -> tuple[Difference, ...]:
+    """`difference` for every metric of `only` that is defined for both predictions, from one set of resampled rows.
+
+    `opponent` names side b in the records. Raises Invalid as `scored` does.
+    """
     left, right = (
         scored(y_true, side, task=task, classes=classes, threshold=threshold)
         for side, threshold in zip((a, b), thresholds, strict=True)
     )
     confidence = confidence_at(looks)
-    if metric in (areas_a := areas(left)):
-        area_a, area_b = areas_a[metric], areas(right)[metric]
-        value_a, value_b = area_a.value, area_b.value
-        method = "delong-paired" if metric == "roc_auc" else "influence-paired"
-        interval = paired_difference(area_a, area_b, confidence=confidence, method=method)
-    else:
-        bootstrap = Bootstrap(seed=seed)
-        (points_a, replicates_a), (points_b, replicates_b) = (resampled(side, bootstrap) for side in (left, right))
-        value_a, value_b = points_a.get(metric, math.nan), points_b.get(metric, math.nan)
-        error = standard_error(replicates_a[metric] - replicates_b[metric]) if metric in points_a else math.nan
-        if not math.isfinite(value_a - value_b + error):
-            raise Invalid(
-                f"{metric} is not defined for this {task} prediction on these {left.n:,} rows.",
-                code="undefined-metric",
-                hint=f"Here are defined: {', '.join(values(left))}.",
-            )
-        interval = on_scale(
-            value_a - value_b, error, scale="real", n=left.n, confidence=confidence, method="bootstrap-paired"
+    bootstrap = Bootstrap(seed=seed)
+    intervals: dict[str, tuple[float, float, Interval]] = {}
+    areas_a, areas_b = areas(left), areas(right)
+    for name in set(only) & set(areas_a):
+        method = "delong-paired" if name == "roc_auc" else "influence-paired"
+        interval = paired_difference(areas_a[name], areas_b[name], confidence=confidence, method=method)
+        intervals[name] = (areas_a[name].value, areas_b[name].value, interval)
+    if left.n >= LEAST_ROWS and set(only) - set(areas_a):
+        (points_a, drawn_a), (points_b, drawn_b) = (resampled(side, bootstrap) for side in (left, right))
+        for name in set(only) & set(points_a):
+            error = standard_error(drawn_a[name] - drawn_b[name])
+            value = points_a[name] - points_b[name]
+            if math.isfinite(value + error):
+                interval = on_scale(
+                    value, error, scale="real", n=left.n, confidence=confidence, method="bootstrap-paired"
+                )
+                intervals[name] = (points_a[name], points_b[name], interval)
+    return tuple(
+        Difference(
+            metric=name,
+            a=intervals[name][0],
+            b=intervals[name][1],
+            value=intervals[name][2].value,
+            low=intervals[name][2].low,
+            high=intervals[name][2].high,
+            n=left.n,
+            opponent=opponent,
+            method=intervals[name][2].method,
         )
-    return Difference(
-        metric=metric,
-        a=value_a,
-        b=value_b,
-        value=interval.value,
-        low=interval.low,
-        high=interval.high,
-        n=left.n,
-        method=interval.method,
+        for name in METRICS
+        if name in intervals
     )
 
 
