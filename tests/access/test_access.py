@@ -275,6 +275,32 @@ def test_a_token_is_refused_on_bad_input(house: House, named: dict[str, object],
     assert house.access(house.owner, "any", "tokens", principal="*") == []
 
 
+def test_the_digests_of_an_action_are_those_of_living_tokens_that_allow_it(house: House) -> None:
+    house.project("other")
+    house.person("ann", "data_scientist")
+    house.person("bob", "viewer")
+    house.access(house.owner, "administer", "grant", "ann", "operator", at="other")
+
+    def allowed(now: int = 0) -> dict[str, set[str]]:
+        house.clock.time += now
+        with house.database.begin(lazy=True) as tx:
+            return {project: set(found) for project, found in authority.digests_for(tx, "predict").items()}
+
+    assert allowed() == {}
+    free, here, weak, short = (
+        house.token("ann"), house.token("ann", project="default"), house.token("ann", roles=["viewer"]), house.token("ann", days=1)
+    )  # fmt: skip
+    house.token("bob")
+    digests = {name: authority.digest(secret) for name, secret in (("free", free), ("here", here), ("short", short))}
+    assert authority.digest(weak) not in set().union(*allowed().values())
+    assert allowed() == {"default": set(digests.values()), "other": {digests["free"], digests["short"]}}
+    assert allowed(DAY) == {"default": {digests["free"], digests["here"]}, "other": {digests["free"]}}
+    house.access(house.owner, "any", "revoke_token", house.enter(free).token)
+    assert allowed() == {"default": {digests["here"]}}
+    house.access(house.owner, "administer", "revoke", "ann", "data_scientist", at="default")
+    assert allowed() == {}
+
+
 @pytest.mark.parametrize("first", ["admin", "approver"])
 def test_nobody_is_approver_and_admin_at_once(house: House, first: str) -> None:
     second = {"admin": "approver", "approver": "admin"}[first]

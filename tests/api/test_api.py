@@ -390,6 +390,13 @@ def test_a_foreign_host_is_refused(served: Any, host: str) -> None:
         assert reply.code == "foreign-host"
 
 
+def test_with_a_token_the_name_does_not_matter(served: Any) -> None:
+    secret = served.platform.session().access.create_token().secret
+    for given, status in ((secret, 200), ("ll_wrong", 401)):
+        headers = {"Host": "10.0.0.1:8400", "Authorization": f"Bearer {given}"}
+        assert served.ask("GET", WHO, headers=headers).status == status
+
+
 def test_health_answers_to_any_name(served: Any) -> None:
     assert served.ask("GET", "/health", headers={"Host": "10.0.0.1:8400"}).content == b"OK"
 

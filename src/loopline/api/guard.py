@@ -32,8 +32,9 @@ _HEADERS = {
 class Guard:
     """Lets through what names this server by a known Host and does not come from a foreign web page.
 
-    A foreign name for a loopback address is how a web page reaches a local server past the browser's rules (DNS rebinding).
-    `open_paths` answer to any Host, since they tell nothing (health checks ask by number).
+    A foreign name for a loopback address is how a web page reaches a local server past the browser's rules (DNS rebinding), to
+    be let in as the server's own user. So the name matters only where no credentials come with the request: with them it is
+    the token that counts, which no foreign page has. `open_paths` answer to any name, since they tell nothing.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str], open_paths: Iterable[str] = ()) -> None:
@@ -66,7 +67,8 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
-        if scope["path"] not in self._open and (len(hosts) != 1 or not self._known(hosts[0])):
+        named = len(hosts) == 1 and ("authorization" in headers or self._known(hosts[0]))
+        if not named and scope["path"] not in self._open:
             raise Refused(
                 f"This server does not answer to the name {', '.join(hosts) or 'of nobody'!r}.",
                 code="foreign-host",
@@ -76,7 +78,7 @@ class Guard:
             return
         site = headers.get("sec-fetch-site", "none")
         origins = headers.getlist("origin")
-        if site not in ("none", "same-origin") or any(_authority(o) != hosts[0].lower() for o in origins):
+        if site not in ("none", "same-origin") or any(_authority(o) not in {h.lower() for h in hosts} for o in origins):
             raise Refused(
                 f"A web page of another site ({', '.join(origins) or site}) asks for a change.",
                 code="foreign-origin",
