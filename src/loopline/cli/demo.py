@@ -253,6 +253,7 @@ def _second_half(
     while replay.left:
         send(16_000)
     replay.send_labels(session, replay.sent)
+    _wait(lambda: _collected(session) >= replay.sent or None, 10.0)
     story.line(
         "replay",
         f"all {replay.sent:,} live rows answered in {replay.requests:,} requests, {replay.single_requests:,} of one row",
@@ -357,6 +358,12 @@ def _farewell(session: Any, url: str, workspace: Path, live: Any, told: dict[str
     )
     for one in tries:
         click.echo(f"  {one}")
+
+
+def _collected(session: Any) -> int:
+    """Rows on record by now; the log is taken in some moments after the answers."""
+    traffic = session.predictions.traffic(NAME).variants
+    return sum(variant.rows for name, variant in traffic.items() if ":" not in name)
 
 
 def _wait(ask: Any, seconds: float) -> Any:

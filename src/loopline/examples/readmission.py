@@ -14,7 +14,6 @@ contract = ll.contract(
     ll.unique("encounter_id"),
     ll.column("time_in_hospital").between(1, 14),
     ll.column("gender").one_of("Female", "Male"),
-    ll.column("diag_1").not_null(),
     ll.rule("third diagnosis coded", "number_diagnoses < 3 OR diag_3 IS NOT NULL"),
     ll.rule("newborn is a child", "admission_type_id <> 4 OR age = '[0-10)'"),
     ll.column("readmitted").one_of("YES", "NO"),

@@ -13,11 +13,13 @@ from typing import Protocol
 
 from loopline.deployment.judge import decide
 from loopline.deployment.records import Comparison, Rollout
+from loopline.deployment.service import CHALLENGER, CHAMPION
 from loopline.errors import LooplineError
 from loopline.loop.compare import compare
 from loopline.loop.house import House
 from loopline.loop.records import LoopRequest
 from loopline.loop.watching import watch
+from loopline.outcomes.service import SHADOWED
 from loopline.ports.clock import Clock
 from loopline.ports.predictor import Predictor
 
@@ -93,12 +95,14 @@ class Controller:
         if self.house.rollouts.list(request.loop, status="running"):
             return False
         variants = self.house.predictions.traffic(request.loop).variants
-        return sum(v.labelled for name, v in variants.items()) >= rule["at_least"]
+        return sum(v.labelled for name, v in variants.items() if not name.endswith(SHADOWED)) >= rule["at_least"]
 
     def _rollouts(self) -> None:
         for rollout in self.house.rollouts.list(status="running"):
             variants = self.house.predictions.traffic(rollout.endpoint, since=rollout.stage_since).variants
-            champion, challenger = variants.get("champion"), variants.get("challenger")
+            shadowed = rollout.plan.stages[rollout.stage].kind == "shadow"
+            champion = variants.get(CHAMPION)
+            challenger = variants.get(CHALLENGER + SHADOWED if shadowed else CHALLENGER)
             decision, reason, measured = decide(
                 rollout, self.clock.now(), champion, challenger, partial(self._comparison, rollout)
             )

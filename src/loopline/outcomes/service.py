@@ -25,6 +25,9 @@ from loopline.store.service import Store
 SEPARATOR = "~"
 """Between project and endpoint in the names that workers know; it can stand in neither."""
 
+SHADOWED = ":shadow"
+"""Stands behind a variant's name in traffic for what it scored without answering."""
+
 _LABELS_AT_ONCE = 100_000
 
 ReadLog = Callable[[dict[str, int]], Iterator[tuple[str, int, Sequence[Logged]]]]
@@ -123,7 +126,7 @@ class PredictionsService(PredictionsVerbs):
     def traffic(self, endpoint: str, since: int = 0) -> Traffic:
         frame = self.frame(endpoint, since=since, columns=_COUNTED)
         answered = pl.col("status") < 400
-        found = frame.group_by("variant", "model", maintain_order=True).agg(
+        found = frame.group_by("variant", "model", "shadow", maintain_order=True).agg(
             pl.col("request").n_unique().alias("requests"),
             answered.sum().alias("rows"),
             pl.col("request").filter(~answered).n_unique().alias("errors"),
@@ -140,7 +143,7 @@ class PredictionsService(PredictionsVerbs):
             endpoint=endpoint,
             since=since,
             variants={
-                row["variant"] or "none": VariantTraffic(
+                f"{row['variant'] or 'none'}{SHADOWED if row['shadow'] else ''}": VariantTraffic(
                     model=row["model"] or "",
                     requests=row["requests"],
                     rows=row["rows"],
@@ -241,7 +244,7 @@ class LabelsService(LabelsVerbs):
 
 
 _table = labels
-_COUNTED = ["id", "request", "at", "model", "variant", "latency_us", "status", "label_given", "score"]
+_COUNTED = ["id", "request", "at", "model", "variant", "shadow", "latency_us", "status", "label_given", "score"]
 
 
 def _check(given: Sequence[Label]) -> None:

@@ -32,7 +32,7 @@ class PredictionsVerbs(Protocol):
 
     @operation("GET /projects/{project}/endpoints/{endpoint}/traffic", action="read")
     def traffic(self, endpoint: str, since: int = 0) -> Traffic:
-        """What an endpoint answered, by variant: rows, errors, latencies, labels."""
+        """What an endpoint answered, by variant: rows, errors, latencies, labels; `NAME:shadow` is what a variant only scored."""
         ...
 
 
