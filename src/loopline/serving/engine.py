@@ -211,13 +211,18 @@ class Engine:
         answers: list[tuple[Call, int, bytes, Headers]] = []
         for call in calls:
             if call.problem is None:
-                call.problem = next((s.problem for s in call.shares if s.problem is not None), None)
+                for share in call.shares:
+                    call.problem = call.problem or share.problem
             if call.problem is None:
                 try:
-                    answers.append((call, 200, *self._body(call, frames, now, elapsed)))
+                    body, headers = self._body(call, frames, now, elapsed)
+                    answers.append((call, 200, body, headers))
                     continue
                 except Problem as problem:
                     call.problem = problem
+                except Exception as e:  # the others of this turn are answered all the same
+                    logger.exception("An answer could not be made")
+                    call.problem = model_failed("The server", type(e).__name__)
             answers.append(self._refuse(call, call.problem, frames, now, elapsed))
         if not self._write(frames, now) and self.settings.disk_full == "refuse":
             full = busy("The prediction log cannot be written.", "log-full")
