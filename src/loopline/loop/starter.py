@@ -1,0 +1,205 @@
+"""The first file of a loop on a table of one's own: what `loopline init` writes for its owner to edit.
+
+Everything in it is a default that a person can read: types and task as inferred from the rows, a contract that the rows keep,
+and gates whose thresholds are conventions. None of them comes from the result of a training.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from loopline.data.readers import check_label, read_table
+from loopline.data.split import split
+from loopline.errors import Conflict, Invalid, did_you_mean
+from loopline.failpoints import failpoint
+from loopline.features.infer import infer
+from loopline.loop.starter_text import Facts, source_text
+from loopline.quality.contract import Contract, Unique, column, contract
+from loopline.quality.contract_suggest import suggest
+from loopline.refs import check_name
+
+_SHOWN = 6
+_RARE = 0.02
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """A loop's file that was written; `notes` are sentences on what was seen in the table."""
+
+    path: Path
+    task: str
+    rows: int
+    columns: int
+    notes: tuple[str, ...] = ()
+
+
+def write(
+    folder: Path,
+    name: str,
+    data_path: Path,
+    *,
+    label: str,
+    time: str | None = None,
+    group: str | None = None,
+    protected: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Written:
+    """Writes `NAME.py` into the folder: a loop on the table in `data_path`, ready to be run and to be edited.
+
+    Everything that would keep the loop from running on these rows is said now, and then nothing is written. Raises Invalid (a file
+    that is no table, a label that cannot be learned, a column that is not there, a time that orders nothing, too few rows to
+    split, a name that hides a Python module), NotFound (no such file) and Conflict (`NAME.py` is there; see `overwrite`).
+    """
+    stem = check_name(name.removesuffix(".py"), "name of a loop")
+    path = folder / f"{stem}.py"
+    _free(path, stem, overwrite=overwrite)
+    read = read_table(data_path)
+    frame = read.frame
+    protected = tuple(dict.fromkeys(protected))
+    _columns(frame, label, time, group, protected)
+    task = check_label(frame, label).task
+    notes = list(read.facts.warnings)
+    kept = _with_time(frame, time, notes)
+    # The split is tried on the columns that decide it, so that a table too small for one is refused here.
+    decisive = pl.DataFrame([kept[c] for c in dict.fromkeys((label, time, group)) if c is not None])
+    split(decisive, label=label, time=time, group=group, task=task, seed=0)
+    found = infer(kept, label=label, ignore=[c for c in (time, group) if c])
+    dropped = [d for d in found.dropped if d.name not in (time, group)]
+    if dropped:
+        more = f", and {len(dropped) - _SHOWN} more" if len(dropped) > _SHOWN else ""
+        notes.append("no features: " + "; ".join(f"{d.name!r} ({d.reason})" for d in dropped[:_SHOWN]) + more)
+    notes += _about_label(frame, label, task)
+    if protected and task != "binary":
+        notes.append(
+            f"fairness is judged for two classes only; slices by {', '.join(protected)} are measured all the same"
+        )
+    facts = Facts(
+        name=stem,
+        data=_shown(data_path, folder),
+        label=label,
+        task=task,
+        time=time,
+        group=group,
+        protected=protected,
+        contract=_contract(frame, label, time, group, [field.name for field in found.fields]),
+        rows=frame.height,
+        features=len(found.fields),
+        classes=frame[label].n_unique() if task != "regression" else 0,
+    )
+    _write(path, source_text(facts))
+    return Written(path=path, task=task, rows=frame.height, columns=frame.width, notes=tuple(notes))
+
+
+def _free(path: Path, stem: str, *, overwrite: bool) -> None:
+    """Refuses a name whose file would be in the way: of itself, or of a module that Python would look for and find here."""
+    if stem.isidentifier() and (stem in sys.stdlib_module_names or _installed(stem, path.parent)):
+        raise Invalid(
+            f"A file {path.name} would hide the Python module {stem!r} from every program started in this folder.",
+            code="module-name",
+            hint=f"Take another name, for example {stem + '-loop'!r}.",
+        )
+    if path.exists() and not overwrite:
+        raise Conflict(
+            f"There is a file {path.name} already.",
+            code="file-there",
+            hint="Take another name, or write over it with --force.",
+        )
+
+
+def _installed(stem: str, folder: Path) -> bool:
+    """Whether a module of that name is installed; what lies in the folder itself does not count."""
+    try:
+        spec = importlib.util.find_spec(stem)
+    except (ImportError, ValueError):
+        return False
+    if spec is None:
+        return False
+    places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
+    return any(not Path(place).absolute().is_relative_to(folder.absolute()) for place in places)
+
+
+def _columns(frame: pl.DataFrame, label: str, time: str | None, group: str | None, protected: Sequence[str]) -> None:
+    if label not in frame.columns:
+        return  # said by check_label, in its own words
+    for what, name in (("time", time), ("group", group), *(("protected", one) for one in protected)):
+        if name is None:
+            continue
+        if name not in frame.columns:
+            raise Invalid(
+                f"The table has no column {name!r} (--{what}).",
+                code="no-column",
+                hint=did_you_mean(name, frame.columns),
+            )
+        if name == label:
+            raise Invalid(
+                f"The column {name!r} is the label; it cannot be --{what} too.",
+                code="bad-column",
+                hint="Name another column, or leave the option out.",
+            )
+
+
+def _contract(
+    frame: pl.DataFrame, label: str, time: str | None, group: str | None, features: Sequence[str]
+) -> Contract:
+    """The suggested rules, with one for rows without a time: those cannot be placed, and are set aside.
+
+    A column that is distinct in every row by chance is no rule: two houses may have one price, two events one moment.
+    """
+    rules = list(suggest(frame, label=label, time=time, group=group, at_most=200).rules)
+    if time is not None and _gaps(frame[time]):
+        rules.append(column(time).not_null())
+    chance = {*features, time}
+    return contract(*(rule for rule in rules if not (isinstance(rule, Unique) and chance & set(rule.columns))))
+
+
+def _with_time(frame: pl.DataFrame, time: str | None, notes: list[str]) -> pl.DataFrame:
+    if time is None or not (count := _gaps(frame[time])) or count == frame.height:
+        return frame
+    notes.append(f"{count:,} rows without a {time!r} will be quarantined")
+    return frame.filter(~_missing(frame[time]))
+
+
+def _missing(series: pl.Series) -> pl.Series:
+    return series.is_null() | series.is_nan().fill_null(value=False) if series.dtype.is_float() else series.is_null()
+
+
+def _gaps(series: pl.Series) -> int:
+    return int(_missing(series).sum())
+
+
+def _about_label(frame: pl.DataFrame, label: str, task: str) -> list[str]:
+    if task == "regression":
+        return []
+    facts = check_label(frame, label, task)
+    least = min(facts.counts)
+    if least >= _RARE * facts.rows:
+        return []
+    which = facts.classes[facts.counts.index(least)]
+    return [f"{label} = {which!r} is rare: {least:,} of {facts.rows:,} rows; probabilities are learnt as they are"]
+
+
+def _shown(data: Path, folder: Path) -> str:
+    """The table's path as the file names it: relative to the file, unless it was given whole and lies elsewhere."""
+    whole, home = data.absolute(), folder.absolute()
+    if data.is_absolute() and not whole.is_relative_to(home):
+        return whole.as_posix()
+    return Path(os.path.relpath(whole, home)).as_posix()
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        failpoint("loop.starter.before_rename")
+        aside.replace(path)
+    except OSError as e:
+        aside.unlink(missing_ok=True)
+        raise Invalid(
+            f"{path} cannot be written: {e.strerror}.", code="cannot-write", hint="Look at the folder's permissions."
+        ) from e
