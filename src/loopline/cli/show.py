@@ -5,15 +5,82 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
+
+if TYPE_CHECKING:
+    from loopline.operations import Bytes
 
 
 def print_json(value: Any) -> None:
     """The value as JSON on standard output."""
+    import msgspec
+
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def done(value: Any, json: bool, text: str, undo: str = "") -> None:
+    """What a command did, and how to undo it; as JSON the record it gave."""
+    if json:
+        print_json(value)
+        return
+    click.echo(text)
+    if undo:
+        click.echo(f"  Undo it: {undo}")
+
+
+def title(text: str) -> None:
+    """A line that heads what follows."""
+    click.echo(click.style(text, bold=True))
+
+
+def save(content: Bytes, path: str | None, what: str) -> None:
+    """Raw bytes into a file, or on standard output where none is named (`-` is none, too)."""
+    data = content.read()
+    if path in (None, "-"):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    put(str(path), data)
+    click.echo(f"Wrote {what} to {path} ({size(len(data))}).", err=True)
+
+
+def put(path: str, data: bytes) -> None:
+    """Writes a file that the caller named, over one that is there. Raises `Invalid` where it cannot be."""
+    from loopline.errors import Invalid
+
+    try:
+        Path(path).write_bytes(data)
+    except OSError as e:
+        raise Invalid(f"{path} cannot be written: {e.strerror}.", code="bad-file", hint="Name another file.") from e
+
+
+def size(count: int) -> str:
+    """A number of bytes as people read it."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def interval(name: str, value: float, low: float | None = None, high: float | None = None) -> str:
+    """A metric with its interval: roc_auc 0.703 [0.695, 0.711]."""
+    return f"{name} {value:.4g}" + (f" [{low:.4g}, {high:.4g}]" if low is not None and high is not None else "")
+
+
+def ago(milliseconds: int | None, now: int) -> str:
+    """How long ago a time was, roughly: 3 min ago."""
+    if milliseconds is None:
+        return ""
+    seconds = max(0, (now - milliseconds) / 1000)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "None yet.") -> None:

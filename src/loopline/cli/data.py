@@ -1,0 +1,238 @@
+"""`loopline data`: datasets and their versions."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import click
+
+from loopline.cli import names, show
+from loopline.cli.session import as_json, group, session
+
+_FILE = click.Path(exists=True, dir_okay=False)
+
+
+@group("data", "Datasets and their immutable versions. REF is data:NAME@VERSION, NAME@VERSION or NAME (the newest).")
+def data() -> None:
+    pass
+
+
+@data.command()
+@click.argument("name")
+@click.argument("file", type=_FILE)
+@click.option(
+    "--contract", type=_FILE, metavar="FILE", help="What must hold, as JSON; rows that break it are held back."
+)
+@click.option("--message", default="", help="Why there is this version.")
+@as_json
+@click.pass_context
+def add(ctx: click.Context, name: str, file: str, contract: str | None, message: str, json: bool) -> None:
+    """Read FILE (CSV, Parquet, NDJSON) into the next version of the dataset NAME."""
+    from loopline.operations import Body
+
+    rules = _contract(contract)
+    with session(ctx, creates=True) as s:
+        known = {d.name: d.versions for d in s.datasets.list()}
+        found = s.datasets.add(names.one(s, name, "data"), Body(file), contract=rules, message=message)
+    if json:
+        show.print_json(found)
+        return
+    said = "Added" if found.version > known.get(found.name, 0) else "The same content is there already:"
+    click.echo(f"{said} {found.ref}: {found.rows:,} rows of {len(found.columns)} columns.")
+    if found.quarantined:
+        broken = ", ".join(f"{rule} {count:,}" for rule, count in found.broken.items())
+        click.echo(f"  {found.quarantined:,} rows are held back ({broken}): loopline data quarantine {found.ref}")
+    click.echo("  Versions stay; to work on with an older one, name it: " + f"{found.name}@{max(1, found.version - 1)}")
+
+
+@data.command()
+@as_json
+@click.pass_context
+def ls(ctx: click.Context, json: bool) -> None:
+    """All datasets, newest first."""
+    with session(ctx) as s:
+        found = s.datasets.list()
+    if json:
+        show.print_json(found)
+        return
+    show.table(
+        ["dataset", "versions", "newest", "rows", "since"],
+        [(d.name, d.versions, d.latest, d.rows, show.when(d.created)) for d in found],
+        empty="No datasets yet. Add one: loopline data add NAME FILE",
+    )
+
+
+@data.command()
+@click.argument("ref")
+@as_json
+@click.pass_context
+def log(ctx: click.Context, ref: str, json: bool) -> None:
+    """The versions of a dataset, newest first."""
+    with session(ctx) as s:
+        found: Any = s.datasets.log(names.dataset(s, ref)[0])
+    if json:
+        show.print_json(found)
+        return
+    show.table(
+        ["version", "rows", "held back", "made from", "message", "by", "at"],
+        [
+            (v.ref, v.rows, v.quarantined, _origin(v), v.message, v.creator, show.when(v.created))
+            for v in found
+        ],
+    )  # fmt: skip
+
+
+@data.command("show")
+@click.argument("ref")
+@as_json
+@click.pass_context
+def show_version(ctx: click.Context, ref: str, json: bool) -> None:
+    """One version: columns, origin, contract, looks."""
+    with session(ctx) as s:
+        found = s.datasets.show(*names.dataset(s, ref))
+    if json:
+        show.print_json(found)
+        return
+    show.title(found.ref)
+    show.facts(
+        [
+            ("rows", found.rows),
+            ("held back", found.quarantined),
+            ("broken", found.broken),
+            ("sealed", f"yes, {found.looks} looks so far" if found.sealed else ""),
+            ("made from", _origin(found)),
+            ("source", found.source),
+            ("digest", found.digest),
+            ("contract", found.contract),
+            ("facts", found.facts),
+            ("message", found.message),
+            ("added", f"{show.when(found.created)} by {found.creator}"),
+        ]
+    )
+    show.table(["column", "type"], [(c.name, c.type) for c in found.columns])
+
+
+@data.command()
+@click.argument("ref")
+@click.option("--html", metavar="FILE", help="Write the profile as a page instead.")
+@as_json
+@click.pass_context
+def profile(ctx: click.Context, ref: str, html: str | None, json: bool) -> None:
+    """The profile of a version: each column's values, what is missing, what stands out."""
+    with session(ctx) as s:
+        found = s.datasets.profile(*names.dataset(s, ref), form="html" if html else "json")
+        if html:
+            show.save(found, html, f"the profile of {ref}")
+            return
+        content = found.read()
+    if json:
+        click.echo(content.decode())
+        return
+    from loopline.quality.profile import Profile
+    from loopline.quality.profile_page import HEAD, rows
+
+    summary = Profile.from_json(content)
+    show.table(HEAD, rows(summary))
+    for warning in summary.warnings():
+        click.echo(f"{warning.severity}: {warning.text}")
+
+
+@data.command()
+@click.argument("ref")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many rows to show.")
+@as_json
+@click.pass_context
+def quarantine(ctx: click.Context, ref: str, limit: int, json: bool) -> None:
+    """The rows of a version that broke its contract, with the rule. That you looked is put on the ledger."""
+    with session(ctx) as s:
+        found = s.datasets.quarantine(*names.dataset(s, ref), limit=limit)
+    if json:
+        show.print_json(found)
+        return
+    show.facts([("rows held back", found.rows), ("broken", found.broken)])
+    _rows(found.shown, empty=f"No row of {found.ref} was held back.")
+
+
+@data.command()
+@click.argument("ref")
+@click.option("--label", required=True, metavar="COLUMN", help="What is to be predicted.")
+@click.option("--time", metavar="COLUMN", help="What orders the rows in time: the newest become the test.")
+@click.option("--group", metavar="COLUMN", help="Rows of one group stay on one side.")
+@click.option("--task", type=click.Choice(["binary", "multiclass", "regression"]), help="Else by the label.")
+@click.option("--fractions", type=(float, float, float), default=(0.7, 0.15, 0.15), show_default=True,
+              help="Shares of train, validation and test.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True)
+@as_json
+@click.pass_context
+def split(
+    ctx: click.Context,
+    ref: str,
+    label: str,
+    time: str | None,
+    group: str | None,
+    task: str | None,
+    fractions: tuple[float, float, float],
+    seed: int,
+    json: bool,
+) -> None:
+    """Split a version into train, validation and a sealed test."""
+    with session(ctx) as s:
+        name, version = names.dataset(s, ref)
+        found = s.datasets.split(
+            name, label, version=version, time=time, group=group, task=task, fractions=fractions, seed=seed
+        )
+    if json:
+        show.print_json(found)
+        return
+    show.facts([("train", found.train), ("validation", found.validation), ("test (sealed)", found.test)])
+
+
+@data.command()
+@click.argument("ref")
+@click.option("--rows", type=click.IntRange(1, 100_000), default=10, show_default=True, help="How many.")
+@as_json
+@click.pass_context
+def read(ctx: click.Context, ref: str, rows: int, json: bool) -> None:
+    """The first rows of a version that is not sealed. That you looked is put on the ledger."""
+    import polars as pl
+
+    with session(ctx) as s:
+        content = s.datasets.read(*names.dataset(s, ref)).read()
+    found = pl.read_ipc_stream(io.BytesIO(content)).head(rows).to_dicts()
+    if json:
+        show.print_json(found)
+    else:
+        _rows(found, empty="It has no rows.")
+
+
+def _rows(rows: Any, *, empty: str) -> None:
+    columns = list(rows[0]) if rows else []
+    show.table(columns, [[_plain(row.get(c)) for c in columns] for row in rows], empty=empty)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of a data row as they are, without the commas of a count."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _origin(version: Any) -> str:
+    return ", ".join(version.inputs) or version.source.partition("@")[0]
+
+
+def _contract(path: str | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    import msgspec
+
+    from loopline.errors import Invalid
+
+    with open(path, "rb") as file:
+        try:
+            return msgspec.json.decode(file.read(), type=dict[str, Any])
+        except msgspec.DecodeError as e:
+            raise Invalid(
+                f"{path} is no contract: {e}.",
+                code="contract-json",
+                hint="Write it from Python: ll.contract(...).to_json().",
+            ) from e

@@ -1,0 +1,69 @@
+"""`loopline lineage`: where a thing came from, or what came of it, as a tree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from loopline.cli import names, show
+from loopline.cli.session import as_json, session
+
+if TYPE_CHECKING:
+    from loopline.ledger.records import Edge, Lineage
+
+
+@click.command()
+@click.argument("ref")
+@click.option("--forward", is_flag=True, help="What was made of it, instead of what it was made from.")
+@click.option("--depth", type=click.IntRange(1, 50), default=50, show_default=True, help="How many steps to go.")
+@as_json
+@click.pass_context
+def lineage(ctx: click.Context, ref: str, forward: bool, depth: int, json: bool) -> None:
+    """Where REF came from, down to the hash of the file, read off the ledger.
+
+    REF is any ref: model:NAME@3, NAME@champion, data:NAME@2, run:ID, alert:ID; a bare NAME is a model, or else a dataset.
+    """
+    with session(ctx) as s:
+        found = s.lineage.trace(ref=names.any_ref(s, ref), direction="forward" if forward else "back", depth=depth)
+    if json:
+        show.print_json(found)
+        return
+    for line in tree(found):
+        click.echo(line)
+    if found.cut:
+        click.echo("It goes on further than this: see --depth.", err=True)
+
+
+def tree(found: Lineage) -> list[str]:
+    """The lineage as the lines of a tree; what was drawn above is named again, but not drawn again."""
+    back = found.direction == "back"
+    steps: dict[str, dict[str, Edge]] = {}
+    for edge in found.edges:
+        near, far = (edge.target, edge.source) if back else (edge.source, edge.target)
+        steps.setdefault(near, {}).setdefault(far, edge)
+    lines = [_node(found, found.ref)]
+    drawn = {found.ref}
+
+    def draw(ref: str, indent: str) -> None:
+        onward = list(steps.get(ref, {}).items())
+        for place, (other, edge) in enumerate(onward):
+            last = place == len(onward) - 1
+            again = other in drawn and other in steps
+            by = f"  {edge.operation}, entry {edge.seq}"
+            lines.append(
+                f"{indent}{'└─ ' if last else '├─ '}{_node(found, other)}{by}{' (drawn above)' if again else ''}"
+            )
+            if not again:
+                drawn.add(other)
+                draw(other, indent + ("   " if last else "│  "))
+
+    draw(found.ref, "")
+    return lines
+
+
+def _node(found: Lineage, ref: str) -> str:
+    """A ref with the digest that tells its content, shortened; a source's ref holds the file's digest itself, in full."""
+    digests = found.digests.get(ref, {})
+    content = digests.get("content") or digests.get("bundle") or ""
+    return f"{ref} [{content[:19]}]" if content else ref

@@ -1,0 +1,115 @@
+"""Names as people type them: refs (`model:readmission@3`), short refs (`readmission@champion`) and bare names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loopline.catalog import Session
+    from loopline.deployment.records import Rollout
+    from loopline.refs import Ref
+
+
+def dataset(session: Session, text: str) -> tuple[str, str]:
+    """Name and version of a dataset; the newest version where none is given."""
+    ref = _of(session, text, "data")
+    return ref.name, ref.version or "latest"
+
+
+def model(session: Session, text: str) -> tuple[str, str]:
+    """Name and version (number or alias) of a model; where none is given: the champion, or else the newest."""
+    ref = _of(session, text, "model")
+    if ref.version:
+        return ref.name, ref.version.removeprefix("@")
+    known = next((m for m in session.models.list() if m.name == ref.name), None)
+    return ref.name, "champion" if known and "champion" in known.aliases else "latest"
+
+
+def model_number(session: Session, text: str) -> tuple[str, int]:
+    """Name and number of a model version, an alias looked up."""
+    name, version = model(session, text)
+    return name, int(version) if version.isdecimal() else session.models.show(name, version).version
+
+
+def one(session: Session, text: str, kind: str) -> str:
+    """The name or id of a thing that has no versions (a run, an alert, an endpoint), out of its ref or as it is."""
+    return _of(session, text, kind).name
+
+
+def evaluation(session: Session, text: str) -> str:
+    """The id of an evaluation: its own, or the newest of a model version that is named (`readmission@3`)."""
+    if not (text.startswith("model:") or "@" in text):
+        return one(session, text, "evaluation")
+    from loopline.errors import NotFound
+
+    name, version = model(session, text)
+    found = session.evaluations.list(model=session.models.show(name, version).ref, limit=1)
+    if not found:
+        raise NotFound(
+            f"{text} was never evaluated.", code="no-evaluation", hint="`loopline evaluations ls` lists them."
+        )
+    return found[0].id
+
+
+def rollout(session: Session, text: str, *, running: bool = False) -> Rollout:
+    """A rollout by its id or ref, or the newest of an endpoint; `running`: the endpoint's one under way."""
+    from loopline.errors import NotFound
+
+    endpoints = {endpoint.name for endpoint in session.endpoints.list()}
+    kind = "endpoint" if text.startswith("endpoint:") else "rollout"
+    name = one(session, text, kind)
+    if kind == "rollout" and name not in endpoints:
+        return session.rollouts.show(name)
+    found = session.rollouts.list(endpoint=name, status="running" if running else None, limit=1)
+    if not found:
+        raise NotFound(
+            f"{name} has no rollout{' under way' if running else ''}.",
+            code="no-rollout",
+            hint=f"Start one: loopline rollout start {name} MODEL@VERSION.",
+        )
+    return found[0]
+
+
+def approval(session: Session, text: str) -> str:
+    """The id of a request for approval: its own, or the open one of a model version that is named (`readmission@3`)."""
+    if not (text.startswith("model:") or "@" in text):
+        return text
+    from loopline.errors import NotFound
+
+    name, number = model_number(session, text)
+    found = [a for a in session.models.approvals(name=name, decision="open") if a.version == number]
+    if not found:
+        raise NotFound(
+            f"Nobody asked for approval of {text}.", code="no-approval", hint="`loopline models approvals` lists them."
+        )
+    return found[0].id
+
+
+def any_ref(session: Session, text: str) -> str:
+    """A full ref of any kind as the ledger has it: aliases and missing versions looked up; a bare name is a model's, or else
+    a dataset's."""
+    from loopline.refs import parse
+
+    kind = text.partition(":")[0] if ":" in text else ""
+    if not kind:
+        name = text.partition("@")[0]
+        kind = "model" if any(m.name == name for m in session.models.list()) else "data"
+    if kind == "model":
+        return session.models.show(*model(session, f"{kind}:{text.removeprefix('model:')}")).ref
+    if kind == "data":
+        return session.datasets.show(*dataset(session, f"{kind}:{text.removeprefix('data:')}")).ref
+    return str(parse(text, project=session.project))
+
+
+def _of(session: Session, text: str, kind: str) -> Ref:
+    from loopline.errors import Invalid
+    from loopline.refs import parse
+
+    ref = parse(text, kind, session.project)
+    if ref.project != session.project:
+        raise Invalid(
+            f"{text} is of the project {ref.project!r}, and this is {session.project!r}.",
+            code="other-project",
+            hint=f"Name the project in front: loopline --project {ref.project} ...",
+        )
+    return ref

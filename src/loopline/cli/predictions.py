@@ -1,0 +1,118 @@
+"""`loopline predictions`: what endpoints answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from loopline.cli import names, show
+from loopline.cli.moments import Moment
+from loopline.cli.session import as_json, group, session
+
+if TYPE_CHECKING:
+    from loopline.outcomes.records import Prediction
+
+_SINCE = click.option(
+    "--since", type=Moment(), default=0, metavar="TIME", help='Only after it: "2h" (ago), "2026-01-31"; default: all.'
+)
+
+
+@group("predictions", "Predictions: each answer with its id. They are on record some seconds after they were answered.")
+def predictions() -> None:
+    pass
+
+
+@predictions.command()
+@click.argument("endpoint")
+@_SINCE
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@click.option("--variant", type=click.Choice(["champion", "challenger"]), help="Only answers of this variant.")
+@click.option("--labelled", is_flag=True, help="Only those whose label has come.")
+@as_json
+@click.pass_context
+def ls(
+    ctx: click.Context, endpoint: str, since: int, limit: int, variant: str | None, labelled: bool, json: bool
+) -> None:
+    """The newest predictions of an endpoint, with their labels. That you looked is put on the ledger."""
+    with session(ctx) as s:
+        name = names.one(s, endpoint, "endpoint")
+        s.endpoints.show(name)
+        found = s.predictions.list(name, since=since, limit=limit, variant=variant, labelled=labelled)
+    if json:
+        show.print_json(found)
+        return
+    show.table(
+        ["prediction", "answer", "label", "model", "variant", "at"],
+        [
+            (p.id, _answer(p), p.label, p.model, f"{p.variant}{' (shadow)' if p.shadow else ''}", show.when(p.at))
+            for p in found
+        ],
+        empty=f"{name} has answered nothing yet that is on record.",
+    )
+
+
+@predictions.command("show")
+@click.argument("endpoint")
+@click.argument("prediction")
+@as_json
+@click.pass_context
+def show_prediction(ctx: click.Context, endpoint: str, prediction: str, json: bool) -> None:
+    """One prediction with its row, answer and label. That you looked is put on the ledger."""
+    with session(ctx) as s:
+        found = s.predictions.show(names.one(s, endpoint, "endpoint"), prediction.removeprefix("prediction:"))
+    if json:
+        show.print_json(found)
+        return
+    show.title(f"prediction:{found.id}")
+    show.facts(
+        [
+            ("model", f"{found.model} ({found.variant})"),
+            ("answer", found.output),
+            ("label", f"{found.label} ({show.when(found.label_at)})" if found.label is not None else "none yet"),
+            ("at", show.when(found.at)),
+        ]
+    )
+    show.table(["column", "value"], [(k, v if isinstance(v, str) else str(v)) for k, v in found.row.items()])
+
+
+@predictions.command()
+@click.argument("endpoint")
+@_SINCE
+@as_json
+@click.pass_context
+def traffic(ctx: click.Context, endpoint: str, since: int, json: bool) -> None:
+    """What an endpoint answered, by variant: rows, errors, latencies, labels."""
+    with session(ctx) as s:
+        name = names.one(s, endpoint, "endpoint")
+        s.endpoints.show(name)
+        found = s.predictions.traffic(name, since=since)
+    if json:
+        show.print_json(found)
+        return
+    show.table(
+        ["variant", "model", "requests", "rows", "errors", "labelled", "p50 ms", "p99 ms", "different answers"],
+        [
+            (
+                variant,
+                t.model,
+                t.requests,
+                t.rows,
+                t.errors,
+                t.labelled,
+                t.latency_p50 / 1000,
+                t.latency_p99 / 1000,
+                t.distinct_outputs,
+            )
+            for variant, t in found.variants.items()
+        ],
+        empty=f"{name} has answered nothing yet that is on record.",
+    )
+
+
+def _answer(prediction: Prediction) -> str:
+    out = prediction.output
+    if "label" not in out:
+        return str(out.get("value", ""))
+    chance = out.get("probability")
+    return f"{out['label']} ({chance:.3f})" if isinstance(chance, float) else str(out["label"])

@@ -1,0 +1,127 @@
+"""`loopline runs`: what was executed, with which values, and what came of it."""
+
+from __future__ import annotations
+
+import click
+
+from loopline.cli import names, show
+from loopline.cli.session import as_json, group, session
+
+
+@group("runs", "Runs: params, metrics and files of each execution. RUN is run:ID or ID.")
+def runs() -> None:
+    pass
+
+
+@runs.command()
+@click.option("--name", help="Only runs of this name.")
+@click.option("--kind", type=click.Choice(["run", "pipeline", "step", "trial"]), help="Only runs of this kind.")
+@click.option("--status", type=click.Choice(["running", "finished", "failed", "killed"]), help="Only in this state.")
+@click.option("--parent", metavar="RUN", help="Only children of this run.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@as_json
+@click.pass_context
+def ls(
+    ctx: click.Context,
+    name: str | None,
+    kind: str | None,
+    status: str | None,
+    parent: str | None,
+    limit: int,
+    json: bool,
+) -> None:
+    """The newest runs."""
+    with session(ctx) as s:
+        page = s.runs.list(
+            name=name,
+            kind=kind,  # type: ignore[arg-type]  # click.Choice holds it to these words
+            status=status,  # type: ignore[arg-type]
+            parent=names.one(s, parent, "run") if parent else None,
+            limit=limit,
+        )
+    if json:
+        show.print_json(page)
+        return
+    show.table(
+        ["run", "name", "kind", "status", "metrics", "by", "at"],
+        [(r.id, r.name, r.kind, r.status, r.metrics, r.creator, show.when(r.created)) for r in page.runs],
+        empty="No runs yet.",
+    )
+
+
+@runs.command("show")
+@click.argument("run")
+@as_json
+@click.pass_context
+def show_run(ctx: click.Context, run: str, json: bool) -> None:
+    """One run with its params, metrics, inputs and outputs."""
+    with session(ctx) as s:
+        found = s.runs.show(names.one(s, run, "run"))
+    if json:
+        show.print_json(found)
+        return
+    show.title(f"{found.ref}  {found.name}")
+    show.facts(
+        [
+            ("kind", found.kind),
+            ("status", f"{found.status}{': ' + found.message if found.message else ''}"),
+            ("from", found.inputs),
+            ("made", found.outputs),
+            ("params", found.params),
+            ("tags", found.tags),
+            ("parent", found.parent),
+            ("started", f"{show.when(found.created)} by {found.creator}"),
+            ("ended", show.when(found.ended)),
+            ("commit", found.environment.get("commit")),
+        ]
+    )
+    if found.metrics:
+        show.table(["metric", "last value"], list(found.metrics.items()))
+
+
+@runs.command()
+@click.argument("run")
+@click.argument("metric")
+@as_json
+@click.pass_context
+def history(ctx: click.Context, run: str, metric: str, json: bool) -> None:
+    """All points of one metric of a run."""
+    from loopline.errors import NotFound, did_you_mean
+
+    with session(ctx) as s:
+        found_run = s.runs.show(names.one(s, run, "run"))
+        if metric not in found_run.metrics:
+            raise NotFound(
+                f"{found_run.ref} has no metric {metric!r}.",
+                code="no-metric",
+                hint=did_you_mean(metric, found_run.metrics),
+            )
+        found = s.runs.history(found_run.id, metric)
+    if json:
+        show.print_json(found)
+        return
+    show.table(["step", metric, "at"], [(p.step, p.value, show.when(p.time)) for p in found])
+
+
+@runs.command()
+@click.argument("run")
+@click.argument("path", required=False)
+@click.option("-o", "--out", metavar="FILE", help="Where to write the file PATH of the run (else standard output).")
+@as_json
+@click.pass_context
+def artifacts(ctx: click.Context, run: str, path: str | None, out: str | None, json: bool) -> None:
+    """The files of a run; with PATH, that file."""
+    with session(ctx) as s:
+        name = names.one(s, run, "run")
+        if path is not None:
+            show.save(s.runs.artifact(name, path), out, path)
+            return
+        found = s.runs.artifacts(name)
+    if json:
+        show.print_json(found)
+        return
+    show.table(
+        ["path", "size", "digest", "at"],
+        [(a.path, show.size(a.size), a.digest, show.when(a.created)) for a in found],
+        empty="It keeps no files.",
+    )
