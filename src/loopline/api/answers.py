@@ -10,6 +10,7 @@ from urllib.parse import quote
 import msgspec
 from starlette.responses import FileResponse, Response
 
+from loopline.api.pages import refused
 from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, NotFound, Refused, Unavailable
 from loopline.operations import Bytes
 
@@ -29,20 +30,23 @@ STATUS_OF_CODE = {"unauthenticated": 401, "bad-method": 405, "too-large": 413}
 INERT = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 """What a stored file may do when a browser shows it: nothing."""
 
+_OWN_PAGES = frozenset({"datasets.profile", "evaluations.plot", "evaluations.report", "models.card", "monitors.drift"})
+"""What is drawn by the platform itself, every name in it escaped. All other files may be of anybody: a browser saves them."""
+
 _CHALLENGE = 'Bearer realm="loopline", Basic realm="loopline", charset="UTF-8"'
 
 _log = logging.getLogger("loopline.api")
 
 
-def answer(result: Any) -> Response:
-    """The response to a call that went well."""
+def answer(result: Any, operation: str) -> Response:
+    """The response to a call of an operation that went well."""
     if result is None:
         return Response(status_code=204)
     if not isinstance(result, Bytes):
         return Response(msgspec.json.encode(result), media_type="application/json")
-    headers = {"Content-Security-Policy": INERT}
-    if result.name:
-        headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(result.name, safe='')}"
+    shown = "inline" if operation in _OWN_PAGES else "attachment"
+    named = f"; filename*=UTF-8''{quote(result.name, safe='')}" if result.name else ""
+    headers = {"Content-Security-Policy": INERT, "Content-Disposition": f"{shown}{named}"}
     if result.path:
         return FileResponse(result.path, media_type=result.media, headers=headers)
     response = Response(result.data, headers=headers)
@@ -50,21 +54,27 @@ def answer(result: Any) -> Response:
     return response
 
 
-def refusal(error: Exception) -> Response:
-    """The response to a call that failed. What is not ours is a 500 with an id that the log explains, and nothing else."""
+def refusal(error: Exception, *, accept: str = "") -> Response:
+    """The response to a call that failed. What is not ours is a 500 with an id that the log explains, and nothing else.
+
+    It is JSON, or a page where `accept` (the request's header) asks for one by name, as browsers do.
+    """
     if not isinstance(error, LooplineError):
         number = secrets.token_hex(6)
         _log.error("internal error %s", number, exc_info=error)
         error = Unavailable(
             f"Something failed inside the server; its log has it under {number}.", code="internal", id=number
         )
-        return _shape(error, 500)
+        return _shape(error, 500, accept)
     kind = next(kind for kind in STATUS if isinstance(error, kind))
-    return _shape(error, STATUS_OF_CODE.get(error.code, STATUS[kind]))
+    return _shape(error, STATUS_OF_CODE.get(error.code, STATUS[kind]), accept)
 
 
-def _shape(error: LooplineError, status: int) -> Response:
-    response = Response(msgspec.json.encode(error.to_dict()), status, media_type="application/json")
+def _shape(error: LooplineError, status: int, accept: str) -> Response:
+    if "text/html" in accept.lower():
+        response = Response(refused.page(error, status), status, media_type="text/html")
+    else:
+        response = Response(msgspec.json.encode(error.to_dict()), status, media_type="application/json")
     if status == 401:
         response.headers["WWW-Authenticate"] = _CHALLENGE
     if status == 405:

@@ -62,7 +62,7 @@ class Door:
 
     async def answer(self, request: Request) -> Response:
         """The answer to any request under `/api/v1`."""
-        return await self._guarded(lambda: self._operation(request))
+        return await self._guarded(request, lambda: self._operation(request))
 
     def foreign(self, route: foreign.ForeignRoute) -> Callable[[Request], object]:
         """The endpoint of a foreign route: who is calling is found first, unless it is open to all."""
@@ -72,7 +72,7 @@ class Door:
             return await self.run(lambda: route.endpoint(request, self.platform, principal))
 
         async def endpoint(request: Request) -> Response:
-            return await self._guarded(lambda: work(request))
+            return await self._guarded(request, lambda: work(request))
 
         return endpoint
 
@@ -111,17 +111,17 @@ class Door:
             result = self.platform.call(
                 op.name, args, principal=principal, project=project, body=body, idempotency_key=key
             )
-            return answer(result)
+            return answer(result, op.name)
 
         return await self.run(work)
 
-    async def _guarded(self, work: Callable[[], Awaitable[Response]]) -> Response:
+    async def _guarded(self, request: Request, work: Callable[[], Awaitable[Response]]) -> Response:
         try:
             return await work()
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
         except Exception as e:
-            return refusal(e)
+            return refusal(e, accept=request.headers.get("accept", ""))
 
     async def run(self, work: Callable[[], T]) -> T:
         """Runs blocking work in one of the threads."""

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from loopline.access.records import Principal
 from loopline.api import openapi, page
+from loopline.api.pages import home
 from loopline.app import Platform
 from loopline.operations import OPERATIONS, Action
 
@@ -44,6 +45,13 @@ def _docs(request: Request, platform: Platform, principal: Principal | None) -> 
 
 
 ROUTES: list[ForeignRoute] = [
+    ForeignRoute(
+        method="GET",
+        path="/",
+        action="read",
+        reason="The page for people: what runs, what is champion, what needs a person; it calls reading verbs as who asks.",
+        endpoint=home.answer,
+    ),
     ForeignRoute(
         method="GET",
         path="/health",

@@ -1,0 +1,1 @@
+"""Pages that the server draws itself: plain HTML, no script, nothing fetched from elsewhere, light and dark."""
