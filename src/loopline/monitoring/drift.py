@@ -28,7 +28,7 @@ from loopline.statistics.discovery import benjamini_hochberg
 from loopline.statistics.records import TwoSample
 from loopline.statistics.two_sample import chi_square
 
-FEWEST: Final = 30  # rows on either side, below which nothing is said
+FEWEST: Final = 30  # rows on either side (divided by the design effect), below which nothing is said
 MINIMUM_EFFECT: Final = 0.02
 _RANK_SHARE: Final = 0.7  # of a number's level goes to the rank test: most drift is a shift
 _CHI_SHARE: Final = 0.7  # of a category's level goes to the test of all its levels together
@@ -179,18 +179,18 @@ def _buckets(names: tuple[str, ...]) -> NDArray[np.int64]:
 
 
 def _tested(reference: ColumnProfile, current: ColumnProfile) -> list[_Evidence]:
-    if min(reference.rows, current.rows) < FEWEST:
-        return []
     design = reference.design.merge(current.design)
     found = []
     counts = value_counts(reference, current)
-    if counts is not None and reference.present >= FEWEST and current.present >= FEWEST:
+    # Rows that come in clumps have heavier tails than fewer independent rows: few clumps say nothing.
+    clumps = min(reference.present, current.present) / max(design.values, design.worst)
+    if counts is not None and clumps >= FEWEST:
         a, b = counts
         if reference.kind in NUMERIC and int(np.count_nonzero(a + b)) > _FEW_BINS:
             found.append(_of_numbers(a / design.values, b / design.values))
         else:
             found.append(_of_cells("values", a, b, design))
-    if reference.missing or current.missing:
+    if (reference.missing or current.missing) and min(reference.rows, current.rows) / design.missing >= FEWEST:
         a = np.array([reference.present, reference.missing], np.float64)
         b = np.array([current.present, current.missing], np.float64)
         found.append(_of_cells("missing", a, b, Design(values=design.missing, worst=design.missing)))

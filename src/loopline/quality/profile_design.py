@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import polars as pl
-from scipy import sparse
+from scipy import sparse, special
 
 from loopline.quality.profile_association import codes_of
 from loopline.quality.profile_column import NUMERIC, ColumnProfile, Design
@@ -46,13 +46,15 @@ def design_of(series: pl.Series, column: ColumnProfile, clusters: Clusters) -> D
     """The design effects that a comparison of this column has to allow for."""
     if column.kind in ("null", "other") or len(clusters.sizes) < 2:
         return Design()
+    degrees = len(clusters.sizes) - 1
+    bound = degrees / float(special.chdtri(degrees, 0.95))
     numeric = column.kind in NUMERIC
     codes = codes_of(series, column, levels=_CUTS if numeric else 4096)
     missing = max(1.0, _of_scores((codes == 0).astype(np.float64), clusters)) if column.missing else 1.0
     if numeric:
-        return Design(values=_of_numbers(codes, clusters), missing=missing)
+        return Design(values=bound * _of_numbers(codes, clusters), missing=bound * missing)
     values, spread, worst = _of_levels(_pooled(codes), clusters)
-    return Design(values=values, spread=spread, worst=worst, missing=missing)
+    return Design(values=bound * values, spread=spread, worst=bound * worst, missing=bound * missing)
 
 
 def _of_scores(scores: Floats, clusters: Clusters) -> float:
