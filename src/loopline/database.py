@@ -72,7 +72,10 @@ class Database:
                     connection.execute(sa.text("SELECT pg_advisory_xact_lock(7163)"))
                 metadata.create_all(connection)
                 connection.execute(
-                    sa.text("CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL)")
+                    sa.text(
+                        "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, "
+                        "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+                    )
                 )
                 if connection.execute(sa.select(version.c.version_num)).scalar() is None:
                     connection.execute(sa.insert(version).values(version_num=REVISION))
