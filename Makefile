@@ -60,7 +60,7 @@ readme: .venv/develop.stamp  ## Write README's table anew from docs/matrix.toml.
 	@$(BIN)/python scripts/matrix.py readme
 
 errors: .venv/develop.stamp  ## Write docs/errors.md anew from the code.
-	@$(BIN)/python scripts/errors.py write
+	@$(BIN)/python scripts/errors.py
 
 migration: .venv/develop.stamp  ## Write the newest revision of the tables anew (until it is released).
 	@$(BIN)/python scripts/migration.py
