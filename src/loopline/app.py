@@ -106,6 +106,13 @@ class Platform:
                     values[op.body] = body
                 result = getattr(service, op.verb)(**values)
                 if idempotency_key:
+                    tx.write()
+                    if _answered(tx, principal, idempotency_key, request) is not None:
+                        raise Conflict(
+                            f"Another call under the key {idempotency_key!r} came first.",
+                            code="key-in-use",
+                            hint="Call again: the answer of that one is given.",
+                        )
                     tx.execute(
                         idempotency.insert().values(
                             principal=principal.name,
@@ -169,7 +176,12 @@ class Platform:
 
     def _first_start(self) -> Principal:
         """The principal of the operating-system user, who owns a workspace of their own making."""
-        with self.database.begin(principal="loopline", lazy=True) as tx:
+
+        def founded(tx: Tx) -> None:
+            if tx.outputs:
+                self.ledger.append(tx, operation="access.found", principal=tx.principal, outputs=tx.outputs)
+
+        with self.database.begin(principal="loopline", lazy=True, before_commit=founded) as tx:
             return authority.local_principal(tx, owner_uid=self.settings.workspace.stat().st_uid)
 
     def _service(self, group: str, tx: Tx) -> Any:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from loopline.data.readers_csv import Dialect, read_csv
 from loopline.data.readers_json import read_json
 from loopline.data.readers_label import LabelFacts, check_label, infer_task
-from loopline.data.readers_types import MISSING, plain
+from loopline.data.readers_types import MISSING, check_names, plain
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.hashing import digest_bytes
 
@@ -244,6 +244,7 @@ def _parquet(file: Path, content: bytes | mmap.mmap, called: str, compression: s
     unnamed = [i for i, c in enumerate(frame.columns, 1) if not c.strip()]
     if unnamed:
         raise Invalid(f"Column {unnamed[0]} of {called} has no name.", code="table-names", hint="Give it one.")
+    check_names(frame.columns, called)
     if not frame.width:
         raise Invalid(f"{called} has no columns.", code="table-empty", hint="Look at where it was written.")
     if not frame.height:

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from loopline.data.readers_types import typed
+from loopline.data.readers_types import check_names, typed
 from loopline.errors import Invalid
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -195,6 +195,7 @@ def _check_names(names: list[str], called: str) -> None:
             code="table-names",
             hint="Give each column a name of its own in the first line.",
         )
+    check_names(names, called)
 
 
 def _scan(content: bytes | mmap.mmap, body: int, separator: str, width: int, called: str) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 import polars as pl
 
 from loopline.data.readers_csv import check_utf8
-from loopline.data.readers_types import typed
+from loopline.data.readers_types import check_names, typed
 from loopline.errors import Invalid
 
 _BOM = b"\xef\xbb\xbf"
@@ -35,6 +35,7 @@ def read_json(
         raise Invalid(f"{called} has a key that is empty.", code="table-names", hint="Give every key a name.")
     if not frame.height or not frame.width:
         raise Invalid(f"{called} holds no rows with values.", code="table-empty", hint="Look at where it was written.")
+    check_names(frame.columns, called)
     frame, warnings = typed(frame, missing, numbers=False)
     return frame, form, encoding, warnings
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from loopline.errors import Invalid
+
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
 """Texts that mean a missing value in text formats. "None" is not among them: it is often a category ("none measured")."""
 
@@ -19,6 +21,17 @@ _DAY = r"^\d{4}-\d{2}-\d{2}$"
 _TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?$"
 _ZONED = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$"
 _BOOLEANS = ("true", "false", "True", "False", "TRUE", "FALSE")
+
+
+def check_names(names: Sequence[str], called: str) -> None:
+    """Raises Invalid for a name that stands for several columns wherever one is selected: `*`, and `^...$`."""
+    for name in names:
+        if name == "*" or (name.startswith("^") and name.endswith("$")):
+            raise Invalid(
+                f"The column name {name!r} of {called} reads as a pattern for several columns.",
+                code="table-names",
+                hint="Rename it: not '*', and nothing between '^' and '$'.",
+            )
 
 
 def typed(

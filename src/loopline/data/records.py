@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -50,6 +50,16 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True):
     latest: str
     rows: int
     created: int
+
+
+class Learning(msgspec.Struct, frozen=True, kw_only=True):
+    """What rows are to be learned for; rows that cannot be are not taken. `columns` are further ones that must be there."""
+
+    label: str
+    task: Literal["binary", "multiclass", "regression"] | None = None
+    time: str | None = None
+    group: str | None = None
+    columns: tuple[str, ...] = ()
 
 
 class Quarantine(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import polars as pl
 import sqlalchemy as sa
 
 from loopline.data import versions
-from loopline.data.readers import read_table
-from loopline.data.records import Column, Dataset, DatasetVersion, Quarantine, SplitVersions
+from loopline.data.readers import check_label, read_table
+from loopline.data.records import Column, Dataset, DatasetVersion, Learning, Quarantine, SplitVersions
 from loopline.data.split import split as split_frame
 from loopline.data.tables import dataset_versions, looks
 from loopline.data.verbs import DatasetsVerbs
@@ -48,6 +49,7 @@ class DatasetsService(DatasetsVerbs):
         message: str = "",
         facts: dict[str, str] | None = None,
         inputs: list[str] | None = None,
+        learning: Learning | None = None,
     ) -> DatasetVersion:
         check_name(name, "name of a dataset")
         rules = Contract.from_json(json.dumps(contract).encode()) if contract else None
@@ -64,6 +66,8 @@ class DatasetsService(DatasetsVerbs):
                     code="all-quarantined",
                     hint="Mend the data, or the contract.",
                 )
+        if learning is not None:
+            _check_learning(good, learning)
         digest = digest_file(path)
         return self._write(
             name,
@@ -110,7 +114,7 @@ class DatasetsService(DatasetsVerbs):
             for row in found
         ]
 
-    def log(self, name: str) -> list[DatasetVersion]:  # type: ignore[valid-type]
+    def log(self, name: str) -> tuple[DatasetVersion, ...]:
         found = self.tx.rows(
             sa.select(dataset_versions)
             .where(_ROWS_OF.project == self.tx.project, _ROWS_OF.name == name)
@@ -118,7 +122,7 @@ class DatasetsService(DatasetsVerbs):
         )
         if not found:
             self._missing(name)
-        return [self._record(row) for row in found]
+        return tuple(self._record(row) for row in found)
 
     def show(self, name: str, version: str = "latest") -> DatasetVersion:
         return self._record(self._row(name, version))
@@ -209,7 +213,7 @@ class DatasetsService(DatasetsVerbs):
         name: str,
         frame: pl.DataFrame,
         *,
-        inputs: list[str],  # type: ignore[valid-type]
+        inputs: Sequence[str],
         facts: dict[str, str],
         message: str,
         quarantined: pl.DataFrame | None = None,
@@ -253,7 +257,7 @@ class DatasetsService(DatasetsVerbs):
                 columns=[{"name": f.name, "type": str(f.type)} for f in written.schema],
                 digest=digest,
                 source=source,
-                inputs=inputs,
+                inputs=[*inputs],
                 quarantined=held,
                 broken=broken or {},
                 contract=contract,
@@ -352,6 +356,25 @@ class DatasetsService(DatasetsVerbs):
             created=row.created,
             creator=row.creator,
         )
+
+
+def _check_learning(frame: pl.DataFrame, learning: Learning) -> None:
+    """Raises Invalid where these rows cannot be learned from: the split is tried on the few columns that decide it."""
+    check_label(frame, learning.label, learning.task)
+    for name in (learning.time, learning.group, *learning.columns):
+        if name is not None and name not in frame.columns:
+            raise Invalid(
+                f"The table has no column {name!r}.", code="no-column", hint=did_you_mean(name, frame.columns)
+            )
+    deciding = dict.fromkeys((learning.label, learning.time, learning.group))
+    split_frame(
+        pl.DataFrame([frame[name] for name in deciding if name is not None]),
+        label=learning.label,
+        time=learning.time,
+        group=learning.group,
+        task=learning.task,
+        seed=0,
+    )
 
 
 def _source_name(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from loopline.data.records import Dataset, DatasetVersion, Quarantine, SplitVersions
+from loopline.data.records import Dataset, DatasetVersion, Learning, Quarantine, SplitVersions
 from loopline.operations import Body, Bytes, operation
 
 
@@ -20,10 +20,12 @@ class DatasetsVerbs(Protocol):
         message: str = "",
         facts: dict[str, str] | None = None,
         inputs: list[str] | None = None,
+        learning: Learning | None = None,
     ) -> DatasetVersion:
         """Read a file into the next version of a dataset; rows that break the contract go to quarantine.
 
-        `source` is CSV, Parquet or NDJSON. The same content as the newest version, checked against the same contract, gives that
+        `source` is CSV, Parquet or NDJSON. With `learning`, rows whose label cannot be learned (absent, of one value, missing in
+        rows) or that are too few to split are refused. The same content as the newest version, checked against the same contract, gives that
         version again. Raises `Invalid` (nothing is written) on a file that is no table.
         """
         ...
@@ -34,7 +36,7 @@ class DatasetsVerbs(Protocol):
         ...
 
     @operation("GET /projects/{project}/datasets/{name}/versions", action="read")
-    def log(self, name: str) -> list[DatasetVersion]:  # type: ignore[valid-type]  # `list` is the verb above
+    def log(self, name: str) -> tuple[DatasetVersion, ...]:
         """The versions of a dataset, newest first."""
         ...
 

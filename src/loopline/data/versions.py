@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import deltalake
 import polars as pl
@@ -18,7 +19,7 @@ from deltalake.exceptions import DeltaError
 from loopline.errors import Invalid, Unavailable
 from loopline.failpoints import failpoint
 
-_SMALLER = {pl.UInt8: pl.Int16, pl.UInt16: pl.Int32, pl.UInt32: pl.Int64}
+_SMALLER: dict[Any, Any] = {pl.UInt8: pl.Int16, pl.UInt16: pl.Int32, pl.UInt32: pl.Int64}
 
 
 def storable(frame: pl.DataFrame) -> pl.DataFrame:
@@ -65,7 +66,7 @@ def write(folder: Path, frame: pl.DataFrame) -> tuple[int, pa.Table]:
                 hint="Free some space and run it again; no version was made.",
             ) from e
         raise
-    return deltalake.DeltaTable(str(folder), without_files=True).version(), table
+    return deltalake.DeltaTable(str(folder)).version(), table
 
 
 def read(folder: Path, delta_version: int) -> pl.DataFrame:

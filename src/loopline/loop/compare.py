@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import polars as pl
 
 from loopline.deployment.judge import FEWEST_LABELS
@@ -11,7 +9,7 @@ from loopline.deployment.records import Comparison, Rollout
 from loopline.evaluation.catalogue import kind
 from loopline.evaluation.measure import difference
 from loopline.features.labels import encode_labels
-from loopline.outcomes.records import Prediction
+from loopline.loop.live import decoded
 from loopline.ports.predictor import Predictor
 
 _DEFAULT = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}
@@ -19,7 +17,7 @@ _DEFAULT = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}
 
 def compare(
     rollout: Rollout,
-    labelled: Sequence[Prediction],
+    labelled: pl.DataFrame,
     champion: Predictor,
     challenger: Predictor,
     *,
@@ -27,18 +25,18 @@ def compare(
 ) -> Comparison | None:
     """The comparison on the labelled rows of the rollout's time; None where there are too few, or of one class only.
 
-    Both versions score all of those rows again, whichever of them answered: so every row counts for both.
+    `labelled` is what `live.answered` gives. Both versions score all of those rows again, whichever of them answered: so every
+    row counts for both.
     """
-    rows = [p for p in labelled if p.label is not None and not p.shadow]
-    if len(rows) < FEWEST_LABELS:
+    if labelled.height < FEWEST_LABELS:
         return None
-    frame = pl.DataFrame({"label": [str(p.label) for p in rows]})
+    truths = labelled.select(pl.col("truth").alias("label"))
     if champion.task == "regression":
-        frame = frame.with_columns(pl.col("label").cast(pl.Float64))
-    elif frame["label"].n_unique() < 2:
+        truths = truths.with_columns(pl.col("label").cast(pl.Float64))
+    elif truths["label"].n_unique() < 2:
         return None
-    truth = encode_labels(frame, "label", champion.task, champion.classes)  # type: ignore[arg-type]
-    sent = pl.DataFrame([p.row for p in rows], infer_schema_length=None)
+    truth = encode_labels(truths, "label", champion.task, champion.classes)  # type: ignore[arg-type]
+    sent = pl.DataFrame(decoded(labelled), infer_schema_length=None)
     metric = rollout.plan.metric or _DEFAULT[champion.task]
     found = difference(
         truth,
@@ -52,4 +50,4 @@ def compare(
     )
     sign = 1.0 if kind(metric).higher_is_better else -1.0
     low, high = sorted((sign * found.low, sign * found.high))
-    return Comparison(metric=metric, value=sign * found.value, low=low, high=high, rows=len(rows))
+    return Comparison(metric=metric, value=sign * found.value, low=low, high=high, rows=labelled.height)

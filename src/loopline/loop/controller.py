@@ -17,6 +17,7 @@ from loopline.deployment.service import CHALLENGER, CHAMPION
 from loopline.errors import LooplineError
 from loopline.loop.compare import compare
 from loopline.loop.house import House
+from loopline.loop.live import answered
 from loopline.loop.records import LoopRequest
 from loopline.loop.watching import watch
 from loopline.outcomes.service import SHADOWED
@@ -95,7 +96,8 @@ class Controller:
         if self.house.rollouts.list(request.loop, status="running"):
             return False
         variants = self.house.predictions.traffic(request.loop).variants
-        return sum(v.labelled for name, v in variants.items() if not name.endswith(SHADOWED)) >= rule["at_least"]
+        labelled = sum(v.labelled for name, v in variants.items() if not name.endswith(SHADOWED))
+        return labelled >= int(rule["at_least"])
 
     def _rollouts(self) -> None:
         for rollout in self.house.rollouts.list(status="running"):
@@ -114,5 +116,5 @@ class Controller:
                 watch(self.house, rollout.endpoint, declared.declaration, rollout.challenger)
 
     def _comparison(self, rollout: Rollout) -> Comparison | None:
-        labelled = self.house.predictions.list(rollout.endpoint, since=rollout.started, limit=100_000, labelled=True)
+        labelled = answered(self.house, rollout.endpoint, since=rollout.started, labelled=True)
         return compare(rollout, labelled, self._open_model(rollout.champion), self._open_model(rollout.challenger))

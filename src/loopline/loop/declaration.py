@@ -6,13 +6,12 @@ that made it and before anything runs.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 
@@ -98,13 +97,23 @@ class Step:
         return tuple(p.name for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
-def step(function: Callable[..., Model] | None = None, *, cpu: int = 1) -> Any:
+@overload
+def step(function: Callable[..., Model]) -> Step: ...
+@overload
+def step(*, cpu: int = 1) -> Callable[[Callable[..., Model]], Step]: ...
+def step(
+    function: Callable[..., Model] | None = None, *, cpu: int = 1
+) -> Step | Callable[[Callable[..., Model]], Step]:
     """Makes a function a step of a pipeline. `cpu`: how many cores it asks for."""
     if function is None:
-        return functools.partial(step, cpu=cpu)
+        return lambda decorated: Step(decorated, _cores(decorated, cpu))
+    return Step(function, _cores(function, cpu))
+
+
+def _cores(function: Callable[..., Model], cpu: int) -> int:
     if cpu < 1:
         raise Invalid(f"Step {function.__name__!r} asks for {cpu} cores.", code="bad-loop", hint="At least one.")
-    return Step(function, cpu)
+    return cpu
 
 
 @dataclass(frozen=True)

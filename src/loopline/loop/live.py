@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import polars as pl
 
 from loopline.data.records import DatasetVersion
@@ -13,8 +15,6 @@ from loopline.loop.house import House
 
 LIVE = "live"
 """The fact that marks a dataset version as one that already holds served rows."""
-
-_PAGE = 1_000_000
 
 
 def base_version(house: House, name: str) -> DatasetVersion:
@@ -30,13 +30,28 @@ def labelled_rows(house: House, name: str, base: pl.DataFrame, label: str) -> pl
 
     A row without a label is not there (it is no negative); a column that was not sent is missing.
     """
-    served = [p for p in house.predictions.list(name, limit=_PAGE, labelled=True) if not p.shadow]
-    served.reverse()  # oldest first
-    columns = {column: [p.label if column == label else p.row.get(column) for p in served] for column in base.columns}
+    served = answered(house, name, labelled=True)
+    rows = decoded(served)
+    columns = {
+        column: served["truth"].to_list() if column == label else [row.get(column) for row in rows]
+        for column in base.columns
+    }
     frame = pl.DataFrame(
         {name: pl.Series(name, values, strict=False) for name, values in columns.items()},
     )
     return frame.select(_as(frame[column], kind) for column, kind in base.schema.items())
+
+
+def answered(house: House, name: str, *, since: int = 0, labelled: bool = False) -> pl.DataFrame:
+    """What an endpoint answered since a time, oldest first: `frames.SCHEMA` and the labels; shadow scores left out."""
+    frame = pl.read_ipc_stream(io.BytesIO(house.predictions.read(name, since=since, labelled=labelled).read()))
+    return frame.filter(~pl.col("shadow"))
+
+
+def decoded(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """The rows as they were sent."""
+    decode = msgspec.json.decode
+    return [decode(text) for text in frame["row"].to_list()]
 
 
 def training_file(house: House, name: str, label: str, path: Path) -> int:

@@ -30,7 +30,12 @@ class LoopsService(LoopsVerbs):
 
     def declare(self, name: str, path: str, declaration: dict[str, Any]) -> LoopRecord:
         check_name(name, "name of a loop")
-        values = {"path": path, "declaration": declaration, "digest": digest_json(declaration), "declared": self.tx.now}
+        values: dict[str, Any] = {
+            "path": path,
+            "declaration": declaration,
+            "digest": digest_json(declaration),
+            "declared": self.tx.now,
+        }
         if self._row(name) is None:
             self.tx.execute(loops.insert().values(project=self.tx.project, name=name, **values))
         else:
@@ -57,12 +62,12 @@ class LoopsService(LoopsVerbs):
             raise Conflict(f"A run of {name} is under way or asked for already.", code="loop-running")
         return self._ask(name, reason, "")
 
-    def requests(self, status: RequestStatus | None = None, limit: int = 50) -> list[LoopRequest]:  # type: ignore[valid-type]
+    def requests(self, status: RequestStatus | None = None, limit: int = 50) -> tuple[LoopRequest, ...]:
         query = sa.select(loop_requests).where(loop_requests.c.project == self.tx.project)
         if status is not None:
             query = query.where(loop_requests.c.status == status)
         found = self.tx.rows(query.order_by(loop_requests.c.asked.desc(), loop_requests.c.id.desc()).limit(limit))
-        return [_request(row) for row in found]
+        return tuple(_request(row) for row in found)
 
     def heed(self) -> Heeded:
         consumer = f"loop.{self.tx.project}"

@@ -16,7 +16,9 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from loopline.data.records import Learning
 from loopline.errors import Refused
+from loopline.features.table import raw_rows
 from loopline.hashing import digest_file, digest_json
 from loopline.loop.declaration import Loop
 from loopline.loop.house import House
@@ -87,6 +89,7 @@ class Stages:
                     "file": digest_file(self.path),
                     "contract": digest_json(described["contract"]),
                     "facts": self.facts,
+                    "learning": msgspec.to_builtins(self._learning()),
                 },
             ),
             Node("split", self._split, ["data"], {**columns, "task": data.task}),
@@ -130,6 +133,7 @@ class Stages:
             contract=msgspec.to_builtins(self.loop.contract) if self.loop.contract else None,
             facts=self.facts,
             inputs=list(self.inputs),
+            learning=self._learning(),
         )
         broken = ", ".join(f"{name} {count:,}" for name, count in version.broken.items())
         held = f"; {version.quarantined:,} quarantined ({broken})" if version.quarantined else ""
@@ -241,18 +245,18 @@ class Stages:
             seed=self.seed,
         )
         evidence = found.evidence
-        first = evidence.metrics[0]
+        first = evidence.metrics[0] if evidence.metrics else None  # too few rows prove nothing
+        seen = f"{first.name} {first.value:.3f} [{first.low:.3f}, {first.high:.3f}]" if first else "nothing to measure"
         against = ", ".join(
             f"{d.opponent} {d.b:.3f}"
             for d in evidence.differences
-            if d.metric == first.name and d.opponent in opponents
+            if first and d.metric == first.name and d.opponent in opponents
         )
         return {
             "evaluation": found.id,
             "digest": found.digest,
             "metrics": {m.name: [m.value, m.low, m.high] for m in evidence.metrics},
-            "said": f"{first.name} {first.value:.3f} [{first.low:.3f}, {first.high:.3f}] on {evidence.n:,} sealed rows"
-            f" (look {evidence.looks}){'; ' + against if against else ''}",
+            "said": f"{seen} on {evidence.n:,} sealed rows (look {evidence.looks}){'; ' + against if against else ''}",
         }
 
     def _verdicts(self, given: Given) -> Outputs:
@@ -311,6 +315,11 @@ class Stages:
 
     # What the stages share.
 
+    def _learning(self) -> Learning:
+        data = self.loop.data
+        columns = (*data.protected, *data.ignore)
+        return Learning(label=data.label, task=data.task, time=data.time, group=data.group, columns=columns)
+
     def _draft(self, name: str, model: Model, given: Given, params: dict[str, Any], what: str) -> Outputs:
         table = self._rows(given)
         fit = table.measure(model)
@@ -331,13 +340,12 @@ class Stages:
         facts = {**self.facts, "loop": self.loop.name, "purpose": self.loop.purpose}
         folder = self.scratch / f"bundle-{run.id}"
         try:
-            example = next(iter(table.rows.select([f.name for f in model.signature.inputs]).head(1).to_dicts()))
             manifest = write_bundle(
                 model,
                 folder,
                 name=name,
                 version=version,
-                example=_plain(example),
+                example=raw_rows(table.rows.head(1), model.signature.inputs)[0],
                 validation_frame=table.validation,
                 created=now,
                 cleaning=given["clean"]["cleaning"],
@@ -422,8 +430,3 @@ class Stages:
 
     def _in_project(self, name: str) -> str:
         return name if self.house.project == "default" else f"{self.house.project}/{name}"
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as JSON carries it: dates by their ISO text."""
-    return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in row.items()}

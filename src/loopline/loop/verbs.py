@@ -32,7 +32,7 @@ class LoopsVerbs(Protocol):
         ...
 
     @operation("GET /projects/{project}/loops/requests", action="read")
-    def requests(self, status: RequestStatus | None = None, limit: int = 50) -> list[LoopRequest]:
+    def requests(self, status: RequestStatus | None = None, limit: int = 50) -> tuple[LoopRequest, ...]:
         """The newest runs that were asked for."""
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -222,7 +223,7 @@ class MonitorsService(MonitorsVerbs):
         labels_until: int,
         state: WatchState,
         label_state: WatchState,
-        findings: list[Finding | None],  # type: ignore[valid-type]
+        findings: Sequence[Finding | None],
     ) -> Look:
         """The look on record, in one transaction with its alert."""
         real = [finding for finding in findings if finding is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from loopline.database import Tx
 from loopline.errors import Invalid, NotFound
 from loopline.hashing import digest_json
+from loopline.operations import Bytes
 from loopline.outcomes import frames
 from loopline.outcomes.frames import Logged
 from loopline.outcomes.records import Collected, Label, LabelsTaken, Prediction, Traffic, VariantTraffic
@@ -30,7 +32,7 @@ SHADOWED = ":shadow"
 
 _LABELS_AT_ONCE = 100_000
 
-ReadLog = Callable[[dict[str, int]], Iterator[tuple[str, int, Sequence[Logged]]]]
+ReadLog = Callable[[dict[str, int]], Iterator[tuple[str, int, Sequence[Any]]]]
 """Reads on in the prediction log: from the offset of each segment, gives (segment, next offset, records)."""
 
 
@@ -112,6 +114,15 @@ class PredictionsService(PredictionsVerbs):
         self.tx.note(inputs=[self.tx.ref("endpoint", endpoint)])
         return [_prediction(endpoint, row) for row in frame.tail(limit).reverse().to_dicts()]
 
+    def read(self, endpoint: str, since: int = 0, labelled: bool = False) -> Bytes:
+        frame = self.frame(endpoint, since=since).filter(pl.col("status") < 400)
+        if labelled:
+            frame = frame.filter(pl.col("truth").is_not_null())
+        self.tx.note(inputs=[self.tx.ref("endpoint", endpoint)])
+        buffer = io.BytesIO()
+        frame.write_ipc_stream(buffer)
+        return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
+
     def show(self, endpoint: str, prediction: str) -> Prediction:
         frame = self.frame(endpoint).filter((pl.col("id") == prediction) & ~pl.col("shadow") & (pl.col("status") < 400))
         if frame.is_empty():
@@ -175,25 +186,25 @@ class PredictionsService(PredictionsVerbs):
         frame = pl.concat([empty, *kept]).filter(pl.col("at") >= since)
         if until is not None:
             frame = frame.filter(pl.col("at") < until)
-        return frame.join(self._truth(endpoint), on="id", how="left", maintain_order="left")
+        return frame.join(self._truth(endpoint, since), on="id", how="left", maintain_order="left")
 
-    def _truth(self, endpoint: str) -> pl.DataFrame:
+    def answered(self, endpoint: str) -> pl.Series:
+        """The ids of all predictions of an endpoint that are on record."""
+        c = segments.c
+        kept = self.tx.rows(sa.select(c.blob).where(c.project == self.tx.project, c.endpoint == endpoint))
+        parts = [frames.of_parquet(self.blobs.read(row.blob), ["id"])["id"] for row in kept]
+        return pl.concat([pl.Series("id", [], dtype=pl.String), *parts])
+
+    def _truth(self, endpoint: str, since: int) -> pl.DataFrame:
+        """The newest label of each prediction. A label cannot have come before its prediction: older ones are left out."""
         c = labels.c
         found = self.tx.rows(
             sa.select(c.prediction, c.value, c.at, c.received)
-            .where(c.project == self.tx.project, c.endpoint == endpoint)
+            .where(c.project == self.tx.project, c.endpoint == endpoint, c.received >= since)
             .order_by(c.number)
         )
-        newest = {row.prediction: row for row in found}
-        return pl.DataFrame(
-            {
-                "id": list(newest),
-                "truth": [_text(row.value) for row in newest.values()],
-                "truth_at": [row.at for row in newest.values()],
-                "truth_received": [row.received for row in newest.values()],
-            },
-            schema={"id": pl.String, "truth": pl.String, "truth_at": pl.Int64, "truth_received": pl.Int64},
-        )
+        schema = {"id": pl.String, "truth": pl.String, "truth_at": pl.Int64, "truth_received": pl.Int64}
+        return pl.DataFrame([tuple(row) for row in found], schema=schema, orient="row").unique("id", keep="last")
 
 
 class LabelsService(LabelsVerbs):
@@ -218,8 +229,8 @@ class LabelsService(LabelsVerbs):
         fresh = []
         corrected = 0
         for label in labels:
-            known = before.get(label.prediction)
-            if known is not None and known.value == label.value:
+            known, value = before.get(label.prediction), _text(label.value)
+            if known is not None and known.value == value:
                 continue
             corrected += known is not None
             fresh.append(
@@ -228,7 +239,7 @@ class LabelsService(LabelsVerbs):
                     "endpoint": endpoint,
                     "prediction": label.prediction,
                     "number": known.number + 1 if known is not None else 1,
-                    "value": label.value,
+                    "value": value,
                     "at": label.at or self.tx.now,
                     "received": self.tx.now,
                     "by": self.tx.principal,
@@ -236,8 +247,7 @@ class LabelsService(LabelsVerbs):
             )
         if fresh:
             self.tx.execute(_table.insert(), fresh)
-        answered = self.predictions.frame(endpoint, columns=["id", "at"])["id"]
-        joined = int(pl.Series(ids, dtype=pl.String).is_in(answered.implode()).sum())
+        joined = int(pl.Series(ids, dtype=pl.String).is_in(self.predictions.answered(endpoint).implode()).sum())
         self.tx.count = len(labels)
         self.tx.note(inputs=[self.tx.ref("endpoint", endpoint)], digests={"labels": digest_json(labels)})
         return LabelsTaken(taken=len(labels), joined=joined, waiting=len(labels) - joined, corrected=corrected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from loopline.operations import operation
+from loopline.operations import Bytes, operation
 from loopline.outcomes.records import Collected, Label, LabelsTaken, Prediction, Traffic
 
 
@@ -21,6 +21,11 @@ class PredictionsVerbs(Protocol):
         self, endpoint: str, since: int = 0, limit: int = 100, variant: str | None = None, labelled: bool = False
     ) -> list[Prediction]:
         """The newest predictions of an endpoint, with their labels."""
+        ...
+
+    @operation("GET /projects/{project}/endpoints/{endpoint}/rows", action="read_personal", record="entry")
+    def read(self, endpoint: str, since: int = 0, labelled: bool = False) -> Bytes:
+        """All answers of an endpoint since a time, with rows (as JSON) and labels, as an Arrow IPC stream."""
         ...
 
     @operation(

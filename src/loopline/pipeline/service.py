@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Any
 
 import sqlalchemy as sa
 
 from loopline.database import Tx
-from loopline.errors import Conflict, NotFound
+from loopline.errors import Conflict, Invalid, NotFound
 from loopline.pipeline.records import PipelineRun, Status, StepRun
 from loopline.pipeline.tables import pipeline_runs, steps
 from loopline.pipeline.verbs import PipelinesVerbs
@@ -23,6 +24,7 @@ class PipelinesService(PipelinesVerbs):
 
     def start(self, name: str, key: str, reason: str = "") -> PipelineRun:
         check_name(name, "name of a pipeline")
+        _check_key(key)
         c = pipeline_runs.c
         open_run = self.tx.first(
             sa.select(c.id, c.key)
@@ -54,6 +56,8 @@ class PipelinesService(PipelinesVerbs):
     def step(
         self, run: str, step: str, key: str, outputs: dict[str, Any], seconds: float, cached: bool = False
     ) -> StepRun:
+        _check_key(key)
+        check_name(step, "name of a step")
         row = self._row(run)
         if row.status != "running":
             raise Conflict(f"The run {run} is {row.status}.", code="run-ended", hint="Start another run.")
@@ -138,6 +142,13 @@ class PipelinesService(PipelinesVerbs):
             message=row.message,
             steps=tuple(_step(s) for s in done),
             resumed=resumed,
+        )
+
+
+def _check_key(key: str) -> None:
+    if not re.fullmatch(r"(sha256|blake3):[0-9a-f]{64}", key):
+        raise Invalid(
+            f"{key!r} is no key.", code="bad-key", hint="Give a digest: sha256: or blake3: and 64 hex digits."
         )
 
 
