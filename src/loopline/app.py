@@ -29,6 +29,7 @@ from loopline.ports.predictor import Predictor
 from loopline.refs import check_name, parse
 from loopline.settings import Settings, load
 from loopline.store.local import LocalBlobs
+from loopline.store.service import Store
 from loopline.tracking import points
 
 idempotency = sa.Table(
@@ -141,6 +142,12 @@ class Platform:
         """The principal whose token this is. Raises `Refused` (code "unauthenticated")."""
         with self.database.begin(lazy=True) as tx:
             return authority.authenticate(tx, token)
+
+    def upkeep(self) -> None:
+        """Signs what the ledger has not signed yet, and removes blobs that nothing has referred to for a day."""
+        self.ledger.close(self.database)
+        with self.database.begin(principal=self.owner.name) as tx:
+            Store(tx, self.blobs).sweep()
 
     def close(self) -> None:
         """Signs what the ledger has not signed yet, and gives back all connections."""

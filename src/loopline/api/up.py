@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+
 import msgspec
 
 from loopline.access.authority import digests_for
@@ -24,10 +26,13 @@ from loopline.serving.records import RouteTable
 from loopline.serving.supervisor import Supervisor
 from loopline.settings import Settings
 
+log = logging.getLogger("loopline.up")
+
 SERVER_FILE = "server.json"
 """In the workspace, while it is in service: who serves it and where."""
 
 _TURN_SECONDS = 1.0
+_UPKEEP_SECONDS = 300.0
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,10 +126,21 @@ class Service:
         self.stop()
 
     def _turns(self) -> None:
+        kept_up = time.monotonic()
         while not self._stopping.is_set():
             began = time.monotonic()
             self.controller.tick()
+            if began - kept_up > _UPKEEP_SECONDS:
+                kept_up = began
+                self._keep_up()
             self._stopping.wait(max(0.05, self._turn - (time.monotonic() - began)))
+
+    def _keep_up(self) -> None:
+        """Signs what the ledger has not signed yet, and removes bytes that nothing refers to any more."""
+        try:
+            self.platform.upkeep()
+        except Exception:
+            log.exception("The upkeep failed; it is tried again later.")
 
     def _end_turns(self, thread: threading.Thread) -> None:
         self._stopping.set()
@@ -154,9 +170,19 @@ class Service:
         folder = self.settings.workspace / "runs"
         folder.mkdir(exist_ok=True)
         with (folder / f"{request.id}.log").open("ab") as said:
+            workspace = str(self.settings.workspace)
             return subprocess.Popen(
-                [sys.executable, "-m", "loopline", "--workspace", str(self.settings.workspace)]
-                + ["run", request.loop, "--request", request.id, "--json"],
+                [
+                    sys.executable,
+                    "-m",
+                    "loopline",
+                    "--workspace",
+                    workspace,
+                    "run",
+                    request.loop,
+                    "--request",
+                    request.id,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,

@@ -1,15 +1,19 @@
-"""The same verbs over HTTP: `connect(url)` gives the session that a platform in process gives."""
+"""The verbs of a platform, in this process or over HTTP: `connect()` and `connect(url)` give the same object."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from loopline.refs import DEFAULT_PROJECT
+
 if TYPE_CHECKING:
     from loopline.catalog import Session
 
 
-def connect(url: str, token: str | None = None, project: str = "default", timeout: float = 300.0) -> Session:
-    """The verbs of the platform that answers at `url`, for who holds the token.
+def connect(
+    url: str | None = None, token: str | None = None, project: str | None = None, timeout: float = 300.0
+) -> Session:
+    """The verbs of the platform that answers at `url`, for who holds the token; without a URL, of the workspace here.
 
         with connect("https://ml.example.org", token="ll_...", project="clinic") as platform:
             platform.access.whoami().name
@@ -18,6 +22,10 @@ def connect(url: str, token: str | None = None, project: str = "default", timeou
     none. Nothing is sent yet: a server that is away shows at the first call. `timeout`, in seconds, is for each silence of the
     server. Raises `Invalid` on a URL that is none.
     """
+    if url is None:
+        from loopline.app import Platform
+
+        return Platform.open(project=project).session()
     from loopline.client.remote import open_session  # a program that never connects pays nothing
 
-    return open_session(url, token=token, project=project, timeout=timeout)
+    return open_session(url, token=token, project=project or DEFAULT_PROJECT, timeout=timeout)

@@ -344,11 +344,11 @@ def running(tx: Tx, endpoint: str, project: str | None = None) -> Any:
 
 
 def epoch(tx: Tx) -> int:
-    """The routing epoch in force."""
-    return int(tx.scalar(sa.select(routing.c.epoch)) or 0)
+    """The routing epoch in force; the first, before any endpoint, is 1."""
+    return int(tx.scalar(sa.select(routing.c.epoch)) or 1)
 
 
 def turn(tx: Tx) -> None:
     """Begins a new routing epoch, in the transaction of the change that asks for it."""
     if not tx.execute(routing.update().values(epoch=routing.c.epoch + 1)).rowcount:
-        tx.execute(routing.insert().values(id=1, epoch=1))
+        tx.execute(routing.insert().values(id=1, epoch=2))
