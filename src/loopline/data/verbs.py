@@ -24,9 +24,9 @@ class DatasetsVerbs(Protocol):
     ) -> DatasetVersion:
         """Read a file into the next version of a dataset; rows that break the contract go to quarantine.
 
-        `source` is CSV, Parquet or NDJSON. With `learning`, rows whose label cannot be learned (absent, of one value, missing in
-        rows) or that are too few to split are refused. The same content as the newest version, checked against the same contract, gives that
-        version again. Raises `Invalid` (nothing is written) on a file that is no table.
+        `source` is CSV, Parquet or NDJSON. The same content as the newest version, checked against the same contract, gives that
+        version again. Raises `Invalid` (nothing is written) on a file that is no table and, with `learning`, on rows that cannot
+        be learned from: a label that is absent, of one value or missing in rows, too few rows to split.
         """
         ...
 

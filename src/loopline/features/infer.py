@@ -55,7 +55,7 @@ def _look(series: pl.Series) -> Field | Dropped:
         return Dropped(name=name, reason=f"holds {series.dtype} values, which are no numbers, categories or dates")
     present = series.drop_nulls()
     if series.dtype.is_float():
-        present = present.filter(present.is_finite())
+        present = present.filter(present.abs() <= boundary.LARGEST)  # what lies beyond, models do not count
     elif not series.dtype.is_numeric() and not series.dtype.is_temporal() and series.dtype != pl.Boolean:
         present = present.cast(pl.String)
         present = present.filter(present != "")

@@ -6,7 +6,6 @@ since an evaluation has to take the data as they are.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,7 +63,10 @@ def codes(frame: pl.DataFrame, field: Field, levels: Sequence[str]) -> npt.NDArr
 
 
 def raw_rows(frame: pl.DataFrame, fields: Sequence[Field]) -> list[dict[str, Any]]:
-    """The frame's rows as raw JSON rows of the fields alone, as a client would send them: dates as ISO texts, missing as None."""
+    """The frame's rows as raw JSON rows of the fields alone, as a client would send them: dates as ISO texts, missing as None.
+
+    A number that is not finite, or too large for a model, is missing.
+    """
     columns = {}
     for field in fields:
         values = column(frame, field)
@@ -74,11 +76,16 @@ def raw_rows(frame: pl.DataFrame, fields: Sequence[Field]) -> list[dict[str, Any
             columns[field.name] = [None if value is None else value.isoformat() for value in values.to_list()]
         elif values.dtype.is_float():
             columns[field.name] = [
-                None if value is None or not math.isfinite(value) else value for value in values.to_list()
+                None if value is None or not abs(value) <= boundary.LARGEST else value for value in values.to_list()
             ]
         else:
-            columns[field.name] = [value if value != "" else None for value in values.to_list()]
+            columns[field.name] = [None if value == "" else _exact(value) for value in values.to_list()]
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _exact(value: Any) -> Any:
+    """A whole number that JSON does not carry exactly, as the float that a model makes of it anyway."""
+    return float(value) if type(value) is int and abs(value) > 2**53 else value
 
 
 def _floats(series: pl.Series, field: Field) -> pl.Series:

@@ -23,7 +23,8 @@ def codes_of(series: pl.Series, column: ColumnProfile, levels: int) -> Integers:
             edges = np.unique(clean)
         else:
             step = max(1, len(clean) // 20_000)  # the bins need not be exact
-            edges = np.unique(np.quantile(clean[::step], np.linspace(0, 1, levels + 1)[:-1]))
+            cuts = np.linspace(0, 1, levels + 1)[:-1]
+            edges = np.unique(np.quantile(clean[::step], cuts, method="lower"))  # infinities have no middle
         codes = np.searchsorted(edges, values, side="right") + 1
         return np.where(np.isnan(values), 0, codes)
     if column.kind == "boolean":
