@@ -223,6 +223,7 @@ class DatasetsService(DatasetsVerbs):
         sealed: bool = False,
         noted: str = "content",
     ) -> DatasetVersion:
+        frame = frame.rechunk()  # Delta's writer mixes several chunks, and the order of the rows is part of the version
         table = versions.storable(frame).to_arrow()
         digest = digest_table(table)
         newest = self._newest(name)
@@ -238,7 +239,7 @@ class DatasetsService(DatasetsVerbs):
         delta_version, written = versions.write(self._folder(name), frame)
         held = quarantined.height if quarantined is not None else 0
         beside = (
-            versions.write(self._folder(name, quarantine=True), quarantined)[0]
+            versions.write(self._folder(name, quarantine=True), quarantined.rechunk())[0]
             if quarantined is not None and held
             else None
         )
