@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from itertools import islice
 
 import click
 
@@ -35,8 +36,15 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }  # fmt: skip
 
 
+ANYWHERE = ("--workspace", "--server", "--token", "--project")
+"""Options of the whole command line, each with a value: they may stand behind the command, too."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are named in a table and imported when they are used."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, in_front(args))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -64,6 +72,23 @@ class LazyGroup(click.Group):
                 formatter.write_dl(rows)
 
 
+def in_front(args: list[str]) -> list[str]:
+    """The arguments with the options of the whole command line in front; nothing behind `--` is touched."""
+    moved: list[str] = []
+    left: list[str] = []
+    rest = iter(args)
+    for argument in rest:
+        if argument == "--":
+            left += [argument, *rest]
+        elif argument in ANYWHERE:
+            moved += [argument, *islice(rest, 1)]
+        elif argument.startswith(tuple(f"{option}=" for option in ANYWHERE)):
+            moved.append(argument)
+        else:
+            left.append(argument)
+    return [*moved, *left]
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="loopline")
 @click.option("--workspace", metavar="DIR", help="The workspace (else LOOPLINE_WORKSPACE, else ./.loopline).")
@@ -74,7 +99,8 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context, workspace: str | None, server: str | None, token: str | None, project: str | None) -> None:
     """The whole machine-learning lifecycle as one closed loop.
 
-    Try `loopline demo`, then `loopline init NAME --data FILE --label COLUMN` on a table of your own.
+    Try `loopline demo`, then `loopline init NAME --data FILE --label COLUMN` on a table of your own. The options above may
+    stand anywhere on the line.
     """
     ctx.obj = {"workspace": workspace, "server": server, "token": token, "project": project}
 
@@ -91,9 +117,6 @@ def main() -> None:
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         code = 130
-    except BrokenPipeError:  # the reader of a pipe went away: nothing is wrong
-        sys.stderr.close()
-        code = 0
     except Exception as e:
         from loopline.cli.problems import report
 

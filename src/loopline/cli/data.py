@@ -10,6 +10,7 @@ import click
 from loopline.cli import names, show
 from loopline.cli.session import as_json, group, session
 
+_SEVERITY = {3: "likely wrong", 2: "look at it", 1: "to know"}
 _FILE = click.Path(exists=True, dir_okay=False)
 
 
@@ -135,7 +136,7 @@ def profile(ctx: click.Context, ref: str, html: str | None, json: bool) -> None:
     summary = Profile.from_json(content)
     show.table(HEAD, rows(summary))
     for warning in summary.warnings():
-        click.echo(f"{warning.severity}: {warning.text}")
+        click.echo(f"{_SEVERITY[warning.severity]}: {warning.text}")
 
 
 @data.command()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from loopline.cli import names, show
 from loopline.cli.session import as_json, session
+
+if TYPE_CHECKING:
+    from loopline.deployment.records import Endpoint
 
 
 @click.command()
@@ -37,8 +42,7 @@ def deploy(
         before = next((e for e in s.endpoints.list() if e.name == name), None)
         if model is None:
             s.endpoints.remove(name)
-            undo = f"loopline deploy {name} {before.champion}" if before else ""
-            show.done(None, json, f"{name} is not served any more.", undo)
+            show.done(None, json, f"{name} is not served any more.", _again(before) if before else "")
             return
         chosen, version = names.model(s, model)
         found = s.endpoints.create(
@@ -47,13 +51,17 @@ def deploy(
             route_key=route_key or (before.route_key if before else None),
             passthrough=list(passthrough) or (list(before.passthrough) if before else None),
         )
-    if before is None:
-        undo = f"loopline deploy {name} --remove"
-    else:
-        undo = f"loopline deploy {name} {before.champion}" if before.champion != found.champion else ""
+    undo = f"loopline deploy {name} --remove" if before is None else _again(before)
     show.done(
         found,
         json,
         f"{found.champion} stands behind {name}: POST /predict/{name} while `loopline up` runs.",
         undo,
     )
+
+
+def _again(endpoint: Endpoint) -> str:
+    """The command that serves at an endpoint what it serves now."""
+    options = [f"--route-key {endpoint.route_key}"] if endpoint.route_key else []
+    options += [f"--passthrough {column}" for column in endpoint.passthrough]
+    return " ".join(["loopline deploy", endpoint.name, endpoint.champion, *options])

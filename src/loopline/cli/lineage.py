@@ -31,6 +31,8 @@ def lineage(ctx: click.Context, ref: str, forward: bool, depth: int, json: bool)
         return
     for line in tree(found):
         click.echo(line)
+    if not found.edges:
+        click.echo("Nothing was made of it yet." if forward else "Nothing leads to it: it begins here.")
     if found.cut:
         click.echo("It goes on further than this: see --depth.", err=True)
 
@@ -65,5 +67,6 @@ def tree(found: Lineage) -> list[str]:
 def _node(found: Lineage, ref: str) -> str:
     """A ref with the digest that tells its content, shortened; a source's ref holds the file's digest itself, in full."""
     digests = found.digests.get(ref, {})
-    content = digests.get("content") or digests.get("bundle") or ""
+    side = ref.partition("@")[0].rpartition(".")[2]  # the sides of a split were made by one call
+    content = digests.get("content") or digests.get("bundle") or digests.get(side) or ""
     return f"{ref} [{content[:19]}]" if content else ref

@@ -63,7 +63,7 @@ def show_run(ctx: click.Context, run: str, json: bool) -> None:
     )
     show.table(
         ["step", "seconds", "", "gave"],
-        [(t.step, t.seconds, "as before" if t.cached else "", t.outputs.get("said", "")) for t in found.steps],
+        [(t.step, f"{t.seconds:.2f}", "as before" if t.cached else "", t.outputs.get("said", "")) for t in found.steps],
         empty="No step has ended yet.",
     )
 

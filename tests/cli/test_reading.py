@@ -1,0 +1,151 @@
+"""What the reading commands show of a workspace in which a loop ran twice."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from loopline.hashing import digest_file
+
+Shell = Any  # conftest's
+
+
+def test_data(shell: Shell, tmp_path: Path) -> None:
+    assert {d["name"] for d in shell("data", "ls", "--json").json} >= {"visits", "visits.train", "visits.test"}
+    assert [v["version"] for v in shell("data", "log", "visits", "--json").json] == [2, 1]
+    shown = shell("data", "show", "data:visits@1", "--json").json
+    assert (shown["rows"], shown["quarantined"]) == (1993, 7)
+    for ref in ("visits@1", "data:visits@1"):
+        assert shell("data", "show", ref).out.startswith("data:visits@1\n")
+    profile = shell("data", "profile", "visits@1", "--json").json
+    assert profile["rows"] == 1993
+    shell("data", "profile", "visits", "--html", str(tmp_path / "p.html"))
+    assert (tmp_path / "p.html").read_text().lower().startswith("<!doctype html>")
+    held = shell("data", "quarantine", "visits@1", "--limit", "2", "--json").json
+    assert held["rows"] == 7
+    assert [row["days"] for row in held["shown"]] == [99, 99]
+    for version in ("visits@1", "visits@2"):
+        rows = shell("data", "read", version, "--rows", "5000", "--json").json
+        assert [row["visit"] for row in rows] == list(range(7, 2000)), "in the order of the file"
+    assert "sealed" in shell("data", "read", "visits.test", code=3).err
+
+
+def test_tables_are_tab_separated_where_there_is_no_terminal(shell: Shell) -> None:
+    lines = shell("data", "read", "visits@1", "--rows", "2").out.splitlines()
+    found = pl.read_csv(io.StringIO("\n".join(lines)), separator="\t")
+    assert found.columns == ["visit", "person", "days", "age", "sex", "back"]
+    assert found.height == 2
+    assert "\x1b" not in "".join(lines)
+
+
+def test_adding_and_splitting_data(shell: Shell, write_visits: Any, tmp_path: Path) -> None:
+    file = tmp_path / "more.csv"
+    write_visits(file, rows=300)
+    rule = tmp_path / "contract.json"
+    from loopline.quality.contract import column, contract
+
+    rule.write_bytes(contract(column("days").between(0, 60)).to_json())
+    said = shell("data", "add", "more", str(file), "--contract", str(rule), "--message", "for a test").out
+    assert "Added data:more@1: 293 rows" in said
+    assert "7 rows are held back" in said
+    again = shell("data", "add", "more", str(file), "--contract", str(rule)).out
+    assert "there already: data:more@1" in again
+    sides = shell("data", "split", "more", "--label", "back", "--group", "person", "--json").json
+    assert sides["test"] == "data:more.test@1"
+    rule.write_text("{")
+    assert "contract-json" in shell("data", "add", "more", str(file), "--contract", str(rule), code=2).err
+
+
+def test_runs(shell: Shell) -> None:
+    runs = shell("runs", "ls", "--name", "visits", "--json").json["runs"]
+    assert [r["kind"] for r in runs] == ["step", "step"]
+    first = runs[-1]
+    assert shell("runs", "show", first["ref"]).out.startswith(first["ref"])
+    points = shell("runs", "history", first["id"], "validation_roc_auc", "--json").json
+    assert points[0]["value"] == first["metrics"]["validation_roc_auc"]
+    assert "Did you mean" in shell("runs", "history", first["id"], "validation_roc_au", code=2).err
+    assert shell("runs", "artifacts", first["id"]).err == "It keeps no files.\n"
+    assert shell("runs", "ls", "--status", "failed", "--json").json["runs"] == []
+
+
+def test_models(shell: Shell, tmp_path: Path) -> None:
+    assert {"visits", "visits.baseline"} == {m["name"] for m in shell("models", "ls", "--json").json}
+    assert [v["status"] for v in shell("models", "ls", "visits", "--json").json] == ["draft", "registered"]
+    for ref in ("visits", "visits@1", "visits@champion", "model:visits@1"):
+        assert shell("models", "show", ref, "--json").json["ref"] == "model:visits@1"
+    assert shell("models", "show", "visits.baseline", "--json").json["version"] == 2, "no champion: the newest"
+    assert "model:visits@1 holds" in shell("models", "verify", "visits").out
+    assert "# " in shell("models", "card", "visits").out
+    assert json.loads(shell("models", "card", "visits", "--form", "json").out)
+    shell("models", "card", "visits", "--form", "html", "-o", str(tmp_path / "card.html"))
+    assert "<html" in (tmp_path / "card.html").read_text()
+    assert shell("models", "document", "visits", "verdicts").json["document"]["verdicts"][0]["outcome"] == "pass"
+    assert [m["version"] for m in shell("models", "history", "visits", "champion", "--json").json] == [1]
+    assert shell("models", "as-of", "visits", "@champion", "--json").json["version"] == 1
+    assert "no-alias" in shell("models", "as-of", "visits", "champion", "--at", "2001-01-01", code=2).err
+    assert "is no time" in shell("models", "as-of", "visits", "champion", "--at", "soon", code=2).err
+
+
+def test_pipelines(shell: Shell) -> None:
+    runs = shell("pipeline", "ls", "visits", "--json").json
+    assert [r["status"] for r in runs] == ["stopped", "finished"]
+    assert shell("pipeline", "show", "visits", "--json").json["id"] == runs[0]["id"]
+    assert "refused by 1 of 1 gates" in shell("pipeline", "show", runs[0]["ref"]).out
+    assert "deploy" in shell("pipeline", "show", runs[1]["id"]).out
+
+
+def test_evaluations(shell: Shell, tmp_path: Path) -> None:
+    found = shell("evaluations", "ls", "--json").json
+    assert [e["evidence"]["model"] for e in found] == ["model:visits@2", "model:visits@1"]
+    assert shell("evaluations", "show", "visits@champion", "--json").json["id"] == found[1]["id"]
+    assert "roc_auc at least 0.999\tfail" in shell("evaluations", "show", found[0]["ref"]).out
+    assert shell("evaluations", "report", found[0]["id"]).out.lower().startswith("<!doctype html>")
+    shell("evaluations", "plots", "visits@1", str(tmp_path / "plots"))
+    assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == sorted(found[1]["plots"])
+    assert "never evaluated" in shell("evaluations", "show", "visits.baseline@1", code=2).err
+
+
+def test_lineage_goes_down_to_the_files_hash(shell: Shell) -> None:
+    said = shell("lineage", "visits@champion").out.splitlines()
+    assert said[0].startswith("model:visits@1")
+    source = next(line for line in said if "source:visits.csv@" in line)
+    shown = shell("data", "show", "visits@1", "--json").json
+    assert shown["source"] in source
+    newest = shell("data", "show", "visits@2", "--json").json["source"]
+    file = shell.workspace.parent / "visits.csv"
+    assert newest.partition("@")[2] == digest_file(file).partition(":")[2], "the hash is that of the file"
+    assert said.index(source) > next(i for i, line in enumerate(said) if "data:visits@1" in line)
+    forward = shell("lineage", shown["source"], "--forward").out
+    assert "model:visits@1" in forward
+    assert "endpoint:visits" in forward
+    assert shell("lineage", "data:visits@1", "--depth", "1", "--json").json["edges"][0]["depth"] == 1
+    assert "ref-not-found" in shell("lineage", "run:nothing", code=2).err
+
+
+def test_status(shell: Shell) -> None:
+    said = shell("status").out
+    assert "no server runs" in said
+    assert "model:visits@1" in said
+    assert "refused  the newest run of visits: refused by 1 of 1 gates" in said
+    found = shell("status", "--json").json
+    assert found["server"] is None
+    (champion,) = found["champions"]
+    assert (champion["loop"], champion["model"], champion["endpoint"]) == ("visits", "model:visits@1", "visits")
+    value, low, high = champion["metrics"]["roc_auc"]
+    assert low <= value <= high
+    assert [need["kind"] for need in found["needs"]] == ["refused"]
+    assert [run["status"] for run in found["runs"]] == ["stopped", "finished"]
+    assert found["monitors"][0]["verdict"] == "not looked at yet"
+
+
+@pytest.mark.parametrize("line", [["alerts", "ls"], ["rollout", "ls"], ["models", "approvals"]], ids=" ".join)
+def test_nothing_is_said_on_standard_error(shell: Shell, line: list[str]) -> None:
+    ended = shell(*line)
+    assert ended.out == ""
+    assert ended.err.startswith("No ")
+    assert shell(*line, "--json").json == []
