@@ -29,6 +29,7 @@ th,td{text-align:left;padding:.3rem .9rem .3rem 0;border-bottom:1px solid var(--
 th{font-weight:600;color:var(--faint);font-size:.85rem}
 td.number,th.number{text-align:right;white-space:nowrap}
 td:last-child,th:last-child{padding-right:0}
+td:last-child:not(.number){min-width:8.5rem}td.number .faint{font-size:.87em}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem;align-items:start}
 figure{margin:0;border:1px solid var(--hair);padding:.4rem}
 svg{display:block;width:100%;height:auto}

@@ -91,24 +91,27 @@ def _scores(report: DriftReport) -> str:
     top = max(2.0, *(c.score for c in shown)) ** 0.5
     wide, row = 700, 19
     start, span = 210, (wide - 210) * _MOST
+    at = start + span / top
     parts = []
     for i, c in enumerate(shown):
         y = i * row
         name = c.column if len(c.column) <= 30 else c.column[:29] + "…"
         size = c.score**0.5 / top * span
         css = "rb" if c.drifted else "ra"
+        end = start + size + 5
+        end = at + 5 if at - 30 < end < at else min(end, wide - 30)  # no figure under the line of the threshold
         parts.append(
             f'<text x="0" y="{y + 12}">{escape(name)}</text><rect class="{css}" x="{start}" y="{y + 4}" '
             f'width="{size:.1f}" height="10"><title>{escape(c.column)}: {c.score:.2f}</title></rect>'
-            f'<text x="{min(start + size + 5, wide - 30):.1f}" y="{y + 13}">{c.score:.2f}</text>'
+            f'<text x="{end:.1f}" y="{y + 13}">{c.score:.2f}</text>'
         )
-    at = start + span / top
     high = len(shown) * row + 16
     mark = f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{high - 14}"/>'
     mark += f'<text x="{at:.1f}" y="{high - 3}" text-anchor="middle">threshold</text>'
     more = len(report.columns) - len(shown)
     rest = f'<p class="small soft">and {more} more below these, in the table at the end</p>' if more > 0 else ""
-    return f'<svg viewBox="0 0 {wide} {high}" role="img" aria-label="score of each column">{"".join(parts)}{mark}</svg>{rest}'
+    drawn = f'<svg class="wide" viewBox="0 0 {wide} {high}" role="img" aria-label="score of each column">'
+    return f'<div class="scroll">{drawn}{"".join(parts)}{mark}</svg></div>{rest}'
 
 
 def _p(p: float) -> str:

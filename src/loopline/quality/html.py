@@ -18,11 +18,11 @@ p{margin:6px 0}.lead{font-size:1.1rem;margin:14px 0 6px}.soft{color:var(--soft)}
 .bad{color:var(--bad)}.warn{color:var(--warn)}.good{color:var(--good)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:5px 12px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}
-td.n,th.n{text-align:right}th{color:var(--soft);font-weight:600;font-size:.86rem;white-space:nowrap}
+td.n,th.n{text-align:right;white-space:nowrap}td:last-child:not(.n){min-width:11rem}th{color:var(--soft);font-weight:600;font-size:.86rem;white-space:nowrap}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(310px,1fr));gap:14px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px;min-width:0}
 .card.hot{border-left:4px solid var(--bad)}
-svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font-size:10px;font-family:inherit}
+svg{display:block;width:100%;height:auto}svg.wide{min-width:600px}svg text{fill:var(--soft);font-size:10px;font-family:inherit}
 .ra{fill:var(--a)}.rb{fill:var(--b)}.axis{stroke:var(--line)}.mark{stroke:var(--ink);stroke-dasharray:3 3}
 .key span{display:inline-block;width:11px;height:11px;border-radius:2px;margin:0 5px 0 14px;vertical-align:-1px}
 ul{margin:6px 0;padding-left:20px}dl{display:grid;grid-template-columns:auto 1fr;gap:1px 12px;margin:8px 0 0;font-size:.88rem}

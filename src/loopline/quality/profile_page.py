@@ -50,7 +50,7 @@ def _card(name: str, c: ColumnProfile) -> str:
     if c.missing:
         facts.append(("missing", f"{c.missing:,} ({c.missing / c.rows:.1%})"))
     if c.distinct is not None:
-        facts.append(("distinct", f"{c.distinct:,}"))
+        facts.append(("distinct", _distinct(c)))
     m = c.moments
     if m is not None and m.count and c.kind != "date":
         facts.append(("mean ± deviation", f"{m.mean:,.4g} ± {m.deviation or 0:,.4g}"))
@@ -97,9 +97,14 @@ def value(c: ColumnProfile, number: float | None) -> str:
     return f"{number:,.0f}" if c.kind == "integer" and abs(number) < 1e9 else f"{number:,.4g}"
 
 
+def _distinct(c: ColumnProfile) -> str:
+    """The count of distinct values; an estimate is not above what can be."""
+    return f"{min(c.distinct, c.present):,}" if c.distinct is not None else ""
+
+
 def _cells(c: ColumnProfile) -> tuple[str, ...]:
     missing = f"{c.missing / c.rows:.{1 if c.missing / c.rows >= 0.001 else 3}%}" if c.missing else ""
-    distinct = f"{c.distinct:,}" if c.distinct is not None else ""
+    distinct = _distinct(c)
     if c.kind in NUMERIC and c.moments is not None and c.moments.count:
         mean = day_text(c.moments.mean) if c.kind == "date" else f"{c.moments.mean:,.4g}"
         spots = (c.moments.minimum, c.quantile(0.5), c.moments.maximum)

@@ -8,22 +8,26 @@ from html import escape
 
 from loopline.registry.card_sections import Section, Table
 
+_MANY = 8
+"""Columns from which on a table is written small."""
+
 _NOTHING = "Nothing is on record."
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --dim: #59636e; --line: #d1d9e0; --ground: #fff; --mark: #0b5cad; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6edf3; --dim: #9aa5b1; --line: #3d444d; --ground: #0d1117; --mark: #6cb2ff; }
 }
-body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem; background: var(--ground); color: var(--ink);
+body { margin: 0 auto; max-width: 72rem; padding: 2rem 1.25rem 4rem; background: var(--ground); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 .scroll { overflow-x: auto; margin: .6rem 0 1.2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--dim); padding-bottom: .3rem; }
 th, td { text-align: left; vertical-align: top; padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid var(--line);
-  overflow-wrap: anywhere; }
-thead th { color: var(--dim); font-weight: 500; overflow-wrap: normal; white-space: nowrap; }
-tbody th { font-weight: 500; overflow-wrap: normal; }
+  min-width: 5.2rem; overflow-wrap: break-word; }
+thead th { color: var(--dim); font-weight: 500; white-space: nowrap; }
+tbody th { font-weight: 500; }
+.many { font-size: .82em; } .many th, .many td { min-width: 4.8rem; padding-right: .6rem; }
 svg { vertical-align: middle; } svg line { stroke: var(--line); } svg .span { stroke: var(--mark); }
 svg circle { fill: var(--ink); }
 """
@@ -72,7 +76,7 @@ def _section(part: Section) -> str:
 
 
 def _table(table: Table) -> str:
-    out = '<div class="scroll"><table>'
+    out = f'<div class="scroll"><table{" class=many" if len(table.head) > _MANY else ""}>'
     if table.caption:
         out += f"<caption>{escape(table.caption)}</caption>"
     bars = any(table.intervals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from loopline.app import Platform
 from loopline.errors import Refused
 
 RELOAD_SECONDS = 10
+_NEEDS = 3
 
 
 def answer(request: Request, platform: Platform, principal: Principal | None) -> Response:
@@ -48,6 +50,7 @@ def page(found: Overview, *, reloads: bool = False) -> str:
     """The page as HTML, out of records alone."""
     project = found.status.project
     body = joined(
+        _verdict(found),
         _needs(found),
         *(place.section(one, found) for one in found.places),
         series.models(found),
@@ -72,22 +75,34 @@ def _nav(found: Overview, reloads: bool) -> Html:
     )
 
 
+def _verdict(found: Overview) -> Html | None:
+    """How all stands, in a line."""
+    if not found.places:
+        return None
+    if len(found.places) == 1:
+        return element("h1", f"{found.places[0].champion.loop}: {found.places[0].standing.word}")
+    words = Counter(one.standing.word for one in found.places)
+    return element("h1", ", ".join(f"{count} {word}" for word, count in words.most_common()))
+
+
 def _needs(found: Overview) -> Html:
     needs = found.status.needs
     if not needs:
         if not (found.places or found.status.runs):
             return Html("")
         return element("p", status("good", "Nothing needs a person."))
-    items = (
+    items = [
         element(
             "li",
             element("div", need.text, " ", element("span", ago(need.at, found.at), class_="soft")),
             element("pre", need.command),
         )
         for need in needs
-    )
+    ]
+    first, others = items[:_NEEDS], items[_NEEDS:]
+    more = element("details", element("summary", f"{len(others)} more"), element("ul", *others)) if others else None
     count = f"{len(needs)} thing{'s' if len(needs) > 1 else ''} for a person"
-    return element("section", status("person", count), element("ul", *items), class_="card needs")
+    return element("section", status("person", count), element("ul", *first), more, class_="card needs")
 
 
 def _empty() -> Html:

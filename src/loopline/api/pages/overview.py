@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,7 +13,7 @@ from loopline.errors import NotFound
 from loopline.loop.records import LoopRequest
 from loopline.loop.status import Champion, Need, Status, summary
 from loopline.monitoring.records import Alert, MonitorRecord
-from loopline.outcomes.records import Traffic
+from loopline.outcomes.records import Traffic, VariantTraffic
 from loopline.pipeline.records import PipelineRun
 from loopline.registry.records import ModelVersion
 
@@ -47,6 +47,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     traffic: Traffic | None
     rollout: Rollout | None
     """The running one, else the newest."""
+    progress: VariantTraffic | None
+    """What the challenger of a running rollout answered in the stage at hand."""
     monitor: MonitorRecord | None
     alerts: tuple[Alert, ...]
     """The newest that are not closed."""
@@ -94,9 +96,9 @@ def overview(session: Session, now: int) -> Overview:
         models.append(Series(name=model.name, older=len(newest) - len(shown), models=tuple(shown)))
     datasets = []
     for dataset in sorted(session.datasets.list(), key=lambda d: d.name):
-        versions = session.datasets.log(dataset.name)
+        versions: Any = session.datasets.log(dataset.name)  # Any: `list` is a verb there, and hides the type
         datasets.append(
-            Series(name=dataset.name, older=max(0, len(versions) - _VERSIONS), datasets=tuple(versions[:_VERSIONS]))  # type: ignore[index]  # `list` is a verb there
+            Series(name=dataset.name, older=max(0, len(versions) - _VERSIONS), datasets=tuple(versions[:_VERSIONS]))
         )
     return Overview(
         at=now,
@@ -113,7 +115,7 @@ def _places(session: Session, status: Status, now: int) -> tuple[Place, ...]:
     endpoints = {e.name: e for e in session.endpoints.list()}
     monitors = {m.endpoint: m for m in session.monitors.list()}
     purposes = {loop.name: str(loop.declaration.get("purpose", "")) for loop in session.loops.list()}
-    requests = session.loops.requests(limit=50)
+    requests: Any = session.loops.requests(limit=50)  # the same
     found = []
     for champion in status.champions:
         endpoint = endpoints.pop(champion.endpoint or champion.loop, None)
@@ -128,7 +130,7 @@ def _places(session: Session, status: Status, now: int) -> tuple[Place, ...]:
             endpoint,
             monitors.get(endpoint.name) if endpoint else None,
             purposes.get(champion.loop, ""),
-            next((r for r in requests if r.loop == champion.loop), None),  # type: ignore[attr-defined]  # the same
+            next((r for r in requests if r.loop == champion.loop), None),
             tuple(need for need in status.needs if _is_of(need, champion.loop)),
             now,
         )
@@ -169,12 +171,19 @@ def _place(
         endpoint=endpoint,
         traffic=traffic,
         rollout=rollout,
+        progress=_progress(session, rollout),
         monitor=monitor,
         alerts=tuple(alerts),
         drift=drift,
         runs=tuple(runs),
         asked=asked,
     )
+
+
+def _progress(session: Session, rollout: Rollout | None) -> VariantTraffic | None:
+    if rollout is None or rollout.status != "running":
+        return None
+    return session.predictions.traffic(rollout.endpoint, since=rollout.stage_since).variants.get("challenger")
 
 
 def _has_report(session: Session, endpoint: str) -> bool:

@@ -8,6 +8,7 @@ from loopline.api.pages.overview import Kind, Overview, Place
 from loopline.api.pages.style import status, table
 from loopline.api.pages.times import ago, latency, length
 from loopline.deployment.records import Rollout
+from loopline.outcomes.records import VariantTraffic
 from loopline.pipeline.records import PipelineRun
 
 _METRICS = 4
@@ -103,7 +104,7 @@ def _traffic(place: Place) -> Html | None:
         for name, v in place.traffic.variants.items()
     ]
     columns = ["variant", "version", "rows", "requests", "errors", "labelled", "p50", "p99"]
-    return joined(head, table(columns, rows, numbers=(2, 3, 4, 5, 6, 7)))
+    return joined(head, table(columns, rows, numbers=(2, 3, 4, 5, 6, 7), whole=(0, 1)))
 
 
 def _rollout(place: Place, found: Overview) -> Html | None:
@@ -111,7 +112,7 @@ def _rollout(place: Place, found: Overview) -> Html | None:
     if rollout is None:
         return None
     last = rollout.steps[-1] if rollout.steps else None
-    decided = rollout.reason or (f"{last.decision}: {last.reason}" if last else "")
+    decided = rollout.reason or (f"{last.decision}, {last.reason}" if last else "")
     when = (rollout.ended or (last.at if last else None)) if decided else None
     kind, word = _ENDED[rollout.status]
     return joined(
@@ -125,7 +126,7 @@ def _rollout(place: Place, found: Overview) -> Html | None:
             element("span", rollout.champion, class_="id"),
             element("span", ", begun ", ago(rollout.started, found.at), class_="soft"),
         ),
-        _stages(rollout) if rollout.status == "running" else None,
+        _stages(rollout, place.progress, found.at) if rollout.status == "running" else None,
         element("p", f"Last decision: {decided}", " ", element("span", ago(when, found.at), class_="soft"))
         if when
         else None,
@@ -137,7 +138,7 @@ def _rollout(place: Place, found: Overview) -> Html | None:
     )
 
 
-def _stages(rollout: Rollout) -> Html:
+def _stages(rollout: Rollout, progress: VariantTraffic | None, now: int) -> Html:
     shown = []
     for number, stage in enumerate(rollout.plan.stages):
         name = "shadow" if stage.kind == "shadow" else f"{stage.percent} %"
@@ -150,7 +151,18 @@ def _stages(rollout: Rollout) -> Html:
                 aria_current="step" if now else "",
             )
         )
-    return element("ol", *shown, class_="stages")
+    at = rollout.plan.stages[rollout.stage]
+    rows, labels = (progress.rows, progress.labelled) if progress else (0, 0)
+    lasts = [
+        f"{rows:,} of {at.rows:,} rows" if at.rows else "",
+        f"{labels:,} of {at.labels:,} labels" if at.labels else "",
+        f"{length(now - rollout.stage_since)} of {length(int(at.seconds * 1000))}" if at.seconds else "",
+    ]
+    told = ", ".join(part for part in lasts if part)
+    return joined(
+        element("ol", *shown, class_="stages"),
+        element("p", f"This stage: {told}.", class_="soft") if told else None,
+    )
 
 
 def _watch(place: Place, found: Overview) -> Html | None:
@@ -169,7 +181,7 @@ def _watch(place: Place, found: Overview) -> Html | None:
     return joined(
         element("h3", "Watch"),
         element("p", looked, class_="soft"),
-        table(["alert", "of", "what", "raised", "id"], alerts, whole=(0, 3)) if alerts else None,
+        table(["alert", "of", "what", "raised", "id"], alerts, whole=(0, 1, 3, 4)) if alerts else None,
         element(
             "p", element("a", "drift report", href=links.drift(found.status.project, monitor.endpoint)), class_="links"
         )

@@ -21,7 +21,7 @@ def models(found: Overview) -> Html | None:
         element("h2", "Models"),
         element(
             "div",
-            table(["version", "status", "main metric", "made", "", ""], rows, whole=(0, 1, 2, 3, 4, 5)),
+            table(["version", "status", "main metric", "made", "reports"], rows, whole=(0, 1, 2, 3, 4)),
             _more(older, "loopline models ls NAME"),
             class_="card",
         ),
@@ -40,8 +40,10 @@ def _model(version: ModelVersion, found: Overview) -> list[object]:
         status(kinds.get(version.status, "soft"), version.status),
         shown,
         ago(version.created, found.at),
-        element("a", "card", href=links.card(project, version.ref)),
-        element("a", "evaluation report", href=links.report(project, evaluation)) if evaluation else "",
+        joined(
+            element("a", "card", href=links.card(project, version.ref)),
+            element("a", "evaluation", href=links.report(project, evaluation)) if evaluation else None,
+        ),
     ]
 
 
@@ -55,7 +57,9 @@ def datasets(found: Overview) -> Html | None:
         element("h2", "Datasets"),
         element(
             "div",
-            table(["version", "rows", "quarantined", "", "made", ""], rows, numbers=(1,), whole=(0, 4, 5)),
+            table(
+                ["version", "rows", "quarantined", "sealed", "made", "reports"], rows, numbers=(1,), whole=(0, 3, 4, 5)
+            ),
             _more(older, "loopline data log NAME"),
             class_="card",
         ),
@@ -65,7 +69,7 @@ def datasets(found: Overview) -> Html | None:
 def _dataset(version: DatasetVersion, found: Overview) -> list[object]:
     broken = ", ".join(f"{rule} {count:,}" for rule, count in version.broken.items())
     held = element("span", status("warn", f"{version.quarantined:,}"), " ", element("span", broken, class_="soft"))
-    looks = f"sealed, {version.looks:,} look{'' if version.looks == 1 else 's'}" if version.sealed else ""
+    looks = f"yes, {version.looks:,} look{'' if version.looks == 1 else 's'}" if version.sealed else ""
     return [
         element("span", version.ref, class_="id"),
         f"{version.rows:,}",

@@ -19,7 +19,7 @@ header{display:flex;flex-wrap:wrap;align-items:baseline;gap:4px 16px;padding-top
 header nav{margin-left:auto;display:flex;flex-wrap:wrap;gap:4px 16px}
 .brand{font-size:16px;font-weight:650}
 main{padding-bottom:24px}footer{color:var(--soft);font-size:12px;padding-bottom:32px}
-h1{font-size:20px;line-height:1.35;margin:0;font-weight:650}h2{font-size:16px;margin:32px 0 8px}
+h1{font-size:20px;line-height:1.35;margin:4px 0 8px;font-weight:650}h2{font-size:16px;margin:32px 0 8px}
 h3{font-size:12px;margin:16px 0 4px;color:var(--soft);font-weight:600}
 p{margin:4px 0}a{color:var(--accent);text-underline-offset:2px}
 a:focus-visible,summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
@@ -28,19 +28,21 @@ pre{margin:4px 0;padding:8px 12px;background:var(--wash);border-radius:6px;white
 .soft{color:var(--soft)}.small{font-size:12px}.good{color:var(--good)}.warn{color:var(--warn)}.bad{color:var(--bad)}.accent{color:var(--accent)}
 .card{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:16px;margin:0 0 16px;min-width:0}
 .card.needs{border-left:3px solid var(--warn)}.card.needs li{margin:0 0 8px}.card.needs li:last-child{margin:0}
-.card ul{margin:8px 0 0;padding:0;list-style:none}
-.status{display:inline-flex;align-items:center;gap:6px;font-weight:600;white-space:nowrap}
-.status svg{width:15px;height:15px;flex:none}
+.card ul{margin:8px 0 0;padding:0;list-style:none}summary{cursor:pointer;color:var(--accent)}
+.status{display:inline-flex;align-items:baseline;gap:6px;font-weight:600;white-space:nowrap}
+.status svg{width:15px;height:15px;flex:none;align-self:center}
 .verdict{font-size:16px;line-height:1.4;margin:2px 0 0;overflow-wrap:anywhere}
-.title{display:flex;flex-wrap:wrap;align-items:center;gap:4px 12px}
+.title{display:flex;flex-wrap:wrap;align-items:baseline;gap:4px 12px}
 .title h2{margin:0;font-size:16px;overflow-wrap:anywhere}
+td.nb a+a{margin-left:16px}
 .links{display:flex;flex-wrap:wrap;gap:4px 16px;margin-top:4px}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:5px 16px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--soft);font-weight:600;font-size:12px;white-space:nowrap}tr:last-child td{border-bottom:0}
 th.n,td.n{text-align:right;white-space:nowrap}td.nb{white-space:nowrap}td:last-child,th:last-child{padding-right:0}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,11.5rem),1fr));gap:8px 16px;margin:8px 0 0}
+td:not([class]){min-width:13rem}td .id,td code{white-space:nowrap}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,9.8rem),1fr));gap:8px 16px;margin:8px 0 0}
 .facts div{min-width:0}.facts dt{color:var(--soft);font-size:12px}.facts dd{margin:0;font-variant-numeric:tabular-nums}
 .facts b{font-size:16px;font-weight:600}
 ol.stages{display:flex;flex-wrap:wrap;gap:4px;margin:4px 0;padding:0;list-style:none}
