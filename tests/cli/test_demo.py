@@ -79,7 +79,7 @@ def test_the_broken_challenger_is_rolled_back(told: tuple[list[dict[str, Any]], 
 def test_every_live_row_was_answered(told: tuple[list[dict[str, Any]], Path, dict[str, str]]) -> None:
     events, _, _ = told
     replay = _of(events, "replay")[-1]
-    assert replay["rows"] == 30_000
+    assert replay["rows"] == 48_461
     assert replay["requests"] >= 5_000
     quality = _of(events, "quality")[-1]["said"]
     assert "new" in quality

@@ -20,7 +20,7 @@ from loopline.cli.session import as_json, settings_of
 
 NAME = "readmission"
 FILE = "readmission.parquet"
-SYNTHETIC_ROWS = 60_000
+SYNTHETIC_ROWS = 96_921
 _MARK = "demo.json"
 
 _CHUNK = 4_000
@@ -242,7 +242,8 @@ def _second_half(
     replay.send_labels(session, replay.sent)
     outcome = _retrained(session, story, send, replay)
     while replay.left and outcome is not None and outcome.status == "running":
-        send()
+        send(2_000)
+        _wait(lambda: _collected(session) >= replay.sent or None, 3.0)  # what it decides by has to be on record
         outcome = _moved(session, outcome, story)
     if outcome is not None and outcome.status == "running":
         replay.send_labels(session, replay.sent)

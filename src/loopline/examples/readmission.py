@@ -46,7 +46,7 @@ loop = ll.Loop(
         ll.gate.fair("race", "equal_opportunity_difference", at_most=0.10, too_few="pass"),
         ll.gate.latency(p99="5ms"),
     ],
-    rollout=ll.rollout.shadow(rows=1000).canary(5, 25, 50, rows=500),
+    rollout=ll.rollout.shadow(rows=1000).canary(5, 25, 50, rows=200),
     monitor=ll.monitor(false_alarms="1/quarter", look="1s", rows=1000),
     retrain=ll.retrain(on=["quality", "drift"], cool_down="1d", at_least=5000),
 )
