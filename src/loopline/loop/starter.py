@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from loopline.data.readers import check_label, read_table
+from loopline.data.readers import LabelFacts, check_label, read_table
 from loopline.data.split import split
 from loopline.errors import Conflict, Invalid, did_you_mean
 from loopline.failpoints import failpoint
@@ -63,7 +63,8 @@ def write(
     frame = read.frame
     protected = tuple(dict.fromkeys(protected))
     _columns(frame, label, time, group, protected)
-    task = check_label(frame, label).task
+    learned = check_label(frame, label)
+    task = learned.task
     notes = list(read.facts.warnings)
     kept = _with_time(frame, time, notes)
     # The split is tried on the columns that decide it, so that a table too small for one is refused here.
@@ -74,7 +75,7 @@ def write(
     if dropped:
         more = f", and {len(dropped) - _SHOWN} more" if len(dropped) > _SHOWN else ""
         notes.append("no features: " + "; ".join(f"{d.name!r} ({d.reason})" for d in dropped[:_SHOWN]) + more)
-    notes += _about_label(frame, label, task)
+    notes += _about_label(learned)
     if protected and task != "binary":
         notes.append(
             f"fairness is judged for two classes only; slices by {', '.join(protected)} are measured all the same"
@@ -90,7 +91,8 @@ def write(
         contract=_contract(frame, label, time, group, [field.name for field in found.fields]),
         rows=frame.height,
         features=len(found.fields),
-        classes=frame[label].n_unique() if task != "regression" else 0,
+        classes=len(learned.classes),
+        rarest=min(learned.counts, default=frame.height),
     )
     _write(path, source_text(facts))
     return Written(path=path, task=task, rows=frame.height, columns=frame.width, notes=tuple(notes))
@@ -173,15 +175,14 @@ def _gaps(series: pl.Series) -> int:
     return int(_missing(series).sum())
 
 
-def _about_label(frame: pl.DataFrame, label: str, task: str) -> list[str]:
-    if task == "regression":
+def _about_label(learned: LabelFacts) -> list[str]:
+    least = min(learned.counts, default=learned.rows)
+    if least >= _RARE * learned.rows:
         return []
-    facts = check_label(frame, label, task)
-    least = min(facts.counts)
-    if least >= _RARE * facts.rows:
-        return []
-    which = facts.classes[facts.counts.index(least)]
-    return [f"{label} = {which!r} is rare: {least:,} of {facts.rows:,} rows; probabilities are learnt as they are"]
+    which = learned.classes[learned.counts.index(least)]
+    return [
+        f"{learned.label} = {which!r} is rare: {least:,} of {learned.rows:,} rows; probabilities are learnt as they are"
+    ]
 
 
 def _shown(data: Path, folder: Path) -> str:

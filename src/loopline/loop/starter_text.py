@@ -11,10 +11,20 @@ from loopline.quality.contract import AnyRule, Contract, NotNull, OneOf, Unique,
 _WIDTH = 120
 _MOST_LINES = 79
 _MOST_RULES = 12
+_TESTED = 0.15  # the share of the rows that the test window gets
+_MEASURES = {
+    "binary": ("roc_auc", 0.55, "0.5 is chance"),
+    "multiclass": ("roc_auc_ovr_weighted", 0.55, "0.5 is chance"),
+    "regression": ("r2", 0.05, "the share of the variance that is explained"),
+}
+_MARGINS = ((1_000, 0.01), (100, 0.02), (0, 0.05))  # by the test rows of the rarest class
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file is about: the table's path as seen from the file, its columns' parts, what was inferred."""
+    """What the file is about: the table's path as seen from the file, its columns' parts, what was inferred.
+
+    `rarest` counts the rows of the rarest class (of a regression: all rows).
+    """
 
     name: str
     data: str
@@ -27,6 +37,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     features: int
     classes: int
+    rarest: int
 
 
 def source_text(facts: Facts) -> str:
@@ -129,24 +140,13 @@ def _loop(facts: Facts) -> list[str]:
 
 
 def _gates(facts: Facts) -> list[str]:
-    if facts.task == "binary":
-        lines = [
-            'll.gate.at_least("roc_auc", 0.55),  # 0.5 is chance',
-            'll.gate.beats("baseline", "log_loss"),',
-            'll.gate.not_worse_than("@champion", "roc_auc", margin=0.01),',
-        ]
-    elif facts.task == "multiclass":
-        lines = [
-            'll.gate.at_least("roc_auc_ovr_weighted", 0.55),  # 0.5 is chance',
-            'll.gate.beats("baseline", "log_loss"),',
-            'll.gate.not_worse_than("@champion", "accuracy", margin=0.01),',
-        ]
-    else:
-        lines = [
-            'll.gate.at_least("r2", 0.05),  # the share of the variance that is explained',
-            'll.gate.beats("baseline", "rmse"),',
-            'll.gate.not_worse_than("@champion", "r2", margin=0.01),',
-        ]
+    metric, least, why = _MEASURES[facts.task]
+    margin = next(margin for tested, margin in _MARGINS if facts.rarest * _TESTED >= tested)
+    lines = [
+        f'll.gate.at_least("{metric}", {least}),  # {why}',
+        f'll.gate.beats("baseline", "{metric}"),',
+        f'll.gate.not_worse_than("@champion", "{metric}", margin={margin}),  # as fine as this many rows can tell',
+    ]
     if facts.task == "binary" and facts.protected:
         lines.append('# too_few="ask": where there are too few rows to tell, a person decides; "pass" lets it through.')
         for name in facts.protected:
