@@ -6,38 +6,22 @@ small values, and one sentence (`said`) for whoever watches.
 
 from __future__ import annotations
 
-import io
-import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import polars as pl
 
 from loopline.data.records import Learning
 from loopline.errors import Refused
-from loopline.features.table import raw_rows
+from loopline.evaluation.records import Evaluation
 from loopline.hashing import digest_file, digest_json
 from loopline.loop.declaration import Loop
+from loopline.loop.fitting import Fitting, Given, named
 from loopline.loop.house import House
-from loopline.loop.table import Table, linear
 from loopline.loop.watching import watch
 from loopline.operations import Body
-from loopline.packaging.bundle import write_bundle
 from loopline.pipeline.engine import Node, Outputs
-from loopline.quality.cleaning import Cleaning
-from loopline.refs import parse
-from loopline.registry.bundle_tar import pack
-from loopline.tracking.environment import capture
-from loopline.tracking.records import Point
-from loopline.training.model import Model
-from loopline.training.records import Fit, Trial
-from loopline.training.threshold import choose_threshold
-from loopline.training.tune import best, search
-
-Given = Mapping[str, Outputs]
+from loopline.registry.records import ModelVersion
 
 
 class Stages:
@@ -62,12 +46,10 @@ class Stages:
         self.loop = loop
         self.house = house
         self.path = path
-        self.scratch = scratch
         self.inputs = inputs
         self.facts = dict(facts or {})
         self.seed = seed
-        self.threads = threads
-        self._table: Table | None = None
+        self._fitting = Fitting(loop, house, scratch=scratch, facts=self.facts, seed=seed, threads=threads)
 
     def nodes(self) -> list[Node]:
         """The graph: data, split, clean, baseline, tune, fit, gates, evaluate, verdicts, register, deploy."""
@@ -93,20 +75,22 @@ class Stages:
                 },
             ),
             Node("split", self._split, ["data"], {**columns, "task": data.task}),
-            Node("clean", self._clean, ["split"], {"clean": described["clean"]}),
-            Node("baseline", self._baseline, ["split", "clean"], {**columns, "baseline": described["baseline"]}),
-            Node("tune", self._tune, ["split", "clean"], {**fitting, "tune": described["tune"]}),
-            Node("fit", self._fit, ["split", "clean", "tune"], fitting),
-            Node("gates", self._gates, given={"gates": described["gates"]}, cached=False),
+            Node("clean", self._fitting.clean, ["split"], {"clean": described["clean"]}),
+            Node(
+                "baseline", self._fitting.baseline, ["split", "clean"], {**columns, "baseline": described["baseline"]}
+            ),
+            Node("tune", self._fitting.tune, ["split", "clean"], {**fitting, "tune": described["tune"]}),
+            Node("fit", self._fitting.fit, ["split", "clean", "tune"], fitting),
+            Node("gates", self._gates, ["fit"], {"gates": described["gates"]}, cached=False),
             Node(
                 "evaluate",
                 self._evaluate,
                 ["split", "baseline", "fit", "gates"],
-                {"protected": list(data.protected), "champion": self.champion()},
+                {"protected": list(data.protected)},
             ),
             Node("verdicts", self._verdicts, ["evaluate", "gates"]),
             Node("register", self._register, ["fit", "evaluate", "verdicts"]),
-            Node("deploy", self._deploy, ["register", "verdicts"], {"champion": self.champion()}, cached=False),
+            Node("deploy", self._deploy, ["register", "verdicts"], cached=False),
         ]
 
     def champion(self) -> str | None:
@@ -146,12 +130,12 @@ class Stages:
 
     def _split(self, given: Given) -> Outputs:
         data = self.loop.data
-        name, version = self._named(given["data"]["dataset"])
+        name, version = named(self.house, given["data"]["dataset"])
         sides = self.house.datasets.split(
             name, data.label, version=version, time=data.time, group=data.group, task=data.task, seed=self.seed
         )
         rows = {
-            side: self.house.datasets.show(*self._named(getattr(sides, side))).rows
+            side: self.house.datasets.show(*named(self.house, getattr(sides, side))).rows
             for side in ("train", "validation", "test")
         }
         counts = ", ".join(f"{side} {count:,}" for side, count in rows.items())
@@ -165,80 +149,25 @@ class Stages:
             "said": f"{counts} (sealed){also}",
         }
 
-    def _clean(self, given: Given) -> Outputs:
-        if not self.loop.clean:
-            return {"cleaning": None, "said": "nothing declared"}
-        train = self._frame(given["split"]["train"])
-        data = self.loop.data
-        kept = [c for c in (data.label, data.time, data.group) if c]
-        fitted = Cleaning.fit(train, self.loop.clean, keep=kept)
-        _, report = fitted.apply(train, training=True)
-        changed = sum(change.count for change in report.changes)
-        duplicates = f", {report.duplicates:,} duplicates left out" if report.duplicates else ""
-        return {
-            "cleaning": fitted.to_dict(),
-            "said": f"{len(fitted.steps)} steps fitted on {train.height:,} training rows: {changed:,} values mended{duplicates}",
-        }
-
-    def _baseline(self, given: Given) -> Outputs:
-        step = self.loop.baseline
-        model = step(self._rows(given)) if step else linear(self._rows(given))
-        return self._draft(f"{self.loop.name}.baseline", model, given, {}, f"the baseline ({model.family})")
-
-    def _tune(self, given: Given) -> Outputs:
-        tune = self.loop.tune
-        if tune is None:
-            return {"params": {}, "said": "nothing to tune"}
-        table = self._rows(given).for_trials(True)
-        name = f"{self.loop.name}.tune"
-        key = digest_json([self.loop.describe()["tune"], given["split"]["train"]])
-        under_way = [r for r in self.house.runs.list(name=name, status="running").runs if r.tags.get("key") == key]
-        run = (
-            under_way[0]
-            if under_way
-            else self.house.runs.create(name, inputs=(given["split"]["train"],), tags={"key": key})
-        )
-        done = self._trials(run.id)
-
-        def attempt(params: dict[str, Any]) -> Fit:
-            return table.measure(self.loop.train(table, **params))
-
-        def record(trial: Trial) -> None:
-            kept = self.house.runs.create(
-                name,
-                kind="trial",
-                parent=run.id,
-                params={"number": trial.number, "seconds": trial.seconds, "rounds": trial.rounds, **trial.params},
-            )
-            if trial.value is not None:
-                self.house.runs.log(kept.id, [Point(key="value", value=trial.value, step=trial.number)])
-            self.house.runs.finish(kept.id)
-
-        trials = search(tune, attempt, trials_done=done, on_trial=record)
-        found = best(trials)
-        table.for_trials(False)
-        self.house.runs.finish(run.id)
-        params = dict(found.params) if found else {}
-        shown = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
-        again = f", {len(done)} of them from before" if done else ""
-        return {"params": params, "run": run.ref, "said": f"{len(trials)} trials{again}; best {shown or 'none'}"}
-
-    def _fit(self, given: Given) -> Outputs:
-        params = given["tune"]["params"]
-        model = self.loop.train(self._rows(given), **params)
-        return self._draft(self.loop.name, model, given, params, f"{model.family} model")
-
-    def _gates(self, _: Given) -> Outputs:
+    def _gates(self, given: Given) -> Outputs:
+        """The rules and the champion that the evidence will be held against; both stay the same if this run is taken up again."""
         declared = self.house.evaluations.declare([msgspec.to_builtins(gate) for gate in self.loop.gates])
-        return {"gates": declared.digest, "said": f"{len(declared.gates)} gates on record before the evidence"}
+        champion = self.champion()
+        return {
+            "gates": declared.digest,
+            # A version is no opponent of its own: the run that made it champion, run again, has nothing new to measure.
+            "champion": champion if champion != given["fit"]["model"] else None,
+            "said": f"{len(declared.gates)} gates on record before the evidence",
+        }
 
     def _evaluate(self, given: Given) -> Outputs:
         opponents = {"baseline": given["baseline"]["model"]}
-        if champion := self.champion():
+        if champion := given["gates"]["champion"]:
             opponents["@champion"] = champion
-        found = self.house.evaluations.measure(
-            given["fit"]["model"],
-            given["split"]["test"],
+        model, test = given["fit"]["model"], given["split"]["test"]
+        found = self._measured(model, test, opponents) or self.house.evaluations.measure(
+            model,
+            test,
             self.loop.data.label,
             opponents=opponents,
             protected=list(self.loop.data.protected),
@@ -259,6 +188,15 @@ class Stages:
             "said": f"{seen} on {evidence.n:,} sealed rows (look {evidence.looks}){'; ' + against if against else ''}",
         }
 
+    def _measured(self, model: str, test: str, opponents: Mapping[str, str]) -> Evaluation | None:
+        """The newest evaluation, where it is this one, cut off before it was on the journal: a look is not taken twice."""
+        newest = next(iter(self.house.evaluations.list(limit=1)), None)
+        if newest is None or newest.judgement is not None:
+            return None
+        seen = newest.evidence
+        same = (seen.model, seen.dataset, set(seen.opponents)) == (model, test, set(opponents))
+        return newest if same else None
+
     def _verdicts(self, given: Given) -> Outputs:
         judged = self.house.evaluations.judge(given["evaluate"]["evaluation"], given["gates"]["gates"])
         failed = [f"{v.gate}: {v.reason}" for v in judged.verdicts if v.outcome == "fail"]
@@ -275,36 +213,46 @@ class Stages:
 
     def _register(self, given: Given) -> Outputs:
         ref = given["fit"]["model"]
-        name, version = self._named(ref, "model")
+        name, version = named(self.house, ref, "model")
         known = self.house.models.show(name, int(version))
+        asks = given["verdicts"]["asks"]
         if known.status == "registered":
-            return {"model": known.ref, "asks": given["verdicts"]["asks"], "said": f"{known.ref} is registered already"}
+            self._ask(known, asks)
+            return {"model": known.ref, "asks": asks, "said": f"{known.ref} is registered already"}
         evaluation = self.house.evaluations.show(given["evaluate"]["evaluation"])
         evidence = self.house.models.attach(name, int(version), "evaluation", msgspec.to_builtins(evaluation.evidence))
         verdicts = self.house.models.attach(name, int(version), "verdicts", {"verdicts": given["verdicts"]["verdicts"]})
         made = self.house.models.register(name, int(version), evaluation=evidence.digest, verdicts=verdicts.digest)
-        asks = given["verdicts"]["asks"]
-        if asks and not any(a.version == made.version for a in self.house.models.approvals(name)):
-            self.house.models.request_approval(name, made.version)
+        self._ask(made, asks)
         return {"model": made.ref, "asks": asks, "said": f"{made.ref}, signed by key {made.signature}"}
+
+    def _ask(self, made: ModelVersion, asks: list[str]) -> None:
+        """Asks a person about a version, once."""
+        if asks and not any(a.version == made.version for a in self.house.models.approvals(made.name)):
+            self.house.models.request_approval(made.name, made.version)
 
     def _deploy(self, given: Given) -> Outputs:
         ref = given["register"]["model"]
-        name, version = self._named(ref, "model")
+        name, version = named(self.house, ref, "model")
         champion = self.champion()
         data = self.loop.data
         if champion is None:
-            self.house.models.set_alias(
-                name, "champion", int(version), reason="the first version that passed the gates"
-            )
+            # The alias comes last: with it, all is done.
             # What the model does not read may be sent all the same: it is kept for grouping, slices and retraining.
             columns = [c.name for c in self.house.datasets.show(self.loop.name).columns if c.name != data.label]
             self.house.endpoints.create(name, ref, route_key=data.group, passthrough=columns)
             watch(self.house, name, self.loop.describe(), ref)
+            self.house.models.set_alias(
+                name, "champion", int(version), reason="the first version that passed the gates"
+            )
             return {"alias": "champion", "model": ref, "said": f"{ref} is @champion, served at /predict/{name}"}
         if champion == ref:
             return {"alias": "champion", "model": ref, "said": f"{ref} is @champion already"}
         self.house.models.set_alias(name, "challenger", int(version), reason="passed the gates")
+        before = [r for r in self.house.rollouts.list(name) if (r.challenger, r.champion) == (ref, champion)]
+        if before:  # run again: what a rollout found is not asked a second time
+            said = f"{ref} challenged {champion} already; its rollout is {before[0].status.replace('_', ' ')}"
+            return {"alias": "challenger", "model": ref, "rollout": before[0].id, "said": said}
         started = self.house.rollouts.start(name, ref, self.loop.rollout.plan())
         return {
             "alias": "challenger",
@@ -320,113 +268,12 @@ class Stages:
         columns = (*data.protected, *data.ignore)
         return Learning(label=data.label, task=data.task, time=data.time, group=data.group, columns=columns)
 
-    def _draft(self, name: str, model: Model, given: Given, params: dict[str, Any], what: str) -> Outputs:
-        table = self._rows(given)
-        fit = table.measure(model)
-        inputs = (given["split"]["train"], given["split"]["validation"])
-        run = self.house.runs.create(
-            name,
-            kind="step",
-            params={**params, "family": model.family, "seed": self.seed},
-            inputs=inputs,
-            environment=capture(),
-        )
-        now = time.time_ns() // 1_000_000
-        self.house.runs.log(run.id, [Point(key=f"validation_{fit.metric}", value=fit.value, time=now)])
-        if model.task == "binary" and model.threshold is None:
-            truth = table.problem.validation_labels
-            model = model.with_threshold(choose_threshold(model.predict(table.validation), truth))
-        version = 1 + max((v.version for v in self._versions(name)), default=0)
-        facts = {**self.facts, "loop": self.loop.name, "purpose": self.loop.purpose}
-        folder = self.scratch / f"bundle-{run.id}"
-        try:
-            manifest = write_bundle(
-                model,
-                folder,
-                name=name,
-                version=version,
-                example=raw_rows(table.rows.head(1), model.signature.inputs)[0],
-                validation_frame=table.validation,
-                created=now,
-                cleaning=given["clean"]["cleaning"],
-            )
-            draft = self.house.models.draft(
-                name, Body(pack(folder), name="bundle.tar"), run=run.ref, inputs=inputs, facts=facts
-            )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        if draft.status == "draft":  # the same model again, registered before a crash: it is as it was signed
-            self.house.models.attach(
-                name,
-                draft.version,
-                "training",
-                {
-                    "run": run.ref,
-                    "family": model.family,
-                    "params": params,
-                    "validation": {fit.metric: fit.value},
-                    "dropped": [msgspec.to_builtins(d) for d in table.problem.dropped],
-                    "split": given["split"]["facts"],
-                },
-            )
-        self.house.runs.finish(run.id, outputs=(draft.ref,))
-        return {
-            "model": draft.ref,
-            "run": run.ref,
-            "runtime": manifest.runtime,
-            "said": f"{what}: validation {fit.metric} {fit.value:.3f}; {draft.ref}, served by {manifest.runtime}",
-        }
-
-    def _rows(self, given: Given) -> Table:
-        if self._table is None:
-            data = self.loop.data
-            train, validation = (self._frame(given["split"][side]) for side in ("train", "validation"))
-            if (cleaning := given["clean"]["cleaning"]) is not None:
-                fitted = Cleaning.from_dict(cleaning)
-                train, validation = fitted.apply(train, training=True)[0], fitted.apply(validation)[0]
-            self._table = Table(
-                train,
-                validation,
-                label=data.label,
-                task=data.task,
-                ignore=[c for c in (data.time, data.group, *data.ignore) if c],
-                seed=self.seed,
-                threads=self.threads,
-            )
-        return self._table
-
-    def _frame(self, ref: str) -> pl.DataFrame:
-        return pl.read_ipc_stream(io.BytesIO(self.house.datasets.read(*self._named(ref)).read()))
-
-    def _trials(self, run: str) -> list[Trial]:
-        found = []
-        for kept in self.house.runs.list(parent=run, kind="trial", status="finished", limit=1000).runs:
-            params = dict(kept.params)
-            found.append(
-                Trial(
-                    number=params.pop("number"),
-                    seconds=params.pop("seconds"),
-                    rounds=params.pop("rounds"),
-                    params=params,
-                    value=float(kept.metrics["value"]) if "value" in kept.metrics else None,
-                )
-            )
-        return sorted(found, key=lambda trial: trial.number)
-
-    def _versions(self, name: str) -> tuple[Any, ...]:
-        known = {model.name for model in self.house.models.list()}
-        return self.house.models.versions(name) if name in known else ()
-
     def _approved(self, ref: str) -> bool:
-        name, version = self._named(ref, "model")
+        name, version = named(self.house, ref, "model")
         asked = [a for a in self.house.models.approvals(name) if a.version == int(version)]
         if any(a.decision == "rejected" for a in asked):
             raise Refused(f"{ref} was rejected by {asked[0].decider}: {asked[0].comment}", code="rejected")
         return any(a.decision == "approved" for a in asked)
-
-    def _named(self, ref: str, kind: str = "data") -> tuple[str, str]:
-        parsed = parse(ref, kind, self.house.project)
-        return parsed.name, parsed.version or "latest"
 
     def _in_project(self, name: str) -> str:
         return name if self.house.project == "default" else f"{self.house.project}/{name}"
