@@ -10,6 +10,8 @@ import pytest
 
 from loopline.testing import postgres
 
+pytest_plugins = ["matrix_guard"]
+
 _numbers = itertools.count()
 
 
