@@ -6,7 +6,6 @@ ledger entry -> commit.
 
 from __future__ import annotations
 
-import copy
 import os
 from functools import partial
 from importlib import import_module
@@ -279,8 +278,7 @@ class Platform:
 
     def _bundle(self, tx: Tx, ref: str) -> Path:
         """The folder of a model version's bundle, in whichever project it is, as workers open it."""
-        within = copy.copy(tx)
-        within.project = parse(ref, "model", tx.project).project
+        within = tx.within(parse(ref, "model", tx.project).project)
         folder: Path = self._service("models", within).folder(ref, self.settings.workspace / "serving" / "bundles")
         return folder
 

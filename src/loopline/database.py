@@ -7,6 +7,7 @@ SQLite (WAL, every commit synced) by default, PostgreSQL for a team; SQLAlchemy 
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -126,8 +127,10 @@ class Database:
 class Tx:
     """One transaction, handed to every verb with who calls and for which project.
 
-    Reads before the first write see the last committed state; the first write takes the write lock, and from there on all
-    statements are of one transaction. `note` says which refs the call read and made: they become its ledger entry.
+    Reads before the first write see what was committed when the first of them came, or newer; the first write takes the write
+    lock, and from there on all statements see the newest state and are of one transaction: what was decided by an earlier read
+    has to be read again.
+    `note` says which refs the call read and made: they become its ledger entry.
     """
 
     def __init__(self, database: Database, *, principal: str, project: str) -> None:
@@ -141,36 +144,43 @@ class Tx:
         self.digests: dict[str, str] = {}
         self.count = 0  # items of a digested segment
         self.after_commit: list[Callable[[], None]] = []
-        self._connection: Connection | None = None
+        self._open = _Open()
+
+    def within(self, project: str) -> Tx:
+        """This very transaction, for the things of another project."""
+        other = copy.copy(self)
+        other.project = project
+        return other
 
     def write(self) -> Connection:
         """The connection of the write transaction, begun now if it was not."""
-        if self._connection is None:
+        if self._open.writer is None:
+            self._open.end_reading()
             connection = self.database.engine.connect().execution_options(loopline_write=True)
             try:
                 connection.begin()
             except BaseException:
                 connection.close()
                 raise
-            self._connection = connection
+            self._open.writer = connection
             self.now = max(self.now, self.database.clock.now())
-        return self._connection
+        return self._open.writer
 
     @property
     def wrote(self) -> bool:
         """Whether the write transaction has begun."""
-        return self._connection is not None
+        return self._open.writer is not None
 
     def execute(self, statement: sa.Executable, parameters: Any = None) -> CursorResult[Any]:
         """Runs a statement that changes something."""
         return self.write().execute(statement, parameters)
 
-    def rows(self, statement: sa.Executable) -> Sequence[Row[Any]]:
+    def rows(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         """All rows of a query."""
-        if self._connection is not None:
-            return self._connection.execute(statement).fetchall()
-        with self.database.snapshot() as connection:
-            return connection.execute(statement).fetchall()
+        connection = self._open.writer or self._open.reader
+        if connection is None:
+            connection = self._open.reader = self.database.engine.connect()
+        return connection.execute(statement, parameters).fetchall()
 
     def first(self, statement: sa.Executable) -> Row[Any] | None:
         """The first row of a query, or None."""
@@ -195,19 +205,35 @@ class Tx:
         self.digests.update(digests or {})
 
     def _commit(self) -> None:
-        if self._connection is not None:
+        self._open.end_reading()
+        if self._open.writer is not None:
             failpoint("database.tx.before_commit")
-            self._connection.commit()
+            self._open.writer.commit()
             failpoint("database.tx.after_commit")
-            self._connection.close()
-            self._connection = None
+            self._open.writer.close()
+            self._open.writer = None
 
     def _rollback(self) -> None:
-        if self._connection is not None:
+        self._open.end_reading()
+        if self._open.writer is not None:
             with contextlib.suppress(sa.exc.DBAPIError):
-                self._connection.rollback()
-            self._connection.close()
-            self._connection = None
+                self._open.writer.rollback()
+            self._open.writer.close()
+            self._open.writer = None
+
+
+class _Open:
+    """The connections that a transaction holds: one to read by before its first write, and from there on one to write."""
+
+    def __init__(self) -> None:
+        self.reader: Connection | None = None
+        self.writer: Connection | None = None
+
+    def end_reading(self) -> None:
+        """Gives the reader back, and with it the state that it saw."""
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,6 +28,16 @@ PREFIX = "ll_"
 
 _MINUTE = 60_000
 _HOW = "Send `Authorization: Bearer ll_...`; `loopline access create-token` makes one."
+
+_NOTHING = sa.literal("")
+_KNOWN = sa.union_all(
+    sa.select(sa.literal("principal").label("what"), principals.c.name.label("first"), _NOTHING.label("second")).where(
+        principals.c.name == sa.bindparam("who")
+    ),
+    sa.select(sa.literal("grant"), grants.c.project, grants.c.role).where(grants.c.principal == sa.bindparam("who")),
+    sa.select(sa.literal("project"), projects.c.name, _NOTHING).where(projects.c.name == sa.bindparam("place")),
+)
+"""All that a decision rests on in one query: every call asks it."""
 
 _callers: WeakKeyDictionary[Tx, Principal] = WeakKeyDictionary()
 
@@ -66,17 +77,18 @@ def authorise(tx: Tx, principal: Principal, action: Action, project: str | None)
         if row is None:
             raise _unauthenticated("The token is not known here.")
         _check_life(tx, row)
-    elif tx.first(sa.select(principals.c.name).where(principals.c.name == principal.name)) is None:
+    known = tx.rows(_KNOWN, {"who": principal.name, "place": project or INSTANCE})
+    if not principal.token and not any(row.what == "principal" for row in known):
         raise _unauthenticated(
             f"{principal.name} is not known here.", f"An admin adds it: loopline access add-principal {principal.name}"
         )
-    held = roles_of(tx, principal)
+    held = _within_bounds(principal, [(row.first, row.second) for row in known if row.what == "grant"])
     instance = held.get(INSTANCE, ())
     if project is None:
         if not policy.allows(action, (), instance):
             raise _forbidden(principal, action, None)
         return
-    if not (held.get(project) or instance) or not _exists(tx, project):
+    if not (held.get(project) or instance) or not any(row.what == "project" for row in known):
         raise NotFound(
             f"There is no project {project!r} that {principal.name} can see.",
             code="no-project",
@@ -88,12 +100,8 @@ def authorise(tx: Tx, principal: Principal, action: Action, project: str | None)
 
 def roles_of(tx: Tx, principal: Principal) -> dict[str, tuple[str, ...]]:
     """The roles by project ("*": the instance) that the principal has now, within the bounds of its token."""
-    held: dict[str, tuple[str, ...]] = {}
     query = sa.select(grants.c.project, grants.c.role).where(grants.c.principal == principal.name)
-    for row in tx.rows(query.order_by(grants.c.project, grants.c.role)):
-        if principal.project in ("", row.project) and (not principal.roles or row.role in principal.roles):
-            held[row.project] = (*held.get(row.project, ()), row.role)
-    return held
+    return _within_bounds(principal, [(row.project, row.role) for row in tx.rows(query)])
 
 
 def visible(tx: Tx, held: dict[str, tuple[str, ...]]) -> list[str]:
@@ -198,8 +206,13 @@ def _found(tx: Tx, owner: str) -> None:
     tx.note(outputs=[str(Ref("project", DEFAULT_PROJECT))])
 
 
-def _exists(tx: Tx, project: str) -> bool:
-    return tx.first(sa.select(projects.c.name).where(projects.c.name == project)) is not None
+def _within_bounds(principal: Principal, granted: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """The granted (project, role) that the principal's token leaves, by project."""
+    held: dict[str, tuple[str, ...]] = {}
+    for project, role in sorted(granted):
+        if principal.project in ("", project) and (not principal.roles or role in principal.roles):
+            held[project] = (*held.get(project, ()), role)
+    return held
 
 
 def _check_life(tx: Tx, row: sa.Row[Any]) -> None:

@@ -15,6 +15,16 @@ from loopline.pipeline.tables import pipeline_runs, steps
 from loopline.pipeline.verbs import PipelinesVerbs
 from loopline.refs import check_name
 
+_RUN = sa.select(pipeline_runs).where(
+    pipeline_runs.c.project == sa.bindparam("project"), pipeline_runs.c.id == sa.bindparam("run")
+)
+_DONE = (
+    sa.select(steps)
+    .where(*(steps.c[name] == sa.bindparam(name) for name in ("project", "name", "step", "key")))
+    .order_by(steps.c.at.desc())
+    .limit(1)
+)
+
 
 class PipelinesService(PipelinesVerbs):
     """Runs of pipelines and the journal of their steps."""
@@ -83,14 +93,8 @@ class PipelinesService(PipelinesVerbs):
         return StepRun(step=step, key=key, outputs=outputs, cached=cached, seconds=seconds, at=self.tx.now)
 
     def known(self, name: str, step: str, key: str) -> StepRun | None:
-        c = steps.c
-        row = self.tx.first(
-            sa.select(steps)
-            .where(c.project == self.tx.project, c.name == name, c.step == step, c.key == key)
-            .order_by(c.at.desc())
-            .limit(1)
-        )
-        return None if row is None else _step(row)
+        found = self.tx.rows(_DONE, {"project": self.tx.project, "name": name, "step": step, "key": key})
+        return _step(found[0]) if found else None
 
     def end(self, run: str, status: Status, message: str = "") -> PipelineRun:
         row = self._row(run)
@@ -115,14 +119,12 @@ class PipelinesService(PipelinesVerbs):
         return [self._record(row) for row in found]
 
     def _row(self, run: str) -> Any:
-        row = self.tx.first(
-            sa.select(pipeline_runs).where(pipeline_runs.c.project == self.tx.project, pipeline_runs.c.id == run)
-        )
-        if row is None:
+        found = self.tx.rows(_RUN, {"project": self.tx.project, "run": run})
+        if not found:
             raise NotFound(
                 f"There is no run {run!r} of a pipeline.", code="no-run", hint="`loopline pipeline ls` lists them."
             )
-        return row
+        return found[0]
 
     def _record(self, row: Any, *, resumed: bool = False) -> PipelineRun:
         done = self.tx.rows(
