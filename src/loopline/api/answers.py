@@ -33,7 +33,8 @@ INERT = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; 
 _OWN_PAGES = frozenset({"datasets.profile", "evaluations.plot", "evaluations.report", "models.card", "monitors.drift"})
 """What is drawn by the platform itself, every name in it escaped. All other files may be of anybody: a browser saves them."""
 
-_CHALLENGE = 'Bearer realm="loopline", Basic realm="loopline", charset="UTF-8"'
+_CHALLENGES = ('Bearer realm="loopline"', 'Basic realm="loopline", charset="UTF-8"')
+"""Each on a line of its own: Chromium reads but the first of those on one line, and would never ask for a password."""
 
 _log = logging.getLogger("loopline.api")
 
@@ -76,7 +77,8 @@ def _shape(error: LooplineError, status: int, accept: str) -> Response:
     else:
         response = Response(msgspec.json.encode(error.to_dict()), status, media_type="application/json")
     if status == 401:
-        response.headers["WWW-Authenticate"] = _CHALLENGE
+        for challenge in _CHALLENGES:
+            response.headers.append("WWW-Authenticate", challenge)
     if status == 405:
         response.headers["Allow"] = ", ".join(error.details.get("allowed", ()))
     if status == 503:

@@ -14,6 +14,7 @@ _STYLE = """
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,"Segoe UI",Roboto,"Noto Sans",sans-serif}
 main{max-width:1080px;margin:0 auto;padding:28px 20px 60px}
 h1{font-size:1.45rem;margin:0 0 4px}h2{font-size:1.1rem;margin:32px 0 10px}h3{font-size:1rem;margin:0;overflow-wrap:anywhere}
+p,li,h1,h2{overflow-wrap:anywhere}
 p{margin:6px 0}.lead{font-size:1.1rem;margin:14px 0 6px}.soft{color:var(--soft)}.small{font-size:.86rem}
 .bad{color:var(--bad)}.warn{color:var(--warn)}.good{color:var(--good)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}

@@ -67,6 +67,7 @@ def datasets(found: Overview) -> Html | None:
 
 
 def _dataset(version: DatasetVersion, found: Overview) -> list[object]:
+    project = found.status.project
     broken = ", ".join(f"{rule} {count:,}" for rule, count in version.broken.items())
     held = element("span", status("warn", f"{version.quarantined:,}"), " ", element("span", broken, class_="soft"))
     looks = f"yes, {version.looks:,} look{'' if version.looks == 1 else 's'}" if version.sealed else ""
@@ -76,7 +77,8 @@ def _dataset(version: DatasetVersion, found: Overview) -> list[object]:
         held if version.quarantined else "0",
         element("span", looks, class_="soft"),
         ago(version.created, found.at),
-        element("a", "profile", href=links.profile(found.status.project, version.name, version.version)),
+        # A sealed version tells nothing of its rows but to evaluation.
+        "" if version.sealed else element("a", "profile", href=links.profile(project, version.name, version.version)),
     ]
 
 
