@@ -6,10 +6,12 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -51,10 +53,25 @@ class Ended(NamedTuple):
 
 
 class Shell:
-    """Runs commands in one workspace, as a shell would, in this process."""
+    """Runs commands in one workspace, as a shell would, in this process; copies of checkpoints go to `state`."""
 
-    def __init__(self, workspace: Path) -> None:
+    def __init__(self, workspace: Path, state: Path) -> None:
         self.workspace = workspace
+        self.state = state
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a command."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("LOOPLINE_")}
+        own = {name: os.environ[name] for name in ("LOOPLINE_PORT",) if name in os.environ}
+        return {**kept, **own, "XDG_STATE_HOME": str(self.state)}
+
+    def copy(self, folder: Path) -> Shell:
+        """The same in a copy of the workspace, to be changed apart."""
+        shutil.copytree(self.workspace, folder / "workspace", ignore=shutil.ignore_patterns("*.sock"))
+        os.chmod(folder / "workspace", 0o700)
+        shutil.copytree(self.state, folder / "state")
+        shutil.copy(self.workspace.parent / "visits.csv", folder)
+        return Shell(folder / "workspace", folder / "state")
 
     def __call__(self, *line: str, code: int = 0, stdin: bytes = b"") -> Ended:
         out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
@@ -62,7 +79,11 @@ class Shell:
         sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
         ended: int | str | None = None
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            with (
+                mock.patch.dict(os.environ, self.environment(), clear=True),
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+            ):
                 main()
         except SystemExit as e:
             ended = e.code
@@ -105,22 +126,13 @@ def within(folder: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where copies of checkpoints go, apart from the user's own."""
-    folder = tmp_path_factory.mktemp("state")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(folder))
-        patch.delenv("LOOPLINE_SERVER", raising=False)
-        patch.delenv("LOOPLINE_TOKEN", raising=False)
-        patch.delenv("LOOPLINE_WORKSPACE", raising=False)
-        yield folder
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A workspace where `visits` ran twice: its first version was promoted, its second one refused by a gate.
 
-
-@pytest.fixture(scope="session")
-def shell(state: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """A workspace where `visits` ran twice: its first version was promoted, its second one refused by a gate."""
+    It is for reading; a test that changes something takes a copy.
+    """
     folder = tmp_path_factory.mktemp("cli")
-    run = Shell(folder / "workspace")
+    run = Shell(folder / "workspace", folder / "state")
     visits(folder / "visits.csv")
     with within(folder):
         (folder / "visits.py").write_text(LOOP.format(floor=0.5))
@@ -132,9 +144,9 @@ def shell(state: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
 
 @pytest.fixture
-def bare(state: Path, tmp_path: Path) -> Shell:
+def bare(tmp_path: Path) -> Shell:
     """A shell where there is no workspace yet."""
-    return Shell(tmp_path / "workspace")
+    return Shell(tmp_path / "workspace", tmp_path / "state")
 
 
 @pytest.fixture(scope="session")

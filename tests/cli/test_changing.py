@@ -12,6 +12,7 @@ import pytest
 
 from loopline.app import Platform
 from loopline.monitoring.alerts import AlertsService
+from loopline.quality.contract import column, contract
 
 Shell = Any  # conftest's
 
@@ -23,12 +24,27 @@ def undo(said: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def two(shell: Shell) -> Shell:
-    """The workspace with a second registered version, which no gate let pass: registered by hand."""
-    if shell("models", "show", "visits@2", "--json").json["status"] == "draft":
-        said = shell("models", "register", "visits@2").out
-        assert "signed by key" in said
-    return shell
+def two(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A copy of the workspace, with a second registered version, which no gate let pass: registered by hand."""
+    run = shell.copy(tmp_path_factory.mktemp("changing"))
+    assert "signed by key" in run("models", "register", "visits@2").out
+    return run
+
+
+def test_adding_and_splitting_data(two: Shell, write_visits: Any, tmp_path: Path) -> None:
+    file = tmp_path / "more.csv"
+    write_visits(file, rows=300)
+    rule = tmp_path / "contract.json"
+    rule.write_bytes(contract(column("days").between(0, 60)).to_json())
+    said = two("data", "add", "more", str(file), "--contract", str(rule), "--message", "for a test").out
+    assert "Added data:more@1: 293 rows" in said
+    assert "7 rows are held back" in said
+    again = two("data", "add", "more", str(file), "--contract", str(rule)).out
+    assert "there already: data:more@1" in again
+    sides = two("data", "split", "more", "--label", "back", "--group", "person", "--json").json
+    assert sides["test"] == "data:more.test@1"
+    rule.write_text("{")
+    assert "contract-json" in two("data", "add", "more", str(file), "--contract", str(rule), code=2).err
 
 
 def test_aliases_and_their_way_back(two: Shell) -> None:
@@ -95,69 +111,104 @@ def test_a_rollout_step_by_step(two: Shell) -> None:
 
 
 @pytest.fixture
-def alert(shell: Shell) -> Iterator[str]:
+def alert(two: Shell) -> Iterator[str]:
     """An alert on record, as a monitor's look raises it."""
-    platform = Platform.open(workspace=str(shell.workspace))
+    copies = two.state / "loopline" / "checkpoints"
+    platform = Platform.open(workspace=str(two.workspace), checkpoints=str(copies))
     try:
         with platform.database.begin(principal=platform.owner.name) as tx:
             ref = AlertsService(tx).raise_alert("visits", "drift", "days rose from 6.4 to 9.1", ["days"], tx.now)
     finally:
         platform.close()
     yield ref
-    shell("alerts", "close", ref)
+    two("alerts", "close", ref)
 
 
-def test_the_life_of_an_alert(shell: Shell, alert: str) -> None:
-    assert "days rose" in shell("alerts", "show", alert).out
-    assert [a["ref"] for a in shell("alerts", "ls", "visits", "--status", "open", "--json").json] == [alert]
-    assert "visits: days rose from 6.4 to 9.1" in shell("status").out
-    said = shell("alerts", "acknowledge", alert, "--comment", "on it").out
+def test_the_life_of_an_alert(two: Shell, alert: str) -> None:
+    assert "days rose" in two("alerts", "show", alert).out
+    assert [a["ref"] for a in two("alerts", "ls", "visits", "--status", "open", "--json").json] == [alert]
+    assert "visits: days rose from 6.4 to 9.1" in two("status").out
+    said = two("alerts", "acknowledge", alert, "--comment", "on it").out
     assert "is acknowledged" in said
-    assert shell(*undo(said), "--json").json["status"] == "open"
-    assert "is silenced until" in shell("alerts", "silence", alert, "--until", "7d").out
-    shell("alerts", "silence", alert, code=2)
-    assert shell("alerts", "close", alert, "--json").json["status"] == "closed"
-    assert shell("alerts", "ls", "--status", "open", "--json").json == []
+    assert two(*undo(said), "--json").json["status"] == "open"
+    assert "is silenced until" in two("alerts", "silence", alert, "--until", "7d").out
+    two("alerts", "silence", alert, code=2)
+    assert two("alerts", "close", alert, "--json").json["status"] == "closed"
+    assert two("alerts", "ls", "--status", "open", "--json").json == []
 
 
-def test_roles_and_tokens(shell: Shell) -> None:
-    shell("access", "add-principal", "ann")
-    said = shell("access", "grant", "ann", "viewer").out
-    assert [g["role"] for g in shell("access", "grants", "--principal", "ann", "--json").json] == ["viewer"]
-    shell(*undo(said))
-    assert shell("access", "grants", "--principal", "ann", "--json").json == []
-    said = shell("access", "grant", "ann", "auditor", "--instance").out
-    assert "ann" in shell("access", "grants", "--instance").out
-    shell(*undo(said))
-    shell("access", "grant", "ann", "auditor", code=2)
-    shell("access", "grant", "ann", "viewer", "--instance", code=2)
-    made = shell("access", "create-token", "--label", "for a test", "--role", "viewer")
-    secret, ident = made.out.strip(), shell("access", "tokens", "--json").json[-1]["id"]
+ASKING = """\
+import loopline as ll
+
+
+@ll.step
+def fit(train: ll.Table) -> ll.Model:
+    return ll.linear(train)
+
+
+loop = ll.Loop(
+    "visits",
+    data=ll.source("visits.csv", label="back", time="visit", group="person", protected=["days"]),
+    train=fit,
+    gates=[ll.gate.fair("days", "equal_opportunity_difference", at_most=0.1, too_few="ask")],
+)
+"""
+
+
+def test_a_gate_that_asks_waits_for_a_person(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = shell.copy(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "visits.py").write_text(ASKING)
+    assert "waiting: model:visits@3 waits for a person" in run("run", "visits", code=3).out
+    (request,) = run("models", "approvals", "--decision", "open", "--json").json
+    assert request["ref"] == "model:visits@3"
+    (need,) = run("status", "--json").json["needs"]
+    assert need["kind"] == "approval"
+    assert need["command"] == f"loopline models approve {request['id']}"
+    assert "too few" in need["text"]
+    said = run("status").out
+    assert "Needs a person" in said
+    assert need["text"] in said
+
+
+def test_roles_and_tokens(two: Shell) -> None:
+    two("access", "add-principal", "ann")
+    said = two("access", "grant", "ann", "viewer").out
+    assert [g["role"] for g in two("access", "grants", "--principal", "ann", "--json").json] == ["viewer"]
+    two(*undo(said))
+    assert two("access", "grants", "--principal", "ann", "--json").json == []
+    said = two("access", "grant", "ann", "auditor", "--instance").out
+    assert "ann" in two("access", "grants", "--instance").out
+    two(*undo(said))
+    two("access", "grant", "ann", "auditor", code=2)
+    two("access", "grant", "ann", "viewer", "--instance", code=2)
+    made = two("access", "create-token", "--label", "for a test", "--role", "viewer")
+    secret, ident = made.out.strip(), two("access", "tokens", "--json").json[-1]["id"]
     assert secret.startswith("ll_")
     assert secret not in made.err, "what says how to undo it does not repeat the secret"
-    assert secret not in shell("access", "tokens").out
+    assert secret not in two("access", "tokens").out
     assert ident in made.err
-    shell("access", "revoke-token", ident)
-    assert shell("access", "tokens", "--json").json[-1]["revoked"] is not None
-    assert "admin" in shell("access", "whoami").out
-    assert "ann" in shell("access", "principals").out
-    shell("access", "create-project", "clinic")
-    assert {"clinic", "default"} == {p["name"] for p in shell("access", "projects", "--json").json}
-    assert shell("data", "ls", "--project", "clinic", "--json").json == []
+    two("access", "revoke-token", ident)
+    assert two("access", "tokens", "--json").json[-1]["revoked"] is not None
+    assert "admin" in two("access", "whoami").out
+    assert "ann" in two("access", "principals").out
+    two("access", "create-project", "clinic")
+    assert {"clinic", "default"} == {p["name"] for p in two("access", "projects", "--json").json}
+    assert two("data", "ls", "--project", "clinic", "--json").json == []
 
 
-def test_the_ledger_is_checked_proven_and_carried_out(shell: Shell, tmp_path: Path) -> None:
-    assert "The ledger holds" in shell("ledger", "verify").out
-    signed = shell("ledger", "checkpoint", "--json").json
-    assert shell("ledger", "checkpoints", "--limit", "1", "--json").json[0]["size"] == signed["size"]
-    shell("ledger", "prove", "3", "-o", str(tmp_path / "proof.json"))
+def test_the_ledger_is_checked_proven_and_carried_out(two: Shell, tmp_path: Path) -> None:
+    assert "The ledger holds" in two("ledger", "verify").out
+    signed = two("ledger", "checkpoint", "--json").json
+    assert two("ledger", "checkpoints", "--limit", "1", "--json").json[0]["size"] == signed["size"]
+    two("ledger", "prove", "3", "-o", str(tmp_path / "proof.json"))
     assert json.loads((tmp_path / "proof.json").read_text())["seq"] == 3
-    made = shell("ledger", "entries", "--ref", "visits@1", "--operation", "models.draft", "--json").json
+    made = two("ledger", "entries", "--ref", "visits@1", "--operation", "models.draft", "--json").json
     assert [entry["outputs"] for entry in made] == [["model:visits@1"]]
-    shell("ledger", "export", str(tmp_path / "ledger.ndjson"))
+    two("ledger", "export", str(tmp_path / "ledger.ndjson"))
     lines = (tmp_path / "ledger.ndjson").read_text().splitlines()
     assert len(lines) > signed["size"]
     assert all(json.loads(line) for line in lines)
-    assert shell("ledger", "rotate-key", "--json").json["size"] > signed["size"]
-    assert shell("ledger", "verify", "--json").json["ok"]
-    assert "cannot be written" in shell("ledger", "export", str(tmp_path / "no" / "such"), code=2).err
+    assert two("ledger", "rotate-key", "--json").json["size"] > signed["size"]
+    assert two("ledger", "verify", "--json").json["ok"]
+    assert "cannot be written" in two("ledger", "export", str(tmp_path / "no" / "such"), code=2).err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sqlite3
 from pathlib import Path
@@ -17,9 +16,8 @@ Shell = Any  # conftest's
 @pytest.fixture
 def spoiled(shell: Shell, tmp_path: Path) -> Shell:
     """A copy of the workspace, to be spoiled."""
-    shutil.copytree(shell.workspace, tmp_path / "spoiled", ignore=shutil.ignore_patterns("*.sock"))
-    os.chmod(tmp_path / "spoiled", 0o700)
-    return type(shell)(tmp_path / "spoiled")
+    copied: Shell = shell.copy(tmp_path)
+    return copied
 
 
 def found(ended: Any) -> dict[str, list[dict[str, str]]]:

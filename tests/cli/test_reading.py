@@ -43,24 +43,6 @@ def test_tables_are_tab_separated_where_there_is_no_terminal(shell: Shell) -> No
     assert "\x1b" not in "".join(lines)
 
 
-def test_adding_and_splitting_data(shell: Shell, write_visits: Any, tmp_path: Path) -> None:
-    file = tmp_path / "more.csv"
-    write_visits(file, rows=300)
-    rule = tmp_path / "contract.json"
-    from loopline.quality.contract import column, contract
-
-    rule.write_bytes(contract(column("days").between(0, 60)).to_json())
-    said = shell("data", "add", "more", str(file), "--contract", str(rule), "--message", "for a test").out
-    assert "Added data:more@1: 293 rows" in said
-    assert "7 rows are held back" in said
-    again = shell("data", "add", "more", str(file), "--contract", str(rule)).out
-    assert "there already: data:more@1" in again
-    sides = shell("data", "split", "more", "--label", "back", "--group", "person", "--json").json
-    assert sides["test"] == "data:more.test@1"
-    rule.write_text("{")
-    assert "contract-json" in shell("data", "add", "more", str(file), "--contract", str(rule), code=2).err
-
-
 def test_runs(shell: Shell) -> None:
     runs = shell("runs", "ls", "--name", "visits", "--json").json["runs"]
     assert [r["kind"] for r in runs] == ["step", "step"]

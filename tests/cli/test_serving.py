@@ -21,12 +21,21 @@ ROWS = 300
 
 
 @pytest.fixture(scope="module")
-def url(shell: Shell) -> Iterator[str]:
+def served(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A copy of the workspace, to be served."""
+    copied: Shell = shell.copy(tmp_path_factory.mktemp("serving"))
+    return copied
+
+
+@pytest.fixture(scope="module")
+def url(served: Shell) -> Iterator[str]:
     """The address of a running `loopline up` on the workspace."""
-    command = [sys.executable, "-m", "loopline", "up", "--workspace", str(shell.workspace), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    command = [sys.executable, "-m", "loopline", "up", "--workspace", str(served.workspace), "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=served.environment()
+    ) as process:
         try:
-            note = shell.workspace / "server.json"
+            note = served.workspace / "server.json"
             until = time.monotonic() + 60
             while not note.exists():
                 assert process.poll() is None, process.communicate()[0]
@@ -39,83 +48,83 @@ def url(shell: Shell) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def answered(shell: Shell, url: str) -> list[str]:
+def answered(served: Shell, url: str) -> list[str]:
     """The ids of some predictions that are on record."""
-    table = pl.read_csv(shell.workspace.parent / "visits.csv").tail(ROWS).drop("back")
+    table = pl.read_csv(served.workspace.parent / "visits.csv").tail(ROWS).drop("back")
     body = json.dumps({"rows": table.to_dicts()}).encode()
     request = urllib.request.Request(f"{url}/predict/visits", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as response:
         found = json.load(response)
     ids = [one["id"] for one in found["predictions"]]
     until = time.monotonic() + 60
-    while len(shell("predictions", "ls", "visits", "--limit", "1000", "--json").json) < ROWS:
+    while len(served("predictions", "ls", "visits", "--limit", "1000", "--json").json) < ROWS:
         assert time.monotonic() < until, "the predictions do not come on record"
         time.sleep(0.2)
     return ids
 
 
-def test_the_server_is_seen(shell: Shell, url: str) -> None:
-    server = shell("status", "--json").json["server"]
+def test_the_server_is_seen(served: Shell, url: str) -> None:
+    server = served("status", "--json").json["server"]
     assert server["url"] == url
     assert server["pid"] > 1
-    assert "up since" in shell("status").out
-    assert "this workspace is served at" in shell("doctor").out
+    assert "up since" in served("status").out
+    assert "this workspace is served at" in served("doctor").out
 
 
-def test_the_same_over_http(shell: Shell, url: str) -> None:
+def test_the_same_over_http(served: Shell, url: str) -> None:
     for line in (
         ["data", "ls"], ["data", "read", "visits@1", "--rows", "3"], ["models", "show", "visits@champion"],
         ["evaluations", "show", "visits@1"], ["pipeline", "show", "visits"], ["lineage", "visits@1"],
         ["access", "projects"], ["runs", "ls"],
     ):  # fmt: skip
-        assert shell(*line, "--json", "--server", url).json == shell(*line, "--json").json
-    assert shell("evaluations", "report", "visits@1", "--server", url).out.lower().startswith("<!doctype html>")
-    assert "no-dataset" in shell("data", "show", "nothing", "--server", url, code=2).err
-    assert shell("status", "--server", url, "--json").json["server"]["url"] == url
-    assert f"{url} answers" in shell("doctor", "--server", url).out
+        assert served(*line, "--json", "--server", url).json == served(*line, "--json").json
+    assert served("evaluations", "report", "visits@1", "--server", url).out.lower().startswith("<!doctype html>")
+    assert "no-dataset" in served("data", "show", "nothing", "--server", url, code=2).err
+    assert served("status", "--server", url, "--json").json["server"]["url"] == url
+    assert f"{url} answers" in served("doctor", "--server", url).out
 
 
-def test_adding_data_over_http(shell: Shell, url: str, write_visits: Any, tmp_path: Path) -> None:
+def test_adding_data_over_http(served: Shell, url: str, write_visits: Any, tmp_path: Path) -> None:
     write_visits(tmp_path / "sent.csv", rows=100)
     line = ["data", "add", "sent", str(tmp_path / "sent.csv")]
-    token = shell("access", "create-token", "--role", "data_scientist").out.strip()
-    assert "Added data:sent@1: 100 rows" in shell(*line, "--server", url, "--token", token).out
-    refused = shell(*line, "--server", url, "--token", "ll_wrong", code=3).err
+    token = served("access", "create-token", "--role", "data_scientist").out.strip()
+    assert "Added data:sent@1: 100 rows" in served(*line, "--server", url, "--token", token).out
+    refused = served(*line, "--server", url, "--token", "ll_wrong", code=3).err
     assert "unauthenticated" in refused
     assert "ll_wrong" not in refused
 
 
-def test_predictions(shell: Shell, answered: list[str]) -> None:
-    shown = shell("predictions", "show", "visits", answered[0], "--json").json
+def test_predictions(served: Shell, answered: list[str]) -> None:
+    shown = served("predictions", "show", "visits", answered[0], "--json").json
     assert shown["id"] == answered[0]
     assert shown["model"] == "model:visits@1"
-    assert answered[0] in shell("predictions", "show", "visits", f"prediction:{answered[0]}").out
-    assert shell("predictions", "ls", "visits", "--since", "2001-01-01", "--limit", "5").out.count("\n") == 6
-    traffic = shell("predictions", "traffic", "visits", "--json").json
+    assert answered[0] in served("predictions", "show", "visits", f"prediction:{answered[0]}").out
+    assert served("predictions", "ls", "visits", "--since", "2001-01-01", "--limit", "5").out.count("\n") == 6
+    traffic = served("predictions", "traffic", "visits", "--json").json
     assert traffic["variants"]["champion"]["rows"] == ROWS
-    assert "champion\tmodel:visits@1" in shell("predictions", "traffic", "endpoint:visits").out
-    assert "no-prediction" in shell("predictions", "show", "visits", "nothing", code=2).err
+    assert "champion\tmodel:visits@1" in served("predictions", "traffic", "endpoint:visits").out
+    assert "no-prediction" in served("predictions", "show", "visits", "nothing", code=2).err
 
 
-def test_labels_come_as_csv_and_as_lines_of_json(shell: Shell, answered: list[str], tmp_path: Path) -> None:
-    truth = pl.read_csv(shell.workspace.parent / "visits.csv").tail(ROWS)["back"].to_list()
+def test_labels_come_as_csv_and_as_lines_of_json(served: Shell, answered: list[str], tmp_path: Path) -> None:
+    truth = pl.read_csv(served.workspace.parent / "visits.csv").tail(ROWS)["back"].to_list()
     file = tmp_path / "labels.csv"
     with file.open("w", newline="") as out:
         csv.writer(out).writerows([("prediction", "value"), *zip(answered[:200], truth[:200], strict=True)])
-    taken = shell("labels", "add", "visits", str(file), "--json").json
+    taken = served("labels", "add", "visits", str(file), "--json").json
     assert (taken["taken"], taken["joined"], taken["waiting"]) == (200, 200, 0)
     lines = "\n".join(
         json.dumps({"prediction": ident, "value": value})
         for ident, value in [*zip(answered[200:], truth[200:], strict=True), ("later", "yes")]
     )
-    said = shell("labels", "add", "visits", "-", stdin=lines.encode()).out
+    said = served("labels", "add", "visits", "-", stdin=lines.encode()).out
     assert "101 labels: 100 joined to predictions of visits, 1 wait" in said
-    quality = shell("monitor", "quality", "visits", "--json").json
+    quality = served("monitor", "quality", "visits", "--json").json
     assert quality["labelled"] == ROWS
     value, low, high = quality["overall"]["metrics"]["roc_auc"]
     assert 0.6 < low <= value <= high
-    assert "champion" in shell("monitor", "quality", "visits").out
-    assert len(shell("predictions", "ls", "visits", "--labelled", "--limit", "1000", "--json").json) == ROWS
+    assert "champion" in served("monitor", "quality", "visits").out
+    assert len(served("predictions", "ls", "visits", "--labelled", "--limit", "1000", "--json").json) == ROWS
 
 
 @pytest.mark.parametrize(
@@ -127,20 +136,20 @@ def test_labels_come_as_csv_and_as_lines_of_json(shell: Shell, answered: list[st
         ('{"prediction": "a", "value": 1}\n{"prediction"\n', "Line 2"),
     ],
 )
-def test_what_are_no_labels(shell: Shell, tmp_path: Path, content: str, said: str) -> None:
+def test_what_are_no_labels(served: Shell, tmp_path: Path, content: str, said: str) -> None:
     file = tmp_path / "labels"
     file.write_text(content)
-    assert said in shell("labels", "add", "visits", str(file), code=2).err
+    assert said in served("labels", "add", "visits", str(file), code=2).err
 
 
-def test_the_monitor_looked(shell: Shell, answered: list[str]) -> None:
+def test_the_monitor_looked(served: Shell, answered: list[str]) -> None:
     until = time.monotonic() + 60
-    while not (found := shell("monitor", "ls", "--json").json)[0]["looks"]:
+    while not (found := served("monitor", "ls", "--json").json)[0]["looks"]:
         assert time.monotonic() < until, "no look was taken"
         time.sleep(0.2)
     assert found[0]["endpoint"] == "visits"
-    assert "No look was taken at visits (0 new rows)" in shell("monitor", "look", "visits").out
+    assert "No look was taken at visits (0 new rows)" in served("monitor", "look", "visits").out
     if found[0]["verdict"] == "no drift":
-        assert "no-report" in shell("monitor", "drift", "visits", code=2).err
+        assert "no-report" in served("monitor", "drift", "visits", code=2).err
     else:
-        assert found[0]["verdict"] in shell("monitor", "drift", "visits").out
+        assert found[0]["verdict"] in served("monitor", "drift", "visits").out
