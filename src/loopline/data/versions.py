@@ -6,7 +6,11 @@ one that was written and never named is invisible.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +59,11 @@ def write(folder: Path, frame: pl.DataFrame) -> tuple[int, pa.Table]:
     table = storable(frame).to_arrow(compat_level=pl.CompatLevel.oldest())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        failpoint("data.versions.write")
-        deltalake.write_deltalake(str(folder), table, mode="overwrite", schema_mode="overwrite")
-        failpoint("data.versions.written")
+        with _alone(folder):
+            failpoint("data.versions.write")
+            deltalake.write_deltalake(str(folder), table, mode="overwrite", schema_mode="overwrite")
+            failpoint("data.versions.written")
+            return deltalake.DeltaTable(str(folder)).version(), table
     except (OSError, DeltaError) as e:
         if getattr(e, "errno", None) == errno.ENOSPC or "no space left" in str(e).lower():
             raise Unavailable(
@@ -66,7 +72,17 @@ def write(folder: Path, frame: pl.DataFrame) -> tuple[int, pa.Table]:
                 hint="Free some space and run it again; no version was made.",
             ) from e
         raise
-    return deltalake.DeltaTable(str(folder)).version(), table
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One writer at a time: two would refuse each other, or take each other's version for their own."""
+    descriptor = os.open(folder / "_lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read(folder: Path, delta_version: int) -> pl.DataFrame:
