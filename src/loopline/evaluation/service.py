@@ -28,6 +28,7 @@ from loopline.hashing import canonical_json, digest_json
 from loopline.operations import Bytes
 from loopline.ports.blobs import BlobStore
 from loopline.ports.predictor import Predictor
+from loopline.refs import parse
 from loopline.store.service import Store
 
 _ROWS_TIMED = 400
@@ -74,6 +75,13 @@ class EvaluationsService(EvaluationsVerbs):
         seed: int = 0,
     ) -> Evaluation:
         opponents = opponents or {}
+        for ref, kind in ((dataset, "data"), *((ref, "model") for ref in (model, *opponents.values()))):
+            if not (parse(ref, kind, self.tx.project).version or "").isdecimal():
+                raise Invalid(
+                    f"{ref} names no version by its number.",
+                    code="bad-version",
+                    hint=f"Evidence is of one version for good: give {kind}:NAME@NUMBER.",
+                )
         opened = {name: self.open_model(ref) for name, ref in {"": model, **opponents}.items()}
         subject = opened.pop("")
         frame, look = self.datasets.look(dataset, f"evaluation of {model}")
