@@ -98,7 +98,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str =
     from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for place, column in enumerate(columns):
         numeric = all(_numeric(row[place]) for row in found)
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
