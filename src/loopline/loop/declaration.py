@@ -18,7 +18,8 @@ import msgspec
 from loopline.deployment.records import Guards, Plan, Stage
 from loopline.errors import Invalid, did_you_mean
 from loopline.features.records import Task
-from loopline.loop.durations import milliseconds, rate
+from loopline.loop.durations import milliseconds
+from loopline.monitoring.records import FEWEST_ROWS
 from loopline.refs import check_name
 from loopline.training.records import Tune
 
@@ -173,18 +174,20 @@ rollout = Rollout()
 class Monitor:
     """What is watched on the loop's endpoint, and how often it may cry wolf."""
 
-    false_alarms: float
-    period: int
+    false_alarms: str
     look: int
     rows: int
 
 
 def monitor(*, false_alarms: str = "1/quarter", look: str = "1h", rows: int = 500) -> Monitor:
     """Drift and quality of what is served. `false_alarms` is a promise; a look waits for `look` and for `rows` rows."""
-    count, period = rate(false_alarms, "false_alarms")
-    if rows < 50:
-        raise Invalid(f"A look at {rows} rows tells nothing.", code="bad-loop", hint="At least 50 rows.")
-    return Monitor(count, period, milliseconds(look, "look"), rows)
+    from loopline.monitoring.watch import Budget
+
+    every = milliseconds(look, "look")
+    Budget.parse(false_alarms, every=every)
+    if rows < FEWEST_ROWS:
+        raise Invalid(f"A look at {rows} rows tells nothing.", code="bad-loop", hint=f"At least {FEWEST_ROWS} rows.")
+    return Monitor(false_alarms, every, rows)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ def watch(house: House, endpoint: str, declaration: dict[str, Any], model: str) 
         group=data["group"],
         time=data["time"],
         false_alarms=monitor["false_alarms"],
-        period=monitor["period"],
         look=monitor["look"],
         rows=monitor["rows"],
     )

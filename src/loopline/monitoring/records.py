@@ -6,6 +6,9 @@ from typing import Literal
 
 import msgspec
 
+FEWEST_ROWS = 50
+"""A look at fewer rows tells nothing."""
+
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
     """One bar of the picture of a column: its label, and the share of rows in it in the reference and now."""
@@ -103,9 +106,8 @@ class MonitorRecord(msgspec.Struct, frozen=True, kw_only=True):
     task: str
     group: str | None
     time: str | None
-    false_alarms: float
-    """Expected false alarms in `period` milliseconds."""
-    period: int
+    false_alarms: str
+    """How many may be expected at most: "1/quarter"."""
     look: int
     rows: int
     looks: int

@@ -15,7 +15,7 @@ from loopline.errors import Invalid, NotFound, did_you_mean
 from loopline.features.labels import infer_task
 from loopline.monitoring import quality
 from loopline.monitoring.alerts import AlertsService
-from loopline.monitoring.records import DriftReport, Look, MonitorRecord, QualityReport
+from loopline.monitoring.records import FEWEST_ROWS, DriftReport, Look, MonitorRecord, QualityReport
 from loopline.monitoring.report import page
 from loopline.monitoring.tables import monitors
 from loopline.monitoring.verbs import MonitorsVerbs
@@ -41,8 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...]
     group: str | None
     time: str | None
-    false_alarms: float
-    period: int
+    false_alarms: str
     look: int
     rows: int
 
@@ -64,16 +63,14 @@ class MonitorsService(MonitorsVerbs):
         task: str,
         group: str | None = None,
         time: str | None = None,
-        false_alarms: float = 1.0,
-        period: int = 7_862_400_000,
+        false_alarms: str = "1/quarter",
         look: int = 3_600_000,
         rows: int = 500,
     ) -> MonitorRecord:
-        if false_alarms <= 0 or look < 1 or period < look or rows < 50:
+        budget = Budget.parse(false_alarms, every=look)
+        if rows < FEWEST_ROWS:
             raise Invalid(
-                f"{false_alarms:g} false alarms in {period} ms, with a look each {look} ms at {rows} rows, cannot be watched.",
-                code="bad-monitor",
-                hint="More than none, a period longer than a look, and at least 50 rows a look.",
+                f"A look at {rows} rows tells nothing.", code="bad-monitor", hint=f"At least {FEWEST_ROWS} rows."
             )
         frame = self.datasets.frame(reference)
         _, classes = infer_task(frame, label, task)  # type: ignore[arg-type]
@@ -84,7 +81,6 @@ class MonitorsService(MonitorsVerbs):
             group=group,
             time=time,
             false_alarms=false_alarms,
-            period=period,
             look=look,
             rows=rows,
         )
@@ -93,13 +89,12 @@ class MonitorsService(MonitorsVerbs):
         summary = profile(frame, label=label, groups=group).only(watched).freeze()
         kept = self.blobs.put([summary.to_json()])
         now = self.tx.write() and self.tx.now
-        looks = max(1, period // look)
         values = {
             "reference": reference,
             "profile": kept.digest,
             "settings": msgspec.to_builtins(settings),
-            "state": begin(Budget(alarms=false_alarms * (1 - _LABEL_SHARE), looks=looks)).to_json(),
-            "label_state": begin(Budget(alarms=false_alarms * _LABEL_SHARE, looks=looks)).to_json(),
+            "state": begin(budget.share(1 - _LABEL_SHARE)).to_json(),
+            "label_state": begin(budget.share(_LABEL_SHARE)).to_json(),
             "looks": 0,
             "last_look": None,
             "rows_until": now,
@@ -285,7 +280,6 @@ class MonitorsService(MonitorsVerbs):
             group=settings.group,
             time=settings.time,
             false_alarms=settings.false_alarms,
-            period=settings.period,
             look=settings.look,
             rows=settings.rows,
             looks=row.looks,

@@ -20,14 +20,13 @@ class MonitorsVerbs(Protocol):
         task: str,
         group: str | None = None,
         time: str | None = None,
-        false_alarms: float = 1.0,
-        period: int = 7_862_400_000,
+        false_alarms: str = "1/quarter",
         look: int = 3_600_000,
         rows: int = 500,
     ) -> MonitorRecord:
         """Watch an endpoint against a dataset version, by a budget of false alarms.
 
-        At most `false_alarms` are expected in `period` milliseconds, with a look each `look` milliseconds at `rows` rows or more.
+        `false_alarms` says how many may be expected, with a look each `look` milliseconds at `rows` rows or more.
         """
         ...
 

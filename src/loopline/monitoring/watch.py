@@ -58,6 +58,10 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
             raise Invalid(f"A look each {every} ms is none.", code="bad-budget", hint="Give at least 1 ms.")
         return cls(alarms=float(found[1]), looks=max(1, PERIODS[found[2]] // every))
 
+    def share(self, part: float) -> Budget:
+        """A part of the alarms, for one of several watches over the same looks."""
+        return Budget(alarms=self.alarms * part, looks=self.looks)
+
     @property
     def lengths(self) -> int:
         """Over how many lengths of run the budget is shared."""
