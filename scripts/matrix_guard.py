@@ -20,16 +20,16 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _outcomes.setdefault(report.nodeid, set()).add(report.outcome)
 
 
-def unkept() -> list[str]:
-    """A line for each promise whose tests did not all run and pass; a test without parameters means all of its cases."""
-    lines = []
+def unkept() -> list[tuple[str, str]]:
+    """Each test that did not run and pass, with what it leaves unkept; one without parameters means all of its cases."""
+    found = []
     for row in matrix.promises():
         for test in row.tests:
             ended = [o for name, o in _outcomes.items() if name == test or name.startswith(f"{test}[")]
             if not ended or any(outcomes != {"passed"} for outcomes in ended):
                 how = ", ".join(sorted(set().union(*ended))) or "not run"
-                lines.append(f"{test}: {how}. It keeps the promise: {row.says}")
-    return lines
+                found.append((test, f"{how}, and so a promise of docs/matrix.toml is not kept: {row.says}"))
+    return found
 
 
 def _watching(config: pytest.Config) -> bool:
@@ -46,8 +46,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Names the promises that were not kept."""
-    if _watching(config) and (lines := unkept()):
-        terminalreporter.section("promises of docs/matrix.toml that were not kept", red=True)
-        for line in lines:
-            terminalreporter.line(line)
+    """Counts the promises that were not kept as errors, so that the summary names them and its last line has their number."""
+    if _watching(config):
+        terminalreporter.stats.setdefault("error", []).extend(
+            pytest.TestReport(test, (test, None, test), {}, "failed", why, "teardown") for test, why in unkept()
+        )
