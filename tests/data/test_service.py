@@ -305,7 +305,7 @@ def test_over_the_api_no_role_reads_the_sealed_side(split: Session, platform: Pl
         split.access.appoint("someone", "auditor")
     else:
         split.access.grant("someone", role)  # type: ignore[arg-type]
-    token = split.access.create_token("someone", "for a test").secret
+    token = split.access.create_token(principal="someone").secret
     with ApiServer(platform) as server:
         connection = http.client.HTTPConnection("127.0.0.1", int(server.url.rpartition(":")[2]), timeout=30)
         for what in ("rows", "profile"):

@@ -128,6 +128,7 @@ class Fitting:
         version += known.get(version) != run.ref  # a draft of this very run was made before a crash: the same again
         facts = {**self.facts, "loop": self.loop.name, "purpose": self.loop.purpose}
         folder = self.scratch / f"bundle-{run.id}"
+        shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
         try:
             manifest = write_bundle(
                 model,
