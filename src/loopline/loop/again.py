@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from loopline.data.readers import check_file
 from loopline.errors import LooplineError
 from loopline.failpoints import failpoint
 from loopline.loop import files
@@ -28,6 +29,7 @@ def first(
     """Runs a loop on the rows that its file names, or on `data`. Its declaration is put on record first."""
     path, loop = _read(house, name)
     rows = Path(data) if data is not None else path.parent / loop.data.path
+    check_file(rows, str(rows))
     house.loops.declare(loop.name, str(path), loop.describe())
     return run_loop(loop, house, rows, scratch=workspace / "scratch", facts=facts, watcher=watcher)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from loopline.evaluation.catalogue import kind
 from loopline.loop.house import House
+from loopline.monitoring.quality import FIRST
 from loopline.refs import parse
+from loopline.registry.records import ModelVersion
 
 
 def watch(house: House, endpoint: str, declaration: dict[str, Any], model: str) -> None:
@@ -25,4 +28,12 @@ def watch(house: House, endpoint: str, declaration: dict[str, Any], model: str) 
         false_alarms=monitor["false_alarms"],
         look=monitor["look"],
         rows=monitor["rows"],
+        expected=_expected(version),
     )
+
+
+def _expected(version: ModelVersion) -> float | None:
+    """What the version's own evaluation proved of the watched metric: the worse end of its interval."""
+    metric = FIRST[version.task]
+    found = version.metrics.get(metric)
+    return float(found["low" if kind(metric).higher_is_better else "high"]) if found else None

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from loopline.errors import Invalid
+from loopline.evaluation.catalogue import kind
 from loopline.evaluation.metrics import with_intervals
 from loopline.evaluation.scored import scored
 from loopline.monitoring.records import QualityWindow
@@ -57,6 +58,18 @@ def window(
         labelled=labelled.height,
         metrics=metrics,
     )
+
+
+def dropped(found: QualityWindow, expected: float, *, task: str) -> str | None:
+    """That the watched metric is worse than expected beyond its interval, in words; None where that is not shown."""
+    metric = FIRST[task]
+    if metric not in found.metrics:
+        return None
+    value, low, high = found.metrics[metric]
+    worse = high < expected if kind(metric).higher_is_better else low > expected
+    if not worse:
+        return None
+    return f"{metric} is {value:.3f} [{low:.3f}, {high:.3f}] on {found.labelled:,} labelled rows, and {expected:.3f} was expected"
 
 
 def windows(frame: pl.DataFrame, *, task: str, classes: Sequence[str]) -> tuple[QualityWindow, ...]:

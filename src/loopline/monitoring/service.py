@@ -30,7 +30,11 @@ from loopline.quality.profile_builder import ProfileBuilder
 from loopline.store.service import Store
 
 _LABEL_SHARE = 0.2
-"""Of the budget of false alarms goes to the label, the rest to the columns."""
+_QUALITY_SHARE = 0.2
+"""Of the budget of false alarms, so much goes to the label's drift and to quality; the rest to the columns' drift."""
+
+
+_SCORED = ["id", "at", "shadow", "status", "score", "label_given", "output"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     false_alarms: str
     look: int
     rows: int
+    expected: float | None = None
 
 
 class MonitorsService(MonitorsVerbs):
@@ -66,6 +71,7 @@ class MonitorsService(MonitorsVerbs):
         false_alarms: str = "1/quarter",
         look: int = 3_600_000,
         rows: int = 500,
+        expected: float | None = None,
     ) -> MonitorRecord:
         budget = Budget.parse(false_alarms, every=look)
         if rows < FEWEST_ROWS:
@@ -83,6 +89,7 @@ class MonitorsService(MonitorsVerbs):
             false_alarms=false_alarms,
             look=look,
             rows=rows,
+            expected=expected,
         )
         # What names a row or orders rows changes by its nature.
         watched = [c for c in frame.columns if c not in (group, time)]
@@ -93,8 +100,9 @@ class MonitorsService(MonitorsVerbs):
             "reference": reference,
             "profile": kept.digest,
             "settings": msgspec.to_builtins(settings),
-            "state": begin(budget.share(1 - _LABEL_SHARE)).to_json(),
+            "state": begin(budget.share(1 - _LABEL_SHARE - _QUALITY_SHARE)).to_json(),
             "label_state": begin(budget.share(_LABEL_SHARE)).to_json(),
+            "quality_told": False,
             "looks": 0,
             "last_look": None,
             "rows_until": now,
@@ -134,8 +142,9 @@ class MonitorsService(MonitorsVerbs):
         builder.add(frames.rows(came))
         start, end = _span(came, "at")
         state, found = look_at(WatchState.from_json(row.state), features, builder.profile(), start=start, end=end)
-        label_state, label_found, labels_until = self._look_at_labels(endpoint, row, settings, reference)
-        return self._keep(endpoint, row, came.height, end, labels_until, state, label_state, [found, label_found])
+        label_state, label_found, labels_until, drop = self._look_at_labels(endpoint, row, settings, reference)
+        findings = [one for one in (found, label_found) if one is not None]
+        return self._keep(endpoint, row, came.height, (end, labels_until), (state, label_state), findings, drop)
 
     def drift(self, endpoint: str, form: str = "json") -> Bytes:
         row = self._known(endpoint)
@@ -193,60 +202,69 @@ class MonitorsService(MonitorsVerbs):
 
     def _look_at_labels(
         self, endpoint: str, row: Any, settings: Settings, reference: Profile
-    ) -> tuple[WatchState, Finding | None, int]:
-        """A look at the labels that came since the last one, where there are enough."""
+    ) -> tuple[WatchState, Finding | None, int, str | None]:
+        """A look at the labels that came since the last one, where there are enough: their drift, and a drop of quality."""
         state = WatchState.from_json(row.label_state)
-        labelled = self.predictions.frame(endpoint, columns=["id", "at", "shadow", "status"]).filter(
+        labelled = self.predictions.frame(endpoint, columns=_SCORED).filter(
             ~pl.col("shadow") & (pl.col("status") < 400) & (pl.col("truth_received") > row.labels_until)
         )
         if labelled.height < settings.rows:
-            return state, None, row.labels_until
+            return state, None, row.labels_until, None
         alone = msgspec.structs.replace(reference.only([settings.label]), label=None)
         builder = ProfileBuilder(alone)
         builder.add([{settings.label: _typed(value, settings.task)} for value in labelled["truth"].to_list()])
         start, _ = _span(labelled, "at")
         _, end = _span(labelled, "truth_received")
         state, found = look_at(state, alone, builder.profile(), start=start, end=max(start, end))
-        return state, found, end
+        drop = None
+        if settings.expected is not None and not row.quality_told:
+            budget = Budget.parse(settings.false_alarms, every=settings.look).share(_QUALITY_SHARE)
+            confidence = 1 - 2 * budget.level(0)  # one side of the interval is looked at
+            seen = quality.window("look", labelled, task=settings.task, classes=settings.classes, confidence=confidence)
+            drop = quality.dropped(seen, settings.expected, task=settings.task)
+        return state, found, end, drop
 
     def _keep(
         self,
         endpoint: str,
         row: Any,
         rows: int,
-        rows_until: int,
-        labels_until: int,
-        state: WatchState,
-        label_state: WatchState,
-        findings: Sequence[Finding | None],
+        until: tuple[int, int],
+        states: tuple[WatchState, WatchState],
+        findings: Sequence[Finding],
+        drop: str | None,
     ) -> Look:
-        """The look on record, in one transaction with its alert."""
-        real = [finding for finding in findings if finding is not None]
-        report = self.blobs.put([msgspec.json.encode(real[0].report)]).digest if real else row.report
-        summary = "; ".join(finding.report.verdict for finding in real) or "no drift"
+        """The look on record, in one transaction with its alerts; `until` and `states` are those of the rows and of the labels."""
+        report = self.blobs.put([msgspec.json.encode(findings[0].report)]).digest if findings else row.report
+        drift = "; ".join(finding.report.verdict for finding in findings)
+        summary = "; ".join(filter(None, (drift, drop))) or "no drift"
         self.tx.write()
         now = self._known(endpoint)
         if (now.looks, now.declared) != (row.looks, row.declared):
             return Look(endpoint=endpoint, taken=False, rows=rows, summary="another process looked meanwhile")
         alert = None
-        if real:
-            columns = [column for finding in real for column in finding.columns]
-            since = min(finding.since for finding in real)
-            alert = AlertsService(self.tx).raise_alert(endpoint, "drift", summary, columns, since)
+        if drop is not None:
+            alert = AlertsService(self.tx).raise_alert(endpoint, "quality", drop, (), row.labels_until)
+            self.tx.note(outputs=[alert])
+        if findings:
+            columns = [column for finding in findings for column in finding.columns]
+            since = min(finding.since for finding in findings)
+            alert = AlertsService(self.tx).raise_alert(endpoint, "drift", drift, columns, since)
             Store(self.tx, self.blobs).retain(report, alert)
             self.tx.note(outputs=[alert], digests={"report": report})
         self.tx.execute(
             monitors.update()
             .where(*self._where(endpoint))
             .values(
-                state=state.to_json(),
-                label_state=label_state.to_json(),
+                state=states[0].to_json(),
+                label_state=states[1].to_json(),
+                quality_told=row.quality_told or drop is not None,
                 looks=row.looks + 1,
                 last_look=self.tx.now,
-                rows_until=rows_until,
-                labels_until=labels_until,
+                rows_until=until[0],
+                labels_until=until[1],
                 report=report,
-                verdict=summary if real else row.verdict if row.report else "no drift",
+                verdict=summary if alert else row.verdict if row.report else "no drift",
             )
         )
         self.tx.note(inputs=[self.tx.ref("monitor", endpoint)])

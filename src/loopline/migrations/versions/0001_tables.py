@@ -298,6 +298,7 @@ def upgrade() -> None:
         sa.Column("settings", sa.JSON(), nullable=False),
         sa.Column("state", sa.LargeBinary(), nullable=False),
         sa.Column("label_state", sa.LargeBinary(), nullable=False),
+        sa.Column("quality_told", sa.Boolean(), nullable=False),
         sa.Column("looks", sa.Integer(), nullable=False),
         sa.Column("last_look", sa.BigInteger(), nullable=True),
         sa.Column("rows_until", sa.BigInteger(), nullable=False),
