@@ -16,11 +16,7 @@ from loopline.data.service import DatasetsService
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
 from loopline.evaluation import gates as rules
-from loopline.evaluation.measure import differences as differences_of
-from loopline.evaluation.measure import measure
-from loopline.evaluation.plots import draw
 from loopline.evaluation.records import Difference, Evaluation, Evidence, GateSet, Judgement, Verdict
-from loopline.evaluation.report import page
 from loopline.evaluation.tables import evaluations, gate_sets
 from loopline.evaluation.verbs import EvaluationsVerbs
 from loopline.features.labels import encode_labels
@@ -74,6 +70,10 @@ class EvaluationsService(EvaluationsVerbs):
         window: str = "test",
         seed: int = 0,
     ) -> Evaluation:
+        # Imported where they are needed: who lists evaluations waits for neither scipy nor matplotlib.
+        from loopline.evaluation.measure import differences as differences_of
+        from loopline.evaluation.measure import measure
+
         opponents = opponents or {}
         for ref, kind in ((dataset, "data"), *((ref, "model") for ref in (model, *opponents.values()))):
             if not (parse(ref, kind, self.tx.project).version or "").isdecimal():
@@ -178,6 +178,8 @@ class EvaluationsService(EvaluationsVerbs):
         return [self._record(row) for row in found]
 
     def report(self, evaluation: str) -> Bytes:
+        from loopline.evaluation.report import page
+
         record = self.show(evaluation)
         verdicts = record.judgement.verdicts if record.judgement else ()
         return Bytes(media="text/html", data=page(record.evidence, verdicts).encode())
@@ -192,6 +194,8 @@ class EvaluationsService(EvaluationsVerbs):
         return Bytes(media=media, data=self.blobs.read(row.plots[plot]), name=plot)
 
     def _keep(self, model: str, dataset: str, evidence: Evidence, opponents: Sequence[str]) -> Evaluation:
+        from loopline.evaluation.plots import draw
+
         document = self.blobs.put([canonical_json(evidence)])
         plots = {name: self.blobs.put([data]).digest for name, data in draw(evidence).items()}
         evaluation = f"{self.tx.now:012x}{secrets.token_hex(5)}"

@@ -109,7 +109,7 @@ class Aliases:
             raise Conflict(
                 f"There is nothing to roll {name}@{alias} back to.",
                 code="no-way-back",
-                hint=f"It points to version {moves[-1].version}; point it to another one with set-alias.",
+                hint=f"It points to version {moves[-1].version}; point it to another: loopline models alias {name}@VERSION {alias}",
             )
         return self._move(name, alias, before[-1], moves, "roll_back", reason)
 
