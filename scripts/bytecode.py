@@ -17,7 +17,8 @@ def main() -> None:
     """Imports all of Loopline, then compiles what that has loaded."""
     for module in pkgutil.walk_packages(loopline.__path__, "loopline."):
         if not module.name.startswith(SKIPPED):
-            import_module(module.name)
+            with contextlib.suppress(ImportError):  # of an extra that is not installed
+                import_module(module.name)
     files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
     with contextlib.redirect_stdout(sys.stderr):
         for file in sorted(f for f in files if f.endswith(".py")):
