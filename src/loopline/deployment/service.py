@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from loopline.deployment.records import Decision, Endpoint, Plan, Rollout, Rollo
 from loopline.deployment.tables import decisions, endpoints, rollouts, routing
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
+from loopline.evaluation.catalogue import kind
 from loopline.outcomes.service import SEPARATOR
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
 from loopline.registry.verbs import ModelsVerbs
@@ -45,6 +47,7 @@ class EndpointsService(EndpointsVerbs):
         version = servable(self.tx, self.models, model)
         self.folder(version.ref)  # the long work comes before the lock
         self.tx.write()
+        version = servable(self.tx, self.models, version.ref)
         values = {
             "model": version.name,
             "champion": version.version,
@@ -157,10 +160,11 @@ class RolloutsService(RolloutsVerbs):
         self.folder = folder
 
     def start(self, endpoint: str, challenger: str, plan: Plan) -> Rollout:
+        check(plan)
+        self.folder(servable(self.tx, self.models, challenger).ref)  # the long work comes before the lock
+        self.tx.write()
         row = known(self.tx, endpoint)
         version = servable(self.tx, self.models, challenger)
-        if not plan.stages:
-            raise Invalid("The plan has no stages.", code="bad-plan", hint="A shadow or canary stage at least.")
         if version.name != row.model:
             raise Invalid(
                 f"{version.ref} is no version of {row.model}, which {endpoint} serves.",
@@ -169,8 +173,6 @@ class RolloutsService(RolloutsVerbs):
             )
         if version.version == row.champion:
             raise Conflict(f"{version.ref} is the champion of {endpoint} already.", code="is-champion")
-        self.folder(version.ref)
-        self.tx.write()
         if (other := running(self.tx, endpoint)) is not None:
             raise Conflict(
                 f"The rollout {other.id} is under way on {endpoint}.",
@@ -306,6 +308,36 @@ class RolloutsService(RolloutsVerbs):
 def routed_name(project: str, endpoint: str) -> str:
     """The address under which workers know an endpoint: its name, with its project before it but for the default one."""
     return endpoint if project == DEFAULT_PROJECT else f"{project}{SEPARATOR}{endpoint}"
+
+
+def check(plan: Plan) -> None:
+    """Raises `Invalid` for a plan that cannot be followed."""
+    shares = [stage.percent for stage in plan.stages if stage.kind == "canary"]
+    wrong = [
+        (not plan.stages, "it has no stages"),
+        (any(not 0 < share < 100 for share in shares), f"a canary's share is from 1 to 99 percent, not {shares}"),
+        (shares != sorted(shares), f"the canary's shares {shares} fall"),
+        (any(s.percent for s in plan.stages if s.kind == "shadow"), "a shadow answers nothing, and so has no share"),
+        (
+            any(not 0 <= n < math.inf for s in plan.stages for n in (s.seconds, s.rows, s.labels)),
+            "a stage cannot last that",
+        ),
+        (not 0 <= plan.margin < math.inf, f"the margin {plan.margin:g} is none"),
+        (not 0 <= plan.guards.errors <= 1, "the guard on errors is a share, from 0 to 1"),
+        (
+            not plan.guards.latency > 0 or not plan.guards.latency_floor_ms >= 0,
+            "the guard on latency is a positive ratio",
+        ),
+        (plan.guards.rows < 1, "constant outputs cannot be seen on no rows"),
+    ]
+    if why := next((why for found, why in wrong if found), None):
+        raise Invalid(
+            f"The plan cannot be followed: {why}.",
+            code="bad-plan",
+            hint="A shadow stage, then canary stages with shares that rise.",
+        )
+    if plan.metric:
+        kind(plan.metric)
 
 
 def servable(tx: Tx, models: ModelsVerbs, ref: str) -> Any:

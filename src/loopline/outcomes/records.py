@@ -61,6 +61,7 @@ class VariantTraffic(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of one variant; latencies in microseconds."""
 
     model: str
+    """The version that answered last."""
     requests: int
     rows: int
     errors: int

@@ -137,7 +137,9 @@ class PredictionsService(PredictionsVerbs):
     def traffic(self, endpoint: str, since: int = 0) -> Traffic:
         frame = self.frame(endpoint, since=since, columns=_COUNTED)
         answered = pl.col("status") < 400
-        found = frame.group_by("variant", "model", "shadow", maintain_order=True).agg(
+        # By variant alone: after a promotion the champion's answers are of two versions.
+        found = frame.group_by("variant", "shadow", maintain_order=True).agg(
+            pl.col("model").last(),
             pl.col("request").n_unique().alias("requests"),
             answered.sum().alias("rows"),
             pl.col("request").filter(~answered).n_unique().alias("errors"),
