@@ -114,6 +114,8 @@ class Controller:
             if decision == "promote":
                 declared = self.house.loops.show(rollout.endpoint)
                 watch(self.house, rollout.endpoint, declared.declaration, rollout.challenger)
+                for alert in self.house.alerts.list(rollout.endpoint, status="open"):
+                    self.house.alerts.change(alert.id, "closed", comment=f"answered by {rollout.challenger}")
 
     def _comparison(self, rollout: Rollout) -> Comparison | None:
         labelled = answered(self.house, rollout.endpoint, since=rollout.started, labelled=True)

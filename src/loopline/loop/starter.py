@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from loopline.data.readers import LabelFacts, check_label, read_table
-from loopline.data.split import split
+from loopline.data.learning import check_learning
+from loopline.data.readers import LabelFacts, read_table
+from loopline.data.records import Learning
 from loopline.errors import Conflict, Invalid, did_you_mean
 from loopline.failpoints import failpoint
 from loopline.features.infer import infer
@@ -63,13 +64,10 @@ def write(
     frame = read.frame
     protected = tuple(dict.fromkeys(protected))
     _columns(frame, label, time, group, protected)
-    learned = check_label(frame, label)
-    task = learned.task
     notes = list(read.facts.warnings)
     kept = _with_time(frame, time, notes)
-    # The split is tried on the columns that decide it, so that a table too small for one is refused here.
-    decisive = pl.DataFrame([kept[c] for c in dict.fromkeys((label, time, group)) if c is not None])
-    split(decisive, label=label, time=time, group=group, task=task, seed=0)
+    learned = check_learning(kept, Learning(label=label, time=time, group=group))
+    task = learned.task
     found = infer(kept, label=label, ignore=[c for c in (time, group) if c])
     dropped = [d for d in found.dropped if d.name not in (time, group)]
     if dropped:
@@ -128,7 +126,7 @@ def _installed(stem: str, folder: Path) -> bool:
 
 def _columns(frame: pl.DataFrame, label: str, time: str | None, group: str | None, protected: Sequence[str]) -> None:
     if label not in frame.columns:
-        return  # said by check_label, in its own words
+        return  # said by check_learning, in its own words
     for what, name in (("time", time), ("group", group), *(("protected", one) for one in protected)):
         if name is None:
             continue

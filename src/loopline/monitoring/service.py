@@ -15,6 +15,7 @@ from loopline.errors import Invalid, NotFound, did_you_mean
 from loopline.features.labels import infer_task
 from loopline.monitoring import quality
 from loopline.monitoring.alerts import AlertsService
+from loopline.monitoring.drift import compare
 from loopline.monitoring.records import FEWEST_ROWS, DriftReport, Look, MonitorRecord, QualityReport
 from loopline.monitoring.report import page
 from loopline.monitoring.tables import monitors
@@ -108,11 +109,10 @@ class MonitorsService(MonitorsVerbs):
             "rows_until": now,
             "labels_until": now,
             "verdict": "not looked at yet",
-            "report": "",
             "declared": now,
         }
         if self._row(endpoint) is None:
-            self.tx.execute(monitors.insert().values(project=self.tx.project, endpoint=endpoint, **values))
+            self.tx.execute(monitors.insert().values(project=self.tx.project, endpoint=endpoint, report="", **values))
         else:
             self.tx.execute(monitors.update().where(*self._where(endpoint)).values(**values))
         Store(self.tx, self.blobs).retain(kept.digest, self.tx.ref("monitor", endpoint))
@@ -141,16 +141,18 @@ class MonitorsService(MonitorsVerbs):
         builder = ProfileBuilder(features)
         builder.add(frames.rows(came))
         start, end = _span(came, "at")
-        state, found = look_at(WatchState.from_json(row.state), features, builder.profile(), start=start, end=end)
+        window = builder.profile()
+        state, found = look_at(WatchState.from_json(row.state), features, window, start=start, end=end)
         label_state, label_found, labels_until, drop = self._look_at_labels(endpoint, row, settings, reference)
         findings = [one for one in (found, label_found) if one is not None]
-        return self._keep(endpoint, row, came.height, (end, labels_until), (state, label_state), findings, drop)
+        report = findings[0].report if findings else compare(features, window, false_alarms=state.budget.level(0))
+        return self._keep(endpoint, row, report, (end, labels_until), (state, label_state), findings, drop)
 
     def drift(self, endpoint: str, form: str = "json") -> Bytes:
         row = self._known(endpoint)
         if not row.report:
             raise NotFound(
-                f"No drift was found on {endpoint}: {row.verdict}.",
+                f"There was no look at {endpoint} yet.",
                 code="no-report",
                 hint="`loopline monitor ls` shows its watch.",
             )
@@ -228,14 +230,14 @@ class MonitorsService(MonitorsVerbs):
         self,
         endpoint: str,
         row: Any,
-        rows: int,
+        report: DriftReport,
         until: tuple[int, int],
         states: tuple[WatchState, WatchState],
         findings: Sequence[Finding],
         drop: str | None,
     ) -> Look:
         """The look on record, in one transaction with its alerts; `until` and `states` are those of the rows and of the labels."""
-        report = self.blobs.put([msgspec.json.encode(findings[0].report)]).digest if findings else row.report
+        kept, rows = self.blobs.put([msgspec.json.encode(report)]).digest, report.current_rows
         drift = "; ".join(finding.report.verdict for finding in findings)
         summary = "; ".join(filter(None, (drift, drop))) or "no drift"
         self.tx.write()
@@ -250,8 +252,12 @@ class MonitorsService(MonitorsVerbs):
             columns = [column for finding in findings for column in finding.columns]
             since = min(finding.since for finding in findings)
             alert = AlertsService(self.tx).raise_alert(endpoint, "drift", drift, columns, since)
-            Store(self.tx, self.blobs).retain(report, alert)
-            self.tx.note(outputs=[alert], digests={"report": report})
+            Store(self.tx, self.blobs).retain(kept, alert)
+            self.tx.note(outputs=[alert], digests={"report": kept})
+        monitor = self.tx.ref("monitor", endpoint)
+        if row.report:
+            Store(self.tx, self.blobs).release(row.report, monitor)
+        Store(self.tx, self.blobs).retain(kept, monitor)
         self.tx.execute(
             monitors.update()
             .where(*self._where(endpoint))
@@ -263,11 +269,11 @@ class MonitorsService(MonitorsVerbs):
                 last_look=self.tx.now,
                 rows_until=until[0],
                 labels_until=until[1],
-                report=report,
-                verdict=summary if alert else row.verdict if row.report else "no drift",
+                report=kept,
+                verdict=summary if alert or row.looks == 0 else row.verdict,
             )
         )
-        self.tx.note(inputs=[self.tx.ref("monitor", endpoint)])
+        self.tx.note(inputs=[monitor])
         return Look(endpoint=endpoint, taken=True, rows=rows, summary=summary, alert=alert)
 
     def _came(self, endpoint: str, since: int) -> pl.DataFrame:

@@ -183,8 +183,10 @@ class PredictionsService(PredictionsVerbs):
         query = sa.select(c.blob).where(c.project == self.tx.project, c.endpoint == endpoint, c.last >= since)
         if until is not None:
             query = query.where(c.first < until)
-        kept = [frames.of_parquet(self.blobs.read(row.blob), columns) for row in self.tx.rows(query.order_by(c.number))]
-        empty = pl.DataFrame(schema={n: t for n, t in frames.SCHEMA.items() if columns is None or n in columns})
+        schema = {name: kind for name, kind in frames.SCHEMA.items() if columns is None or name in columns}
+        stored = [self.blobs.read(row.blob) for row in self.tx.rows(query.order_by(c.number))]
+        kept = [frames.of_parquet(data, list(schema)) for data in stored]
+        empty = pl.DataFrame(schema=schema)
         frame = pl.concat([empty, *kept]).filter(pl.col("at") >= since)
         if until is not None:
             frame = frame.filter(pl.col("at") < until)
