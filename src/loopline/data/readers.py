@@ -28,7 +28,7 @@ from loopline.data.readers_types import MISSING, check_names, plain
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.hashing import digest_bytes
 
-__all__ = ["MISSING", "LabelFacts", "ReadTable", "TableFacts", "check_label", "infer_task", "read_table"]
+__all__ = ["MISSING", "LabelFacts", "ReadTable", "TableFacts", "check_file", "check_label", "infer_task", "read_table"]
 
 _TEXT = {
     ".csv": "csv",
@@ -104,7 +104,7 @@ def read_table(
     """
     file = Path(path)
     called = name or str(path)
-    _require(file, called)
+    check_file(file, called)
     before = file.stat()
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
         size, computed = len(data), digest or digest_bytes(memoryview(data))
@@ -135,7 +135,8 @@ def read_table(
     return ReadTable(frame=frame, facts=facts)
 
 
-def _require(file: Path, called: str) -> None:
+def check_file(file: Path, called: str) -> None:
+    """Raises NotFound where there is no such file, Invalid for a folder, for what cannot be read and for an empty one."""
     if file.is_dir():
         inside = sorted(
             f.name for f in file.iterdir() if f.is_file() and f.suffix.lower() in (*_TEXT, ".parquet", ".gz")

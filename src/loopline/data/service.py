@@ -14,7 +14,8 @@ import polars as pl
 import sqlalchemy as sa
 
 from loopline.data import versions
-from loopline.data.readers import check_label, read_table
+from loopline.data.learning import check_learning
+from loopline.data.readers import read_table
 from loopline.data.records import Column, Dataset, DatasetVersion, Learning, Quarantine, SplitVersions
 from loopline.data.split import split as split_frame
 from loopline.data.tables import dataset_versions, looks
@@ -69,7 +70,7 @@ class DatasetsService(DatasetsVerbs):
                     hint="Mend the data, or the contract.",
                 )
         if learning is not None:
-            _check_learning(good, learning)
+            check_learning(good, learning)
         return self._write(
             name,
             good,
@@ -366,25 +367,6 @@ class DatasetsService(DatasetsVerbs):
             created=row.created,
             creator=row.creator,
         )
-
-
-def _check_learning(frame: pl.DataFrame, learning: Learning) -> None:
-    """Raises Invalid where these rows cannot be learned from: the split is tried on the few columns that decide it."""
-    check_label(frame, learning.label, learning.task)
-    for name in (learning.time, learning.group, *learning.columns):
-        if name is not None and name not in frame.columns:
-            raise Invalid(
-                f"The table has no column {name!r}.", code="no-column", hint=did_you_mean(name, frame.columns)
-            )
-    deciding = dict.fromkeys((learning.label, learning.time, learning.group))
-    split_frame(
-        pl.DataFrame([frame[name] for name in deciding if name is not None]),
-        label=learning.label,
-        time=learning.time,
-        group=learning.group,
-        task=learning.task,
-        seed=0,
-    )
 
 
 def _source_name(name: str) -> str:

@@ -1,0 +1,41 @@
+"""Whether rows can be learned from, said before any of them is written."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from loopline.data.readers_label import LabelFacts, check_label
+from loopline.data.records import Learning
+from loopline.data.split import split
+from loopline.errors import Invalid, did_you_mean
+
+
+def check_learning(frame: pl.DataFrame, learning: Learning) -> LabelFacts:
+    """The facts of the label, where these rows can be learned from.
+
+    Raises Invalid where the label cannot (see `check_label`), where a named column is absent, where the time orders nothing,
+    and where the rows are too few for a split: that is tried, on the few columns that decide it.
+    """
+    facts = check_label(frame, learning.label, learning.task)
+    for name in (learning.time, learning.group, *learning.columns):
+        if name is not None and name not in frame.columns:
+            raise Invalid(
+                f"The table has no column {name!r}.", code="no-column", hint=did_you_mean(name, frame.columns)
+            )
+    deciding = [c for c in dict.fromkeys((learning.label, learning.time, learning.group)) if c is not None]
+    sides = split(
+        pl.DataFrame([frame[name] for name in deciding]),
+        label=learning.label,
+        time=learning.time,
+        group=learning.group,
+        task=facts.task,
+        seed=0,
+    )
+    if sides.train[learning.label].n_unique() < 2:
+        raise Invalid(
+            f"The train side of the split by {sides.facts.by} has one value of {learning.label!r} in its {sides.train.height} "
+            f"rows ({frame.height} in all).",
+            code="split-classes",
+            hint="Give more rows.",
+        )
+    return facts
