@@ -21,7 +21,7 @@ endif
 help:  ## Say what there is.
 	@echo "make TARGET [ARGS=...]    (Python 3.11 or later and make are all it needs)"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 
 setup: .venv/setup.stamp  ## Install what Loopline runs on.
 
