@@ -58,6 +58,18 @@ def test_the_face_is_small() -> None:
     assert len((PACKAGE / "__init__.py").read_text().splitlines()) < 40
 
 
+def test_type_checkers_see_the_face_that_is_there() -> None:
+    import loopline
+
+    typed = {
+        (node.module, name.asname)
+        for node in ast.parse((PACKAGE / "__init__.pyi").read_text()).body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    assert typed == {(place, name) for name, place in loopline._WHERE.items()}
+
+
 def test_nothing_of_one_machine_is_in_the_tree() -> None:
     # Written apart, so that this file does not name them itself.
     places = ["/wo" + "rk/", "/ro" + "ot/.", "/ho" + "me/", "/o" + "pt/"]

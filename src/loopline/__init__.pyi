@@ -1,0 +1,29 @@
+"""What `import loopline as ll` gives, as type checkers see it; `__init__.py` gives the same when it is asked for."""
+
+from loopline.client import connect as connect
+from loopline.evaluation.gates import gate as gate
+from loopline.loop.declaration import Loop as Loop
+from loopline.loop.declaration import monitor as monitor
+from loopline.loop.declaration import retrain as retrain
+from loopline.loop.declaration import rollout as rollout
+from loopline.loop.declaration import source as source
+from loopline.loop.declaration import step as step
+from loopline.loop.table import Table as Table
+from loopline.loop.table import boosted as boosted
+from loopline.loop.table import constant as constant
+from loopline.loop.table import linear as linear
+from loopline.operations import Body as Body
+from loopline.quality.cleaning import clip as clip
+from loopline.quality.cleaning import deduplicate as deduplicate
+from loopline.quality.cleaning import impute as impute
+from loopline.quality.cleaning import placeholders as placeholders
+from loopline.quality.cleaning import repair as repair
+from loopline.quality.contract import column as column
+from loopline.quality.contract import contract as contract
+from loopline.quality.contract import rows as rows
+from loopline.quality.contract import rule as rule
+from loopline.quality.contract import unique as unique
+from loopline.training.model import Model as Model
+from loopline.training.records import tune as tune
+
+__version__: str
