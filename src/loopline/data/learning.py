@@ -13,8 +13,9 @@ from loopline.errors import Invalid, did_you_mean
 def check_learning(frame: pl.DataFrame, learning: Learning) -> LabelFacts:
     """The facts of the label, where these rows can be learned from.
 
-    Raises Invalid where the label cannot (see `check_label`), where a named column is absent, where the time orders nothing,
-    and where the rows are too few for a split: that is tried, on the few columns that decide it.
+    Raises Invalid where the label cannot (see `check_label`), where a named column is absent, where a group or all that is left to
+    learn from has no value, where the time orders nothing, and where the rows are too few for a split: that is tried, on the few
+    columns that decide it.
     """
     facts = check_label(frame, learning.label, learning.task)
     for name in (learning.time, learning.group, *learning.columns):
@@ -22,12 +23,27 @@ def check_learning(frame: pl.DataFrame, learning: Learning) -> LabelFacts:
             raise Invalid(
                 f"The table has no column {name!r}.", code="no-column", hint=did_you_mean(name, frame.columns)
             )
-    deciding = [c for c in dict.fromkeys((learning.label, learning.time, learning.group)) if c is not None]
+    group = learning.group
+    if group is not None and frame[group].null_count() == frame.height:
+        raise Invalid(
+            f"The group column {group!r} has no value in any of {frame.height} rows.",
+            code="no-group",
+            hint="Name another column, or leave the group out: then each row is one of its own.",
+        )
+    others = [c for c in frame.columns if c not in (learning.label, learning.time, group)]
+    if all(frame[c].null_count() == frame.height for c in others):
+        raise Invalid(
+            f"Beside the label {learning.label!r} no column has a value to learn from"
+            f" ({', '.join(map(repr, others[:5])) or 'there is none'}).",
+            code="no-features",
+            hint="Give a table with more columns, or fill them.",
+        )
+    deciding = [c for c in dict.fromkeys((learning.label, learning.time, group)) if c is not None]
     sides = split(
         pl.DataFrame([frame[name] for name in deciding]),
         label=learning.label,
         time=learning.time,
-        group=learning.group,
+        group=group,
         task=facts.task,
         seed=0,
     )
