@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from loopline.data.readers import check_file
-from loopline.errors import LooplineError
+from loopline.errors import Conflict, LooplineError
 from loopline.failpoints import failpoint
 from loopline.loop import files
 from loopline.loop.declaration import Loop
 from loopline.loop.house import House
+from loopline.loop.lease import alone
 from loopline.loop.live import LIVE, base_version, training_file
 from loopline.loop.run import Result, run_loop
 from loopline.pipeline.engine import Watcher
@@ -39,7 +40,18 @@ def answer(house: House, request: str, workspace: Path, *, watcher: Watcher | No
 
     The rows are written to a file first, so that a run which was cut off goes on with the same ones.
     """
-    asked = next(r for r in house.loops.requests(limit=1000) if r.id == request)
+    with alone(workspace / "runs" / f"{request}.lock"):  # a controller that was killed may have left one behind
+        return _answer(house, request, workspace, watcher)
+
+
+def _answer(house: House, request: str, workspace: Path, watcher: Watcher | None) -> Result:
+    asked = next((r for r in house.loops.requests(limit=1000) if r.id == request), None)
+    if asked is None or asked.status not in ("asked", "running"):
+        raise Conflict(
+            f"The request {request} is {asked.status if asked else 'not there'}.",
+            code="request-ended",
+            hint="`loopline status` shows what runs.",
+        )
     try:
         _, loop = _read(house, asked.loop)
         base = base_version(house, loop.name)

@@ -57,18 +57,24 @@ class Controller:
     def tick(self) -> None:
         """One turn. What fails is logged and tried again at the next; it keeps nothing else from happening."""
         for part in (self.house.predictions.collect, self._looks, self._requests, self._rollouts, self._route):
-            try:
-                part()
-            except LooplineError as e:
-                log.warning("%s", e)
-            except Exception:
-                log.exception("A part of the controller's turn failed; it is tried again.")
+            self._attempt(part)
+
+    def _attempt(self, part: Callable[[], object]) -> None:
+        try:
+            part()
+        except LooplineError as e:
+            log.warning("%s", e)
+        except Exception:
+            log.exception("A part of the controller's turn failed; it is tried again.")
 
     def _looks(self) -> None:
         for monitor in self.house.monitors.list():
-            look = self.house.monitors.look(monitor.endpoint)
-            if look.alert:
-                log.info("%s: %s", look.alert, look.summary)
+            self._attempt(partial(self._look, monitor.endpoint))
+
+    def _look(self, endpoint: str) -> None:
+        look = self.house.monitors.look(endpoint)
+        if look.alert:
+            log.info("%s: %s", look.alert, look.summary)
 
     def _requests(self) -> None:
         heeded = self.house.loops.heed()
@@ -82,6 +88,10 @@ class Controller:
             if self._ready(request):
                 self.house.loops.settle(request.id, "running")
                 self._runs[request.id] = self._launch(request)
+        for request in self.house.loops.requests("waiting"):
+            if self._answered(request):  # a person said yes or no: the run goes on, or ends
+                self.house.loops.settle(request.id, "running")
+                self._runs[request.id] = self._launch(request)
         for key, running in list(self._runs.items()):
             code = running.poll()
             if code is None:
@@ -89,6 +99,11 @@ class Controller:
             del self._runs[key]
             if any(r.id == key for r in self.house.loops.requests("running")):
                 self.house.loops.settle(key, "failed", f"the run ended with exit code {code}")
+
+    def _answered(self, request: LoopRequest) -> bool:
+        """Whether nothing of the loop waits for a person any more, and no rollout is under way."""
+        asked = self.house.models.approvals(request.loop, decision="open")
+        return not asked and not self.house.rollouts.list(request.loop, status="running")
 
     def _ready(self, request: LoopRequest) -> bool:
         """Whether there are as many labelled rows as the loop wants, and no rollout is under way."""
@@ -101,21 +116,32 @@ class Controller:
 
     def _rollouts(self) -> None:
         for rollout in self.house.rollouts.list(status="running"):
-            variants = self.house.predictions.traffic(rollout.endpoint, since=rollout.stage_since).variants
-            shadowed = rollout.plan.stages[rollout.stage].kind == "shadow"
-            champion = variants.get(CHAMPION)
-            challenger = variants.get(CHALLENGER + SHADOWED if shadowed else CHALLENGER)
-            decision, reason, measured = decide(
-                rollout, self.clock.now(), champion, challenger, partial(self._comparison, rollout)
-            )
-            if decision != "wait":
-                self.house.rollouts.decide(rollout.id, decision, reason, measured)
-                log.info("rollout %s: %s, %s", rollout.id, decision, reason)
-            if decision == "promote":
-                declared = self.house.loops.show(rollout.endpoint)
-                watch(self.house, rollout.endpoint, declared.declaration, rollout.challenger)
-                for alert in self.house.alerts.list(rollout.endpoint, status="open"):
-                    self.house.alerts.change(alert.id, "closed", comment=f"answered by {rollout.challenger}")
+            self._attempt(partial(self._move, rollout))
+
+    def _move(self, rollout: Rollout) -> None:
+        """Takes a rollout on, where its figures say so."""
+        variants = self.house.predictions.traffic(rollout.endpoint, since=rollout.stage_since).variants
+        shadowed = rollout.plan.stages[rollout.stage].kind == "shadow"
+        champion = variants.get(CHAMPION)
+        challenger = variants.get(CHALLENGER + SHADOWED if shadowed else CHALLENGER)
+        decision, reason, measured = decide(
+            rollout, self.clock.now(), champion, challenger, partial(self._comparison, rollout)
+        )
+        if decision == "wait":
+            return
+        if decision == "promote":
+            # Before the promotion, so that one which is cut off in between is decided and done again.
+            self._watch_anew(rollout)
+        self.house.rollouts.decide(rollout.id, decision, reason, measured)
+        log.info("rollout %s: %s, %s", rollout.id, decision, reason)
+
+    def _watch_anew(self, rollout: Rollout) -> None:
+        """Watches the endpoint against the rows that its next champion learnt from, and closes the alerts that it answers."""
+        declared = {loop.name: loop for loop in self.house.loops.list()}.get(rollout.endpoint)
+        if declared is not None:
+            watch(self.house, rollout.endpoint, declared.declaration, rollout.challenger)
+        for alert in self.house.alerts.list(rollout.endpoint, status="open"):
+            self.house.alerts.change(alert.id, "closed", comment=f"answered by {rollout.challenger}")
 
     def _comparison(self, rollout: Rollout) -> Comparison | None:
         labelled = answered(self.house, rollout.endpoint, since=rollout.started, labelled=True)

@@ -36,7 +36,7 @@ class LoopsVerbs(Protocol):
         """The newest runs that were asked for."""
         ...
 
-    @operation("POST /projects/{project}/loops/heed", action="run", record="none", prepares=True)
+    @operation("POST /projects/{project}/loops/heed", action="run", prepares=True)
     def heed(self) -> Heeded:
         """Ask for the runs that new alerts call for, each alert once, by what its loop declares (cool-down and enough labels)."""
         ...
