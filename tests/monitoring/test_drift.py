@@ -7,8 +7,9 @@ from scipy import stats
 
 from loopline.errors import Invalid
 from loopline.monitoring.drift import compare
-from loopline.monitoring.ordered import fullest_cell, ks_bound, rank_binned
 from loopline.quality.profile import profile
+from loopline.statistics.binned import fullest_cell, rank_binned
+from loopline.statistics.two_sample import ks_binned
 
 LEVELS = (2, 5, 10, 50, 500)
 
@@ -189,7 +190,7 @@ def test_the_rank_test_agrees_with_scipy(ties: bool) -> None:
     theirs = stats.mannwhitneyu(a, b, use_continuity=False, method="asymptotic")
     assert ours.p_value == pytest.approx(theirs.pvalue, rel=1e-6)
     assert ours.statistic > 0
-    ks = ks_bound(*counts)
+    ks = ks_binned(*counts)
     exact = stats.ks_2samp(a, b, method="asymp")
     assert ks.statistic == pytest.approx(exact.statistic)
     assert exact.pvalue <= ks.p_value <= 1.1 * exact.pvalue + 0.15

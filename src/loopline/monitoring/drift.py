@@ -19,14 +19,14 @@ from scipy import special
 
 from loopline.errors import Invalid
 from loopline.monitoring.bars import bars_of
-from loopline.monitoring.ordered import chi_square_quantile, fullest_cell, ks_bound, normal_quantile, rank_binned
 from loopline.monitoring.records import ColumnDrift, DriftReport
 from loopline.monitoring.words import describe, verdict
 from loopline.quality.profile_column import HASHED, NUMERIC, ColumnProfile, Design, Levels, buckets_of
 from loopline.quality.profile_records import Profile
+from loopline.statistics.binned import chi_square_quantile, fullest_cell, normal_quantile, rank_binned
 from loopline.statistics.discovery import benjamini_hochberg
 from loopline.statistics.records import TwoSample
-from loopline.statistics.two_sample import chi_square
+from loopline.statistics.two_sample import chi_square, ks_binned
 
 FEWEST: Final = 30  # rows on either side (divided by the design effect), below which nothing is said
 MINIMUM_EFFECT: Final = 0.02
@@ -199,7 +199,7 @@ def _tested(reference: ColumnProfile, current: ColumnProfile) -> list[_Evidence]
 
 def _of_numbers(a: Counts, b: Counts) -> _Evidence:
     """A rank test and Kolmogorov-Smirnov share the level (a weighted Bonferroni correction)."""
-    ks, rank = ks_bound(a, b), rank_binned(a, b)
+    ks, rank = ks_binned(a, b), rank_binned(a, b)
     p = min(ks.p_value / (1 - _RANK_SHARE), rank.p_value / _RANK_SHARE, 1.0)
     return _Evidence(
         aspect="values",

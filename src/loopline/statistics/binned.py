@@ -41,30 +41,6 @@ def rank_binned(counts_a: Counts, counts_b: Counts) -> TwoSample:
     )
 
 
-def ks_bound(counts_a: Counts, counts_b: Counts) -> TwoSample:
-    """The Kolmogorov-Smirnov distance with Massart's bound as its p-value (Massart 1990; Wei and Dudley 2012).
-
-    The bound agrees with the exact tail wherever it is small, and takes microseconds where the exact one takes 15 ms a
-    column; `ks_binned` has the exact one. Raises Invalid (`bad-counts`).
-    """
-    a, b = paired_counts(counts_a, counts_b)
-    n, m = float(a.sum()), float(b.sum())
-    distance, p_value = 0.0, 1.0
-    if n > 0 and m > 0 and len(a) > 1:
-        distance = float(np.abs(np.cumsum(a) / n - np.cumsum(b) / m).max())
-        p_value = min(1.0, 2 * math.exp(-2 * distance * distance * n * m / (n + m)))
-    return TwoSample(
-        test="ks",
-        statistic=distance,
-        p_value=p_value,
-        effect=distance,
-        effect_name="ks",
-        n=int(n),
-        m=int(m),
-        cells=len(a),
-    )
-
-
 def fullest_cell(counts_a: Counts, counts_b: Counts) -> TwoSample:
     """The one cell whose share changed most surely, by an exact test that holds for rare cells (Bonferroni over cells).
 
