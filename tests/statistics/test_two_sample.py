@@ -32,7 +32,7 @@ def test_ks_on_one_value_a_bin_has_scipys_distance_and_a_bound_close_above_its_p
     assert found.statistic == pytest.approx(known.statistic)
     assert found.p_value >= known.pvalue * (1 - 1e-9), "a p-value below the exact one would alarm too often"
     if known.pvalue < 0.1:
-        assert found.p_value <= 1.25 * known.pvalue
+        assert np.log(found.p_value) <= 0.9 * np.log(known.pvalue), "within a tenth of its order of magnitude"
 
 
 @pytest.mark.parametrize(("a", "b"), [([0, 0], [5, 6]), ([10], [12]), ([], []), ([1, 0], [0, 1])])
