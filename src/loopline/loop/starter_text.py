@@ -148,7 +148,7 @@ def _gates(facts: Facts) -> list[str]:
         f'll.gate.not_worse_than("@champion", "{metric}", margin={margin}),  # as fine as this many rows can tell',
     ]
     if facts.task == "binary" and facts.protected:
-        lines.append('# too_few="ask": where there are too few rows to tell, a person decides; "pass" lets it through.')
+        lines.append('# too_few="ask": with too few rows to tell, somebody else has to approve; "pass" lets it through.')
         for name in facts.protected:
             given = [quoted(name), '"equal_opportunity_difference"', "at_most=0.1", 'too_few="ask"']
             lines += [line[8:] for line in _call("        ll.gate.fair", given, ",")]  # indented again with the rest
