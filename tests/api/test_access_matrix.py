@@ -28,7 +28,10 @@ from loopline.operations import OPERATIONS, Action, Body, Operation
 DENIALS = frozenset({"unauthenticated", "forbidden", "no-project"})
 
 # Verbs that ask for more than their declared permission, beyond what the policy says of an action.
-STRICTER = {"access.create_token": "a token makes no other token, unless it is an unbounded one of an admin"}
+STRICTER = {
+    "access.create_token": "a token makes no other token, unless it is an unbounded one of an admin",
+    "loops.declare": "a loop's file is run as the server's own user, so only that user names it, without a token",
+}
 
 HERE, ELSEWHERE = "default", "clinic"
 

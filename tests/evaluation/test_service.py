@@ -272,3 +272,19 @@ def test_an_opponent_of_another_task_is_refused(binary: Place, tmp_path: Path) -
     with pytest.raises(Conflict) as caught:
         binary.measure(baseline="other")
     assert caught.value.code == "other-task"
+
+
+def test_models_of_another_project_are_not_there(binary: Place) -> None:
+    binary.session.projects.create("elsewhere")
+    there = binary.platform.session(project="elsewhere")
+    buffer = io.BytesIO()
+    table("binary").write_parquet(buffer)
+    own = there.datasets.add("t", Body(buffer.getvalue(), name="t.parquet")).ref
+    for foreign in ("model:default/good@1", "model:default/absent@1"):
+        with pytest.raises(NotFound, match="in project 'elsewhere'") as refused:
+            there.evaluations.measure(foreign, own, "y")
+        assert refused.value.code == "no-model"
+    with pytest.raises(NotFound) as refused:
+        there.evaluations.measure("model:good@1", own, "y", opponents={"baseline": "model:default/plain@1"})
+    assert refused.value.code == "no-model"
+    assert there.evaluations.list() == []

@@ -39,7 +39,18 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
 
 GOOD = (member("good.json"), b"{}")
 
+
+def headers_in_headers(kind: bytes, data: bytes) -> bytes:
+    """A tar of very many headers that are each about the next: reading one reads the other, without an end."""
+    info = member("././@LongLink", kind)
+    info.size = len(data)
+    one = info.tobuf(tarfile.GNU_FORMAT) + data.ljust(-(-len(data) // 512) * 512, b"\0")
+    return one * 3000 + tar_of(GOOD)
+
+
 ATTACKS: dict[str, bytes] = {
+    "long names of long names": headers_in_headers(tarfile.GNUTYPE_LONGNAME, b"a" * 300),
+    "extended headers of extended headers": headers_in_headers(tarfile.XHDTYPE, b"15 path=b.json\n"),
     "symbolic link": tar_of((member("a", tarfile.SYMTYPE, "/etc"), b""), (member("a/passwd.json"), b"{}")),
     "symbolic link up": tar_of((member("a", tarfile.SYMTYPE, ".."), b""), GOOD),
     "hard link": tar_of(GOOD, (member("b.json", tarfile.LNKTYPE, "good.json"), b"")),

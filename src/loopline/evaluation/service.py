@@ -76,7 +76,13 @@ class EvaluationsService(EvaluationsVerbs):
 
         opponents = opponents or {}
         for ref, kind in ((dataset, "data"), *((ref, "model") for ref in (model, *opponents.values()))):
-            if not (parse(ref, kind, self.tx.project).version or "").isdecimal():
+            named = parse(ref, kind, self.tx.project)
+            if named.project != self.tx.project:
+                raise NotFound(
+                    f"There is no {ref} in project {self.tx.project!r}.",
+                    code="no-dataset" if kind == "data" else "no-model",
+                )
+            if not (named.version or "").isdecimal():
                 raise Invalid(
                     f"{ref} names no version by its number.",
                     code="bad-version",

@@ -7,8 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from loopline.access import authority
 from loopline.database import Tx
-from loopline.errors import Conflict, NotFound, did_you_mean
+from loopline.errors import Conflict, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
 from loopline.ledger import cursor
 from loopline.loop.records import Heeded, LoopRecord, LoopRequest, RequestStatus
@@ -30,6 +31,14 @@ class LoopsService(LoopsVerbs):
 
     def declare(self, name: str, path: str, declaration: dict[str, Any]) -> LoopRecord:
         check_name(name, "name of a loop")
+        me = authority.caller(self.tx)
+        if me.token:
+            # The controller runs this file as the server's own user, so only who is that user already may name it.
+            raise Refused(
+                f"{me.name} by the token {me.token} may not say which file a loop is: the server runs it as its own user.",
+                code="forbidden",
+                hint=f"On the server's own machine, as its user: loopline run {name}",
+            )
         values: dict[str, Any] = {
             "path": path,
             "declaration": declaration,

@@ -83,7 +83,7 @@ def unpack(chunks: Iterable[bytes], into: Path, *, most_bytes: int = MOST_BYTES)
                 source = tar.extractfile(member)
                 assert source is not None  # a plain file always has one
                 sizes[name] = _write(into / name, source, member.size)
-    except (tarfile.TarError, UnicodeError, ValueError, EOFError, OverflowError) as e:
+    except (tarfile.TarError, UnicodeError, ValueError, EOFError, OverflowError, RecursionError) as e:
         raise Invalid(
             f"The bundle is not a whole tar file: {e}.",
             code="bad-bundle",
