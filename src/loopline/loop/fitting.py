@@ -22,6 +22,7 @@ from loopline.loop.house import House
 from loopline.loop.table import Table, linear
 from loopline.operations import Body
 from loopline.packaging.bundle import write_bundle
+from loopline.packaging.manifest import MANIFEST, PARITY, TRANSFORM
 from loopline.pipeline.engine import Outputs
 from loopline.quality.cleaning import Cleaning
 from loopline.refs import parse
@@ -140,6 +141,8 @@ class Fitting:
                 created=run.created,
                 cleaning=given["clean"]["cleaning"],
             )
+            for file in (MANIFEST, PARITY, TRANSFORM):
+                self.house.runs.put_artifact(run.id, file, Body(folder / file))
             draft = self.house.models.draft(
                 name, Body(pack(folder), name="bundle.tar"), run=run.ref, inputs=inputs, facts=facts
             )
