@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from loopline.errors import Invalid
-from loopline.statistics.intervals import confidence_at, newcombe, on_scale, paired_mean, wilson
+from loopline.statistics.intervals import confidence_at, newcombe, on_scale, wilson
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -28,14 +28,6 @@ def test_newcombe_equals_the_papers_example() -> None:
     # Newcombe 1998, table II, method 10: 56/70 against 48/80.
     found = newcombe(56, 70, 48, 80)
     assert (round(found.low, 4), round(found.high, 4)) == (0.0524, 0.3339)
-
-
-def test_paired_mean_equals_the_paired_t_test() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=40), rng.normal(0.3, 1, size=40)
-    found = paired_mean(a, b)
-    known = stats.ttest_rel(a, b).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((known.low, known.high))
 
 
 def test_later_looks_share_one_more_alpha_however_many() -> None:
@@ -75,8 +67,6 @@ def test_bad_requests_are_named() -> None:
         lambda: wilson(0, 0),
         lambda: wilson(1, 2, confidence=1.0),
         lambda: confidence_at(0),
-        lambda: paired_mean(np.ones(1), np.ones(1)),
-        lambda: paired_mean(np.ones(3), np.ones(2)),
     ):
         with pytest.raises(Invalid):
             call()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from loopline.errors import Invalid
 from loopline.statistics.records import Interval
@@ -49,22 +47,6 @@ def newcombe(successes_a: float, n: float, successes_b: float, m: float, *, conf
         confidence=confidence,
         method="newcombe",
     )
-
-
-def paired_mean(a: NDArray[np.float64], b: NDArray[np.float64], *, confidence: float = 0.95) -> Interval:
-    """The mean of a minus b over the same rows, with Student's interval. Raises Invalid (`bad-pairs`) under 2 pairs."""
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
-        raise Invalid(
-            f"A paired comparison needs two columns of the same two rows or more, not {x.shape} and {y.shape}.",
-            code="bad-pairs",
-            hint="Give both sides for the same rows, in the same order.",
-        )
-    quantile(confidence)
-    delta = x - y
-    value = float(delta.mean())
-    half = float(stats.t.ppf((1 + confidence) / 2, len(delta) - 1) * delta.std(ddof=1) / math.sqrt(len(delta)))
-    return Interval(value=value, low=value - half, high=value + half, confidence=confidence, method="student-paired")
 
 
 def confidence_at(look: int, *, confidence: float = 0.95) -> float:
