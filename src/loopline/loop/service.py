@@ -82,20 +82,23 @@ class LoopsService(LoopsVerbs):
         consumer = f"loop.{self.tx.project}"
         asked, passed_over = [], []
         entries = cursor.read(self.tx, consumer)
-        if not entries:
+        if not entries and not self._deferred():
             return Heeded(asked=(), passed_over=())
         self.tx.write()
         entries = cursor.read(self.tx, consumer)  # again, under the lock: no two readers act on one entry
-        for entry in entries:
-            if entry.project != self.tx.project or entry.record != "entry":
-                continue
-            for ref in entry.outputs:
-                if ref.startswith("alert:") and entry.operation == "monitors.look":
-                    made = self._answer(self.alerts.show(parse(ref, "alert", self.tx.project).name))
-                    if isinstance(made, str):
-                        passed_over.append(made)
-                    else:
-                        asked.append(made)
+        told = [
+            self.alerts.show(parse(ref, "alert", self.tx.project).name)
+            for entry in entries
+            if (entry.project, entry.record, entry.operation) == (self.tx.project, "entry", "monitors.look")
+            for ref in entry.outputs
+            if ref.startswith("alert:")
+        ]
+        for alert in {alert.id: alert for alert in (*told, *self._deferred())}.values():
+            why = self._against(alert)
+            if why is None:
+                asked.append(self._ask(alert.endpoint, alert.summary, alert.ref))
+            else:
+                passed_over.append(f"{alert.ref}: {why}")
         if entries:
             cursor.advance(self.tx, consumer, entries[-1].seq)
         self.tx.recorded = bool(asked)  # that a cursor went on is nothing to record, and would be read again
@@ -111,19 +114,22 @@ class LoopsService(LoopsVerbs):
         self.tx.note(inputs=[self.tx.ref("loop", row.loop)])
         return _request(self.tx.first(sa.select(loop_requests).where(*where)))
 
-    def _answer(self, alert: Alert) -> LoopRequest | str:
-        """The run that an alert asks for, or why there is none."""
+    def _deferred(self) -> tuple[Alert, ...]:
+        """Alerts that are open still and ask for a run by now: a run or the cool-down was in their way when they came."""
+        return tuple(a for a in reversed(self.alerts.list(status="open", limit=100)) if self._against(a) is None)
+
+    def _against(self, alert: Alert) -> str | None:
+        """Why an alert asks for no run now, if it does not."""
         row = self._row(alert.endpoint)
         if row is None:
-            return f"{alert.ref}: no loop serves {alert.endpoint}"
+            return f"no loop serves {alert.endpoint}"
         rule = row.declaration.get("retrain")
         if not rule or alert.kind not in rule["on"]:
-            return f"{alert.ref}: the loop {row.name} does not retrain on {alert.kind}"
-        ref = alert.ref
-        if self.tx.first(sa.select(loop_requests.c.id).where(loop_requests.c.alert == ref)) is not None:
-            return f"{ref}: asked for already"
+            return f"the loop {row.name} does not retrain on {alert.kind}"
+        if self.tx.first(sa.select(loop_requests.c.id).where(loop_requests.c.alert == alert.ref)) is not None:
+            return "asked for already"
         if self._open(row.name) is not None:
-            return f"{ref}: a run of {row.name} is under way"
+            return f"a run of {row.name} is under way"
         last = self.tx.scalar(
             sa.select(sa.func.max(loop_requests.c.asked)).where(
                 loop_requests.c.project == self.tx.project,
@@ -132,8 +138,8 @@ class LoopsService(LoopsVerbs):
             )
         )
         if last is not None and self.tx.now - last < rule["cool_down"]:
-            return f"{ref}: {row.name} cools down until {last + rule['cool_down']}"
-        return self._ask(row.name, alert.summary, ref)
+            return f"{row.name} cools down until {last + rule['cool_down']}"
+        return None
 
     def _ask(self, name: str, reason: str, alert: str) -> LoopRequest:
         request = f"{self.tx.now:012x}{secrets.token_hex(5)}"
