@@ -62,6 +62,7 @@ def run(block: Block, place: Path, where: str) -> None:
     assert done.returncode == 0, f"{where}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
+@pytest.mark.timeout(900)  # the tutorial runs loops and a server
 @pytest.mark.parametrize("document", WITH_BLOCKS, ids=lambda d: str(d.relative_to(ROOT)))
 def test_every_block_runs(document: Path, tmp_path: Path) -> None:
     for block in blocks(document):
