@@ -5,6 +5,8 @@
 A file of scenarios has `SCENARIOS: dict[name, (work, check)]`. `work(folder)` does the job, and may be run again on the same
 folder, as a person does after a crash; `check(folder, finished)` raises where the invariants do not hold, also for an empty
 folder; `finished` says whether a whole `work` has gone before. Imports that start threads belong inside of them.
+A file may say in `SAMPLED: dict[name, kills]` that its work is too long to be killed everywhere each time: then so many places
+are drawn with a fixed seed, and all are gone through where LOOPLINE_SOAK is set.
 Prints {"reached": {failpoint: passages}, "failures": [...]} as JSON.
 """
 
@@ -14,6 +16,7 @@ import collections
 import importlib.util
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -44,7 +47,19 @@ def forked(function: Callable[..., None], *arguments: object, armed: str = "") -
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
 
 
-def run(work: Callable[[Path], None], check: Callable[[Path, bool], None], folder: Path) -> dict[str, object]:
+def places(reached: dict[str, int], kills: int) -> list[tuple[str, int]]:
+    """Where to kill: at the first, second, middle and last passage of each failpoint, or at some of these."""
+    found = [
+        (name, hit)
+        for name, passages in sorted(reached.items())
+        for hit in sorted({1, 2, (passages + 1) // 2, passages} & set(range(1, passages + 1)))
+    ]
+    return found if not kills or os.environ.get("LOOPLINE_SOAK") else random.Random(1).sample(found, kills)
+
+
+def run(
+    work: Callable[[Path], None], check: Callable[[Path, bool], None], folder: Path, kills: int = 0
+) -> dict[str, object]:
     trace, failures = folder / "trace", []
     folder.joinpath("whole").mkdir(parents=True)
     for function, arguments, armed in (
@@ -58,18 +73,17 @@ def run(work: Callable[[Path], None], check: Callable[[Path, bool], None], folde
         if code:
             failures.append(f"without a crash: {function.__name__}: {said}")
     reached = collections.Counter(trace.read_text().split() if trace.exists() else [])
-    for name, passages in sorted(reached.items()):
-        for hit in sorted({1, 2, (passages + 1) // 2, passages} & set(range(1, passages + 1))):
-            place = folder / "killed"
-            place.mkdir()
-            code, said = forked(work, place, armed=f"{name}=kill@{hit}")
-            if code != -signal.SIGKILL:
-                failures.append(f"{name}@{hit}: not killed ({code}): {said}")
-            for function, arguments in ((check, (place, False)), (work, (place,)), (check, (place, True))):
-                code, said = forked(function, *arguments)
-                if code:
-                    failures.append(f"{name}@{hit}: {function.__name__} afterwards: {said}")
-            shutil.rmtree(place)
+    for name, hit in places(reached, kills):
+        place = folder / "killed"
+        place.mkdir()
+        code, said = forked(work, place, armed=f"{name}=kill@{hit}")
+        if code != -signal.SIGKILL:
+            failures.append(f"{name}@{hit}: not killed ({code}): {said}")
+        for function, arguments in ((check, (place, False)), (work, (place,)), (check, (place, True))):
+            code, said = forked(function, *arguments)
+            if code:
+                failures.append(f"{name}@{hit}: {function.__name__} afterwards: {said}")
+        shutil.rmtree(place)
     return {"reached": reached, "failures": failures}
 
 
@@ -80,4 +94,4 @@ if __name__ == "__main__":
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    print(json.dumps(run(*module.SCENARIOS[name], Path(folder))))
+    print(json.dumps(run(*module.SCENARIOS[name], Path(folder), getattr(module, "SAMPLED", {}).get(name, 0))))
