@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from loopline.api.up import address_of
 from loopline.app import Platform
 
 
@@ -50,6 +51,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[dict[s
     finally:
         process.terminate()
         process.wait(60)
+        assert address_of(folder / ".loopline") is None, "the server ends with the demo"
 
 
 def _of(events: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -94,6 +95,7 @@ def demo(
     ctx.obj["workspace"] = workspace or ctx.obj["workspace"]
     settings = settings_of(ctx, port=port)
     story = Story(json)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ended from outside, it ends its server, too
     _prepare(settings.workspace, fresh)
     with _server_stopped_at_the_end() as started:
         history, live, facts = _rows(data, settings.workspace, story)
