@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from loopline.app import Platform
 from loopline.catalog import Session
-from loopline.errors import NotFound
+from loopline.errors import Invalid, NotFound
 from loopline.outcomes.records import Label
 from loopline.testing.clock import FakeClock
 
@@ -98,6 +98,34 @@ def test_errors_are_counted_and_no_predictions(session: Session, worker: Worker)
     found = session.predictions.collect()
     assert (found.predictions, found.errors) == (1, 1)
     assert len(ids_of(session)) == 1
+
+
+def test_requests_of_no_endpoint_stop_nothing(session: Session, worker: Worker) -> None:
+    # What a worker refuses before it knows the endpoint (no token, a foreign name, a wrong path) anybody can send.
+    worker.answer(1, endpoint="", status=401)
+    nothing = session.predictions.collect()
+    assert (nothing.segments, nothing.predictions, nothing.errors) == (0, 0, 1)
+    sent = worker.answer(2)
+    worker.answer(1, endpoint="", status=404)
+    found = session.predictions.collect()
+    assert (found.segments, found.predictions, found.errors) == (1, 2, 1)
+    assert ids_of(session) == sent
+    assert session.predictions.collect().segments == 0
+    assert session.ledger.verify().ok
+
+
+@pytest.mark.parametrize("name", ["", "no name", "other~risk", "../risk", "endpoint:risk"])
+def test_what_is_no_name_is_no_endpoint(session: Session, name: str) -> None:
+    for ask in (
+        lambda: session.predictions.list(name),
+        lambda: session.predictions.read(name),
+        lambda: session.predictions.show(name, "x"),
+        lambda: session.predictions.traffic(name),
+        lambda: session.labels.add(name, [Label(prediction="x", value=1)]),
+    ):
+        with pytest.raises(Invalid) as refused:
+            ask()
+        assert refused.value.code == "bad-name"
 
 
 def test_traffic_by_variant_with_shadow_apart(session: Session, worker: Worker, clock: FakeClock) -> None:

@@ -136,6 +136,19 @@ def test_other_routes_reach_the_control_process(
     assert sum("peer" in k.lower() for k, _ in said["headers"]) == 2
     proxied = {k.lower(): v for k, v in call(port, "GET", "/x", headers={"X-Forwarded-For": "8.8.8.8"}).json["headers"]}
     assert proxied["x-loopline-peer-uid"] == "-1"
+    assert call(port, "GET", "/x", headers={"Via": "1.1 proxy"}).json["headers"][-2][1] == "-1"
+    # Naming a header in Connection cannot take away what says who asks, nor how much is sent.
+    named = b"close, host, authorization, origin, content-length, via, x-mine"
+    kept = {b"host": b"localhost", b"authorization": b"Bearer wrong", b"origin": b"http://localhost", b"via": b"1.1 p"}
+    lines = b"".join(b"%s: %s\r\n" % pair for pair in kept.items())
+    found = raw(
+        port,
+        b"POST /x HTTP/1.1\r\n" + lines + b"X-Mine: 1\r\nConnection: " + named + b"\r\nContent-Length: 3\r\n\r\nabc",
+    )
+    said = json.loads(found.partition(b"\r\n\r\n")[2])
+    headers = {k.lower(): v for k, v in said["headers"]}
+    assert {k.decode(): v.decode() for k, v in kept.items()}.items() <= headers.items()
+    assert (said["size"], headers["content-length"], "x-mine" in headers) == (3, "3", False)
     big = os.urandom(1 << 20) * 8
     said = call(port, "POST", "/upload", big).json
     assert (said["size"], said["digest"]) == (len(big), hashlib.sha256(big).hexdigest())
@@ -193,6 +206,15 @@ def test_foreign_names_are_refused_everywhere(serve: Serve, bundle: Bundle, path
     assert ask(b"Host: " + host, b"Host: evil.example") == b"400"
     assert ask(b"Host: " + host, b"Origin: http://evil.example") == b"403"
     assert ask(b"Host: " + host, b"Origin: null") == b"403"
+    # Another port of this machine may be another user's server, and its page not ours.
+    for page in (
+        b"http://127.0.0.1:1",
+        b"http://localhost:1",
+        b"http://[::1]:1",
+        b"http://0.0.0.0:1",
+        b"http://127.9.9.9",
+    ):
+        assert ask(b"Host: " + host, b"Origin: " + page) == b"403"
     for good in (host, b"localhost", b"LOCALHOST:1", b"[::1]:8400"):
         assert ask(b"Host: " + good) in (b"200", b"400", b"404")
     assert ask(b"Host: " + host, b"Origin: http://" + host) in (b"200", b"400", b"404")
@@ -255,6 +277,10 @@ def test_who_is_local() -> None:
     with pytest.raises(Problem):
         Gate(["ours.example"]).check_host({b"host": b"any.example"}, far)
     Gate(["ours.example"]).check_host({b"host": b"ours.example:8400", b"origin": b"https://ours.example"}, far)
+    here = Gate(["127.0.0.1", "localhost", "[::1]", "0.0.0.0"])
+    for page in (b"http://127.0.0.1:1", b"http://localhost:1", b"http://[::1]:1", b"http://0.0.0.0:1"):
+        with pytest.raises(Problem):
+            here.check_host({b"host": b"127.0.0.1:8400", b"origin": page}, Peer(("127.0.0.1", 5), ("127.0.0.1", 6)))
 
 
 def test_metrics_are_read_by_prometheus_own_parser(serve: Serve, bundle: Bundle) -> None:

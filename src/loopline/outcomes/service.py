@@ -21,7 +21,7 @@ from loopline.outcomes.records import Collected, Label, LabelsTaken, Prediction,
 from loopline.outcomes.tables import labels, log_cursors, segments
 from loopline.outcomes.verbs import LabelsVerbs, PredictionsVerbs
 from loopline.ports.blobs import BlobStore
-from loopline.refs import DEFAULT_PROJECT
+from loopline.refs import DEFAULT_PROJECT, check_name
 from loopline.store.service import Store
 
 SEPARATOR = "~"
@@ -52,9 +52,11 @@ class PredictionsService(PredictionsVerbs):
         for segment, offset, records in self.read_log(dict(cursors)):
             moved[segment] = offset
             for record in records:
+                errors += record.status >= 400
+                if not record.endpoint:
+                    continue  # refused before it was known which endpoint is meant: nobody's
                 project, _, endpoint = record.endpoint.rpartition(SEPARATOR)
                 found.setdefault((project or DEFAULT_PROJECT, endpoint), []).append(record)
-                errors += record.status >= 400
         if not moved:
             return Collected(segments=0, predictions=0, errors=0)
         kept = {}
@@ -99,9 +101,9 @@ class PredictionsService(PredictionsVerbs):
             models = frame["model"].drop_nulls().unique().sort().to_list()
             self.tx.note(inputs=[m for m in models if m], outputs=[ref])
         self.tx.note(digests={"segments": digest_json(sorted(digest for _, digest in kept.values()))})
-        total = sum(frame.height for frame, _ in kept.values())
-        self.tx.count = total
-        return Collected(segments=len(kept), predictions=total - errors, errors=errors)
+        self.tx.count = sum(frame.height for frame, _ in kept.values())
+        answered = sum(int((frame["status"] < 400).sum()) for frame, _ in kept.values())
+        return Collected(segments=len(kept), predictions=answered, errors=errors)
 
     def list(
         self, endpoint: str, since: int = 0, limit: int = 100, variant: str | None = None, labelled: bool = False
@@ -180,6 +182,7 @@ class PredictionsService(PredictionsVerbs):
         `truth_received`.
         """
         c = segments.c
+        check_name(endpoint, "name of an endpoint")
         query = sa.select(c.blob).where(c.project == self.tx.project, c.endpoint == endpoint, c.last >= since)
         if until is not None:
             query = query.where(c.first < until)
@@ -219,6 +222,7 @@ class LabelsService(LabelsVerbs):
         self.predictions = predictions
 
     def add(self, endpoint: str, labels: list[Label]) -> LabelsTaken:
+        check_name(endpoint, "name of an endpoint")
         _check(labels)
         ids = [label.prediction for label in labels]
         before: dict[str, Any] = {}

@@ -11,13 +11,15 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 
+from loopline.access.peer import is_loopback
 from loopline.errors import Invalid
 from loopline.serving.live import Live
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem, foreign, no_token, wrong_token
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_PROXIES = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+PROXIES = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
+"""What a proxy adds: who sent such a request is at the proxy's other end."""
 
 
 class Gate:
@@ -35,7 +37,7 @@ class Gate:
         if origin is not None:
             scheme, _, rest = origin.partition(b"://")
             same = host is not None and rest.lower() == host.lower() and scheme in (b"http", b"https")
-            if not same and _name(rest) not in self._allowed:
+            if not same and (_name(rest) not in self._allowed or _is_here(_name(rest))):
                 raise foreign("Origin", origin.decode("latin-1")[:100])
 
     def _known(self, host: bytes, peer: Peer) -> bool:
@@ -65,7 +67,7 @@ class Gate:
 
 def peer_uid(headers: Mapping[bytes, bytes], peer: Peer) -> int:
     """The user on this machine who sent the request; -1: somebody elsewhere, or behind a proxy on this machine."""
-    return -1 if any(name in headers for name in _PROXIES) else peer.uid
+    return -1 if any(name in headers for name in PROXIES) else peer.uid
 
 
 def unique(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -86,3 +88,8 @@ def _name(host: bytes) -> str:
     if text.startswith("["):
         return text[: text.find("]") + 1]
     return text.partition(":")[0].rstrip(".")
+
+
+def _is_here(name: str) -> bool:
+    """Whether a page of this name is of this machine, where every port may be another user's."""
+    return name in (*LOCAL, "0.0.0.0", "[::]") or is_loopback(name.strip("[]"))  # noqa: S104 (compared, not bound to)

@@ -15,7 +15,7 @@ from typing import Any
 import httptools
 
 from loopline.errors import Unavailable
-from loopline.serving.access import peer_uid
+from loopline.serving.access import PROXIES, peer_uid
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem, too_large
 
@@ -28,6 +28,8 @@ _HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
      b"transfer-encoding", b"upgrade", b"expect")
 )  # fmt: skip
+_KEPT = frozenset((b"host", b"authorization", b"origin", b"content-length", *PROXIES))
+"""What decides who asks and how much is sent, and so is never left out for a `Connection` header that names it."""
 _CHUNK = 1 << 16
 CONNECT = 5.0
 """Seconds to wait for the control process to take the connection."""
@@ -119,7 +121,8 @@ class Forwarder:
         if scope["query_string"]:
             target += b"?" + scope["query_string"]
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        hop = _HOP.union(t.strip().lower() for k, v in headers if k == b"connection" for t in v.split(b","))
+        named = {t.strip().lower() for k, v in headers if k == b"connection" for t in v.split(b",")}
+        hop = _HOP | (named - _KEPT)
         lines = [b"%s %s HTTP/1.1" % (scope["method"].encode(), target)]
         for name, value in headers:
             if name not in hop and not name.replace(b"_", b"-").startswith(OURS):
