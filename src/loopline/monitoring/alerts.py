@@ -22,16 +22,16 @@ class AlertsService(AlertsVerbs):
         self.tx = tx
 
     def list(self, endpoint: str | None = None, status: AlertStatus | None = None, limit: int = 50) -> list[Alert]:
-        query = sa.select(alerts).where(alerts.c.project == self.tx.project)
+        query = self._query()
         if endpoint is not None:
             query = query.where(alerts.c.endpoint == endpoint)
         if status is not None:
-            query = query.where(alerts.c.status == status)
+            query = query.where(self._status() == status)
         found = self.tx.rows(query.order_by(alerts.c.raised.desc(), alerts.c.id.desc()).limit(limit))
         return [self._record(row) for row in found]
 
     def show(self, alert: str) -> Alert:
-        row = self.tx.first(sa.select(alerts).where(alerts.c.project == self.tx.project, alerts.c.id == alert))
+        row = self.tx.first(self._query().where(alerts.c.id == alert))
         if row is None:
             raise NotFound(f"There is no alert {alert!r}.", code="no-alert", hint="`loopline alerts ls` lists them.")
         return self._record(row)
@@ -73,13 +73,21 @@ class AlertsService(AlertsVerbs):
         )
         return self.tx.ref("alert", alert)
 
+    def _status(self) -> sa.ColumnElement[str]:
+        """An alert's status now: one that was silenced until a time is open again after it."""
+        over = (alerts.c.status == "silenced") & (alerts.c.silent_until <= self.tx.now)
+        return sa.case((over, "open"), else_=alerts.c.status)
+
+    def _query(self) -> sa.Select[Any]:
+        return sa.select(alerts, self._status().label("now")).where(alerts.c.project == self.tx.project)
+
     def _record(self, row: Any) -> Alert:
         return Alert(
             ref=self.tx.ref("alert", row.id),
             id=row.id,
             endpoint=row.endpoint,
             kind=row.kind,
-            status=row.status,
+            status=row.now,
             summary=row.summary,
             columns=tuple(row.columns),
             since=row.since,

@@ -133,20 +133,33 @@ class MonitorsService(MonitorsVerbs):
         row = self._known(endpoint)
         settings = msgspec.convert(row.settings, Settings)
         due = row.last_look is None or self.tx.now - row.last_look >= settings.look
-        came = self._came(endpoint, row.rows_until) if due else pl.DataFrame()
-        if came.height < settings.rows:
-            return Look(endpoint=endpoint, taken=False, rows=came.height, summary="not due, or too few rows")
+        if not due:
+            return Look(endpoint=endpoint, taken=False, rows=0, summary="not due")
+        came = self._came(endpoint, row.rows_until)
+        labelled = self._labelled(endpoint, row.labels_until)  # they come later than rows, and also when no row comes
+        enough, enough_labels = came.height >= settings.rows, labelled.height >= settings.rows
+        if not enough and not enough_labels:
+            return Look(endpoint=endpoint, taken=False, rows=came.height, summary="too few rows")
         reference = Profile.from_json(self.blobs.read(row.profile))
-        features = reference.only([n for n in reference.columns if n != settings.label])
-        builder = ProfileBuilder(features)
-        builder.add(frames.rows(came))
-        start, end = _span(came, "at")
-        window = builder.profile()
-        state, found = look_at(WatchState.from_json(row.state), features, window, start=start, end=end)
-        label_state, label_found, labels_until, drop = self._look_at_labels(endpoint, row, settings, reference)
-        findings = [one for one in (found, label_found) if one is not None]
-        report = findings[0].report if findings else compare(features, window, false_alarms=state.budget.level(0))
-        return self._keep(endpoint, row, report, (end, labels_until), (state, label_state), findings, drop)
+        state, label_state = WatchState.from_json(row.state), WatchState.from_json(row.label_state)
+        rows_until, labels_until = row.rows_until, row.labels_until
+        findings, report, drop = list[Finding](), None, None
+        if enough:
+            features = reference.only([n for n in reference.columns if n != settings.label])
+            builder = ProfileBuilder(features)
+            builder.add(frames.rows(came))
+            window = builder.profile()
+            start, rows_until = _span(came, "at")
+            state, found = look_at(state, features, window, start=start, end=rows_until)
+            findings += [found] if found else []
+            report = compare(features, window, false_alarms=state.budget.level(0))
+        if enough_labels:
+            label_state, found, drop = self._look_at_labels(labelled, label_state, row, settings, reference)
+            findings += [found] if found else []
+            labels_until = _span(labelled, "truth_received")[1]
+        report = findings[0].report if findings else report
+        until, states = (rows_until, labels_until), (state, label_state)
+        return self._keep(endpoint, row, came.height, report, until, states, findings, drop)
 
     def drift(self, endpoint: str, form: str = "json") -> Bytes:
         row = self._known(endpoint)
@@ -202,16 +215,16 @@ class MonitorsService(MonitorsVerbs):
             groups=tuple(groups),
         )
 
-    def _look_at_labels(
-        self, endpoint: str, row: Any, settings: Settings, reference: Profile
-    ) -> tuple[WatchState, Finding | None, int, str | None]:
-        """A look at the labels that came since the last one, where there are enough: their drift, and a drop of quality."""
-        state = WatchState.from_json(row.label_state)
-        labelled = self.predictions.frame(endpoint, columns=_SCORED).filter(
-            ~pl.col("shadow") & (pl.col("status") < 400) & (pl.col("truth_received") > row.labels_until)
+    def _labelled(self, endpoint: str, since: int) -> pl.DataFrame:
+        """The answers whose label was received after a time."""
+        return self.predictions.frame(endpoint, columns=_SCORED).filter(
+            ~pl.col("shadow") & (pl.col("status") < 400) & (pl.col("truth_received") > since)
         )
-        if labelled.height < settings.rows:
-            return state, None, row.labels_until, None
+
+    def _look_at_labels(
+        self, labelled: pl.DataFrame, state: WatchState, row: Any, settings: Settings, reference: Profile
+    ) -> tuple[WatchState, Finding | None, str | None]:
+        """A look at labels that came: their drift, and a drop of quality."""
         alone = msgspec.structs.replace(reference.only([settings.label]), label=None)
         builder = ProfileBuilder(alone)
         builder.add([{settings.label: _typed(value, settings.task)} for value in labelled["truth"].to_list()])
@@ -224,20 +237,21 @@ class MonitorsService(MonitorsVerbs):
             confidence = 1 - 2 * budget.level(0)  # one side of the interval is looked at
             seen = quality.window("look", labelled, task=settings.task, classes=settings.classes, confidence=confidence)
             drop = quality.dropped(seen, settings.expected, task=settings.task)
-        return state, found, end, drop
+        return state, found, drop
 
     def _keep(
         self,
         endpoint: str,
         row: Any,
-        report: DriftReport,
+        rows: int,
+        report: DriftReport | None,
         until: tuple[int, int],
         states: tuple[WatchState, WatchState],
         findings: Sequence[Finding],
         drop: str | None,
     ) -> Look:
         """The look on record, in one transaction with its alerts; `until` and `states` are those of the rows and of the labels."""
-        kept, rows = self.blobs.put([msgspec.json.encode(report)]).digest, report.current_rows
+        kept = self.blobs.put([msgspec.json.encode(report)]).digest if report is not None else row.report
         drift = "; ".join(finding.report.verdict for finding in findings)
         summary = "; ".join(filter(None, (drift, drop))) or "no drift"
         self.tx.write()
@@ -255,9 +269,10 @@ class MonitorsService(MonitorsVerbs):
             Store(self.tx, self.blobs).retain(kept, alert)
             self.tx.note(outputs=[alert], digests={"report": kept})
         monitor = self.tx.ref("monitor", endpoint)
-        if row.report:
-            Store(self.tx, self.blobs).release(row.report, monitor)
-        Store(self.tx, self.blobs).retain(kept, monitor)
+        if kept != row.report:
+            if row.report:
+                Store(self.tx, self.blobs).release(row.report, monitor)
+            Store(self.tx, self.blobs).retain(kept, monitor)
         self.tx.execute(
             monitors.update()
             .where(*self._where(endpoint))
@@ -326,4 +341,4 @@ def _returning(frame: pl.DataFrame, group: str, seen: set[Any]) -> pl.Series:
     values = pl.Series(
         [None if row.get(group) is None else str(row[group]) for row in frames.rows(frame)], dtype=pl.String
     )
-    return values.is_in(list(seen)) | ~values.is_first_distinct()
+    return values.is_not_null() & (values.is_in(list(seen)).fill_null(False) | ~values.is_first_distinct())
