@@ -287,8 +287,10 @@ def test_the_same_split_again_keeps_the_seal_and_its_looks(split: Session, platf
     with platform.database.begin(principal="os:tester") as tx:
         workspace = platform.settings.workspace
         datasets = DatasetsService(tx, platform.blobs, workspace / "tables", workspace / "scratch")
-        frame, look = datasets.look("data:visits.test@1", "a test")
+        frame, look = datasets.look("data:visits.test@1")
         assert (frame.height, look) == (60, 1)
+        assert datasets.count("data:visits.test@1", look, "a test")
+        assert not datasets.count("data:visits.test@1", look, "another with the same number")
     again = split.datasets.split("visits", "back", time="id")
     assert again.test == "data:visits.test@1"
     assert split.datasets.show("visits.test").looks == 1

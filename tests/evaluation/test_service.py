@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,18 @@ def test_the_second_look_is_wider_than_the_first_at_a_window(tmp_path: Path) -> 
     place.platform.close()
     assert (first.evidence.looks, first.evidence.confidence) == (1, 0.95)
     assert second.evidence.confidence == 0.975
+
+
+def test_looks_at_once_are_counted_apart(binary: Place) -> None:
+    made: list[Evaluation] = []
+    threads = [threading.Thread(target=lambda: made.append(binary.measure("flat"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    looked = sorted(m.evidence.looks for m in made)
+    assert looked == [*range(looked[0], looked[0] + 3)]
+    assert binary.session.datasets.show("t.test").looks == looked[-1]
 
 
 def test_reports_and_plots_are_files(binary: Place) -> None:

@@ -195,17 +195,26 @@ class DatasetsService(DatasetsVerbs):
         """The rows of a version that is not sealed, for the rooms above. Raises `Refused` for a sealed one."""
         return pl.read_ipc_stream(io.BytesIO(self.read(*self._named(ref)).data))
 
-    def look(self, ref: str, purpose: str) -> tuple[pl.DataFrame, int]:
-        """The rows of a version, sealed or not, and how many looks there were with this one. For evaluation alone."""
+    def look(self, ref: str) -> tuple[pl.DataFrame, int]:
+        """The rows of a version, sealed or not, and which look at them this is. For evaluation alone, which must `count` it."""
         row = self._row(*self._named(ref))
-        self.tx.write()  # before counting, so that no two looks get one number
+        return versions.read(self._folder(row.name), row.delta_version), 1 + self._looks(row)
+
+    def count(self, ref: str, look: int, purpose: str) -> bool:
+        """Counts a look, before anything that it showed is kept. False where another was counted under that number meanwhile."""
+        row = self._row(*self._named(ref))
+        self.tx.write()
+        if look != 1 + self._looks(row):
+            return False
         key = {"project": self.tx.project, "name": row.name, "version": row.version}
-        count = 1 + self.tx.scalar(
-            sa.select(sa.func.count()).select_from(looks).where(*(looks.c[k] == v for k, v in key.items()))
-        )
-        self.tx.execute(looks.insert().values(**key, look=count, by=self.tx.principal, at=self.tx.now, purpose=purpose))
+        self.tx.execute(looks.insert().values(**key, look=look, by=self.tx.principal, at=self.tx.now, purpose=purpose))
         self.tx.note(inputs=[self.tx.ref("data", row.name, row.version)])
-        return versions.read(self._folder(row.name), row.delta_version), count
+        return True
+
+    def _looks(self, row: Any) -> int:
+        c = looks.c
+        query = sa.select(sa.func.count()).where(c.project == row.project, c.name == row.name, c.version == row.version)
+        return int(self.tx.scalar(query))
 
     def _write(
         self,
@@ -341,13 +350,6 @@ class DatasetsService(DatasetsVerbs):
         raise NotFound(f"There is no dataset {name!r}.", code="no-dataset", hint=did_you_mean(name, known))
 
     def _record(self, row: Any) -> DatasetVersion:
-        taken = 0
-        if row.sealed:
-            taken = self.tx.scalar(
-                sa.select(sa.func.count())
-                .select_from(looks)
-                .where(looks.c.project == row.project, looks.c.name == row.name, looks.c.version == row.version)
-            )
         return DatasetVersion(
             ref=self.tx.ref("data", row.name, row.version),
             name=row.name,
@@ -361,7 +363,7 @@ class DatasetsService(DatasetsVerbs):
             broken=row.broken,
             contract=row.contract,
             sealed=row.sealed,
-            looks=taken,
+            looks=self._looks(row) if row.sealed else 0,
             facts=row.facts,
             message=row.message,
             created=row.created,
