@@ -176,7 +176,8 @@ def test_a_price_that_differs_in_every_row_is_no_key(tmp_path: Path) -> None:
     assert unique("price") not in loop.contract.rules
 
 
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
+# Of signs newer than Python's tables nobody here knows how wide they are: such a line may be broken where ruff would not.
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cn", "Co"]), min_size=1, max_size=60)
 TRICKY = st.sampled_from(
     ['"', "'", "\\", '"""', "\\N", "{x}", "%s", "\n", "\r", "\t", "\x00", "\u2028", "a\\", '\\"', "é列"]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unicodedata import category, east_asian_width
 
 import msgspec
 
@@ -84,7 +85,7 @@ def _rules(facts: Facts, room: int) -> list[str]:
 def _rule(rule: AnyRule) -> list[str]:
     function, arguments = rule.spelled()
     # A column's name can be longer than a line: such a rule is left to the owner.
-    return _call(f"    ll.{function}", arguments, ",") if len(function) < _WIDTH - 12 else []
+    return _call(f"    ll.{function}", arguments, ",") if _columns(function) < _WIDTH - 12 else []
 
 
 def _call(function: str, arguments: Sequence[str], end: str, brackets: str = "()") -> list[str]:
@@ -92,11 +93,17 @@ def _call(function: str, arguments: Sequence[str], end: str, brackets: str = "()
     outer = function[: len(function) - len(function.lstrip())]
     indent, inside = f"{outer}    ", ", ".join(arguments)
     opening, closing = f"{function}{brackets[0]}", f"{brackets[1]}{end}"
-    if len(opening) + len(inside) + len(closing) <= _WIDTH:
+    if _columns(opening + inside + closing) <= _WIDTH:
         return [f"{opening}{inside}{closing}"]
-    if len(indent) + len(inside) <= _WIDTH:
+    if _columns(indent + inside) <= _WIDTH:
         return [opening, f"{indent}{inside}", f"{outer}{closing}"]
     return [opening, *(f"{indent}{one}," for one in arguments), f"{outer}{closing}"]
+
+
+def _columns(line: str) -> int:
+    """How wide a line is on a screen: Chinese signs take two places, combining marks none."""
+    wide = sum(east_asian_width(sign) in "WF" for sign in line)
+    return len(line) + wide - sum(category(sign) in ("Mn", "Me") for sign in line)
 
 
 def _steps(facts: Facts) -> list[str]:
@@ -148,7 +155,9 @@ def _gates(facts: Facts) -> list[str]:
         f'll.gate.not_worse_than("@champion", "{metric}", margin={margin}),  # as fine as this many rows can tell',
     ]
     if facts.task == "binary" and facts.protected:
-        lines.append('# too_few="ask": with too few rows to tell, somebody else has to approve; "pass" lets it through.')
+        lines.append(
+            '# too_few="ask": with too few rows to tell, somebody else has to approve; "pass" lets it through.'
+        )
         for name in facts.protected:
             given = [quoted(name), '"equal_opportunity_difference"', "at_most=0.1", 'too_few="ask"']
             lines += [line[8:] for line in _call("        ll.gate.fair", given, ",")]  # indented again with the rest
