@@ -190,6 +190,16 @@ def call_quietly(port: int) -> int:
         return 0
 
 
+def test_a_request_that_cannot_be_read_hides_none_after_it(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    log.append([encode(frame(n, text)) for n, text in enumerate((b"[1e400]", b"[" * 5000, b'[{"a":1}]'))], 1000)
+    log.close()
+    found, _ = read_segment(log.path)
+    assert [(r.request, r.row, r.output) for r in found] == [
+        ("r0", None, {"value": 2}), ("r1", None, {"value": 2}), ("r2", {"a": 1}, {"value": 2}),
+    ]  # fmt: skip
+
+
 def test_errors_are_logged_without_rows(serve: Serve, bundle: Bundle, folder: Path) -> None:
     server = serve(table(1, live(bundle())))
     call(server.port, "POST", "/predict/risk", [{**EXAMPLE, "age": "secret"}])

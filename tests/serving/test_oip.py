@@ -178,3 +178,20 @@ def test_bad_tensors_are_refused(client: triton.InferenceServerClient, server: S
     assert call(server.port, "POST", "/v2/models/risk/versions/9/infer", {}).status == 404
     with pytest.raises(InferenceServerException, match="has 0 rows"):
         client.infer("risk", inputs([]))
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, str(2**63), str(-(2**63) - 1)])
+def test_a_value_that_the_log_could_not_keep_is_refused(server: Supervisor, value: str) -> None:
+    kinds = {"age": "FP64", "visits": "INT64", "insured": "BOOL"}
+    sent = {
+        "inputs": [
+            {"name": name, "shape": [1], "datatype": kinds.get(name, "BYTES"), "data": [given]}
+            for name, given in EXAMPLE.items()
+        ]
+        + [{"name": "patient", "shape": [1], "datatype": "INT64", "data": ["?"]}]
+    }
+    body = json.dumps(sent)
+    answer = call(server.port, "POST", "/v2/models/risk/infer", body.replace('"?"', value).encode())
+    assert answer.status == 400, answer.body
+    assert b"64 bits" in answer.body
+    assert call(server.port, "POST", "/v2/models/risk/infer", body.replace('"?"', "7").encode()).status == 200

@@ -200,6 +200,35 @@ def test_unknown_categories_are_counted_or_refused(serve: Serve, bundle: Bundle)
     assert {"field": "ward", "row": 1, "got": '"attic"'}.items() <= answer.error["details"].items()
 
 
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ("1e400", "wrong-type"),
+        ("-1e400", "wrong-type"),
+        ("9" * 400, "wrong-type"),
+        (str(2**63), "wrong-type"),
+        ("[1]", "wrong-type"),
+        ('{"a": 1}', "wrong-type"),
+        ("[" * 500 + "]" * 500, "wrong-type"),
+        ("NaN", "not-json"),
+    ],
+)
+def test_a_row_that_the_log_could_not_give_back_is_refused(
+    serve: Serve, bundle: Bundle, folder: Path, value: str, code: str
+) -> None:
+    from loopline.serving.log import read_on
+
+    server = serve(table(1, live(bundle()), passthrough=("patient",)))
+    row = json.dumps({**EXAMPLE, "patient": "?"}).replace('"?"', value)
+    for body in (row, f"[{row}]", f'{{"rows": [{row}]}}', f"[{row}, {row}]"):
+        answer = call(server.port, "POST", "/predict/risk", body.encode())
+        assert (answer.status, answer.error["code"]) == (400, code)
+    assert call(server.port, "POST", "/predict/risk", [{**EXAMPLE, "patient": 2**60}]).status == 200
+    server.stop()
+    (found,) = (records for _, _, records in read_on(folder / "log", {}))
+    assert [r.row for r in found] == [None] * 4 + [{**EXAMPLE, "patient": 2**60}]
+
+
 def test_passthrough_columns_are_taken_and_kept(serve: Serve, bundle: Bundle, folder: Path) -> None:
     from loopline.serving.log import read_segment, segments
 

@@ -287,7 +287,10 @@ def _rows(frame: Frame, n: int) -> list[dict[str, Any] | None]:
     if frame.form == "columns":
         columns = msgspec.msgpack.decode(frame.sent)
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    sent = msgspec.json.decode(frame.sent)
+    try:
+        sent = msgspec.json.decode(frame.sent)
+    except (msgspec.DecodeError, RecursionError):
+        return [None] * n  # one request that cannot be read any more must not hide all those after it
     rows: list[dict[str, Any] | None] = (
         [sent] if frame.form == "object" else sent["rows"] if frame.form == "rows" else sent
     )
