@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -17,6 +18,8 @@ from loopline.app import Platform
 from loopline.catalog import Session
 from loopline.deployment.records import Guards, Plan, Stage
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound
+from loopline.operations import Body
+from loopline.registry.bundle_tar import pack, unpack
 from loopline.serving.records import BUCKETS
 from loopline.testing.clock import FakeClock
 
@@ -69,6 +72,25 @@ def test_what_cannot_be_served(session: Session) -> None:
         session.endpoints.create("no name", "model:risk@1")
     assert session.endpoints.list() == []
     assert session.endpoints.routes().endpoints == {}
+
+
+def test_what_a_worker_would_refuse_is_not_routed(session: Session, bundles: list[bytes], tmp_path: Path) -> None:
+    # Workers take a routing table whole: one such endpoint would hold up every other, of other projects too.
+    unpack([bundles[0]], tmp_path / "bundle")
+    manifest = msgspec.json.decode((tmp_path / "bundle" / "manifest.json").read_bytes())
+    manifest["golden"]["probability"] = 1 - manifest["golden"]["probability"]
+    (tmp_path / "bundle" / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    version = session.models.draft("risk", Body(pack(tmp_path / "bundle"), name="bundle.tar")).version
+    session.models.register("risk", version)
+    with pytest.raises(Invalid, match="cannot be served") as caught:
+        session.endpoints.create("risk", f"model:risk@{version}")
+    assert caught.value.code == "bad-bundle"
+    session.endpoints.create("risk", "model:risk@1")
+    before = session.endpoints.routes()
+    for plan in (PLAN, Plan(stages=(Stage(kind="shadow", rows=10),))):
+        with pytest.raises(Invalid, match="cannot be served"):
+            session.rollouts.start("risk", f"model:risk@{version}", plan)
+    assert session.endpoints.routes() == before
 
 
 def test_a_new_champion_at_once_and_back(session: Session) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from loopline.access.authority import digests_for
 from loopline.api.server import ApiServer
 from loopline.app import Platform
+from loopline.errors import LooplineError
 from loopline.failpoints import failpoint
 from loopline.loop.controller import Controller
 from loopline.loop.lease import held
@@ -97,6 +98,7 @@ class Service:
             table = session.endpoints.routes()
             tokens = self._tokens_of(table)
             self._known = (table.epoch, tokens)
+            self._in_force = (table, tokens)
             self.supervisor.start(table, tokens)
             opening.callback(self.supervisor.stop)
             self.url = f"http://{shown}:{self.supervisor.port}"
@@ -152,10 +154,22 @@ class Service:
         tokens = self._tokens_of(table)
         if (table.epoch, tokens) == self._known:
             return
+        try:
+            self._push(table, tokens)
+        except LooplineError:
+            # Where the new table cannot be served the old one stays; who may call changes all the same, and at once.
+            old, given = self._in_force
+            left = {address: tokens.get(address, ()) for address in old.endpoints}
+            if left != given:
+                self._push(old, left)
+            raise
+        self._known = (table.epoch, tokens)
+
+    def _push(self, table: RouteTable, tokens: dict[str, tuple[str, ...]]) -> None:
         # Tokens change without a new epoch of ours, and the workers take nothing but a new one.
         epoch = max(table.epoch, self.supervisor.epoch + 1)
         self.supervisor.push(msgspec.structs.replace(table, epoch=epoch), tokens)
-        self._known = (table.epoch, tokens)
+        self._in_force = (table, tokens)
 
     def _tokens_of(self, table: RouteTable) -> dict[str, tuple[str, ...]]:
         """The tokens that may call each endpoint of the table."""

@@ -20,7 +20,8 @@ from loopline.evaluation.catalogue import kind
 from loopline.outcomes.service import SEPARATOR
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
 from loopline.registry.verbs import ModelsVerbs
-from loopline.serving.records import BUCKETS, Mode, RouteTable, Variant
+from loopline.serving.live import prepare
+from loopline.serving.records import BUCKETS, ControlMessage, Mode, RouteTable, Variant
 from loopline.serving.records import Endpoint as Routed
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -45,14 +46,18 @@ class EndpointsService(EndpointsVerbs):
     ) -> Endpoint:
         check_name(name, "name of an endpoint")
         version = servable(self.tx, self.models, model)
-        self.folder(version.ref)  # the long work comes before the lock
-        self.tx.write()
+        passed = list(dict.fromkeys(passthrough or []))
+        alone = Variant(
+            name=CHAMPION, bundle=str(self.folder(version.ref)), model=version.ref, weight=BUCKETS, mode=LIVE
+        )
+        prove(Routed(name=name, variants=(alone,), route_key=route_key, passthrough=tuple(passed)))
+        self.tx.write()  # the long work came before the lock
         version = servable(self.tx, self.models, version.ref)
         values = {
             "model": version.name,
             "champion": version.version,
             "route_key": route_key,
-            "passthrough": list(dict.fromkeys(passthrough or [])),
+            "passthrough": passed,
             "updated": self.tx.now,
         }
         if self._row(name) is None:
@@ -161,8 +166,8 @@ class RolloutsService(RolloutsVerbs):
 
     def start(self, endpoint: str, challenger: str, plan: Plan) -> Rollout:
         check(plan)
-        self.folder(servable(self.tx, self.models, challenger).ref)  # the long work comes before the lock
-        self.tx.write()
+        self._prove(known(self.tx, endpoint), servable(self.tx, self.models, challenger).ref, plan)
+        self.tx.write()  # the long work came before the lock
         row = known(self.tx, endpoint)
         version = servable(self.tx, self.models, challenger)
         if version.name != row.model:
@@ -268,6 +273,20 @@ class RolloutsService(RolloutsVerbs):
         found = self.tx.rows(query.order_by(rollouts.c.started.desc(), rollouts.c.id.desc()).limit(limit))
         return [self._record(row) for row in found]
 
+    def _prove(self, row: Any, challenger: str, plan: Plan) -> None:
+        """Raises what a worker would refuse champion and challenger side by side for, at any stage of the plan."""
+        live = any(stage.kind == "canary" for stage in plan.stages)
+        champion = self.tx.ref("model", row.model, row.champion)
+        shares = (
+            (CHAMPION, champion, BUCKETS - live, LIVE),
+            (CHALLENGER, challenger, int(live), LIVE if live else SHADOW),
+        )
+        variants = tuple(
+            Variant(name=name, bundle=str(self.folder(ref)), model=ref, weight=weight, mode=mode)
+            for name, ref, weight, mode in shares
+        )
+        prove(Routed(name=row.name, variants=variants, route_key=row.route_key, passthrough=tuple(row.passthrough)))
+
     def _row(self, rollout: str) -> Any:
         row = self.tx.first(sa.select(rollouts).where(rollouts.c.project == self.tx.project, rollouts.c.id == rollout))
         if row is None:
@@ -308,6 +327,16 @@ class RolloutsService(RolloutsVerbs):
 def routed_name(project: str, endpoint: str) -> str:
     """The address under which workers know an endpoint: its name, with its project before it but for the default one."""
     return endpoint if project == DEFAULT_PROJECT else f"{project}{SEPARATOR}{endpoint}"
+
+
+def prove(endpoint: Routed) -> None:
+    """Raises what a worker would refuse the endpoint for: its models are loaded and held against their golden rows.
+
+    Workers take a routing table whole or not at all, so one endpoint that cannot be served would hold up all others.
+    """
+    table = RouteTable(epoch=1, endpoints={endpoint.name: endpoint})
+    for model in prepare(ControlMessage(table=table), {}).served.values():
+        model.close()
 
 
 def check(plan: Plan) -> None:

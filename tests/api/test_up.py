@@ -1,0 +1,81 @@
+"""A workspace in service: what holds when a routing table cannot be put in force."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from loopline.api.up import Service
+from loopline.app import Platform
+from loopline.loop.table import Table, linear
+from loopline.operations import Body
+from loopline.packaging.bundle import write_bundle
+from loopline.registry.bundle_tar import pack
+from loopline.settings import load
+
+
+def served(folder: Path) -> Platform:
+    """A platform with versions 1 and 2 of the model "risk" registered, 1 of them behind the endpoint "risk"."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=400)
+    frame = pl.DataFrame({"x": x, "y": np.where(x + rng.normal(size=400) > 0, "yes", "no")})
+    model = linear(Table(frame[:300], frame[300:], label="y"))
+    platform = Platform.open(workspace=folder / "workspace", checkpoints=str(folder / "copies"), port=0)
+    session = platform.session()
+    for version in (1, 2):
+        place = folder / str(version)
+        write_bundle(
+            model,
+            place,
+            name="risk",
+            version=version,
+            example={"x": 0.5},
+            validation_frame=frame[300:],
+            created=version,
+        )
+        session.models.draft("risk", Body(pack(place), name="bundle.tar"))
+        session.models.register("risk", version)
+    session.endpoints.create("risk", "model:risk@1")
+    return platform
+
+
+def test_who_may_call_changes_also_where_the_routes_cannot(tmp_path: Path) -> None:
+    platform = served(tmp_path)
+    session = platform.session()
+    session.access.add_principal("ann")
+    session.access.grant("ann", "operator")
+    settings = load(workspace=str(tmp_path / "workspace"), checkpoints=str(tmp_path / "copies"), port=0)
+    with Service(settings, turn=3600) as service:
+
+        def status(token: str, endpoint: str = "risk") -> int:
+            # As through a proxy, so that nothing but the token counts.
+            headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": "10.0.0.9"}
+            connection = http.client.HTTPConnection("127.0.0.1", service.supervisor.port, timeout=20)
+            connection.request("POST", f"/predict/{endpoint}", b'{"x": 1.0}', headers)
+            found = connection.getresponse().status
+            connection.close()
+            return found
+
+        made = session.access.create_token(principal="ann")
+        service.controller.tick()
+        assert status(made.secret) == 200
+        session.endpoints.create("second", "model:risk@2")
+        bundle = Path(session.endpoints.routes().endpoints["second"].variants[0].bundle)
+        shutil.rmtree(bundle / "native")  # the disk's doing, say
+        later = session.access.create_token(principal="ann")
+        session.access.revoke_token(made.token.id)
+        service.controller.tick()
+        assert (status(made.secret), status(later.secret), status(later.secret, "second")) == (401, 200, 404)
+        session.access.revoke_token(later.token.id)
+        service.controller.tick()
+        assert status(later.secret) == 401
+        session.endpoints.remove("second")
+        service.controller.tick()
+        last = session.access.create_token(principal="ann")
+        service.controller.tick()
+        assert (status(last.secret), status(later.secret)) == (200, 401)
+    platform.close()
