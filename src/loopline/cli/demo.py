@@ -25,8 +25,9 @@ SYNTHETIC_ROWS = 96_921
 _MARK = "demo.json"
 
 _CHUNK = 4_000
-_SINGLE = 600
-"""Of each chunk so many rows are sent one a request; the others up to 64 together."""
+_SINGLE_SHARE = 0.1
+"""Of each chunk this share of rows is sent one a request; the others up to 64 together."""
+_SINGLE_IN_ALL = 5_000
 
 
 class Story:
@@ -227,7 +228,10 @@ def _second_half(
     def send(rows: int = _CHUNK) -> None:
         before = replay.sent
         with story.sending(min(rows, replay.left)) as told:
-            replay.send(rows, single=min(_SINGLE, rows), told=told)
+            single = int(rows * _SINGLE_SHARE)
+            if rows >= replay.left:  # the last of them: as many alone as were promised
+                single = max(single, _SINGLE_IN_ALL - replay.single_requests)
+            replay.send(rows, single=single, told=told)
         replay.send_labels(session, before)  # labels come a chunk later than their rows
 
     if break_challenger:
