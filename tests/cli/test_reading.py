@@ -51,7 +51,8 @@ def test_runs(shell: Shell) -> None:
     points = shell("runs", "history", first["id"], "validation_roc_auc", "--json").json
     assert points[0]["value"] == first["metrics"]["validation_roc_auc"]
     assert "Did you mean" in shell("runs", "history", first["id"], "validation_roc_au", code=2).err
-    assert shell("runs", "artifacts", first["id"]).err == "It keeps no files.\n"
+    kept = shell("runs", "artifacts", first["id"], "--json").json
+    assert [artifact["path"] for artifact in kept] == ["manifest.json", "parity.json", "transform.json"]
     assert shell("runs", "ls", "--status", "failed", "--json").json["runs"] == []
 
 

@@ -53,7 +53,9 @@ def test_a_transaction_is_kept_or_taken_back_as_a_whole(database: db.Database) -
     assert names(database) == ["entry", "kept"]
 
 
-def test_a_lazy_transaction_takes_no_lock_before_its_first_write_and_then_sees_the_newest_state(database: db.Database) -> None:
+def test_a_lazy_transaction_takes_no_lock_before_its_first_write_and_then_sees_the_newest_state(
+    database: db.Database,
+) -> None:
     with database.begin(lazy=True) as outer:
         assert outer.rows(sa.select(things)) == []
         with database.begin() as inner:

@@ -43,7 +43,7 @@ def peer_uid(peer: Address, local: Address, tables: tuple[Path, ...] = _TABLES) 
     """
     if not (is_loopback(peer[0]) and is_loopback(local[0])):
         return UNKNOWN
-    if tables is _TABLES:
+    if tables and tables is _TABLES:
         with contextlib.suppress(OSError, struct.error, ValueError, AttributeError):
             if (found := _ask(peer, local)) is not None:
                 return found

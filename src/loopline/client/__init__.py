@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loopline.refs import DEFAULT_PROJECT
-
 if TYPE_CHECKING:
     from loopline.catalog import Session
 
@@ -28,4 +26,4 @@ def connect(
         return Platform.open(project=project).session()
     from loopline.client.remote import open_session  # a program that never connects pays nothing
 
-    return open_session(url, token=token, project=project or DEFAULT_PROJECT, timeout=timeout)
+    return open_session(url, token=token, project=project or "default", timeout=timeout)

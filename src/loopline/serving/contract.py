@@ -12,7 +12,6 @@ None; dates as days since 1970-01-01 or None; categories and texts as str, missi
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
@@ -22,6 +21,7 @@ from msgspec.structs import astuple
 from loopline.errors import Invalid, did_you_mean
 from loopline.features.boundary import LARGEST, STRING_KINDS, Boundary, days
 from loopline.features.records import Field, Signature
+from loopline.serving.passed import check_passed, unkept
 from loopline.serving.problems import Problem, bad_input, too_large
 
 Row = tuple[Any, ...]
@@ -158,7 +158,7 @@ class Contract:
         """The rows that the short way took, made complete; None where a value wants the long way."""
         width, numbers = self._width, self._numbers
         if self.passthrough:
-            if any(_unkept(value) for row in tuples for value in row[width:]):
+            if any(unkept(value) for row in tuples for value in row[width:]):
                 return None
             tuples = [row[:width] for row in tuples]
         if self._optional:
@@ -274,7 +274,7 @@ class Contract:
                         got="nothing",
                     )
         for name in self.passthrough:
-            _check_passed(name, [row.get(name) for row in rows])
+            check_passed(name, [row.get(name) for row in rows])
         raw = [{name: row.get(name) for name in self.names} for row in rows] if self.passthrough else rows
         try:
             numbers, strings = self._boundary.decode(raw)
@@ -312,7 +312,7 @@ class Contract:
                     got="nothing",
                 )
         for name in self.passthrough:
-            _check_passed(name, columns.get(name, []))
+            check_passed(name, columns.get(name, []))
         try:
             numbers, strings = self._boundary.decode_columns(read)
         except Invalid as e:
@@ -392,28 +392,6 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number; a missing value is null")
-
-
-def _check_passed(name: str, values: Iterable[Any]) -> None:
-    for n, value in enumerate(values):
-        if why := _unkept(value):
-            bad_input(
-                f"Row {n}, column {name!r}: {why} cannot be kept.",
-                "wrong-type",
-                "Send a text, a boolean, null, or a number that 64 bits hold.",
-                field=name,
-                row=n,
-                got=why,
-            )
-
-
-def _unkept(value: Any) -> str:
-    """Why a value cannot be passed through to the log and read as a table's cell there; "" where it can."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    if type(value) is int and not -(1 << 63) <= value < 1 << 63:
-        return "a whole number of more than 64 bits"
-    return "" if type(value) is not float or math.isfinite(value) else "a number of more than 64 bits"
 
 
 def _key(value: Any) -> str | None:
