@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -263,3 +264,15 @@ def test_very_many_findings_are_counted(database: Database, filled: Ledger) -> N
     sql(database, "UPDATE ledger_entries SET leaf = x'00'")
     found = verify(database, filled.copies)
     assert any("581 more" in finding.message for finding in found.findings)
+
+
+def test_copies_are_the_owner_s_to_remove_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        ledger = Ledger(tmp_path / "other keys", tmp_path / "other copies")
+        ledger.copies.put("loopline.local/abc", 1, "note\n", ["key"])
+    finally:
+        os.umask(before)
+    made = [tmp_path / "other copies", *(tmp_path / "other copies").rglob("*")]
+    assert len(made) == 5
+    assert all(not path.stat().st_mode & 0o022 for path in made), [oct(path.stat().st_mode) for path in made]

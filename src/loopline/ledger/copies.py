@@ -28,6 +28,10 @@ class Copies:
         """Writes a checkpoint, then the keys, then that it is the latest."""
         data = note.encode()
         folder = self._of(origin)
+        for made in (self.folder, folder):
+            # Whatever the umask: who could remove a copy could cut the ledger's end off unseen.
+            if not made.is_dir():
+                made.mkdir(mode=0o755, parents=True, exist_ok=True)
         own = self.path(origin, size)
         if own.exists() and own.read_text().partition("\n\n")[0] != note.partition("\n\n")[0]:
             # Another statement of this size was copied before: both are kept, for they prove that something was changed.
