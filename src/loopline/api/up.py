@@ -32,7 +32,7 @@ log = logging.getLogger("loopline.up")
 SERVER_FILE = "server.json"
 """In the workspace, while it is in service: who serves it and where."""
 
-_TURN_SECONDS = 1.0
+_TURN_SECONDS = 0.5
 _UPKEEP_SECONDS = 300.0
 
 
