@@ -309,6 +309,20 @@ def test_bad_input_is_named_with_the_way_out(tmp_path: Path, content: bytes, nam
     assert says in str(refused)
 
 
+def test_a_table_of_far_too_many_columns_is_refused_at_once(tmp_path: Path) -> None:
+    names = [f"c{n}" for n in range(10_001)]
+    parquet = io.BytesIO()
+    pl.DataFrame({name: [1] for name in names}).write_parquet(parquet)
+    for content, name in (
+        ((",".join(names) + "\n" + ",".join("1" for _ in names)).encode(), "t.csv"),
+        (json.dumps(dict.fromkeys(names, 1)).encode(), "t.json"),
+        (parquet.getvalue(), "t.parquet"),
+    ):
+        (tmp_path / name).mkdir()
+        refused = _refusal(tmp_path / name, content, name)
+        assert (refused.code, "10,001 columns" in refused.message) == ("too-many-columns", True)
+
+
 def test_a_parquet_that_was_cut_or_damaged(tmp_path: Path) -> None:
     pl.DataFrame({"a": range(10_000), "b": [f"{i}" for i in range(10_000)]}).write_parquet(tmp_path / "whole")
     whole = (tmp_path / "whole").read_bytes()

@@ -258,3 +258,20 @@ def test_two_writers_of_one_param_cannot_both_win(either: Platform) -> None:
         thread.join()
     assert outcomes.count("refused") == 1
     assert session.runs.show(run).params["rate"] in outcomes
+
+
+def test_far_too_many_params_or_tags_are_refused_at_once(either: Platform) -> None:
+    runs = either.session().runs
+    made = runs.create("fit")
+    many = {f"k{n}": "v" for n in range(10_001)}
+    for call in (
+        lambda: runs.params(made.id, dict(many)),
+        lambda: runs.tag(made.id, many),
+        lambda: runs.create("fit", params=dict(many)),
+        lambda: runs.create("fit", tags=many),
+    ):
+        with pytest.raises(Invalid) as refused:
+            call()
+        assert refused.value.code == "bad-batch"
+    assert runs.show(made.id) == made
+    assert len(runs.list().runs) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ import click
 
 if TYPE_CHECKING:
     from loopline.operations import Bytes
+
+
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def print_json(value: Any) -> None:
@@ -135,7 +139,8 @@ def _cell(value: Any) -> str:
         return ", ".join(map(_cell, value))
     if isinstance(value, dict):
         return ", ".join(f"{k}={_cell(v)}" for k, v in value.items())
-    return str(value)
+    # Names and texts are of anybody: what would steer the terminal (escape sequences, line ends) is shown, not sent.
+    return _STEERING.sub(lambda found: repr(found[0])[1:-1], str(value))
 
 
 def _numeric(text: str) -> bool:

@@ -23,8 +23,18 @@ _ZONED = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}:?
 _BOOLEANS = ("true", "false", "True", "False", "TRUE", "FALSE")
 
 
+MOST_COLUMNS = 10_000
+"""Columns of one table: each is profiled on its own."""
+
+
 def check_names(names: Sequence[str], called: str) -> None:
-    """Raises Invalid for a name that stands for several columns wherever one is selected: `*`, and `^...$`."""
+    """Raises Invalid for a name that stands for several columns wherever one is selected (`*`, `^...$`), or far too many."""
+    if len(names) > MOST_COLUMNS:
+        raise Invalid(
+            f"{called} has {len(names):,} columns.",
+            code="too-many-columns",
+            hint=f"At most {MOST_COLUMNS:,} are taken; a long form (name, value) holds more.",
+        )
     for name in names:
         if name == "*" or (name.startswith("^") and name.endswith("$")):
             raise Invalid(

@@ -30,6 +30,7 @@ from loopline.tracking.verbs import RunsVerbs
 _LONGEST_TEXT = 64_000
 _LARGEST_BATCH = 100_000
 _LARGEST_PAGE = 1000
+_MOST_KEYS = 10_000
 _MOST = 2**63
 
 
@@ -234,6 +235,7 @@ class RunsService(RunsVerbs):
         return (sqlite if self.tx.database.sqlite else postgresql).insert(table)
 
     def _set_params(self, run: str, params: Mapping[str, Any]) -> None:
+        _check_count(params, "params")
         given = {check_key(key, "key of a param"): _text(value, key) for key, value in params.items()}
         if not given:
             return
@@ -253,6 +255,7 @@ class RunsService(RunsVerbs):
                 )
 
     def _set_tags(self, run: str, tags: Mapping[str, str]) -> None:
+        _check_count(tags, "tags")
         for key, value in tags.items():
             check_key(key, "key of a tag")
             self.tx.execute(run_tags.delete().where(run_tags.c.run == run, run_tags.c.key == key))
@@ -359,6 +362,15 @@ def _text(value: Any, key: str) -> str:
     except ValueError as e:
         raise Invalid(f"The param {key!r} cannot be kept: {e}.", code="bad-value", hint="Write it as a text.") from e
     return _short(text, f"The param {key!r}")
+
+
+def _check_count(given: Mapping[str, Any], what: str) -> None:
+    if len(given) > _MOST_KEYS:
+        raise Invalid(
+            f"{len(given):,} {what} in one call are too many.",
+            code="bad-batch",
+            hint=f"Send at most {_MOST_KEYS:,} at once; keep long lists as an artifact.",
+        )
 
 
 def _short(text: str, what: str) -> str:
