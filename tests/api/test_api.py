@@ -208,6 +208,16 @@ def test_a_json_body_over_the_limit_is_refused(served: Any) -> None:
     assert (reply.status, reply.code) == (413, "too-large")
 
 
+@pytest.mark.parametrize(
+    ("deep", "code"), [(63, "bad-arguments"), (64, "bad-json"), (900, "bad-json"), (99_999, "bad-json")]
+)
+@pytest.mark.parametrize("pair", [(b"[", b"]"), (b'{"a":', b"}")])
+def test_json_nested_without_end_is_refused(served: Any, deep: int, code: str, pair: tuple[bytes, bytes]) -> None:
+    content = b'{"name": ' + pair[0] * deep + b"1" + pair[1] * deep + b"}"
+    reply = served.ask("POST", PRINCIPALS, body=content, headers={"Content-Type": "application/json"})
+    assert (reply.status, reply.code) == (400, code)
+
+
 def _with_body() -> str:
     op = next(op for op in OPERATIONS.values() if op.body and op.scope == "project" and len(op.placed) == 1)
     return "/api/v1" + op.path.replace("{project}", "default").replace("{%s}" % op.placed[0], "absent")  # noqa: UP031

@@ -229,6 +229,20 @@ def test_a_row_that_the_log_could_not_give_back_is_refused(
     assert [r.row for r in found] == [None] * 4 + [{**EXAMPLE, "patient": 2**60}]
 
 
+def test_columns_whose_names_stand_escaped_in_json(serve: Serve, bundle: Bundle, folder: Path) -> None:
+    from loopline.serving.log import read_on
+
+    names = ('say "hi"', "back\\slash", "new\nline")
+    server = serve(table(1, live(bundle()), passthrough=names))
+    row = {**EXAMPLE, **dict.fromkeys(names, 1)}
+    answer = call(server.port, "POST", "/predict/risk", [row, EXAMPLE])
+    assert answer.status == 200, answer.body
+    assert call(server.port, "POST", "/predict/risk", [{**row, 'say \\"hi\\"': 1}]).error["code"] == "unknown-column"
+    server.stop()
+    ((_, _, records),) = read_on(folder / "log", {})
+    assert [r.row for r in records] == [row, EXAMPLE, None]
+
+
 def test_passthrough_columns_are_taken_and_kept(serve: Serve, bundle: Bundle, folder: Path) -> None:
     from loopline.serving.log import read_segment, segments
 

@@ -16,6 +16,7 @@ JSON_LIMIT = 32 << 20
 """Largest JSON body, in bytes."""
 
 _MOST_FIELDS = 100
+_DEEPEST = 64
 
 
 def arguments(op: Operation, placed: dict[str, str], query: bytes, content: bytes) -> dict[str, Any]:
@@ -90,6 +91,8 @@ def _strict(content: bytes) -> Any:
     """The value of a JSON text in UTF-8, each name given once, whole numbers within 64 bits, no NUL. Raises ValueError."""
     value = msgspec.json.decode(content)
     json.loads(content, object_pairs_hook=_once, parse_int=_integer, parse_constant=_constant)
+    if _is_deep(value):
+        raise ValueError(f"it is nested more than {_DEEPEST} deep")
     if b"\\u0000" in content and _holds_nul(value):
         raise ValueError("a NUL character stands in it")
     return value
@@ -124,6 +127,17 @@ def _too_large(text: str) -> NoReturn:
 
 def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether lists and objects stand in each other deeper than any of the services would follow."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        parts = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
+        level = [part for some in parts for part in some if isinstance(part, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _holds_nul(value: Any) -> bool:

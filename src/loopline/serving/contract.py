@@ -12,6 +12,7 @@ None; dates as days since 1970-01-01 or None; categories and texts as str, missi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
@@ -57,6 +58,9 @@ class Rows(msgspec.Struct):
     """The values of the declared route-key column, one a row."""
 
 
+_ESCAPED = re.compile(r'[\\"\x00-\x1f]')
+
+
 class Contract:
     """What callers of one endpoint must send.
 
@@ -91,6 +95,19 @@ class Contract:
             for i, f in enumerate(self.fields)
             if f.kind == "category" and f.categories
         ]
+        self._optional = [i for i, f in enumerate(self.fields) if f.name not in self._required]
+        self._exact = not self.passthrough and not self._optional
+        self._enveloped = "rows" not in self._known
+        # A key that the contract converts or passes through is read from the raw row, the long way; and so is every row where
+        # a column's name stands escaped in JSON.
+        plain = [f.name for f in self.fields if f.kind in ("category", "text", "integer")]
+        self._key_at = self.names.index(route_key) if route_key in plain else None
+        self._brief = (route_key is None or self._key_at is not None) and not any(map(_ESCAPED.search, self._known))
+        if self._brief:
+            self._shorten()
+
+    def _shorten(self) -> None:
+        """Makes the decoders of the short way."""
         spec: list[tuple[str, Any, Any]] = []
         for i, f in enumerate(self.fields):
             kind = _SHORT[f.kind]
@@ -109,13 +126,6 @@ class Contract:
         self._short_list: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[row]).decode
         self._short_one: Callable[[bytes], Any] = msgspec.json.Decoder(row).decode
         self._short_rows: Callable[[bytes], Any] = msgspec.json.Decoder(rows).decode
-        self._optional = [i for i, f in enumerate(self.fields) if f.name not in self._required]
-        self._exact = not self.passthrough and not self._optional
-        self._enveloped = "rows" not in self._known
-        # A key that the contract converts or passes through is read from the raw row, the long way.
-        plain = [f.name for f in self.fields if f.kind in ("category", "text", "integer")]
-        self._key_at = self.names.index(route_key) if route_key in plain else None
-        self._brief = route_key is None or self._key_at is not None
 
     # ------------------------------------------------------------------ JSON rows
 
