@@ -416,3 +416,15 @@ def test_a_killed_ingest_shows_no_half_version(place: str, tmp_path: Path) -> No
     look(finished=False)
     subprocess.run(command, check=True)
     look(finished=True)
+
+
+def test_what_a_version_was_made_from_is_printed_whole(session: Session, platform: Platform) -> None:
+    platform.session().projects.create("other")
+    there = platform.session(project="other")
+    body = b"a,b\n1,2\n"
+    assert there.datasets.add("t", Body(body, name="t.csv"), inputs=["data:u@1"]).inputs == ("data:other/u@1",)
+    for bad in ("u", "u@1", "file:///etc/passwd", "data:../u", ""):
+        with pytest.raises(Invalid) as refused:
+            session.datasets.add("t", Body(body, name="t.csv"), inputs=[bad])
+        assert refused.value.code in ("bad-ref", "bad-name")
+    assert session.datasets.list() == []

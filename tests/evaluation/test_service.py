@@ -301,3 +301,11 @@ def test_models_of_another_project_are_not_there(binary: Place) -> None:
         there.evaluations.measure("model:good@1", own, "y", opponents={"baseline": "model:default/plain@1"})
     assert refused.value.code == "no-model"
     assert there.evaluations.list() == []
+
+
+def test_refs_are_printed_whole(binary: Place) -> None:
+    binary.clock.forward(seconds=1)
+    side = binary.sides.test.removeprefix("data:")
+    made = binary.session.evaluations.measure("good@1", side, "y", opponents={"baseline": "plain@1"})
+    assert (made.evidence.model, made.evidence.dataset) == ("model:good@1", binary.sides.test)
+    assert made.id in [found.id for found in binary.session.evaluations.list("model:good@1")]

@@ -138,6 +138,11 @@ def test_what_cannot_be_watched_is_refused(place: Place) -> None:
     place.session.datasets.split("risk", "y", time="at")
     with pytest.raises(Refused, match="sealed"):
         place.session.monitors.declare("risk", "data:risk.test@1", "y", "binary")
+    place.session.projects.create("other")
+    with pytest.raises(NotFound, match="in project 'other'"):
+        place.platform.session(project="other").monitors.declare("risk", "data:default/risk@1", "y", "binary")
+    place.session.monitors.declare("risk", "risk@1", "y", "binary")
+    assert [monitor.reference for monitor in place.session.monitors.list()] == ["data:risk@1"]
     place.watch()
     with pytest.raises(NotFound) as caught:
         place.session.monitors.look("rsk")

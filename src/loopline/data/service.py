@@ -55,6 +55,7 @@ class DatasetsService(DatasetsVerbs):
         learning: Learning | None = None,
     ) -> DatasetVersion:
         check_name(name, "name of a dataset")
+        read_from = [str(parse(ref, project=self.tx.project)) for ref in inputs or []]
         rules = Contract.from_json(json.dumps(contract).encode()) if contract else None
         with self._on_disk(source) as path:
             read, digest = read_table(path, name=source.name), digest_file(path)
@@ -78,7 +79,7 @@ class DatasetsService(DatasetsVerbs):
             broken=broken,
             contract=rules.digest if rules is not None else "",
             source=f"source:{_source_name(source.name)}@{digest.partition(':')[2]}",
-            inputs=inputs or [],
+            inputs=read_from,
             facts={"format": read.format, **(facts or {})},
             message=message,
         )

@@ -74,20 +74,8 @@ class EvaluationsService(EvaluationsVerbs):
         from loopline.evaluation.measure import differences as differences_of
         from loopline.evaluation.measure import measure
 
-        opponents = opponents or {}
-        for ref, kind in ((dataset, "data"), *((ref, "model") for ref in (model, *opponents.values()))):
-            named = parse(ref, kind, self.tx.project)
-            if named.project != self.tx.project:
-                raise NotFound(
-                    f"There is no {ref} in project {self.tx.project!r}.",
-                    code="no-dataset" if kind == "data" else "no-model",
-                )
-            if not (named.version or "").isdecimal():
-                raise Invalid(
-                    f"{ref} names no version by its number.",
-                    code="bad-version",
-                    hint=f"Evidence is of one version for good: give {kind}:NAME@NUMBER.",
-                )
+        model, dataset = self._version(model, "model"), self._version(dataset, "data")
+        opponents = {name: self._version(ref, "model") for name, ref in (opponents or {}).items()}
         opened = {name: self.open_model(ref) for name, ref in {"": model, **opponents}.items()}
         subject = opened.pop("")
         frame, look = self.datasets.look(dataset)
@@ -229,6 +217,22 @@ class EvaluationsService(EvaluationsVerbs):
             store.retain(digest, ref)
         self.tx.note(inputs=[model, *opponents], outputs=[ref], digests={"evidence": document.digest})
         return self.show(evaluation)
+
+    def _version(self, ref: str, kind: str) -> str:
+        """The printed ref of one version for good, of this project."""
+        named = parse(ref, kind, self.tx.project)
+        if named.project != self.tx.project:
+            raise NotFound(
+                f"There is no {ref} in project {self.tx.project!r}.",
+                code="no-dataset" if kind == "data" else "no-model",
+            )
+        if not (named.version or "").isdecimal():
+            raise Invalid(
+                f"{ref} names no version by its number.",
+                code="bad-version",
+                hint=f"Evidence is of one version for good: give {kind}:NAME@NUMBER.",
+            )
+        return str(named)
 
     def _gates(self, digest: str) -> GateSet | None:
         row = self.tx.first(

@@ -28,6 +28,7 @@ from loopline.outcomes.service import PredictionsService
 from loopline.ports.blobs import BlobStore
 from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_builder import ProfileBuilder
+from loopline.refs import parse
 from loopline.store.service import Store
 
 _LABEL_SHARE = 0.2
@@ -74,6 +75,10 @@ class MonitorsService(MonitorsVerbs):
         rows: int = 500,
         expected: float | None = None,
     ) -> MonitorRecord:
+        named = parse(reference, "data", self.tx.project)
+        if named.project != self.tx.project:
+            raise NotFound(f"There is no {reference} in project {self.tx.project!r}.", code="no-dataset")
+        reference = str(named)
         budget = Budget.parse(false_alarms, every=look)
         if rows < FEWEST_ROWS:
             raise Invalid(
