@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from loopline.errors import Invalid
 from loopline.features.records import Task
+from loopline.training import tree_text
 
 Doubles = npt.NDArray[np.float64]
 
@@ -77,8 +77,7 @@ class Boosted:
 
     @classmethod
     def from_text(cls, text: str) -> Boosted:
-        if not text.startswith("tree\n"):
-            raise Invalid("The trees are not in LightGBM's text form.", code="bad-model")
+        tree_text.check(text)
         return cls(text)
 
 
