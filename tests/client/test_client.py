@@ -280,6 +280,13 @@ def test_what_is_not_in_the_path_is_in_query_or_body() -> None:
     )
 
 
+def test_an_argument_of_the_path_has_its_declared_default() -> None:
+    made = request(OPERATIONS["datasets.show"], {"name": "visits"}, None, "default")
+    assert made.target == "/api/v1/projects/default/datasets/visits/versions/latest"
+    made = request(OPERATIONS["datasets.show"], {"name": "visits", "version": "3"}, None, "default")
+    assert made.target.endswith("/versions/3")
+
+
 def test_an_argument_that_is_no_value_is_refused() -> None:
     with pytest.raises(Invalid):
         request(OPERATIONS["access.grant"], {"principal": object(), "role": "viewer"}, None, "default")

@@ -30,7 +30,8 @@ def request(op: Operation, args: dict[str, Any], body: Body | None, project: str
     """The request of a call. What the path does not name travels in the query (GET, raw body) or as JSON. Raises `Invalid`."""
     if op.scope == "project":
         check_name(project, "project")
-    rest = dict(args)
+    declared = {field.name: field.default for field in msgspec.structs.fields(op.args)}
+    rest = {name: declared[name] for name in op.placed if declared[name] is not msgspec.NODEFAULT} | args
     placed = {"project": project}
     for name in op.placed:
         if rest.get(name) is None:
