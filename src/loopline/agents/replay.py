@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,6 +17,14 @@ from loopline.errors import Unavailable, from_dict
 from loopline.outcomes.records import Label
 
 Row = dict[str, Any]
+
+
+class Rows(Protocol):
+    """Rows that can be counted and taken a slice at a time: a list, or something that makes them as they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Sequence[Row]: ...
 
 
 class Replay:
@@ -30,7 +38,7 @@ class Replay:
         self,
         url: str,
         endpoint: str,
-        rows: Sequence[Row],
+        rows: Rows,
         labels: Sequence[Any],
         *,
         batch: int = 64,

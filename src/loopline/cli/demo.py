@@ -66,6 +66,20 @@ class Story:
             yield lambda count: progress.advance(task, count)
 
 
+class Rows:
+    """A frame's rows as dicts, made only when they are asked for: all at once they take more memory than the frame."""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+
+    def __len__(self) -> int:
+        return int(self._frame.height)
+
+    def __getitem__(self, part: slice) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._frame[part].to_dicts()
+        return rows
+
+
 @click.command()
 @click.option("--data", metavar="FILE", help="The readmission table (else LOOPLINE_DATA, else synthetic patients).")
 @click.option("--workspace", metavar="DIR", help="Where the demo keeps everything (default: ./.loopline).")
@@ -223,7 +237,7 @@ def _second_half(
     from loopline.agents.replay import Replay
 
     labels = live["readmitted"].to_list()
-    replay = Replay(url, NAME, live.drop("readmitted").to_dicts(), labels)
+    replay = Replay(url, NAME, Rows(live.drop("readmitted")), labels)
 
     def send(rows: int = _CHUNK) -> None:
         before = replay.sent
