@@ -68,7 +68,8 @@ class Replay:
         """Sends the next rows; gives how many there were. `told` hears of each answer's rows. Raises what the server refused."""
         start, stop = self.sent, min(self.sent + rows, len(self._rows))
         cuts = [*range(start, min(start + single, stop)), *range(min(start + single, stop), stop, self._batch), stop]
-        requests = list(itertools.pairwise(cuts))
+        rows_now = self._rows[start:stop]
+        requests = [(a, rows_now[a - start : b - start]) for a, b in itertools.pairwise(cuts)]
         failed: list[Exception] = []
         threads = [
             threading.Thread(target=self._work, args=(requests, failed, told), daemon=True)
@@ -100,29 +101,31 @@ class Replay:
         self.labelled = max(self.labelled, upto)
         return count
 
-    def _work(self, requests: list[tuple[int, int]], failed: list[Exception], told: Callable[[int], None]) -> None:
+    def _work(
+        self, requests: list[tuple[int, Sequence[Row]]], failed: list[Exception], told: Callable[[int], None]
+    ) -> None:
         connection = http.client.HTTPConnection(*self._address, timeout=60)
         try:
             while not failed:
                 with self._lock:
                     if not requests:
                         return
-                    start, stop = requests.pop(0)
-                answer = self._ask(connection, start, stop)
+                    start, rows = requests.pop(0)
+                answer = self._ask(connection, rows)
                 with self._lock:
                     self.requests += 1
                     for place, prediction in enumerate(answer["predictions"], start):
                         self._ids[place] = prediction["id"]
                     variant = answer["variant"]
-                    self.variants[variant] = self.variants.get(variant, 0) + stop - start
-                    told(stop - start)
+                    self.variants[variant] = self.variants.get(variant, 0) + len(rows)
+                    told(len(rows))
         except Exception as e:
             failed.append(e)
         finally:
             connection.close()
 
-    def _ask(self, connection: http.client.HTTPConnection, start: int, stop: int) -> dict[str, Any]:
-        body = msgspec.json.encode(self._rows[start:stop])
+    def _ask(self, connection: http.client.HTTPConnection, rows: Sequence[Row]) -> dict[str, Any]:
+        body = msgspec.json.encode(rows)
         for attempt in range(5):
             connection.request(
                 "POST",

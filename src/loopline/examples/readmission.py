@@ -38,7 +38,7 @@ loop = ll.Loop(
     clean=[ll.placeholders(), ll.repair(), ll.clip("num_lab_procedures", "num_medications")],
     baseline=baseline,
     train=fit,
-    tune=ll.tune(learning_rate=(0.03, 0.3, "log"), leaves=(8, 64), min_rows=(20, 200), trials=8, seed=7),
+    tune=ll.tune(learning_rate=(0.03, 0.3, "log"), leaves=(8, 64), min_rows=(20, 200), trials=6, seed=7),
     gates=[
         ll.gate.at_least("roc_auc", 0.62),
         ll.gate.beats("baseline", "roc_auc"),
