@@ -16,8 +16,9 @@ from loopline.features.infer import infer_fields
 from loopline.features.records import Signature
 from loopline.features.transform import TableTransform
 from loopline.packaging.export import to_onnx
+from loopline.packaging.frames import arrays
 from loopline.packaging.graph import Graph
-from loopline.packaging.parity import arrays, convert
+from loopline.packaging.parity import convert
 from loopline.packaging.preprocessing import _blocks, category_means, numeric_features
 from loopline.packaging.runtime import open_session, run_session
 from loopline.training.boosted import binned, fit_boosted

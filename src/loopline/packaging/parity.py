@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loopline.errors import Invalid
-from loopline.features import boundary, table
 from loopline.packaging.export import to_onnx
+from loopline.packaging.frames import arrays, scores
 from loopline.packaging.records import NearThreshold, ParityReport
 from loopline.packaging.runtime import open_session, run_session
 from loopline.training.model import Model
@@ -44,7 +44,7 @@ def convert(model: Model, frame: pl.DataFrame, *, tolerance: float = TOLERANCE) 
 def compare(model: Model, session: Any, frame: pl.DataFrame, *, tolerance: float = TOLERANCE) -> ParityReport:
     """How an ONNX session agrees with the native model on the frame's rows."""
     native = model.predict(frame)
-    onnx = _scores(model, run_session(session, *arrays(model, frame)))
+    onnx = scores(model, run_session(session, *arrays(model, frame)))
     if not len(native):
         return ParityReport(runtime="native", reason="There are no rows to compare on.", n=0, tolerance=tolerance)
     unit = _spread(native) if model.task == "regression" else 1.0
@@ -67,22 +67,6 @@ def compare(model: Model, session: Any, frame: pl.DataFrame, *, tolerance: float
         disagreeing=disagreeing,
         near_threshold=near,
     )
-
-
-def arrays(model: Model, frame: pl.DataFrame) -> tuple[Any, Any]:
-    """The frame's rows as the graph's two inputs."""
-    fields = model.signature.inputs
-    strings = [table.strings(frame, f).to_numpy() for f in fields if f.kind in boundary.STRING_KINDS]
-    stacked = np.empty((frame.height, len(strings)), dtype=np.object_)
-    for place, column in enumerate(strings):
-        stacked[:, place] = column
-    return table.numbers(frame, fields), stacked
-
-
-def _scores(model: Model, output: Any) -> Any:
-    if model.task == "binary":
-        return output[:, 1].astype(np.float64)
-    return (output[:, 0] if model.task == "regression" else output).astype(np.float64)
 
 
 def _spread(values: Any) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from loopline.features import boundary, table
+from loopline.packaging.frames import arrays, scores
 from loopline.packaging.runtime import Session, predict_rows
 
 if TYPE_CHECKING:
@@ -28,16 +28,10 @@ class BundlePredictor:
 
     def predict(self, frame: pl.DataFrame) -> npt.NDArray[np.float64]:
         """Binary (n,) probability of the positive class, multiclass (n, k), regression (n,)."""
-        fields = self._session.manifest.signature.inputs
-        texts = [field for field in fields if field.kind in boundary.STRING_KINDS]
-        numbers = table.numbers(frame, fields)
-        strings = np.empty((frame.height, len(texts)), dtype=object)
-        for place, field in enumerate(texts):
-            strings[:, place] = table.strings(frame, field).to_numpy()
-        outputs = self._session.run(np.ascontiguousarray(numbers), strings).astype(np.float64)
-        if self.task == "binary":
-            return outputs[:, 1]
-        return outputs[:, 0] if self.task == "regression" else outputs
+        manifest = self._session.manifest
+        numbers, strings = arrays(manifest, frame)
+        found: npt.NDArray[np.float64] = scores(manifest, self._session.run(np.ascontiguousarray(numbers), strings))
+        return found
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Answers for raw rows, as serving gives them. Columns that the model does not read are left aside."""
