@@ -15,6 +15,14 @@ pytest_plugins = ["matrix_guard"]
 _numbers = itertools.count()
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names a case after its argument where bytes are the value.
+
+    Compressed bytes hold the second they were made in; two workers that collected a test under two names would both refuse to run.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The URL of a real PostgreSQL, started once a session."""
