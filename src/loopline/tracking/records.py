@@ -63,6 +63,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     creator: str
     ended: int | None = None
     message: str = ""
+    note: str = ""
     parent: str | None = None
     params: dict[str, Any] = {}
     tags: dict[str, str] = {}
@@ -77,6 +78,33 @@ class RunPage(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: tuple[Run, ...]
     after: str | None = None
+
+
+class Correction(msgspec.Struct, frozen=True, kw_only=True):
+    """A param that was changed after it was set: what stood there before, and when, by whom and why it was changed."""
+
+    key: str
+    value: Any
+    at: int
+    by: str
+    reason: str
+
+
+class Received(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a journal has been taken: every batch up to `number` is on the disk (0: none yet)."""
+
+    sender: str
+    number: int
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """A search that was given a name."""
+
+    name: str
+    filter: str
+    order: tuple[str, ...]
+    by: str
+    at: int
 
 
 class Logged(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,8 @@
-"""The tables of tracking. Runs and their latest values stand in the main database; points may stand in a file of their own."""
+"""The tables of tracking. Runs and the last value of each metric stand in the main database; points may stand in a file of their own.
+
+A run's printed identity is its ULID (`id`); within the tables it is a small number, and every key is a word of one dictionary, so
+that a value and its index take some tens of bytes. The indexes carry (key, value): a filter on one value reads what it finds.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,31 @@ import sqlalchemy as sa
 
 from loopline.database import metadata
 
+INDEXED = 64
+"""So many characters of a text are in its index; equality compares them first and the whole after."""
+
+words = sa.Table(
+    "run_words",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("word", sa.String(250), nullable=False, unique=True),
+)
+"""The keys of params, tags and metrics, each once; a row never changes."""
+
+environments = sa.Table(
+    "run_environments",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("digest", sa.String(80), nullable=False, unique=True),
+    sa.Column("body", sa.JSON, nullable=False),
+)
+"""What runs were executed in, each once: many runs share one."""
+
 runs = sa.Table(
     "runs",
     metadata,
-    sa.Column("id", sa.String(26), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("id", sa.String(26), nullable=False, unique=True),
     sa.Column("project", sa.String(128), nullable=False),
     sa.Column("name", sa.String(250), nullable=False),
     sa.Column("kind", sa.String(16), nullable=False),
@@ -18,48 +43,136 @@ runs = sa.Table(
     sa.Column("creator", sa.String(256), nullable=False),
     sa.Column("ended", sa.BigInteger),
     sa.Column("message", sa.Text, nullable=False, default=""),
-    sa.Column("parent", sa.String(26), sa.ForeignKey("runs.id")),
-    sa.Column("inputs", sa.JSON, nullable=False),
-    sa.Column("outputs", sa.JSON, nullable=False),
-    sa.Column("environment", sa.JSON, nullable=False),
+    sa.Column("note", sa.Text, nullable=False, default=""),
+    sa.Column("parent", sa.Integer, sa.ForeignKey("runs.number")),
+    sa.Column("environment", sa.Integer, sa.ForeignKey("run_environments.id")),
+    sa.Column("batches", sa.Integer, nullable=False, default=0),  # of points, that are acknowledged
     sa.Index("ix_runs_page", "project", "id"),
     sa.Index("ix_runs_name", "project", "name", "id"),
-    sa.Index("ix_runs_parent", "parent"),
+    sa.Index("ix_runs_parent", "parent", sqlite_where=sa.text("parent IS NOT NULL")),
+    sqlite_autoincrement=True,  # a number is never given again: points of another file may carry it
+)
+
+run_refs = sa.Table(
+    "run_refs",
+    metadata,
+    sa.Column("run", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),
+    sa.Column("side", sa.SmallInteger, primary_key=True),  # 0: an input, 1: an output
+    sa.Column("place", sa.Integer, primary_key=True),
+    sa.Column("ref", sa.Text, nullable=False),
+    sa.Index("ix_run_refs_ref", "ref", "side", "run"),
+    sqlite_with_rowid=False,
 )
 
 run_params = sa.Table(
     "run_params",
     metadata,
-    sa.Column("run", sa.String(26), sa.ForeignKey("runs.id"), primary_key=True),
-    sa.Column("key", sa.String(250), primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),  # canonical JSON
+    sa.Column("run", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),
+    sa.Column("key", sa.Integer, sa.ForeignKey("run_words.id"), primary_key=True),
+    sa.Column("value", sa.Text),  # canonical JSON; NULL: that of `number`
+    sa.Column("number", sa.Double),  # of a number, and of a text that spells one
     sqlite_with_rowid=False,
+)
+sa.Index(
+    "ix_run_params_number",
+    run_params.c.key,
+    run_params.c.number,
+    run_params.c.run,
+    sqlite_where=run_params.c.number.is_not(None),
+    postgresql_where=run_params.c.number.is_not(None),
+)
+sa.Index(
+    "ix_run_params_value",
+    run_params.c.key,
+    sa.func.substr(run_params.c.value, 1, sa.literal_column(str(INDEXED))),
+    run_params.c.run,
+    sqlite_where=run_params.c.value.is_not(None),
+    postgresql_where=run_params.c.value.is_not(None),
+)
+
+run_corrections = sa.Table(
+    "run_corrections",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run", sa.Integer, sa.ForeignKey("runs.number"), nullable=False),
+    sa.Column("key", sa.Integer, sa.ForeignKey("run_words.id"), nullable=False),
+    sa.Column("value", sa.Text, nullable=False),  # canonical JSON of what stood there before
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String(256), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Index("ix_run_corrections_run", "run", "id"),
 )
 
 run_tags = sa.Table(
     "run_tags",
     metadata,
-    sa.Column("run", sa.String(26), sa.ForeignKey("runs.id"), primary_key=True),
-    sa.Column("key", sa.String(250), primary_key=True),
+    sa.Column("run", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),
+    sa.Column("key", sa.Integer, sa.ForeignKey("run_words.id"), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
     sqlite_with_rowid=False,
 )
+sa.Index(
+    "ix_run_tags_value",
+    run_tags.c.key,
+    sa.func.substr(run_tags.c.value, 1, sa.literal_column(str(INDEXED))),
+    run_tags.c.run,
+)
 
-run_metrics = sa.Table(
-    "run_metrics",
+run_series = sa.Table(
+    "run_series",
     metadata,
-    sa.Column("run", sa.String(26), sa.ForeignKey("runs.id"), primary_key=True),
-    sa.Column("key", sa.String(250), primary_key=True),
-    sa.Column("value", sa.Double),  # NULL is NaN, which SQLite cannot hold
+    sa.Column("run", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),
+    sa.Column("key", sa.Integer, sa.ForeignKey("run_words.id"), primary_key=True),
+    sa.Column("last", sa.Double),  # by step, then time, then value; NULL is NaN, which SQLite cannot hold
+    sa.Column("low", sa.Double),  # the least and the greatest value that is no NaN; NULL: that of `last`
+    sa.Column("high", sa.Double),
     sa.Column("step", sa.BigInteger, nullable=False),
     sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Index("ix_run_series_last", "key", "last", "run"),
     sqlite_with_rowid=False,
 )
+"""One row a metric of a run: which there are, and what each says in short."""
+
+run_senders = sa.Table(
+    "run_senders",
+    metadata,
+    sa.Column("sender", sa.String(26), primary_key=True),
+    sa.Column("project", sa.String(128), nullable=False),
+    sa.Column("principal", sa.String(256), nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),  # all batches up to this one are taken
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How far each journal has been taken."""
+
+run_console = sa.Table(
+    "run_console",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run", sa.Integer, sa.ForeignKey("runs.number"), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Index("ix_run_console_run", "run", "id"),
+)
+"""What a run printed, piece by piece."""
+
+run_searches = sa.Table(
+    "run_searches",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("filter", sa.Text, nullable=False),
+    sa.Column("order", sa.JSON, nullable=False),
+    sa.Column("by", sa.String(256), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Searches that were given a name."""
 
 run_artifacts = sa.Table(
     "run_artifacts",
     metadata,
-    sa.Column("run", sa.String(26), sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("run", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),
     sa.Column("path", sa.String(1024), primary_key=True),
     sa.Column("digest", sa.String(80), nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
@@ -67,14 +180,27 @@ run_artifacts = sa.Table(
     sqlite_with_rowid=False,
 )
 
-metric_points = sa.Table(
-    "metric_points",
+hot_points = sa.Table(
+    "run_points_hot",
     metadata,
-    sa.Column("run", sa.String(26), primary_key=True),
-    sa.Column("key", sa.String(250), primary_key=True),
-    sa.Column("batch", sa.LargeBinary(16), primary_key=True),
-    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("run", sa.Integer, primary_key=True),
+    sa.Column("batch", sa.Integer, primary_key=True),  # counts only up to `batches` of its run
+    sa.Column("count", sa.Integer, nullable=False),
     sa.Column("points", sa.LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Append-only: the points of one key in one batch, packed (see `points.py`). No foreign key: the table may be in another file."""
+"""Points as they came, all keys of a batch in one row (see `points.py`). No foreign key: the table may be in another file."""
+
+folded_points = sa.Table(
+    "run_points_folded",
+    metadata,
+    sa.Column("run", sa.Integer, primary_key=True),
+    sa.Column("key", sa.Integer, primary_key=True),
+    sa.Column("chunk", sa.Integer, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("points", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The points of one metric of a run, packed closely: what hot rows become."""
+
+POINTS = (hot_points, folded_points)

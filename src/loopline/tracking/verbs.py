@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from loopline.operations import Body, Bytes, operation
-from loopline.tracking.records import Artifact, Ending, Logged, Point, Run, RunKind, RunPage, RunStatus
+from loopline.tracking.records import (
+    Artifact,
+    Correction,
+    Ending,
+    Logged,
+    Point,
+    Received,
+    Run,
+    RunKind,
+    RunPage,
+    RunStatus,
+    Search,
+)
 
 
 class RunsVerbs(Protocol):
@@ -29,13 +41,51 @@ class RunsVerbs(Protocol):
     def log(self, run: str, metrics: list[Point]) -> Logged:
         """Add metric points to a run; once answered, they are on the disk.
 
-        The same batch sent again (same points, with their times) is kept once.
+        A point is its key, step, time and value: the same point again is the same point.
         """
+        ...
+
+    @operation("PUT /projects/{project}/journals/{sender}/{number}", action="run", record="digest", prepares=True)
+    def send(self, sender: str, number: int, content: Body) -> Received:
+        """Take the batch of this number from a journal (see `tracking/journal.py`), whole or not at all.
+
+        A batch that was taken already is acknowledged again and changes nothing; one that leaves a gap is refused.
+        """
+        ...
+
+    @operation("GET /projects/{project}/journals/{sender}", action="run")
+    def received(self, sender: str) -> Received:
+        """Show how far a journal has been taken."""
         ...
 
     @operation("POST /projects/{project}/runs/{run}/params", action="run")
     def params(self, run: str, params: dict[str, Any]) -> Run:
         """Set params of a run. A param has one value for good: the same again is fine, another is refused."""
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/corrections", action="run")
+    def correct(self, run: str, params: dict[str, Any], reason: str) -> Run:
+        """Change params that were set wrongly; what stood there stays on record, with the reason."""
+        ...
+
+    @operation("GET /projects/{project}/runs/{run}/corrections", action="read")
+    def corrections(self, run: str) -> tuple[Correction, ...]:
+        """List the params that were changed after they were set, oldest first."""
+        ...
+
+    @operation("PUT /projects/{project}/runs/{run}/note", action="run")
+    def note(self, run: str, text: str) -> Run:
+        """Set what people say of a run (Markdown), in place of what was there."""
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/inputs", action="run")
+    def link(self, run: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> Run:
+        """Add refs that a run read or made, while it goes on."""
+        ...
+
+    @operation("GET /projects/{project}/runs/{run}/console", action="read")
+    def console(self, run: str) -> Bytes:
+        """Fetch what a run printed, as far as it is kept."""
         ...
 
     @operation("POST /projects/{project}/runs/{run}/tags", action="run")
@@ -66,9 +116,40 @@ class RunsVerbs(Protocol):
         """List runs, newest first, a page at a time."""
         ...
 
+    @operation("GET /projects/{project}/run-search", action="read")
+    def search(
+        self,
+        filter: str = "",
+        order: tuple[str, ...] = (),
+        limit: int = 100,
+        after: str | None = None,
+        saved: str | None = None,
+    ) -> RunPage:
+        """Find runs by a filter (see docs/search.md), ordered by anything, a page at a time."""
+        ...
+
+    @operation("PUT /projects/{project}/searches/{name}", action="run")
+    def save_search(self, name: str, filter: str, order: tuple[str, ...] = ()) -> Search:
+        """Give a search a name, in place of what had it."""
+        ...
+
+    @operation("GET /projects/{project}/searches", action="read")
+    def searches(self) -> tuple[Search, ...]:
+        """List the searches that have a name."""
+        ...
+
+    @operation("DELETE /projects/{project}/searches/{name}", action="run")
+    def forget_search(self, name: str) -> None:
+        """Take a search's name away."""
+        ...
+
     @operation("GET /projects/{project}/runs/{run}/metrics/{key:path}", action="read")
-    def history(self, run: str, key: str) -> tuple[Point, ...]:
-        """Show all points of one metric of a run, by step and time."""
+    def history(self, run: str, key: str, points: int | None = None) -> tuple[Point, ...]:
+        """Show the points of one metric of a run, by step and time; `points`: at most so many, for a plot.
+
+        Fewer points are chosen so that a line through them looks like the line through all: the first, the last, and of each
+        stretch in between the least and the greatest (M4: Jugel et al. 2014).
+        """
         ...
 
     @operation("PUT /projects/{project}/runs/{run}/artifacts/{path:path}", action="run", prepares=True)
