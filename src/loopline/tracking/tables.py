@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from loopline.database import metadata
+from loopline.database import Database, metadata
+from loopline.failpoints import failpoint
 
 INDEXED = 64
 """So many characters of a text are in its index; equality compares them first and the whole after."""
@@ -203,4 +204,10 @@ folded_points = sa.Table(
 )
 """The points of one metric of a run, packed closely: what hot rows become."""
 
-POINTS = (hot_points, folded_points)
+
+def create_points(database: Database) -> None:
+    """Makes the tables of points in a database file of their own, where they are not there yet."""
+    with database.engine.connect().execution_options(loopline_write=True) as connection:
+        metadata.create_all(connection, tables=[hot_points, folded_points])
+        failpoint("tracking.points.before_create_commit")
+        connection.commit()
