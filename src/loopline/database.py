@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, CursorResult, Row
 
 from loopline.errors import Conflict, Unavailable
@@ -174,6 +175,10 @@ class Tx:
     def execute(self, statement: sa.Executable, parameters: Any = None) -> CursorResult[Any]:
         """Runs a statement that changes something."""
         return self.write().execute(statement, parameters)
+
+    def insert(self, table: sa.Table) -> Any:
+        """An INSERT that can say what to do on a conflict, as this database writes it."""
+        return (sqlite if self.database.sqlite else postgresql).insert(table)
 
     def rows(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         """All rows of a query."""

@@ -40,7 +40,9 @@ def shape(engine: sa.Engine) -> dict[str, Any]:
         if engine.dialect.name != "sqlite":
             return sorted(str(index) for index in inspector.get_indexes(table))
         with engine.connect() as connection:  # of an index on an expression SQLite tells only its SQL
-            found = connection.execute(sa.text("SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :t"), {"t": table})
+            found = connection.execute(
+                sa.text("SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :t"), {"t": table}
+            )
             return sorted(str(sql) for sql in found.scalars())
 
     return {

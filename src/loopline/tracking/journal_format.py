@@ -128,7 +128,9 @@ def decode(content: bytes) -> list[Entry | Points]:
             _refuse(f"at byte {at} it has no whole frame")
         kind, payload = frames[at + 8], frames[at + HEAD.size : end]
         at = end
-        if kind == POINTS and (one := known.get(payload[: -POINT.size])):  # one point of a series that was seen: the usual
+        if kind == POINTS and (
+            one := known.get(payload[: -POINT.size])
+        ):  # one point of a series that was seen: the usual
             one[0].index.append(one[1])
             one[0].points.append(payload[-POINT.size :])
             continue

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid
@@ -74,7 +73,7 @@ def set_params(tx: Tx, words: Words, run: int, params: Mapping[str, Any], label:
         return
     numbers = words.numbers(tx, given)
     # Written first and compared then, so that two programs setting one param at once cannot both win.
-    insert = (sqlite if tx.database.sqlite else postgresql).insert(run_params).on_conflict_do_nothing()
+    insert = tx.insert(run_params).on_conflict_do_nothing()
     tx.execute(insert, [{"run": run, "key": numbers[key], **value.columns} for key, value in given.items()])
     kept = _texts(tx, run, list(numbers.values()))
     for key, value in given.items():
@@ -102,7 +101,12 @@ def correct(tx: Tx, words: Words, run: int, params: Mapping[str, Any], reason: s
         if number in kept:
             tx.execute(
                 run_corrections.insert().values(
-                    run=run, key=number, value=kept[number], at=tx.now, by=tx.principal, reason=short(reason, "The reason")
+                    run=run,
+                    key=number,
+                    value=kept[number],
+                    at=tx.now,
+                    by=tx.principal,
+                    reason=short(reason, "The reason"),
                 )
             )
             tx.execute(run_params.delete().where(place))
@@ -114,9 +118,7 @@ def corrections(tx: Tx, words: Words, run: int) -> tuple[Correction, ...]:
     rows = tx.rows(sa.select(run_corrections).where(run_corrections.c.run == run).order_by(run_corrections.c.id))
     spelled = words.spelled(tx, (row.key for row in rows))
     return tuple(
-        Correction(
-            key=spelled[row.key], value=msgspec.json.decode(row.value), at=row.at, by=row.by, reason=row.reason
-        )
+        Correction(key=spelled[row.key], value=msgspec.json.decode(row.value), at=row.at, by=row.by, reason=row.reason)
         for row in rows
     )
 
@@ -131,7 +133,7 @@ def set_tags(tx: Tx, words: Words, run: int, tags: Mapping[str, str]) -> None:
     if empty := [numbers[key] for key, value in given.items() if not value]:
         tx.execute(run_tags.delete().where(run_tags.c.run == run, run_tags.c.key.in_(empty)))
     if rows := [{"run": run, "key": numbers[key], "value": value} for key, value in given.items() if value]:
-        insert = (sqlite if tx.database.sqlite else postgresql).insert(run_tags)
+        insert = tx.insert(run_tags)
         tx.execute(
             insert.on_conflict_do_update(index_elements=["run", "key"], set_={"value": insert.excluded.value}), rows
         )

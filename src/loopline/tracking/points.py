@@ -9,16 +9,16 @@ second ...) and are deflated (RFC 1950), as the shuffle filter of HDF5 does.
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from loopline.database import Tx
 from loopline.hashing import digest_bytes, digest_json
@@ -39,7 +39,8 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-class Columns(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Columns:
     """Points as four columns of one length: keys (numbers of the dictionary), steps, times (ms since 1970 UTC), values."""
 
     keys: Ints
@@ -55,7 +56,7 @@ class Columns(msgspec.Struct, frozen=True):
         return Columns(self.keys[places], self.steps[places], self.times[places], self.values[places])
 
 
-def columns(keys: Sequence[int], steps: Sequence[int], times: Sequence[int], values: Sequence[float]) -> Columns:
+def columns(keys: npt.ArrayLike, steps: npt.ArrayLike, times: npt.ArrayLike, values: npt.ArrayLike) -> Columns:
     """Points as columns; every NaN is the same one."""
     numbers = np.array(values, np.float64)
     numbers[np.isnan(numbers)] = np.nan
@@ -85,12 +86,10 @@ def append(tx: Tx, run: int, batch: int, points: Columns) -> None:
 
     From time to time what came before it is folded. `tx` is of the database that holds the points.
     """
-    row = {"run": run, "batch": batch, "count": len(points), "points": pack(points)}
-    insert = (sqlite if tx.database.sqlite else postgresql).insert(hot_points)
+    row = {"run": run, "batch": batch, "points": pack(points)}
+    insert = tx.insert(hot_points)
     tx.execute(
-        insert.on_conflict_do_update(
-            index_elements=["run", "batch"], set_={"count": insert.excluded.count, "points": insert.excluded.points}
-        ),
+        insert.on_conflict_do_update(index_elements=["run", "batch"], set_={"points": insert.excluded.points}),
         row,
     )
     if batch % EVERY == 0 or len(points) >= FEW:
@@ -101,14 +100,13 @@ def fold(tx: Tx, run: int, upto: int) -> None:
     """Packs the hot rows of a run, up to a batch that is acknowledged: into one while they are few points, else by metric."""
     mine = (hot_points.c.run == run) & (hot_points.c.batch <= upto)
     rows = tx.rows(sa.select(hot_points).where(mine).order_by(hot_points.c.batch))
-    if not rows or (len(rows) == 1 and rows[0].count <= FEW):
+    parts = [unpack(row.points) for row in rows]
+    if not parts or (len(parts) == 1 and len(parts[0]) <= FEW):
         return
-    points = distinct(joined([unpack(row.points) for row in rows]))
+    points = distinct(joined(parts))
     tx.execute(hot_points.delete().where(mine))
     if len(points) <= FEW:
-        tx.execute(
-            hot_points.insert().values(run=run, batch=rows[-1].batch, count=len(points), points=pack(points))
-        )
+        tx.execute(hot_points.insert().values(run=run, batch=rows[-1].batch, points=pack(points)))
         return
     newest = {
         row.key: row.chunk
@@ -134,7 +132,9 @@ def _add(tx: Tx, run: int, key: int, newest: int, points: Columns) -> None:
         newest += 1
         part = points.at(slice(at, at + 4 * FEW))
         tx.execute(
-            folded_points.insert().values(run=run, key=key, chunk=newest, count=len(part), points=pack(part, closely=True))
+            folded_points.insert().values(
+                run=run, key=key, chunk=newest, count=len(part), points=pack(part, closely=True)
+            )
         )
 
 
@@ -154,17 +154,22 @@ def joined(parts: Sequence[Columns]) -> Columns:
     """All points of several parts."""
     if not parts:
         return columns([], [], [], [])
-    return Columns(*(np.concatenate([getattr(part, name) for part in parts]) for name in Columns.__struct_fields__))
+    return Columns(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Columns)))
 
 
 def distinct(points: Columns) -> Columns:
     """Each point once, by key, step, time and value (NaN first)."""
-    order = np.lexsort((np.nan_to_num(points.values, nan=-np.inf, posinf=np.inf), points.times, points.steps, points.keys))
+    order = np.lexsort(
+        (np.nan_to_num(points.values, nan=-np.inf, posinf=np.inf), points.times, points.steps, points.keys)
+    )
     ordered = points.at(order)
     bits = ordered.values.view(np.int64)
     new = np.ones(len(ordered), bool)
     new[1:] = (
-        (np.diff(ordered.keys) != 0) | (np.diff(ordered.steps) != 0) | (np.diff(ordered.times) != 0) | (np.diff(bits) != 0)
+        (np.diff(ordered.keys) != 0)
+        | (np.diff(ordered.steps) != 0)
+        | (np.diff(ordered.times) != 0)
+        | (np.diff(bits) != 0)
     )
     return ordered.at(new)
 
@@ -177,14 +182,13 @@ def fewer(points: Columns, most: int) -> Columns:
     n = len(points)
     if n <= most:
         return points
-    edges = np.linspace(1, n - 1, max(1, (most - 2) // 2) + 1).astype(np.int64)
+    kept = {0, n - 1} if most > 1 else {n - 1}
     ranked = np.nan_to_num(points.values, nan=0.0, posinf=np.inf, neginf=-np.inf)
-    kept = {0, n - 1}
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
-        if begin < end:
-            part = ranked[begin:end]
-            kept.update((int(begin + part.argmin()), int(begin + part.argmax())))
-    return points.at(np.array(sorted(kept)[: most - 1] + [n - 1] if most > 1 else [n - 1]))
+    edges = np.linspace(1, n - 1, (most - 2) // 2 + 1).astype(np.int64) if most > 3 else []
+    for begin, end in itertools.pairwise(edges):
+        part = ranked[begin:end]  # never empty: there are fewer stretches than points
+        kept.update((int(begin + part.argmin()), int(begin + part.argmax())))
+    return points.at(np.array(sorted(kept)))
 
 
 def pack(points: Columns, *, closely: bool = False) -> bytes:

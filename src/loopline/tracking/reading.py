@@ -77,7 +77,7 @@ def _values(
 ) -> dict[int, dict[str, Any]]:
     """By run and key, in the order of the keys, what `read` makes of the columns."""
     query = sa.select(table.c.run, table.c.key, *(table.c[name] for name in columns))
-    rows = [row for part in _parts(numbers) for row in tx.rows(query.where(table.c.run.in_(part)))]
+    rows: list[Any] = [row for part in _parts(numbers) for row in tx.rows(query.where(table.c.run.in_(part)))]
     spelled = words.spelled(tx, {row[1] for row in rows})
     places = {key: place for place, key in enumerate(sorted(spelled, key=spelled.__getitem__))}
     found: dict[int, dict[str, Any]] = {}
@@ -98,7 +98,7 @@ def _refs(tx: Tx, numbers: Sequence[int]) -> dict[tuple[int, int], list[str]]:
 def _by_key(tx: Tx, key: sa.Column[int], value: sa.Column[Any], wanted: set[int | None]) -> dict[int | None, Any]:
     found: dict[int | None, Any] = {}
     for part in _parts([number for number in wanted if number is not None]):
-        found.update((row[0], row[1]) for row in tx.rows(sa.select(key, value).where(key.in_(part))))
+        found.update((number, known) for number, known in tx.rows(sa.select(key, value).where(key.in_(part))))
     return found
 
 

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from loopline.database import Tx
 from loopline.tracking.points import Columns
@@ -51,7 +50,7 @@ def update(tx: Tx, run: int, points: Columns) -> None:
                 "time": new[1],
             }
         )
-    insert = (sqlite if tx.database.sqlite else postgresql).insert(run_series)
+    insert = tx.insert(run_series)
     set_ = {name: getattr(insert.excluded, name) for name in ("last", "low", "high", "step", "time")}
     tx.execute(insert.on_conflict_do_update(index_elements=["run", "key"], set_=set_), changed)
 

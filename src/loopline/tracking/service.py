@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from loopline.database import Database, Tx
 from loopline.errors import Conflict, Invalid, NotFound
@@ -81,7 +80,7 @@ class RunsService(RunsVerbs):
         """Adds a run under an id that is given, with what is known of it; gives its number."""
         check_key(name, "name of a run")
         above = reading.row_of(self.tx, parent).number if parent is not None else None
-        number: int = self.tx.execute(
+        added = self.tx.execute(
             runs.insert().values(
                 id=run,
                 project=self.tx.project,
@@ -96,7 +95,9 @@ class RunsService(RunsVerbs):
                 environment=self._environment(environment),
                 batches=0,
             )
-        ).inserted_primary_key[0]
+        )
+        assert added.inserted_primary_key is not None
+        number: int = added.inserted_primary_key[0]
         values.set_params(self.tx, self.words, number, params, run)
         values.set_tags(self.tx, self.words, number, tags)
         self.tx.note(inputs=self.add_refs(number, 0, inputs), outputs=[self._ref(run)])
@@ -183,9 +184,13 @@ class RunsService(RunsVerbs):
 
     def note(self, run: str, text: str) -> Run:
         row = reading.row_of(self.tx, run)
-        self.tx.execute(runs.update().where(runs.c.number == row.number).values(note=values.short(text, "The note")))
+        self.set_note(row.number, text)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
+
+    def set_note(self, number: int, text: str) -> None:
+        """Sets what people say of a run."""
+        self.tx.execute(runs.update().where(runs.c.number == number).values(note=values.short(text, "The note")))
 
     def link(self, run: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> Run:
         self.tx.write()
@@ -216,9 +221,7 @@ class RunsService(RunsVerbs):
     def end(self, number: int, status: Ending, message: str, ended: int) -> None:
         """Writes down how a run ended."""
         kept = message[: values.LONGEST_TEXT]
-        self.tx.execute(
-            runs.update().where(runs.c.number == number).values(status=status, ended=ended, message=kept)
-        )
+        self.tx.execute(runs.update().where(runs.c.number == number).values(status=status, ended=ended, message=kept))
 
     def show(self, run: str) -> Run:
         return reading.records(self.tx, self.words, [reading.row_of(self.tx, run)])[0]
@@ -347,7 +350,7 @@ class RunsService(RunsVerbs):
         query = sa.select(environments.c.id).where(environments.c.digest == digest)
         known: int | None = self.tx.scalar(query)
         if known is None:
-            insert = (sqlite if self.tx.database.sqlite else postgresql).insert(environments)
+            insert = self.tx.insert(environments)
             self.tx.execute(insert.on_conflict_do_nothing(), {"digest": digest, "body": body})
             known = self.tx.scalar(query)
         return known

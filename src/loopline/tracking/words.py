@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from loopline.database import Tx
 from loopline.tracking.tables import words
@@ -21,13 +20,17 @@ class Words:
     def numbers(self, tx: Tx, wanted: Iterable[str]) -> dict[str, int]:
         """The number of each word; a new one is added, in the transaction."""
         found = {word: self._numbers.get(word) for word in wanted}
-        missing = sorted(word for word, number in found.items() if number is None)  # in order, so that no two writers wait in a ring
+        missing = sorted(
+            word for word, number in found.items() if number is None
+        )  # in order: no two writers wait in a ring
         if missing:
-            insert = (sqlite if tx.database.sqlite else postgresql).insert(words)
+            insert = tx.insert(words)
             tx.execute(insert.on_conflict_do_nothing(), [{"word": word} for word in missing])
             new = {row.word: row.id for row in _parts(tx, words.c.word, missing)}
             found.update(new)
-            tx.after_commit.append(lambda: self._remember(new))  # a transaction that is rolled back takes its numbers with it
+            tx.after_commit.append(
+                lambda: self._remember(new)
+            )  # a transaction that is rolled back takes its numbers with it
         return {word: number for word, number in found.items() if number is not None}
 
     def known(self, tx: Tx, word: str) -> int | None:
@@ -49,7 +52,9 @@ class Words:
         self._words.update({number: word for word, number in new.items()})
 
 
-def _parts(tx: Tx, column: sa.Column[object], wanted: list[object] | list[str] | list[int]) -> Iterable[sa.Row[tuple[int, str]]]:
+def _parts(
+    tx: Tx, column: sa.Column[object], wanted: list[object] | list[str] | list[int]
+) -> Iterable[sa.Row[tuple[int, str]]]:
     """The rows whose `column` is one of `wanted`, some hundreds at a time (a statement takes so many values)."""
     for at in range(0, len(wanted), 500):
         yield from tx.rows(sa.select(words).where(column.in_(wanted[at : at + 500])))

@@ -396,7 +396,6 @@ def upgrade() -> None:
         "run_points_hot",
         sa.Column("run", sa.Integer(), nullable=False),
         sa.Column("batch", sa.Integer(), nullable=False),
-        sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("points", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("run", "batch", name=op.f("pk_run_points_hot")),
         sqlite_with_rowid=False,
