@@ -184,7 +184,7 @@ def fewer(points: Columns, most: int) -> Columns:
         return points
     kept = {0, n - 1} if most > 1 else {n - 1}
     ranked = np.nan_to_num(points.values, nan=0.0, posinf=np.inf, neginf=-np.inf)
-    edges = np.linspace(1, n - 1, (most - 2) // 2 + 1).astype(np.int64) if most > 3 else []
+    edges = np.linspace(1, n - 1, max(1, most // 2)).astype(np.int64)  # one edge alone bounds no stretch
     for begin, end in itertools.pairwise(edges):
         part = ranked[begin:end]  # never empty: there are fewer stretches than points
         kept.update((int(begin + part.argmin()), int(begin + part.argmax())))

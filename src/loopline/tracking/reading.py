@@ -98,7 +98,8 @@ def _refs(tx: Tx, numbers: Sequence[int]) -> dict[tuple[int, int], list[str]]:
 def _by_key(tx: Tx, key: sa.Column[int], value: sa.Column[Any], wanted: set[int | None]) -> dict[int | None, Any]:
     found: dict[int | None, Any] = {}
     for part in _parts([number for number in wanted if number is not None]):
-        found.update((number, known) for number, known in tx.rows(sa.select(key, value).where(key.in_(part))))
+        rows: Sequence[Any] = tx.rows(sa.select(key, value).where(key.in_(part)))
+        found.update((row[0], row[1]) for row in rows)
     return found
 
 

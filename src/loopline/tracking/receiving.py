@@ -138,6 +138,7 @@ def receive(service: RunsService, sender: str, number: int, content: Body) -> Re
                 continue
             numbers[one.run] = _row(tx, one.run)
         _take(service, numbers[one.run], one, fields)
+    service.write_points()
     tx.execute(sa.update(run_senders).where(run_senders.c.sender == sender).values(number=number, at=tx.now))
     tx.note(outputs=[tx.ref("run", run) for run in numbers], digests={"batch": digest_bytes(batch)})
     tx.count += sum(1 for one in held if isinstance(one, Entry))

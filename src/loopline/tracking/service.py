@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import mimetypes
 from collections.abc import Sequence
 from typing import Any
@@ -49,6 +50,8 @@ class RunsService(RunsVerbs):
         self.blobs = blobs
         self.words = words
         self.metrics = metrics
+        self._points: builtins.list[tuple[int, int, Any]] = []  # run, batch and columns, to be written
+        self._ended: dict[int, int] = {}  # runs whose points are folded, with how many batches they have
 
     def create(
         self,
@@ -127,26 +130,44 @@ class RunsService(RunsVerbs):
         )
         digest = points.digest(row.id, columns, numbers)
         self.add_points(row.number, columns)
+        self.write_points()
         self.tx.note(outputs=[self._ref(row.id)], digests={"points": digest})
         return Logged(run=row.id, count=len(metrics), digest=digest)
 
     def add_points(self, number: int, columns: Any) -> None:
-        """Adds points to a run, whole or not at all."""
-        from loopline.tracking import points, series
+        """Adds points to a run; `write_points` writes them. What metrics say in short is up to date at once."""
+        from loopline.tracking import series
 
-        # The number is taken first: it locks the run's row, so that two batches of one run come one after the other. The points
-        # are committed before it where they have a file of their own; until it is committed, too, nobody reads them.
-        batch: int = self.tx.execute(
-            runs.update().where(runs.c.number == number).values(batches=runs.c.batches + 1).returning(runs.c.batches)
-        ).scalar_one()
+        # The number locks the run's row, so that two batches of one run come one after the other.
+        batch: int = self.tx.execute(_NEXT_BATCH, {"of": number}).scalar_one()
+        series.update(self.tx, number, columns)
+        self._points.append((number, batch, columns))
+        self.tx.count += len(columns)
+
+    def write_points(self) -> None:
+        """Writes the points that were added, the last thing before the transaction's end.
+
+        Where they have a file of their own they are committed there first: until the transaction itself is, with the numbers of
+        their batches, nobody reads them, and after a crash in between other points take their place.
+        """
+        if not self._points and not self._ended:
+            return
+        from loopline.tracking import points
+
+        def write(tx: Tx) -> None:
+            for number, batch, columns in self._points:
+                points.append(tx, number, batch, columns)
+            for number, batches in self._ended.items():
+                own = sum(1 for added, _, _ in self._points if added == number)
+                points.fold(tx, number, batches - own)  # never what is not acknowledged yet
+
         if self.metrics is None:
-            points.append(self.tx, number, batch, columns)
+            write(self.tx)
         else:
             with self.metrics.begin(principal=self.tx.principal, project=self.tx.project) as tx:
-                points.append(tx, number, batch, columns)
-            failpoint("tracking.log.after_points")
-        series.update(self.tx, number, columns)
-        self.tx.count += len(columns)
+                write(tx)
+            failpoint("tracking.points.written")
+        self._points, self._ended = [], {}
 
     def send(self, sender: str, number: int, content: Body) -> Received:
         from loopline.tracking.receiving import receive
@@ -214,6 +235,7 @@ class RunsService(RunsVerbs):
                 hint="A run ends once; create another one for another execution.",
             )
         self.end(row.number, status, message, self.tx.now)
+        self.write_points()
         self.add_refs(row.number, 1, made)
         self.tx.note(inputs=known.inputs, outputs=[self._ref(row.id), *made])
         return self.show(row.id)
@@ -221,7 +243,10 @@ class RunsService(RunsVerbs):
     def end(self, number: int, status: Ending, message: str, ended: int) -> None:
         """Writes down how a run ended."""
         kept = message[: values.LONGEST_TEXT]
-        self.tx.execute(runs.update().where(runs.c.number == number).values(status=status, ended=ended, message=kept))
+        ending = runs.update().where(runs.c.number == number).values(status=status, ended=ended, message=kept)
+        batches: int = self.tx.execute(ending.returning(runs.c.batches)).scalar_one()
+        if batches > 1:
+            self._ended[number] = batches
 
     def show(self, run: str) -> Run:
         return reading.records(self.tx, self.words, [reading.row_of(self.tx, run)])[0]
@@ -371,6 +396,14 @@ class RunsService(RunsVerbs):
         same = (run_artifacts.c.run == run.number) & (run_artifacts.c.digest == digest)
         if self.tx.first(sa.select(run_artifacts.c.path).where(same)) is None:
             Store(self.tx, self.blobs).release(digest, self._ref(run.id))
+
+
+_NEXT_BATCH = (
+    runs.update()
+    .where(runs.c.number == sa.bindparam("of"))
+    .values(batches=runs.c.batches + 1)
+    .returning(runs.c.batches)
+)
 
 
 def check_point(key: str, step: int, time: int) -> None:
