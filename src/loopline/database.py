@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -176,9 +177,9 @@ class Tx:
         """Runs a statement that changes something."""
         return self.write().execute(statement, parameters)
 
-    def insert(self, table: sa.Table) -> Any:
-        """An INSERT that can say what to do on a conflict, as this database writes it."""
-        return (sqlite if self.database.sqlite else postgresql).insert(table)
+    def upsert(self, table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...] = ()) -> sa.Executable:
+        """An INSERT that leaves a row of the same `keys` as it is, but for `columns`, which it sets anew."""
+        return _upsert(self.database.sqlite, table, keys, columns)
 
     def rows(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         """All rows of a query."""
@@ -225,6 +226,15 @@ class Tx:
                 self._open.writer.rollback()
             self._open.writer.close()
             self._open.writer = None
+
+
+@functools.cache
+def _upsert(for_sqlite: bool, table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...]) -> sa.Executable:
+    insert: Any = (sqlite if for_sqlite else postgresql).insert(table)
+    if not columns:
+        return insert.on_conflict_do_nothing(index_elements=keys)  # type: ignore[no-any-return]
+    set_ = {name: insert.excluded[name] for name in columns}
+    return insert.on_conflict_do_update(index_elements=keys, set_=set_)  # type: ignore[no-any-return]
 
 
 class _Open:

@@ -65,16 +65,20 @@ def read(value: str | None, number: float | None) -> Any:
     return int(number) if number.is_integer() and abs(number) < _EXACT else number
 
 
-def set_params(tx: Tx, words: Words, run: int, params: Mapping[str, Any], label: str) -> None:
-    """Sets params of a run; the same value again is fine, another raises `Conflict`."""
+def set_params(tx: Tx, words: Words, run: int, params: Mapping[str, Any], label: str, *, new: bool = False) -> None:
+    """Sets params of a run; the same value again is fine, another raises `Conflict`. `new`: the run has none yet."""
     check_count(params, "params")
     given = {check_key(key, "key of a param"): written(value, key) for key, value in params.items()}
     if not given:
         return
     numbers = words.numbers(tx, given)
     # Written first and compared then, so that two programs setting one param at once cannot both win.
-    insert = tx.insert(run_params).on_conflict_do_nothing()
-    tx.execute(insert, [{"run": run, "key": numbers[key], **value.columns} for key, value in given.items()])
+    tx.execute(
+        tx.upsert(run_params, ("run", "key")),
+        [{"run": run, "key": numbers[key], **value.columns} for key, value in given.items()],
+    )
+    if new:
+        return
     kept = _texts(tx, run, list(numbers.values()))
     for key, value in given.items():
         if kept[numbers[key]] != value.text:
@@ -133,10 +137,7 @@ def set_tags(tx: Tx, words: Words, run: int, tags: Mapping[str, str]) -> None:
     if empty := [numbers[key] for key, value in given.items() if not value]:
         tx.execute(run_tags.delete().where(run_tags.c.run == run, run_tags.c.key.in_(empty)))
     if rows := [{"run": run, "key": numbers[key], "value": value} for key, value in given.items() if value]:
-        insert = tx.insert(run_tags)
-        tx.execute(
-            insert.on_conflict_do_update(index_elements=["run", "key"], set_={"value": insert.excluded.value}), rows
-        )
+        tx.execute(tx.upsert(run_tags, ("run", "key"), ("value",)), rows)
 
 
 def _texts(tx: Tx, run: int, keys: Sequence[int]) -> dict[int, str]:

@@ -87,11 +87,7 @@ def append(tx: Tx, run: int, batch: int, points: Columns) -> None:
     From time to time what came before it is folded. `tx` is of the database that holds the points.
     """
     row = {"run": run, "batch": batch, "points": pack(points)}
-    insert = tx.insert(hot_points)
-    tx.execute(
-        insert.on_conflict_do_update(index_elements=["run", "batch"], set_={"points": insert.excluded.points}),
-        row,
-    )
+    tx.execute(tx.upsert(hot_points, ("run", "batch"), ("points",)), row)
     if batch % EVERY == 0 or len(points) >= FEW:
         fold(tx, run, batch - 1)
 

@@ -7,7 +7,7 @@ is sent again after a lost answer changes nothing, and one that would leave a ga
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,16 +22,23 @@ from loopline.tracking import params as values
 from loopline.tracking import points, reading
 from loopline.tracking.journal_format import LARGEST_CONTENT, Entry, Points, decode
 from loopline.tracking.paths import check_key
-from loopline.tracking.records import Ending, Received, RunKind
+from loopline.tracking.records import Ending, Received, RunKind, RunStatus
 from loopline.tracking.tables import run_senders, runs
 
 if TYPE_CHECKING:
     from loopline.tracking.service import RunsService
 
-Moment = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Text = Annotated[str, msgspec.Meta(max_length=values.LONGEST_TEXT)]
 
 _ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+
+
+class _Held(NamedTuple):
+    """A run that a batch speaks of: its number, and its status before the batch."""
+
+    number: int
+    status: RunStatus
 
 
 class _Fields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -130,13 +137,13 @@ def receive(service: RunsService, sender: str, number: int, content: Body) -> Re
             code="journal-gap",
             hint=f"Send batch {taken.number + 1} first; `loopline sync` does.",
         )
-    numbers: dict[str, Any] = {}
+    numbers: dict[str, _Held] = {}
     for one, fields in zip(held, shaped, strict=True):
         if one.run not in numbers:
             if isinstance(fields, _Run):
                 numbers[one.run] = _begun(service, one.run, fields)
                 continue
-            numbers[one.run] = _row(tx, one.run)
+            numbers[one.run] = _held(tx, one.run)
         _take(service, numbers[one.run], one, fields)
     service.write_points()
     tx.execute(sa.update(run_senders).where(run_senders.c.sender == sender).values(number=number, at=tx.now))
@@ -159,7 +166,7 @@ def _hold(tx: Tx, sender: str) -> Received:
     """How far the journal is taken, and from here to the commit nobody else takes any of it."""
     row = {"sender": sender, "project": tx.project, "principal": tx.principal, "number": 0, "at": tx.now}
     if not tx.first(sa.select(run_senders.c.sender).where(run_senders.c.sender == sender)):
-        tx.execute(tx.insert(run_senders).on_conflict_do_nothing(), row)
+        tx.execute(tx.upsert(run_senders, ("sender",)), row)
     if not tx.database.sqlite:  # SQLite has one writer at a time
         tx.rows(sa.select(run_senders.c.number).where(run_senders.c.sender == sender).with_for_update())
     return received(tx, sender)
@@ -185,32 +192,34 @@ def _checked(one: Entry | Points) -> _Fields | points.Columns | None:
     return None
 
 
-def _begun(service: RunsService, run: str, fields: _Run) -> Any:
-    """The row of a run that a journal begins; one that is there already is the same run (its journal was copied)."""
+def _begun(service: RunsService, run: str, fields: _Run) -> _Held:
+    """A run that a journal begins; one that is there already is the same run (its journal was copied)."""
     known = service.tx.first(sa.select(runs).where(runs.c.id == run))
     if known is None:
-        parent = None if fields.parent is None else _row(service.tx, fields.parent).id
-        service.begin(
+        if fields.parent is not None:
+            _held(service.tx, fields.parent)
+        number = service.begin(
             run,
             fields.name,
             fields.kind,
-            parent,
+            fields.parent,
             fields.params,
             fields.tags,
             fields.inputs,
             fields.environment,
             fields.created,
         )
-        return _row(service.tx, run)
+        return _Held(number, "running")
     if known.project != service.tx.project:
         raise Conflict(f"The run {run} cannot be begun: the id is taken.", code="run-taken", hint="Begin another run.")
-    return known
+    return _Held(known.number, known.status)
 
 
-def _row(tx: Tx, run: str) -> Any:
-    """The row of a run. It may be in a journal that is not here yet, such as its parent's: then it is waited for."""
+def _held(tx: Tx, run: str) -> _Held:
+    """A run. It may be in a journal that is not here yet, such as its parent's: then it is waited for."""
     try:
-        return reading.row_of(tx, run)
+        row = reading.row_of(tx, run)
+        return _Held(row.number, row.status)
     except NotFound as e:
         raise Unavailable(
             f"The run {run} is not here yet, and a journal speaks of it.",
@@ -219,7 +228,7 @@ def _row(tx: Tx, run: str) -> Any:
         ) from e
 
 
-def _take(service: RunsService, row: Any, one: Entry | Points, fields: Any) -> None:
+def _take(service: RunsService, row: _Held, one: Entry | Points, fields: Any) -> None:
     tx = service.tx
     if isinstance(one, Points):
         numbers = service.words.numbers(tx, one.keys)

@@ -12,8 +12,11 @@ from loopline.tracking.points import Columns
 from loopline.tracking.tables import run_series
 
 
-def update(tx: Tx, run: int, points: Columns) -> None:
-    """Takes new points into the rows of a run, whose own row the transaction holds (so that nobody else does this meanwhile)."""
+def update(tx: Tx, run: int, points: Columns, *, first: bool) -> None:
+    """Takes new points into the rows of a run, whose own row the transaction holds (so that nobody else does this meanwhile).
+
+    `first`: they are the first of the run.
+    """
     ranked = np.where(np.isnan(points.values), -np.inf, points.values)
     order = np.lexsort((ranked, points.times, points.steps, points.keys))
     keys = points.keys[order]
@@ -24,7 +27,7 @@ def update(tx: Tx, run: int, points: Columns) -> None:
     low, high = np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
     wanted = [int(key) for key in keys[starts]]
     known = {}
-    for at in range(0, len(wanted), 500):
+    for at in range(0, 0 if first else len(wanted), 500):
         rows = tx.rows(
             sa.select(run_series).where(run_series.c.run == run, run_series.c.key.in_(wanted[at : at + 500]))
         )
@@ -50,9 +53,7 @@ def update(tx: Tx, run: int, points: Columns) -> None:
                 "time": new[1],
             }
         )
-    insert = tx.insert(run_series)
-    set_ = {name: getattr(insert.excluded, name) for name in ("last", "low", "high", "step", "time")}
-    tx.execute(insert.on_conflict_do_update(index_elements=["run", "key"], set_=set_), changed)
+    tx.execute(tx.upsert(run_series, ("run", "key"), ("last", "low", "high", "step", "time")), changed)
 
 
 def _rank(point: tuple[int, int, float]) -> tuple[int, int, float]:

@@ -83,25 +83,24 @@ class RunsService(RunsVerbs):
         """Adds a run under an id that is given, with what is known of it; gives its number."""
         check_key(name, "name of a run")
         above = reading.row_of(self.tx, parent).number if parent is not None else None
-        added = self.tx.execute(
-            runs.insert().values(
-                id=run,
-                project=self.tx.project,
-                name=name,
-                kind=kind,
-                status="running",
-                created=created,
-                creator=self.tx.principal,
-                message="",
-                note="",
-                parent=above,
-                environment=self._environment(environment),
-                batches=0,
-            )
-        )
+        row = {
+            "id": run,
+            "project": self.tx.project,
+            "name": name,
+            "kind": kind,
+            "status": "running",
+            "created": created,
+            "creator": self.tx.principal,
+            "message": "",
+            "note": "",
+            "parent": above,
+            "environment": self._environment(environment),
+            "batches": 0,
+        }
+        added = self.tx.execute(_INSERT, row)
         assert added.inserted_primary_key is not None
         number: int = added.inserted_primary_key[0]
-        values.set_params(self.tx, self.words, number, params, run)
+        values.set_params(self.tx, self.words, number, params, run, new=True)
         values.set_tags(self.tx, self.words, number, tags)
         self.tx.note(inputs=self.add_refs(number, 0, inputs), outputs=[self._ref(run)])
         return number
@@ -140,7 +139,7 @@ class RunsService(RunsVerbs):
 
         # The number locks the run's row, so that two batches of one run come one after the other.
         batch: int = self.tx.execute(_NEXT_BATCH, {"of": number}).scalar_one()
-        series.update(self.tx, number, columns)
+        series.update(self.tx, number, columns, first=batch == 1)
         self._points.append((number, batch, columns))
         self.tx.count += len(columns)
 
@@ -243,8 +242,7 @@ class RunsService(RunsVerbs):
     def end(self, number: int, status: Ending, message: str, ended: int) -> None:
         """Writes down how a run ended."""
         kept = message[: values.LONGEST_TEXT]
-        ending = runs.update().where(runs.c.number == number).values(status=status, ended=ended, message=kept)
-        batches: int = self.tx.execute(ending.returning(runs.c.batches)).scalar_one()
+        batches: int = self.tx.execute(_END, {"of": number, "as": status, "at": ended, "why": kept}).scalar_one()
         if batches > 1:
             self._ended[number] = batches
 
@@ -375,8 +373,7 @@ class RunsService(RunsVerbs):
         query = sa.select(environments.c.id).where(environments.c.digest == digest)
         known: int | None = self.tx.scalar(query)
         if known is None:
-            insert = self.tx.insert(environments)
-            self.tx.execute(insert.on_conflict_do_nothing(), {"digest": digest, "body": body})
+            self.tx.execute(self.tx.upsert(environments, ("digest",)), {"digest": digest, "body": body})
             known = self.tx.scalar(query)
         return known
 
@@ -397,6 +394,15 @@ class RunsService(RunsVerbs):
         if self.tx.first(sa.select(run_artifacts.c.path).where(same)) is None:
             Store(self.tx, self.blobs).release(digest, self._ref(run.id))
 
+
+_INSERT = runs.insert()
+
+_END = (
+    runs.update()
+    .where(runs.c.number == sa.bindparam("of"))
+    .values(status=sa.bindparam("as"), ended=sa.bindparam("at"), message=sa.bindparam("why"))
+    .returning(runs.c.batches)
+)
 
 _NEXT_BATCH = (
     runs.update()

@@ -24,8 +24,7 @@ class Words:
             word for word, number in found.items() if number is None
         )  # in order: no two writers wait in a ring
         if missing:
-            insert = tx.insert(words)
-            tx.execute(insert.on_conflict_do_nothing(), [{"word": word} for word in missing])
+            tx.execute(tx.upsert(words, ("word",)), [{"word": word} for word in missing])
             new = {row.word: row.id for row in _parts(tx, words.c.word, missing)}
             found.update(new)
             tx.after_commit.append(
