@@ -260,9 +260,12 @@ def test_a_fork_that_lives_on_does_not_hold_its_parents_journal(tmp_path: Path) 
     program = (
         "import os, sys\nfrom pathlib import Path\nfrom loopline.tracking.journal import Journal\n"
         "journal = Journal.open(Path(sys.argv[1]))\n"
-        "if os.fork() == 0:\n    sys.stdin.read()\n    os._exit(0)\nos._exit(0)"
+        "if os.fork() == 0:\n    os.write(1, b'forked')\n    sys.stdin.read()\n    os._exit(0)\nos._exit(0)"
     )
-    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.read(6) == b"forked"
         process.wait()
         (folder,) = tmp_path.iterdir()
         with claimed(folder) as ours:
