@@ -110,11 +110,10 @@ def test_many_threads_log_while_it_is_sent(server: ApiServer, platform: Platform
 def test_a_platform_in_the_same_process_gets_all_at_the_end(platform: Platform, journal: Journal) -> None:
     run = begin(journal)
     log(journal, run, range(100))
-    sender = Sender(journal, platform.session)
+    sender = Sender(journal, lambda: Platform.open(platform.settings).session())
     assert sender.flush()
-    assert steps(platform.session(), run) == list(range(100))
-    sender._session = None  # the platform goes on after this test's look at it
     sender.stop()
+    assert steps(platform.session(), run) == list(range(100))
     assert not journal.folder.exists()
 
 
@@ -432,24 +431,29 @@ def test_a_forks_sender_sends_its_own_journal(server: ApiServer, platform: Platf
 
 
 def test_a_gap_is_told_and_the_next_journal_sent(platform: Platform, tmp_path: Path) -> None:
-    runs = []
-    for _ in range(2):
-        journal = Journal.open(tmp_path / "journals")
-        runs.append(begin(journal))
-        log(journal, runs[-1], range(3))
-        journal.close()
-    first = min((tmp_path / "journals").iterdir())
-    from loopline.tracking.outbox import Outbox
-
-    outbox = Outbox(first)
-    cut = outbox.cut()
-    assert cut
-    outbox._keep(cut._replace(number=7))  # as if the server had been set back to before it took batches 2 to 6
-    (first / "00000001.sent").write_bytes((first / "00000001.sent").read_bytes()[28:])
-    reports = sync(tmp_path / "journals", own(platform))
+    first = Journal.open(tmp_path / "journals", quota=1 << 20)  # segments of 64 KiB
+    sender = Sender(first, lambda: Platform.open(platform.settings).session())
+    run = begin(first)
+    for part in range(30):
+        log(first, run, range(part * 100, part * 100 + 100))
+        assert sender.flush()
+    assert not (first.folder / "00000001.log").exists()
+    log(first, run, range(3000, 3100))
+    second = Journal.open(tmp_path / "journals")
+    other = begin(second)
+    log(second, other, range(3))
+    first.close()
+    second.close()
+    older = Platform.open(workspace=tmp_path / "older", checkpoints=str(tmp_path / "copies"))  # a backup of before
+    reports = sync(tmp_path / "journals", own(older))
     assert [(r.state, r.code) for r in reports] == [("kept", "journal-gap"), ("sent", "")]
-    assert "batches 1 to 6" in reports[0].note
-    assert steps(platform.session(), runs[1]) == [0, 1, 2]
+    assert "up to batch 0; batches 1 to " in reports[0].note
+    assert reports[0].waiting > 6000
+    assert steps(older.session(), other) == [0, 1, 2]
+    older.close()
+    (report,) = sync(tmp_path / "journals", own(platform))
+    assert report.state == "sent"
+    assert steps(platform.session(), run) == list(range(3100))
 
 
 def test_one_server_that_is_away_is_asked_once(tmp_path: Path) -> None:
@@ -490,7 +494,7 @@ def test_the_command_sends_and_shows(tmp_path: Path, journal: Journal) -> None:
     assert "ended while it wrote this" in done.stderr
     history = json.loads(ask("runs", "history", run, "loss", "--json").stdout)
     assert [point["step"] for point in history] == list(range(9))
-    assert "Nothing waits" in ask("sync").stdout
+    assert "Nothing waits" in ask("sync").stderr
 
 
 def test_a_server_takes_what_waits_for_its_workspace_when_it_starts(tmp_path: Path) -> None:

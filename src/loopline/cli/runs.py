@@ -87,7 +87,9 @@ def show_run(ctx: click.Context, run: str, json: bool) -> None:
 @runs.command()
 @click.argument("run")
 @click.argument("metric")
-@click.option("--points", type=click.IntRange(1), metavar="N", help="At most so many, chosen so that a plot looks alike.")
+@click.option(
+    "--points", type=click.IntRange(1), metavar="N", help="At most so many, chosen so that a plot looks alike."
+)
 @as_json
 @click.pass_context
 def history(ctx: click.Context, run: str, metric: str, points: int | None, json: bool) -> None:

@@ -203,7 +203,7 @@ class Journal:
     def close(self) -> None:
         """Ends the writing. What is not sent stays for `loopline sync`."""
         with self._lock:
-            if self._fd >= 0:
+            if self._fd >= 0 and self.folder.exists():  # its sender removes what the server has
                 self.sync()
             self._closed = True
             self._let_loose()
