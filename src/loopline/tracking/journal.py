@@ -59,6 +59,9 @@ class Target(NamedTuple):
     server: str = ""
 
 
+HERE = Target()
+
+
 class Position(NamedTuple):
     """How far a journal is written: the number of its last segment, and that one's bytes."""
 
@@ -92,7 +95,7 @@ class Journal:
         _living.add(self)
 
     @classmethod
-    def open(cls, folder: Path, *, quota: int = QUOTA, target: Target = Target()) -> Journal:  # noqa: B008 - it is frozen
+    def open(cls, folder: Path, *, quota: int = QUOTA, target: Target = HERE) -> Journal:
         """A new journal in the folder of a workspace's journals, with a new sender."""
         return cls(folder, quota, target)
 
