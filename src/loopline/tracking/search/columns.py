@@ -43,7 +43,7 @@ def metric(field: Field, c: Columns) -> sa.ColumnElement[float]:
 def of_metric(leaf: In | Order | Like | Match, value: sa.ColumnElement[float]) -> Bool:
     """Whether a leaf holds for the value of a metric."""
     if isinstance(leaf, Order):
-        return sa.and_(value.is_not(None), value.op(leaf.op)(leaf.value))
+        return sa.and_(value.is_not(None), value.bool_op(leaf.op)(leaf.value))
     assert isinstance(leaf, In), "metrics are numbers"
     finite = [float(v) for v in leaf.values if isinstance(v, float) and not math.isnan(v)]
     nan = len(finite) < len(leaf.values)

@@ -123,8 +123,7 @@ def _key(compiler: Compiler, by: OrderBy) -> Key:
         return Key(by, None, column.is_not(None), (Stretch(column.is_not(None), value, int if number else str),))
     row = KEYED[field.group].alias()
     c = row.c
-    key = compiler.key(field)
-    there = sa.false() if key is None else sa.and_(c.run == runs.c.number, c.key == key)
+    there = sa.and_(c.run == runs.c.number, c.key == compiler.key(field))
     if field.group == "metrics":
         value = metric(field, c)
         return Key(by, row, there, (Stretch(value.is_not(None), value, float), Stretch(value.is_(None))))
@@ -175,7 +174,6 @@ def _filter(compiler: Compiler, tree: Tree, first: Key, source: sa.FromClause) -
             compiler.test(part, first.row.c)
             if isinstance(part, In | Order)
             and _same_row(part.field, first.by.field)
-            and compiler.key(part.field) is not None
             else compiler.condition(part)
             for part in parts
         ),

@@ -111,9 +111,9 @@ class Compiler:
         rows = self.tx.rows(query.limit(_FEW + 1))
         return {row[0] for row in rows} if len(rows) <= _FEW else None
 
-    def key(self, field: Field) -> int | None:
-        """The number of a field's key; None: no run has it."""
-        return self.words.get(field.key)
+    def key(self, field: Field) -> int:
+        """The number of a field's key; 0, which is that of none, where no run has it."""
+        return self.words.get(field.key, 0)
 
     def test(self, leaf: In | Order | Like | Match, c: Columns) -> Bool:
         """Whether a leaf holds for a row of its field's table."""
@@ -139,11 +139,8 @@ class Compiler:
         return attribute(field.key).is_not(None)
 
     def _exists(self, field: Field, test: Callable[[Columns], Bool]) -> Bool:
-        key = self.key(field)
-        if key is None:
-            return sa.false()
         c = KEYED[field.group].alias().c
-        return sa.exists().where(c.run == runs.c.number, c.key == key, test(c))
+        return sa.exists().where(c.run == runs.c.number, c.key == self.key(field), test(c))
 
     def _indexed(self, tree: Tree) -> sa.Select[Any] | None:
         """The query for the runs of a leaf that an index answers."""
@@ -154,8 +151,7 @@ class Compiler:
             if field.part != "last" or (isinstance(tree, Order) and isinstance(tree.value, str)):
                 return None
             c = KEYED[field.group].c
-            key = self.key(field)
-            return sa.select(c.run).where(sa.false() if key is None else sa.and_(c.key == key, self.test(tree, c)))
+            return sa.select(c.run).where(c.key == self.key(field), self.test(tree, c))
         if field.group in _SIDES and isinstance(tree, In):
             return sa.select(run_refs.c.run).where(
                 run_refs.c.ref.in_(self._refs(tree)), run_refs.c.side == _SIDES[field.group]
@@ -172,7 +168,7 @@ class Compiler:
         if isinstance(leaf, Order) and not isinstance(leaf.value, str):
             if isinstance(leaf.value, Span):
                 return beside(leaf.op, column, leaf.value)
-            return column.op(leaf.op)(leaf.value)
+            return column.bool_op(leaf.op)(leaf.value)
         return self._of_text(leaf, column)
 
     def _equal(self, leaf: In, column: sa.ColumnElement[Any]) -> Iterator[Bool]:
@@ -196,9 +192,9 @@ class Compiler:
             return sa.case((same, sa.false()), else_=sa.true()) if leaf.negated else same
         if isinstance(leaf, Order):
             if not isinstance(leaf.value, str):
-                return sa.and_(c.number.is_not(None), c.number.op(leaf.op)(leaf.value))
+                return sa.and_(c.number.is_not(None), c.number.bool_op(leaf.op)(leaf.value))
             text = self.binary(param_text(c))
-            return sa.and_(is_text(c), text.op(leaf.op)(escaped(leaf.value)))
+            return sa.and_(is_text(c), text.bool_op(leaf.op)(escaped(leaf.value)))
         table = run_params.c
         rows = self.tx.rows(
             sa.select(table.value, sa.case((table.value.is_(None), table.number)).label("number"))
@@ -217,7 +213,7 @@ class Compiler:
 
     def _of_text(self, leaf: Order | Like | Match, column: sa.ColumnElement[str]) -> Bool:
         if isinstance(leaf, Order):
-            return self.binary(column).op(leaf.op)(leaf.value)
+            return self.binary(column).bool_op(leaf.op)(leaf.value)
         if isinstance(leaf, Like) and not leaf.fold:
             same = self._like(column, leaf.pattern)
         else:
@@ -250,7 +246,7 @@ class Compiler:
 
     def _like(self, column: sa.ColumnElement[str], pattern: str) -> Bool:
         if self.sqlite:  # its LIKE takes A for a; GLOB is the same with other signs
-            return column.op("GLOB")(
+            return column.bool_op("GLOB")(
                 "".join({"%": "*", "_": "?"}.get(c) or (f"[{c}]" if c in "*?[" else c) for c in pattern)
             )
         return self.binary(column).like(pattern.replace("\\", "\\\\"))
