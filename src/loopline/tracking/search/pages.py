@@ -172,8 +172,7 @@ def _filter(compiler: Compiler, tree: Tree, first: Key, source: sa.FromClause) -
         sa.true(),
         *(
             compiler.test(part, first.row.c)
-            if isinstance(part, In | Order)
-            and _same_row(part.field, first.by.field)
+            if isinstance(part, In | Order) and _same_row(part.field, first.by.field)
             else compiler.condition(part)
             for part in parts
         ),
