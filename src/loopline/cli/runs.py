@@ -8,13 +8,17 @@ from typing import Any
 
 import click
 
-from loopline.cli import names, show
+from loopline.cli import names, search, show
 from loopline.cli.session import as_json, group, session
 
 
 @group("runs", "Runs: params, metrics and files of each execution. RUN is run:ID or ID.")
 def runs() -> None:
     pass
+
+
+for command in search.COMMANDS:
+    runs.add_command(command)
 
 
 @runs.command()
@@ -87,7 +91,9 @@ def show_run(ctx: click.Context, run: str, json: bool) -> None:
 @runs.command()
 @click.argument("run")
 @click.argument("metric")
-@click.option("--points", type=click.IntRange(1), metavar="N", help="At most so many, chosen so that a plot looks alike.")
+@click.option(
+    "--points", type=click.IntRange(1), metavar="N", help="At most so many, chosen so that a plot looks alike."
+)
 @as_json
 @click.pass_context
 def history(ctx: click.Context, run: str, metric: str, points: int | None, json: bool) -> None:
