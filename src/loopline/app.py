@@ -29,7 +29,7 @@ from loopline.refs import check_name, parse
 from loopline.settings import Settings, load
 from loopline.store.local import LocalBlobs
 from loopline.store.service import Store
-from loopline.tracking import points
+from loopline.tracking.words import Words
 
 idempotency = sa.Table(
     "idempotency",
@@ -54,6 +54,7 @@ class Platform:
         self.blobs = LocalBlobs(workspace / "blobs")
         self.ledger = Ledger(workspace / "keys", settings.checkpoint_folder)
         self.metrics = self._metrics()
+        self.words = Words()
         _know_tables()
         self.database.create()
         self.ledger.create(self.database)
@@ -212,7 +213,7 @@ class Platform:
             case "runs":
                 from loopline.tracking.service import RunsService
 
-                return RunsService(tx, self.blobs, self.metrics)
+                return RunsService(tx, self.blobs, self.words, self.metrics)
             case "pipelines":
                 from loopline.pipeline.service import PipelinesService
 
@@ -287,7 +288,9 @@ class Platform:
         if not self.database.sqlite:
             return None
         metrics = Database(f"sqlite:///{self.settings.workspace / 'metrics.db'}", self.clock)
-        points.create(metrics)
+        from loopline.tracking.tables import create_points
+
+        create_points(metrics)
         return metrics
 
     def open_model(self, ref: str, tx: Tx | None = None) -> Predictor:

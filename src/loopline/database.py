@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, CursorResult, Row
 
 from loopline.errors import Conflict, Unavailable
@@ -175,6 +177,10 @@ class Tx:
         """Runs a statement that changes something."""
         return self.write().execute(statement, parameters)
 
+    def upsert(self, table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...] = ()) -> sa.Executable:
+        """An INSERT that leaves a row of the same `keys` as it is, but for `columns`, which it sets anew."""
+        return _upsert(self.database.sqlite, table, keys, columns)
+
     def rows(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         """All rows of a query."""
         connection = self._open.writer or self._open.reader
@@ -220,6 +226,15 @@ class Tx:
                 self._open.writer.rollback()
             self._open.writer.close()
             self._open.writer = None
+
+
+@functools.cache
+def _upsert(for_sqlite: bool, table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...]) -> sa.Executable:
+    insert: Any = (sqlite if for_sqlite else postgresql).insert(table)
+    if not columns:
+        return insert.on_conflict_do_nothing(index_elements=keys)  # type: ignore[no-any-return]
+    set_ = {name: insert.excluded[name] for name in columns}
+    return insert.on_conflict_do_update(index_elements=keys, set_=set_)  # type: ignore[no-any-return]
 
 
 class _Open:

@@ -35,6 +35,16 @@ def by_history(url: str) -> Database:
 def shape(engine: sa.Engine) -> dict[str, Any]:
     """All that a database says of its tables."""
     inspector = sa.inspect(engine)
+
+    def indexes(table: str) -> list[str]:
+        if engine.dialect.name != "sqlite":
+            return sorted(str(index) for index in inspector.get_indexes(table))
+        with engine.connect() as connection:  # of an index on an expression SQLite tells only its SQL
+            found = connection.execute(
+                sa.text("SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :t"), {"t": table}
+            )
+            return sorted(str(sql) for sql in found.scalars())
+
     return {
         table: {
             "columns": [
@@ -45,7 +55,7 @@ def shape(engine: sa.Engine) -> dict[str, Any]:
             "foreign": sorted(inspector.get_foreign_keys(table), key=str),
             "unique": sorted(inspector.get_unique_constraints(table), key=str),
             "checks": sorted(inspector.get_check_constraints(table), key=str),
-            "indexes": sorted(inspector.get_indexes(table), key=str),
+            "indexes": indexes(table),
         }
         for table in inspector.get_table_names()
     }

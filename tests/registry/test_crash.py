@@ -29,7 +29,7 @@ session.models.set_alias("readmission", "champion", made.version)
 """
 
 PLACES = [
-    "tracking.log.after_points", "registry.unpack.write", "registry.draft.after_keep", "packaging.key.before_link",
+    "tracking.points.written", "registry.unpack.write", "registry.draft.after_keep", "packaging.key.before_link",
     "registry.register.after_sign", "database.tx.before_commit@4", "database.tx.after_commit@2", "database.tx.after_commit@4",
     "database.tx.after_commit@5",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from loopline.app import Platform
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.tracking.records import Point, Run
-from loopline.tracking.tables import metric_points
+from loopline.tracking.tables import hot_points
 
 
 def test_a_run_keeps_what_it_was_given(either: Platform) -> None:
@@ -108,7 +108,7 @@ def test_a_batch_is_one_digested_entry(platform: Platform) -> None:
 def test_points_stand_in_the_second_file_on_sqlite(platform: Platform) -> None:
     runs = platform.session().runs
     runs.log(runs.create("a").id, [Point(key="loss", value=1.0)])
-    count = sa.select(sa.func.count()).select_from(metric_points)
+    count = sa.select(sa.func.count()).select_from(hot_points)
     assert platform.metrics is not None
     with platform.metrics.snapshot() as connection:
         assert connection.execute(count).scalar() == 1

@@ -1,84 +1,238 @@
-"""Metric points on the disk: append-only batches, packed by key.
+"""Metric points on the disk: as they came (hot), and packed closely by metric (folded).
 
-A batch is known by its digest, so a batch that is sent again after a lost answer is kept once. One row holds the points of one
-key in one batch: all steps, then all values, then all times, 8 bytes each, little-endian (NaN and infinities as they are).
+A point is its key, step, time and value; the same point twice is one point, so writing a batch again changes nothing. A hot row
+holds one batch, all keys of it; when a run has many, they are folded: into one hot row while they are few, else into chunks of
+one metric each. Columns are kept one after another: differences of keys, steps and times in as few bytes as the widest needs,
+then the values (IEEE 754 binary64, NaN and infinities as they are). A chunk's bytes stand by their place (all first bytes, all
+second ...) and are deflated (RFC 1950), as the shuffle filter of HDF5 does.
 """
 
 from __future__ import annotations
 
+import itertools
 import struct
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
-import msgspec
+import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from loopline.database import Database, Tx, metadata
-from loopline.failpoints import failpoint
-from loopline.hashing import digest_bytes
-from loopline.tracking.records import Point
-from loopline.tracking.tables import metric_points
+from loopline.database import Tx
+from loopline.hashing import digest_bytes, digest_json
+from loopline.tracking.tables import folded_points, hot_points
 
+FEW = 4096
+"""Up to so many points a run stays hot; a chunk with fewer is filled up before the next is begun."""
 
-def create(database: Database) -> None:
-    """Makes the table in a database file of its own, where it is not there yet."""
-    with database.engine.connect().execution_options(loopline_write=True) as connection:
-        metadata.create_all(connection, tables=[metric_points])
-        failpoint("tracking.points.before_create_commit")
-        connection.commit()
+EVERY = 64
+"""After so many batches a run's hot rows are folded."""
 
+_PLAIN, _DEFLATED = 0, 1
+_WIDTHS = ("<i1", "<i2", "<i4", "<i8")
+_HEAD = struct.Struct("<BI")
+_COLUMN = struct.Struct("<Bq")
 
-def digest(points: Sequence[Point]) -> str:
-    """The digest under which a batch is known: over key, step, value and time of each point in the order given."""
-    return digest_bytes(msgspec.msgpack.encode([(p.key, p.step, p.number, p.time) for p in points]))
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
-def append(tx: Tx, run: str, points: Sequence[Point], batch: str) -> None:
-    """Writes a batch, unless it is there already."""
-    grouped: dict[str, list[Point]] = {}
-    for point in points:
-        grouped.setdefault(point.key, []).append(point)
-    insert = (sqlite if tx.database.sqlite else postgresql).insert(metric_points)
-    tx.execute(
-        insert.on_conflict_do_nothing(),
-        [
-            {
-                "run": run,
-                "key": key,
-                "batch": bytes.fromhex(batch.partition(":")[2])[:16],
-                "at": tx.now,
-                "points": _packed(some),
-            }
-            for key, some in grouped.items()
-        ],
+@dataclass(frozen=True)
+class Columns:
+    """Points as four columns of one length: keys (numbers of the dictionary), steps, times (ms since 1970 UTC), values."""
+
+    keys: Ints
+    steps: Ints
+    times: Ints
+    values: Floats
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def at(self, places: Any) -> Columns:
+        """The points at these places, in their order."""
+        return Columns(self.keys[places], self.steps[places], self.times[places], self.values[places])
+
+
+def columns(keys: npt.ArrayLike, steps: npt.ArrayLike, times: npt.ArrayLike, values: npt.ArrayLike) -> Columns:
+    """Points as columns; every NaN is the same one."""
+    numbers = np.array(values, np.float64)
+    numbers[np.isnan(numbers)] = np.nan
+    return Columns(np.asarray(keys, np.int64), np.asarray(steps, np.int64), np.asarray(times, np.int64), numbers)
+
+
+def digest(run: str, points: Columns, numbers: Mapping[str, int]) -> str:
+    """The digest under which the ledger knows a batch: over the run's id and each point as it came, its key spelled out.
+
+    `numbers` are those of the keys in the dictionary.
+    """
+    names = sorted(numbers)
+    place = np.searchsorted(named := np.array(sorted(numbers.values())), points.keys)
+    spelled = {number: names.index(name) for name, number in numbers.items()}
+    index = np.array([spelled[int(number)] for number in named], "<i4")[place]
+    return digest_bytes(
+        b"\0".join(
+            [run.encode(), digest_json(names).encode(), index.tobytes()]
+            + [column.astype("<i8").tobytes() for column in (points.steps, points.times)]
+            + [points.values.astype("<f8").tobytes()]
+        )
     )
 
 
-def history(rows: Iterable[sa.Row[Any]], key: str) -> tuple[Point, ...]:
-    """The points of one key out of its rows (in order of arrival), by step, then time, then arrival."""
-    found = [point for row in rows for point in _unpacked(bytes(row.points), key)]
-    return tuple(sorted(found, key=lambda p: (p.step, p.time)))
+def append(tx: Tx, run: int, batch: int, points: Columns) -> None:
+    """Writes a batch under its number; one that a crash left unacknowledged under the same number gives way.
+
+    From time to time what came before it is folded. `tx` is of the database that holds the points.
+    """
+    row = {"run": run, "batch": batch, "points": pack(points)}
+    tx.execute(tx.upsert(hot_points, ("run", "batch"), ("points",)), row)
+    if batch % EVERY == 0 or len(points) >= FEW:
+        fold(tx, run, batch - 1)
 
 
-def rows_of(run: str, key: str) -> sa.Select[Any]:
-    """The query for the rows of one key, in order of arrival."""
-    return (
-        sa.select(metric_points.c.points)
-        .where(metric_points.c.run == run, metric_points.c.key == key)
-        .order_by(metric_points.c.at, metric_points.c.batch)
+def fold(tx: Tx, run: int, upto: int) -> None:
+    """Packs the hot rows of a run, up to a batch that is acknowledged: into one while they are few points, else by metric."""
+    mine = (hot_points.c.run == run) & (hot_points.c.batch <= upto)
+    rows = tx.rows(sa.select(hot_points).where(mine).order_by(hot_points.c.batch))
+    parts = [unpack(row.points) for row in rows]
+    if not parts or (len(parts) == 1 and len(parts[0]) <= FEW):
+        return
+    points = distinct(joined(parts))
+    tx.execute(hot_points.delete().where(mine))
+    if len(points) <= FEW:
+        tx.execute(hot_points.insert().values(run=run, batch=rows[-1].batch, points=pack(points)))
+        return
+    newest = {
+        row.key: row.chunk
+        for row in tx.rows(
+            sa.select(folded_points.c.key, sa.func.max(folded_points.c.chunk).label("chunk"))
+            .where(folded_points.c.run == run)
+            .group_by(folded_points.c.key)
+        )
+    }
+    for key in np.unique(points.keys):
+        _add(tx, run, int(key), newest.get(int(key), 0), points.at(points.keys == key))
+
+
+def _add(tx: Tx, run: int, key: int, newest: int, points: Columns) -> None:
+    """Adds points of one metric to its chunks, of which the newest is filled up first."""
+    place = (folded_points.c.run == run) & (folded_points.c.key == key) & (folded_points.c.chunk == newest)
+    last = tx.first(sa.select(folded_points).where(place, folded_points.c.count < FEW)) if newest else None
+    if last is not None:
+        points = distinct(joined([unpack(last.points), points]))
+        tx.execute(folded_points.delete().where(place))
+        newest -= 1
+    for at in range(0, len(points), 4 * FEW):
+        newest += 1
+        part = points.at(slice(at, at + 4 * FEW))
+        tx.execute(
+            folded_points.insert().values(
+                run=run, key=key, chunk=newest, count=len(part), points=pack(part, closely=True)
+            )
+        )
+
+
+def read(rows: Callable[[sa.Select[Any]], Iterable[Any]], run: int, key: int, upto: int) -> Columns:
+    """The points of one metric, by step, then time, then value. `rows` runs a query on the database that holds them.
+
+    Hot rows are read first: folding in between then shows points twice, which is once, and never hides one.
+    """
+    hot = rows(sa.select(hot_points.c.points).where(hot_points.c.run == run, hot_points.c.batch <= upto))
+    parts = [(p := unpack(row.points)).at(p.keys == key) for row in hot]
+    folded = rows(sa.select(folded_points.c.points).where(folded_points.c.run == run, folded_points.c.key == key))
+    parts.extend(unpack(row.points) for row in folded)
+    return distinct(joined(parts))
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """All points of several parts."""
+    if not parts:
+        return columns([], [], [], [])
+    return Columns(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Columns)))
+
+
+def distinct(points: Columns) -> Columns:
+    """Each point once, by key, step, time and value (NaN first)."""
+    order = np.lexsort(
+        (np.nan_to_num(points.values, nan=-np.inf, posinf=np.inf), points.times, points.steps, points.keys)
     )
+    ordered = points.at(order)
+    bits = ordered.values.view(np.int64)
+    new = np.ones(len(ordered), bool)
+    new[1:] = (
+        (np.diff(ordered.keys) != 0)
+        | (np.diff(ordered.steps) != 0)
+        | (np.diff(ordered.times) != 0)
+        | (np.diff(bits) != 0)
+    )
+    return ordered.at(new)
 
 
-def _packed(points: Sequence[Point]) -> bytes:
+def fewer(points: Columns, most: int) -> Columns:
+    """At most so many points of one metric whose line looks alike (M4: Jugel et al., VLDB 2014).
+
+    They are in order. The first and the last stay, and of each of some equal stretches the least and the greatest.
+    """
     n = len(points)
-    return struct.pack(
-        f"<{n}q{n}d{n}q", *(p.step for p in points), *(p.number for p in points), *(p.time for p in points)
-    )
+    if n <= most:
+        return points
+    kept = {0, n - 1} if most > 1 else {n - 1}
+    ranked = np.nan_to_num(points.values, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    edges = np.linspace(1, n - 1, max(1, most // 2)).astype(np.int64)  # one edge alone bounds no stretch
+    for begin, end in itertools.pairwise(edges):
+        part = ranked[begin:end]  # never empty: there are fewer stretches than points
+        kept.update((int(begin + part.argmin()), int(begin + part.argmax())))
+    return points.at(np.array(sorted(kept)))
 
 
-def _unpacked(packed: bytes, key: str) -> Iterable[Point]:
-    n = len(packed) // 24
-    numbers = struct.unpack(f"<{n}q{n}d{n}q", packed)
-    for step, value, time in zip(numbers[:n], numbers[n : 2 * n], numbers[2 * n :], strict=True):
-        yield Point(key=key, value=value, step=step, time=time)
+def pack(points: Columns, *, closely: bool = False) -> bytes:
+    """Points as bytes; `closely` takes longer and less room."""
+    body = b"".join(_narrow(column) for column in (points.keys, points.steps, points.times))
+    values = points.values.astype("<f8", copy=False)
+    if not closely:
+        return _HEAD.pack(_PLAIN, len(points)) + body + values.tobytes()
+    planes = values.view(np.uint8).reshape(-1, 8).T.tobytes()
+    return _HEAD.pack(_DEFLATED, len(points)) + zlib.compress(body + planes, 6)
+
+
+def unpack(packed: bytes) -> Columns:
+    """The points again."""
+    form, n = _HEAD.unpack_from(packed)
+    body = memoryview(packed)[_HEAD.size :]
+    if form == _DEFLATED:
+        body = memoryview(zlib.decompress(body))
+    found, at = [], 0
+    for _ in range(3):
+        column, at = _wide(body, at, n)
+        found.append(column)
+    if form == _DEFLATED:
+        values = np.frombuffer(body, np.uint8, 8 * n, at).reshape(8, n).T.copy().view("<f8").reshape(n)
+    else:
+        values = np.frombuffer(body, "<f8", n, at)
+    return Columns(found[0], found[1], found[2], values)
+
+
+def _narrow(column: Ints) -> bytes:
+    """The first number, and the differences between neighbours (modulo 2^64) in as few bytes as the widest needs."""
+    if not len(column):
+        return _COLUMN.pack(0, 0)
+    with np.errstate(over="ignore"):
+        steps = np.diff(column)
+    low, high = (int(steps.min()), int(steps.max())) if len(steps) else (0, 0)
+    code = next(c for c, bits in enumerate((7, 15, 31, 63)) if -(1 << bits) <= low and high < 1 << bits)
+    return _COLUMN.pack(code, int(column[0])) + steps.astype(_WIDTHS[code]).tobytes()
+
+
+def _wide(body: memoryview, at: int, n: int) -> tuple[Ints, int]:
+    code, first = _COLUMN.unpack_from(body, at)
+    at += _COLUMN.size
+    column = np.empty(n, np.int64)
+    if n:
+        steps = np.frombuffer(body, _WIDTHS[code], n - 1, at)
+        at += steps.nbytes
+        column[0], column[1:] = first, steps
+        with np.errstate(over="ignore"):
+            np.cumsum(column, out=column)
+    return column, at

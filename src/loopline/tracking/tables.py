@@ -1,4 +1,4 @@
-"""The tables of tracking. Runs and the last value of each metric stand in the main database; points may stand in a file of their own.
+"""The tables of tracking: runs and what each says in short in the main database; points, which may be in a file of their own.
 
 A run's printed identity is its ULID (`id`); within the tables it is a small number, and every key is a word of one dictionary, so
 that a value and its index take some tens of bytes. The indexes carry (key, value): a filter on one value reads what it finds.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from loopline.database import metadata
+from loopline.database import Database, metadata
+from loopline.failpoints import failpoint
 
 INDEXED = 64
 """So many characters of a text are in its index; equality compares them first and the whole after."""
@@ -185,7 +186,6 @@ hot_points = sa.Table(
     metadata,
     sa.Column("run", sa.Integer, primary_key=True),
     sa.Column("batch", sa.Integer, primary_key=True),  # counts only up to `batches` of its run
-    sa.Column("count", sa.Integer, nullable=False),
     sa.Column("points", sa.LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -197,10 +197,16 @@ folded_points = sa.Table(
     sa.Column("run", sa.Integer, primary_key=True),
     sa.Column("key", sa.Integer, primary_key=True),
     sa.Column("chunk", sa.Integer, primary_key=True),
-    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),  # of its points: a chunk of few is filled up
     sa.Column("points", sa.LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
 """The points of one metric of a run, packed closely: what hot rows become."""
 
-POINTS = (hot_points, folded_points)
+
+def create_points(database: Database) -> None:
+    """Makes the tables of points in a database file of their own, where they are not there yet."""
+    with database.engine.connect().execution_options(loopline_write=True) as connection:
+        metadata.create_all(connection, tables=[hot_points, folded_points])
+        failpoint("tracking.points.before_create_commit")
+        connection.commit()

@@ -238,16 +238,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_loops")),
     )
     op.create_table(
-        "metric_points",
-        sa.Column("run", sa.String(length=26), nullable=False),
-        sa.Column("key", sa.String(length=250), nullable=False),
-        sa.Column("batch", sa.LargeBinary(length=16), nullable=False),
-        sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.Column("points", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("run", "key", "batch", name=op.f("pk_metric_points")),
-        sqlite_with_rowid=False,
-    )
-    op.create_table(
         "model_documents",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -385,26 +375,59 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_routing")),
     )
     op.create_table(
-        "runs",
-        sa.Column("id", sa.String(length=26), nullable=False),
-        sa.Column("project", sa.String(length=128), nullable=False),
-        sa.Column("name", sa.String(length=250), nullable=False),
-        sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("status", sa.String(length=16), nullable=False),
-        sa.Column("created", sa.BigInteger(), nullable=False),
-        sa.Column("creator", sa.String(length=256), nullable=False),
-        sa.Column("ended", sa.BigInteger(), nullable=True),
-        sa.Column("message", sa.Text(), nullable=False),
-        sa.Column("parent", sa.String(length=26), nullable=True),
-        sa.Column("inputs", sa.JSON(), nullable=False),
-        sa.Column("outputs", sa.JSON(), nullable=False),
-        sa.Column("environment", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(["parent"], ["runs.id"], name=op.f("fk_runs_parent")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
+        "run_environments",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run_environments")),
+        sa.UniqueConstraint("digest", name=op.f("uq_run_environments_digest")),
     )
-    op.create_index("ix_runs_name", "runs", ["project", "name", "id"], unique=False)
-    op.create_index("ix_runs_page", "runs", ["project", "id"], unique=False)
-    op.create_index("ix_runs_parent", "runs", ["parent"], unique=False)
+    op.create_table(
+        "run_points_folded",
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("key", sa.Integer(), nullable=False),
+        sa.Column("chunk", sa.Integer(), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("points", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("run", "key", "chunk", name=op.f("pk_run_points_folded")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "run_points_hot",
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("batch", sa.Integer(), nullable=False),
+        sa.Column("points", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("run", "batch", name=op.f("pk_run_points_hot")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "run_searches",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("filter", sa.Text(), nullable=False),
+        sa.Column("order", sa.JSON(), nullable=False),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_run_searches")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "run_senders",
+        sa.Column("sender", sa.String(length=26), nullable=False),
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("principal", sa.String(length=256), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("sender", name=op.f("pk_run_senders")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "run_words",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("word", sa.String(length=250), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run_words")),
+        sa.UniqueConstraint("word", name=op.f("uq_run_words_word")),
+    )
     op.create_table(
         "steps",
         sa.Column("project", sa.String(length=128), nullable=False),
@@ -440,45 +463,30 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_grants_project"), "grants", ["project"], unique=False)
     op.create_table(
-        "run_artifacts",
-        sa.Column("run", sa.String(length=26), nullable=False),
-        sa.Column("path", sa.String(length=1024), nullable=False),
-        sa.Column("digest", sa.String(length=80), nullable=False),
-        sa.Column("size", sa.BigInteger(), nullable=False),
+        "runs",
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=250), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_run_artifacts_run")),
-        sa.PrimaryKeyConstraint("run", "path", name=op.f("pk_run_artifacts")),
-        sqlite_with_rowid=False,
+        sa.Column("creator", sa.String(length=256), nullable=False),
+        sa.Column("ended", sa.BigInteger(), nullable=True),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("parent", sa.Integer(), nullable=True),
+        sa.Column("environment", sa.Integer(), nullable=True),
+        sa.Column("batches", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["environment"], ["run_environments.id"], name=op.f("fk_runs_environment")),
+        sa.ForeignKeyConstraint(["parent"], ["runs.number"], name=op.f("fk_runs_parent")),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_runs")),
+        sa.UniqueConstraint("id", name=op.f("uq_runs_id")),
+        sqlite_autoincrement=True,
     )
-    op.create_table(
-        "run_metrics",
-        sa.Column("run", sa.String(length=26), nullable=False),
-        sa.Column("key", sa.String(length=250), nullable=False),
-        sa.Column("value", sa.Double(), nullable=True),
-        sa.Column("step", sa.BigInteger(), nullable=False),
-        sa.Column("time", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_run_metrics_run")),
-        sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_metrics")),
-        sqlite_with_rowid=False,
-    )
-    op.create_table(
-        "run_params",
-        sa.Column("run", sa.String(length=26), nullable=False),
-        sa.Column("key", sa.String(length=250), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_run_params_run")),
-        sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_params")),
-        sqlite_with_rowid=False,
-    )
-    op.create_table(
-        "run_tags",
-        sa.Column("run", sa.String(length=26), nullable=False),
-        sa.Column("key", sa.String(length=250), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["run"], ["runs.id"], name=op.f("fk_run_tags_run")),
-        sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_tags")),
-        sqlite_with_rowid=False,
-    )
+    op.create_index("ix_runs_name", "runs", ["project", "name", "id"], unique=False)
+    op.create_index("ix_runs_page", "runs", ["project", "id"], unique=False)
+    op.create_index("ix_runs_parent", "runs", ["parent"], unique=False, sqlite_where=sa.text("parent IS NOT NULL"))
     op.create_table(
         "tokens",
         sa.Column("id", sa.String(length=16), nullable=False),
@@ -497,3 +505,104 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest", name=op.f("uq_tokens_digest")),
     )
     op.create_index(op.f("ix_tokens_principal"), "tokens", ["principal"], unique=False)
+    op.create_table(
+        "run_artifacts",
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("path", sa.String(length=1024), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_artifacts_run")),
+        sa.PrimaryKeyConstraint("run", "path", name=op.f("pk_run_artifacts")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "run_console",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_console_run")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run_console")),
+    )
+    op.create_index("ix_run_console_run", "run_console", ["run", "id"], unique=False)
+    op.create_table(
+        "run_corrections",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("key", sa.Integer(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["key"], ["run_words.id"], name=op.f("fk_run_corrections_key")),
+        sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_corrections_run")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run_corrections")),
+    )
+    op.create_index("ix_run_corrections_run", "run_corrections", ["run", "id"], unique=False)
+    op.create_table(
+        "run_params",
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("key", sa.Integer(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=True),
+        sa.Column("number", sa.Double(), nullable=True),
+        sa.ForeignKeyConstraint(["key"], ["run_words.id"], name=op.f("fk_run_params_key")),
+        sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_params_run")),
+        sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_params")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_run_params_number",
+        "run_params",
+        ["key", "number", "run"],
+        unique=False,
+        sqlite_where=sa.text("number IS NOT NULL"),
+        postgresql_where=sa.text("number IS NOT NULL"),
+    )
+    op.create_table(
+        "run_refs",
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("side", sa.SmallInteger(), nullable=False),
+        sa.Column("place", sa.Integer(), nullable=False),
+        sa.Column("ref", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_refs_run")),
+        sa.PrimaryKeyConstraint("run", "side", "place", name=op.f("pk_run_refs")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_run_refs_ref", "run_refs", ["ref", "side", "run"], unique=False)
+    op.create_table(
+        "run_series",
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("key", sa.Integer(), nullable=False),
+        sa.Column("last", sa.Double(), nullable=True),
+        sa.Column("low", sa.Double(), nullable=True),
+        sa.Column("high", sa.Double(), nullable=True),
+        sa.Column("step", sa.BigInteger(), nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["key"], ["run_words.id"], name=op.f("fk_run_series_key")),
+        sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_series_run")),
+        sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_series")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_run_series_last", "run_series", ["key", "last", "run"], unique=False)
+    op.create_table(
+        "run_tags",
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("key", sa.Integer(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["key"], ["run_words.id"], name=op.f("fk_run_tags_key")),
+        sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_tags_run")),
+        sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_tags")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_run_params_value",
+        "run_params",
+        ["key", sa.literal_column("substr(value, 1, 64)"), "run"],
+        unique=False,
+        sqlite_where=sa.text("value IS NOT NULL"),
+        postgresql_where=sa.text("value IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_run_tags_value", "run_tags", ["key", sa.literal_column("substr(value, 1, 64)"), "run"], unique=False
+    )

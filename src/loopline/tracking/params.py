@@ -1,0 +1,188 @@
+"""Params and tags of runs: how values are written down, set, corrected and read again."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from loopline.database import Tx
+from loopline.errors import Conflict, Invalid
+from loopline.hashing import canonical_json
+from loopline.tracking.paths import check_key
+from loopline.tracking.records import Correction, real
+from loopline.tracking.tables import run_corrections, run_params, run_tags
+from loopline.tracking.words import Words
+
+LONGEST_TEXT = 64_000
+
+_MOST_KEYS = 10_000
+_EXACT = 2**53
+_NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A param as it stands in its table: canonical JSON, and a number where it is one or spells one."""
+
+    text: str
+    number: float | None
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The values of its columns: the JSON is left out where the number says it all."""
+        plain = self.number is not None and canonical_json(self.number).decode() == self.text
+        return {"value": None if plain else self.text, "number": self.number}
+
+
+def written(value: Any, key: str) -> Value:
+    """A param's value as it is kept. Raises `Invalid` where JSON cannot carry it."""
+    plain = plain_json(value, f"The param {key!r}")
+    try:
+        text = canonical_json(plain).decode()
+    except ValueError as e:
+        raise Invalid(f"The param {key!r} cannot be kept: {e}.", code="bad-value", hint="Write it as a text.") from e
+    return Value(short(text, f"The param {key!r}"), _number(plain))
+
+
+def _number(plain: Any) -> float | None:
+    if isinstance(plain, str) and len(plain) < 40 and _NUMERAL.fullmatch(plain.strip()):
+        plain = float(plain)
+    if isinstance(plain, bool) or not isinstance(plain, int | float):
+        return None
+    number = float(plain)
+    return number if math.isfinite(number) else None
+
+
+def read(value: str | None, number: float | None) -> Any:
+    """The value of a param out of its columns."""
+    if value is not None:
+        return msgspec.json.decode(value)
+    assert number is not None
+    return int(number) if number.is_integer() and abs(number) < _EXACT else number
+
+
+def set_params(tx: Tx, words: Words, run: int, params: Mapping[str, Any], label: str, *, new: bool = False) -> None:
+    """Sets params of a run; the same value again is fine, another raises `Conflict`. `new`: the run has none yet."""
+    check_count(params, "params")
+    given = {check_key(key, "key of a param"): written(value, key) for key, value in params.items()}
+    if not given:
+        return
+    numbers = words.numbers(tx, given)
+    # Written first and compared then, so that two programs setting one param at once cannot both win.
+    tx.execute(
+        tx.upsert(run_params, ("run", "key")),
+        [{"run": run, "key": numbers[key], **value.columns} for key, value in given.items()],
+    )
+    if new:
+        return
+    kept = _texts(tx, run, list(numbers.values()))
+    for key, value in given.items():
+        if kept[numbers[key]] != value.text:
+            raise Conflict(
+                f"The param {key!r} of run {label} is set to {kept[numbers[key]]} and cannot become {value.text}.",
+                code="param-set",
+                hint="Set wrongly? `correct` changes it and keeps what stood there; use a tag for what changes.",
+            )
+
+
+def correct(tx: Tx, words: Words, run: int, params: Mapping[str, Any], reason: str) -> None:
+    """Gives params other values; what stood there is kept with the time, who and why. One that was not set is set."""
+    check_count(params, "params")
+    given = {check_key(key, "key of a param"): written(value, key) for key, value in params.items()}
+    if not given:
+        return
+    numbers = words.numbers(tx, given)
+    kept = _texts(tx, run, list(numbers.values()))
+    for key, value in given.items():
+        number = numbers[key]
+        if kept.get(number) == value.text:
+            continue
+        place = (run_params.c.run == run) & (run_params.c.key == number)
+        if number in kept:
+            tx.execute(
+                run_corrections.insert().values(
+                    run=run,
+                    key=number,
+                    value=kept[number],
+                    at=tx.now,
+                    by=tx.principal,
+                    reason=short(reason, "The reason"),
+                )
+            )
+            tx.execute(run_params.delete().where(place))
+        tx.execute(run_params.insert().values(run=run, key=number, **value.columns))
+
+
+def corrections(tx: Tx, words: Words, run: int) -> tuple[Correction, ...]:
+    """What params of a run were before they were corrected, oldest first."""
+    rows = tx.rows(sa.select(run_corrections).where(run_corrections.c.run == run).order_by(run_corrections.c.id))
+    spelled = words.spelled(tx, (row.key for row in rows))
+    return tuple(
+        Correction(key=spelled[row.key], value=msgspec.json.decode(row.value), at=row.at, by=row.by, reason=row.reason)
+        for row in rows
+    )
+
+
+def set_tags(tx: Tx, words: Words, run: int, tags: Mapping[str, str]) -> None:
+    """Sets or replaces tags of a run; an empty text removes one."""
+    check_count(tags, "tags")
+    given = {check_key(key, "key of a tag"): short(value, f"The tag {key!r}") for key, value in tags.items()}
+    if not given:
+        return
+    numbers = words.numbers(tx, given)
+    if empty := [numbers[key] for key, value in given.items() if not value]:
+        tx.execute(run_tags.delete().where(run_tags.c.run == run, run_tags.c.key.in_(empty)))
+    if rows := [{"run": run, "key": numbers[key], "value": value} for key, value in given.items() if value]:
+        tx.execute(tx.upsert(run_tags, ("run", "key"), ("value",)), rows)
+
+
+def _texts(tx: Tx, run: int, keys: Sequence[int]) -> dict[int, str]:
+    """The canonical JSON of the params of a run among these."""
+    found = {}
+    for at in range(0, len(keys), 500):
+        query = sa.select(run_params).where(run_params.c.run == run, run_params.c.key.in_(keys[at : at + 500]))
+        for row in tx.rows(query):
+            found[row.key] = canonical_json(row.number).decode() if row.value is None else row.value
+    return found
+
+
+def plain_json(value: Any, what: str) -> Any:
+    """The value as JSON can carry it; NaN and infinities by their names. Raises `Invalid`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return real(value)
+    if isinstance(value, dict):
+        return {str(key): plain_json(item, what) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item, what) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise Invalid(
+        f"{what} holds a {type(value).__name__}, which JSON cannot carry.",
+        code="bad-value",
+        hint="Give text, numbers, booleans, lists or mappings of these.",
+    )
+
+
+def check_count(given: Mapping[str, Any], what: str) -> None:
+    """Raises `Invalid` where one call brings too many."""
+    if len(given) > _MOST_KEYS:
+        raise Invalid(
+            f"{len(given):,} {what} in one call are too many.",
+            code="bad-batch",
+            hint=f"Send at most {_MOST_KEYS:,} at once; keep long lists as an artifact.",
+        )
+
+
+def short(text: str, what: str) -> str:
+    """The text itself, where it is short enough to be kept. Raises `Invalid` otherwise."""
+    if len(text) > LONGEST_TEXT:
+        raise Invalid(
+            f"{what} has {len(text)} characters.",
+            code="too-long",
+            hint=f"At most {LONGEST_TEXT}; keep the rest as an artifact.",
+        )
+    return text

@@ -1,0 +1,112 @@
+"""Runs as records, out of their tables: some statements for a page of them, however many they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from loopline.database import Tx
+from loopline.errors import NotFound
+from loopline.refs import parse
+from loopline.tracking import params
+from loopline.tracking.records import Real, Run, real
+from loopline.tracking.tables import environments, run_params, run_refs, run_series, run_tags, runs
+from loopline.tracking.words import Words
+
+_AT_ONCE = 500  # a statement takes so many values
+
+
+def row_of(tx: Tx, run: str) -> Any:
+    """The row of a run, named by its id or its ref, of the transaction's project. Raises `NotFound`."""
+    ref = parse(run, "run", tx.project)
+    row = tx.first(sa.select(runs).where(runs.c.id == ref.name, runs.c.project == tx.project))
+    if row is None or ref.project != tx.project:
+        raise NotFound(
+            f"There is no run {run!r} in project {tx.project!r}.",
+            code="no-run",
+            hint="`loopline runs ls` shows the runs.",
+        )
+    return row
+
+
+def rows_of(tx: Tx, numbers: Sequence[int]) -> list[Any]:
+    """The rows of runs by their numbers, in that order."""
+    found = {}
+    for part in _parts(numbers):
+        found.update({row.number: row for row in tx.rows(sa.select(runs).where(runs.c.number.in_(part)))})
+    return [found[number] for number in numbers if number in found]
+
+
+def records(tx: Tx, words: Words, rows: Sequence[Any]) -> list[Run]:
+    """The runs of these rows, with their params, tags and last values."""
+    numbers = [row.number for row in rows]
+    set_ = _values(tx, words, numbers, run_params, ("value", "number"), params.read)
+    tags = _values(tx, words, numbers, run_tags, ("value",), str)
+    last = _values(tx, words, numbers, run_series, ("last",), _number)
+    refs = _refs(tx, numbers)
+    bodies = _by_key(tx, environments.c.id, environments.c.body, {row.environment for row in rows})
+    parents = _by_key(tx, runs.c.number, runs.c.id, {row.parent for row in rows})
+    return [
+        Run(
+            id=row.id,
+            ref=tx.ref("run", row.id),
+            name=row.name,
+            kind=row.kind,
+            status=row.status,
+            created=row.created,
+            creator=row.creator,
+            ended=row.ended,
+            message=row.message,
+            note=row.note,
+            parent=parents.get(row.parent),
+            params=set_.get(row.number, {}),
+            tags=tags.get(row.number, {}),
+            metrics=last.get(row.number, {}),
+            inputs=tuple(refs.get((row.number, 0), ())),
+            outputs=tuple(refs.get((row.number, 1), ())),
+            environment=bodies.get(row.environment, {}),
+        )
+        for row in rows
+    ]
+
+
+def _values(
+    tx: Tx, words: Words, numbers: Sequence[int], table: sa.Table, columns: Sequence[str], read: Callable[..., Any]
+) -> dict[int, dict[str, Any]]:
+    """By run and key, in the order of the keys, what `read` makes of the columns."""
+    query = sa.select(table.c.run, table.c.key, *(table.c[name] for name in columns))
+    rows: list[Any] = [row for part in _parts(numbers) for row in tx.rows(query.where(table.c.run.in_(part)))]
+    spelled = words.spelled(tx, {row[1] for row in rows})
+    places = {key: place for place, key in enumerate(sorted(spelled, key=spelled.__getitem__))}
+    found: dict[int, dict[str, Any]] = {}
+    for run, key, *values in sorted(rows, key=lambda row: places[row[1]]):
+        found.setdefault(run, {})[spelled[key]] = read(*values)
+    return found
+
+
+def _refs(tx: Tx, numbers: Sequence[int]) -> dict[tuple[int, int], list[str]]:
+    found: dict[tuple[int, int], list[str]] = {}
+    for part in _parts(numbers):
+        query = sa.select(run_refs).where(run_refs.c.run.in_(part)).order_by(run_refs.c.run, run_refs.c.place)
+        for row in tx.rows(query):
+            found.setdefault((row.run, row.side), []).append(row.ref)
+    return found
+
+
+def _by_key(tx: Tx, key: sa.Column[int], value: sa.Column[Any], wanted: set[int | None]) -> dict[int | None, Any]:
+    found: dict[int | None, Any] = {}
+    for part in _parts([number for number in wanted if number is not None]):
+        rows: Sequence[Any] = tx.rows(sa.select(key, value).where(key.in_(part)))
+        found.update((row[0], row[1]) for row in rows)
+    return found
+
+
+def _parts(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    for at in range(0, len(numbers), _AT_ONCE):
+        yield numbers[at : at + _AT_ONCE]
+
+
+def _number(value: float | None) -> Real:
+    return "NaN" if value is None else real(value)

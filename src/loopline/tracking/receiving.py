@@ -1,0 +1,255 @@
+"""Taking the numbered batches of journals: each once, in order, whole or not at all.
+
+The row of the sender says up to which number its batches are taken; it changes in the transaction of the batch. So a batch that
+is sent again after a lost answer changes nothing, and one that would leave a gap is seen.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+
+from loopline.database import Tx
+from loopline.errors import Conflict, Invalid, NotFound, Unavailable
+from loopline.failpoints import failpoint
+from loopline.hashing import digest_bytes
+from loopline.operations import Body
+from loopline.tracking import params as values
+from loopline.tracking import points, reading
+from loopline.tracking.journal_format import LARGEST_CONTENT, Entry, Points, decode
+from loopline.tracking.paths import check_key
+from loopline.tracking.records import Ending, Received, RunKind, RunStatus
+from loopline.tracking.tables import run_senders, runs
+
+if TYPE_CHECKING:
+    from loopline.tracking.service import RunsService
+
+Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Text = Annotated[str, msgspec.Meta(max_length=values.LONGEST_TEXT)]
+
+_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+
+
+class _Held(NamedTuple):
+    """A run that a batch speaks of: its number, and its status before the batch."""
+
+    number: int
+    status: RunStatus
+
+
+class _Fields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What an entry of a journal can say of its run, by kind."""
+
+
+class _Run(_Fields):
+    name: str
+    created: Moment
+    kind: RunKind = "run"
+    parent: str | None = None
+    params: dict[str, Any] = {}
+    tags: dict[str, str] = {}
+    inputs: list[str] = []
+    environment: dict[str, Any] = {}
+
+
+class _Params(_Fields):
+    params: dict[str, Any]
+    reason: str = ""
+
+
+class _Tags(_Fields):
+    tags: dict[str, str]
+
+
+class _Note(_Fields):
+    text: Text
+
+
+class _Link(_Fields):
+    inputs: list[str] = []
+    outputs: list[str] = []
+
+
+class _Console(_Fields):
+    text: Text
+    time: Moment
+
+
+class _Artifact(_Fields):
+    path: str
+    digest: str
+    size: int
+
+
+class _Finish(_Fields):
+    status: Ending
+    ended: Moment
+    message: str = ""
+    outputs: list[str] = []
+
+
+_SHAPES: dict[str, type[_Fields]] = {
+    "run": _Run,
+    "params": _Params,
+    "tags": _Tags,
+    "note": _Note,
+    "link": _Link,
+    "console": _Console,
+    "artifact": _Artifact,
+    "finish": _Finish,
+}
+
+
+def received(tx: Tx, sender: str) -> Received:
+    """How far the journal of a sender has been taken (0: no batch yet). Raises `Invalid` on a sender that cannot be."""
+    if not _ID.fullmatch(sender):
+        raise Invalid(
+            f"{sender!r} is no sender of a journal.", code="bad-sender", hint="It is a ULID of 26 characters."
+        )
+    row = tx.first(sa.select(run_senders).where(run_senders.c.sender == sender))
+    if row is not None and row.project != tx.project:
+        raise NotFound(
+            f"There is no journal {sender} in project {tx.project!r}.", code="no-journal", hint="Name its project."
+        )
+    return Received(sender=sender, number=0 if row is None else row.number)
+
+
+def receive(service: RunsService, sender: str, number: int, content: Body) -> Received:
+    """Takes a batch, unless it is taken already. Raises `Conflict` where one before it is missing, `Invalid` on bad content."""
+    tx = service.tx
+    taken = received(tx, sender)
+    if number <= taken.number:
+        return taken
+    batch = _read(content)
+    held = decode(batch)
+    shaped = [_checked(one) for one in held]
+    tx.write()
+    taken = _hold(tx, sender)
+    if number <= taken.number:
+        return taken
+    if number != taken.number + 1:
+        raise Conflict(
+            f"Batch {number} of journal {sender} cannot be taken: the last that was is {taken.number}.",
+            code="journal-gap",
+            hint=f"Send batch {taken.number + 1} first; `loopline sync` does.",
+        )
+    numbers: dict[str, _Held] = {}
+    for one, fields in zip(held, shaped, strict=True):
+        if one.run not in numbers:
+            if isinstance(fields, _Run):
+                numbers[one.run] = _begun(service, one.run, fields)
+                continue
+            numbers[one.run] = _held(tx, one.run)
+        _take(service, numbers[one.run], one, fields)
+    service.write_points()
+    tx.execute(sa.update(run_senders).where(run_senders.c.sender == sender).values(number=number, at=tx.now))
+    tx.note(outputs=[tx.ref("run", run) for run in numbers], digests={"batch": digest_bytes(batch)})
+    tx.count += sum(1 for one in held if isinstance(one, Entry))
+    failpoint("tracking.receive.before_acknowledged")
+    return Received(sender=sender, number=number)
+
+
+def _read(content: Body) -> bytes:
+    found = b""
+    for chunk in content.chunks():
+        found += chunk
+        if len(found) > LARGEST_CONTENT:
+            break  # `decode` refuses it by its size
+    return found
+
+
+def _hold(tx: Tx, sender: str) -> Received:
+    """How far the journal is taken, and from here to the commit nobody else takes any of it."""
+    row = {"sender": sender, "project": tx.project, "principal": tx.principal, "number": 0, "at": tx.now}
+    if not tx.first(sa.select(run_senders.c.sender).where(run_senders.c.sender == sender)):
+        tx.execute(tx.upsert(run_senders, ("sender",)), row)
+    if not tx.database.sqlite:  # SQLite has one writer at a time
+        tx.rows(sa.select(run_senders.c.number).where(run_senders.c.sender == sender).with_for_update())
+    return received(tx, sender)
+
+
+def _checked(one: Entry | Points) -> _Fields | points.Columns | None:
+    """The fields of an entry in their shape; of points, that they can be. Raises `Invalid`."""
+    if not _ID.fullmatch(one.run):
+        raise Invalid(f"{one.run!r} is no id of a run.", code="bad-batch", hint="It is a ULID of 26 characters.")
+    if isinstance(one, Entry):
+        try:
+            return msgspec.convert(one.fields, _SHAPES[one.kind])
+        except msgspec.ValidationError as e:
+            raise Invalid(f"A batch says of run {one.run} what cannot be: {one.kind}: {e}.", code="bad-batch") from e
+    for key in one.keys:
+        check_key(key, "key of a metric")
+    if len(one.times) and min(one.times) < 0:
+        raise Invalid(
+            f"A point of run {one.run} has the time {min(one.times)}.",
+            code="bad-point",
+            hint="A time is in milliseconds since 1970 UTC.",
+        )
+    return None
+
+
+def _begun(service: RunsService, run: str, fields: _Run) -> _Held:
+    """A run that a journal begins; one that is there already is the same run (its journal was copied)."""
+    known = service.tx.first(sa.select(runs).where(runs.c.id == run))
+    if known is None:
+        if fields.parent is not None:
+            _held(service.tx, fields.parent)
+        number = service.begin(
+            run,
+            fields.name,
+            fields.kind,
+            fields.parent,
+            fields.params,
+            fields.tags,
+            fields.inputs,
+            fields.environment,
+            fields.created,
+        )
+        return _Held(number, "running")
+    if known.project != service.tx.project:
+        raise Conflict(f"The run {run} cannot be begun: the id is taken.", code="run-taken", hint="Begin another run.")
+    return _Held(known.number, known.status)
+
+
+def _held(tx: Tx, run: str) -> _Held:
+    """A run. It may be in a journal that is not here yet, such as its parent's: then it is waited for."""
+    try:
+        row = reading.row_of(tx, run)
+        return _Held(row.number, row.status)
+    except NotFound as e:
+        raise Unavailable(
+            f"The run {run} is not here yet, and a journal speaks of it.",
+            code="run-awaited",
+            hint="Its own journal has to come first: `loopline sync` where it was logged.",
+        ) from e
+
+
+def _take(service: RunsService, row: _Held, one: Entry | Points, fields: Any) -> None:
+    tx = service.tx
+    if isinstance(one, Points):
+        numbers = service.words.numbers(tx, one.keys)
+        keys = np.array([numbers[key] for key in one.keys], np.int64)[np.frombuffer(one.index, np.uint32)]
+        service.add_points(row.number, points.columns(keys, one.steps, one.times, one.values))
+        return
+    match fields:
+        case _Params():
+            # Its program saw no clash; another one may have set the param meanwhile. Nothing is lost, and the history tells.
+            reason = fields.reason or "set again by another program"
+            values.correct(tx, service.words, row.number, fields.params, reason)
+        case _Tags():
+            values.set_tags(tx, service.words, row.number, fields.tags)
+        case _Note():
+            service.set_note(row.number, fields.text)
+        case _Link():
+            service.add_refs(row.number, 0, fields.inputs)
+            service.add_refs(row.number, 1, fields.outputs)
+        case _Console():
+            service.add_console(row.number, fields.text, fields.time)
+        case _Finish():
+            if row.status in ("running", "killed"):  # it was taken for dead, and was not
+                service.end(row.number, fields.status, fields.message, fields.ended)
+            service.add_refs(row.number, 1, fields.outputs)

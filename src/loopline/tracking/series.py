@@ -1,0 +1,61 @@
+"""What each metric of a run says in short: its last, least and greatest value, kept up to date as points come."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import sqlalchemy as sa
+
+from loopline.database import Tx
+from loopline.tracking.points import Columns
+from loopline.tracking.tables import run_series
+
+
+def update(tx: Tx, run: int, points: Columns, *, first: bool) -> None:
+    """Takes new points into the rows of a run, whose own row the transaction holds (so that nobody else does this meanwhile).
+
+    `first`: they are the first of the run.
+    """
+    ranked = np.where(np.isnan(points.values), -np.inf, points.values)
+    order = np.lexsort((ranked, points.times, points.steps, points.keys))
+    keys = points.keys[order]
+    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+    ends = np.r_[starts[1:], len(keys)] - 1
+    last = points.at(order[ends])
+    values = points.values[order]
+    low, high = np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
+    wanted = [int(key) for key in keys[starts]]
+    known = {}
+    for at in range(0, 0 if first else len(wanted), 500):
+        rows = tx.rows(
+            sa.select(run_series).where(run_series.c.run == run, run_series.c.key.in_(wanted[at : at + 500]))
+        )
+        known.update({row.key: row for row in rows})
+    changed = []
+    for place, key in enumerate(wanted):
+        new = (int(last.steps[place]), int(last.times[place]), float(last.values[place]))
+        least, most = float(low[place]), float(high[place])
+        before = known.get(key)
+        if before is not None:
+            former = math.nan if before.last is None else before.last
+            new = max(new, (before.step, before.time, former), key=_rank)
+            least = float(np.fmin(least, former if before.low is None else before.low))
+            most = float(np.fmax(most, former if before.high is None else before.high))
+        changed.append(
+            {
+                "run": run,
+                "key": key,
+                "last": None if math.isnan(new[2]) else new[2],
+                "low": None if math.isnan(least) or least == new[2] else least,
+                "high": None if math.isnan(most) or most == new[2] else most,
+                "step": new[0],
+                "time": new[1],
+            }
+        )
+    tx.execute(tx.upsert(run_series, ("run", "key"), ("last", "low", "high", "step", "time")), changed)
+
+
+def _rank(point: tuple[int, int, float]) -> tuple[int, int, float]:
+    step, time, value = point
+    return step, time, -math.inf if math.isnan(value) else value

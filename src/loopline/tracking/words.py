@@ -1,0 +1,59 @@
+"""The dictionary of keys: each key of a param, tag or metric is one row for good, and a small number everywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from loopline.database import Tx
+from loopline.tracking.tables import words
+
+
+class Words:
+    """The dictionary of one database, with what of it this process has seen: rows never change, so none of that grows old."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._words: dict[int, str] = {}
+
+    def numbers(self, tx: Tx, wanted: Iterable[str]) -> dict[str, int]:
+        """The number of each word; a new one is added, in the transaction."""
+        found = {word: self._numbers.get(word) for word in wanted}
+        missing = sorted(
+            word for word, number in found.items() if number is None
+        )  # in order: no two writers wait in a ring
+        if missing:
+            tx.execute(tx.upsert(words, ("word",)), [{"word": word} for word in missing])
+            new = {row.word: row.id for row in _parts(tx, words.c.word, missing)}
+            found.update(new)
+            tx.after_commit.append(
+                lambda: self._remember(new)
+            )  # a transaction that is rolled back takes its numbers with it
+        return {word: number for word, number in found.items() if number is not None}
+
+    def known(self, tx: Tx, word: str) -> int | None:
+        """The number of a word, or None where nothing was ever called so."""
+        return self._numbers.get(word) or tx.scalar(sa.select(words.c.id).where(words.c.word == word))
+
+    def spelled(self, tx: Tx, numbers: Iterable[int]) -> dict[int, str]:
+        """The word of each number."""
+        wanted = set(numbers)
+        missing = [number for number in wanted if number not in self._words]
+        # Read outside of a write these are committed; within one they might be its own, and are looked up again next time.
+        read = {row.id: row.word for row in _parts(tx, words.c.id, missing)}
+        if not tx.wrote:
+            self._words.update(read)
+        return {number: read.get(number) or self._words[number] for number in wanted}
+
+    def _remember(self, new: dict[str, int]) -> None:
+        self._numbers.update(new)
+        self._words.update({number: word for word, number in new.items()})
+
+
+def _parts(
+    tx: Tx, column: sa.Column[object], wanted: list[object] | list[str] | list[int]
+) -> Iterable[sa.Row[tuple[int, str]]]:
+    """The rows whose `column` is one of `wanted`, some hundreds at a time (a statement takes so many values)."""
+    for at in range(0, len(wanted), 500):
+        yield from tx.rows(sa.select(words).where(column.in_(wanted[at : at + 500])))
