@@ -8,14 +8,16 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from loopline.catalog import Session
 from loopline.client import connect
-from loopline.client.sender import Sender
 from loopline.errors import Invalid
 from loopline.settings import load
 from loopline.tracking.journal import QUOTA, Journal, Target
+
+if TYPE_CHECKING:
+    from loopline.catalog import Session
+    from loopline.client.sender import Sender
 
 _FLUSH_SECONDS = 30.0
 _SILENCE_SECONDS = 30.0
@@ -49,9 +51,7 @@ class Logbook:
         self.journal = Journal.open(folder, quota=_quota(), target=Target(where.project, where.url))
         self._process = os.getpid()
         self._users = 0
-        self._sender = Sender(self.journal, self._session)
-        if where.url:
-            self._sender.start()
+        self._sender = self._new_sender().start() if where.url else None
 
     @classmethod
     def enter(cls, where: Place) -> Logbook:
@@ -75,13 +75,19 @@ class Logbook:
                 return
             _open.pop(self.place, None)
         try:
-            sent = self._sender.flush(_FLUSH_SECONDS)
-            self._sender.stop()
+            sender = self._sender or self._new_sender()
+            sent = sender.flush(_FLUSH_SECONDS)
+            sender.stop()
         except Exception as e:  # what happens at the end of a training is no failure of it
             self._hint(f" ({e})")
         else:
             if not sent:
                 self._hint()
+
+    def _new_sender(self) -> Sender:
+        from loopline.client.sender import Sender  # it knows every verb, which a run without a server needs only at its end
+
+        return Sender(self.journal, self._session)
 
     def _session(self) -> Session:
         workspace, project, url = self.place

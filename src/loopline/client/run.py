@@ -24,10 +24,11 @@ from loopline.client.logbook import Logbook, Place, place
 from loopline.client.watch import Watch
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.refs import Ref, parse
-from loopline.tracking.environment import capture
+from loopline.tracking.environment import process
 from loopline.tracking.ids import ulid
 from loopline.tracking.paths import check_key, check_path, check_text
 from loopline.tracking.records import Ending
+from loopline.tracking.working_copy import WorkingCopy, working_copy
 
 PATCH = "code/patch.diff"
 """The artifact that holds what differed from the commit or revision."""
@@ -132,27 +133,27 @@ class Run:
         created = time.time_ns() // 1_000_000
         self.id = ulid(created)
         self.ref = str(Ref("run", self.id, project=where.project))
-        patch = b""
-        if parent is None:
-            self.environment, patch = capture(_folder_of_code())
-        else:
-            self.environment = parent.environment
-        self._journal.record(
-            "run",
-            self.id,
-            name=name,
-            kind="run",
-            parent=parent.id if parent else None,
-            params={key: value for key, (value, _) in self._params.items()},
-            tags=given_tags,
-            inputs=read,
-            environment=self.environment,
-            created=created,
-        )
-        if patch:
-            self.keep(PATCH, patch)
+        try:
+            code = WorkingCopy({}, b"") if parent else _code()
+            self.environment = parent.environment if parent else {**process(), **code.facts}
+            self._journal.record(
+                "run",
+                self.id,
+                name=name,
+                created=created,
+                parent=parent.id if parent else None,
+                params={key: value for key, (value, _) in self._params.items()},
+                tags=given_tags,
+                inputs=read,
+                environment=self.environment,
+            )
+            if code.patch:
+                self.keep(PATCH, code.patch)
+        except BaseException:
+            self._logbook.leave()
+            raise
         _began(self)
-        if (console or system is not None) and parent is None:
+        if parent is None and (console or system is not None):
             self._watch = Watch(self._journal, self.id, console=console, every=system)
             self._watch.start()
 
@@ -342,8 +343,6 @@ _beginning = threading.Lock()
 
 
 def _began(begun: Run) -> None:
-    if not _going:
-        atexit.register(_at_exit)
     _going[begun.id] = begun
     _mine.set((*(r for r in _mine.get() if not r.ended), begun))
     if threading.current_thread() is threading.main_thread():
@@ -369,8 +368,6 @@ def _implicit() -> Run:
 
 def _at_exit() -> None:
     """Ends what is still open when the program ends, the newest first: children before the run they are in."""
-    if os.getpid() not in {r._process for r in _going.values()}:
-        return
     # What ended the program is where the interpreter left it, for debuggers; a prompt has it from any earlier line.
     error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
     for left in reversed(list(_going.values())):
@@ -392,10 +389,11 @@ def _script() -> str:
     return name if name.isprintable() and name.strip("-. ") and name != "-c" else "interactive"
 
 
-def _folder_of_code() -> Path:
-    """Where the script is, which is where its working copy is; of a notebook or a prompt, where it was started."""
+def _code() -> WorkingCopy:
+    """The working copy of the script; of a notebook, a prompt or an installed program that of the current folder."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return Path(file).parent if file else Path.cwd()
+    found = working_copy(Path(file).parent) if file else None
+    return found if found and found.facts else working_copy(Path.cwd())
 
 
 def _forked() -> None:
@@ -405,4 +403,5 @@ def _forked() -> None:
         begun._lock = threading.Lock()
 
 
+atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_forked)

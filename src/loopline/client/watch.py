@@ -10,6 +10,7 @@ from loopline.client.console import Console
 from loopline.tracking.journal import Journal
 
 _TURN_SECONDS = 1.0
+_PIECE = 32_000  # characters of the console log in one record
 
 
 class Watch:
@@ -59,6 +60,7 @@ class Watch:
                     step += 1
 
     def _write(self, text: str) -> None:
-        if text:
-            with contextlib.suppress(Exception):
-                self._journal.record("console", self._run, text=text, time=time.time_ns() // 1_000_000)
+        now = time.time_ns() // 1_000_000
+        with contextlib.suppress(Exception):
+            for at in range(0, len(text), _PIECE):
+                self._journal.record("console", self._run, text=text[at : at + _PIECE], time=now)

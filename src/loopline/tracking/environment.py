@@ -11,7 +11,6 @@ import platform
 import re
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +97,8 @@ def requirements() -> list[str]:
 
 def _read(place: Path, project: str) -> tuple[str, str]:
     """Name and version of an older form of package, from its metadata."""
+    from importlib import metadata  # it brings a parser of mail, and few machines have such a package
+
     try:
         told = metadata.PathDistribution(place).metadata
         return told["Name"] or project, told["Version"] or ""

@@ -17,6 +17,7 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from struct import Struct
 from typing import Any, NamedTuple, NoReturn
 
@@ -53,7 +54,8 @@ class Entry(NamedTuple):
     fields: dict[str, Any]
 
 
-class Points(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Points:
     """All metric points that a batch holds of one run, as columns of the same length, in the order they were written.
 
     `index` holds each point's place in `keys`; times are in milliseconds since 1970 UTC; values keep NaN and infinities.
@@ -226,8 +228,8 @@ def _no_number(name: str) -> NoReturn:
 
 def _inflated(content: bytes) -> bytes:
     """The frames of a batch, never more than `LARGEST` bytes however small the content is."""
-    if not 1 < len(content) <= LARGEST_CONTENT:
-        _refuse(f"it has {len(content)} bytes, and 2 to {LARGEST_CONTENT} are taken")
+    if not 0 < len(content) <= LARGEST_CONTENT:
+        _refuse(f"it has {len(content)} bytes, and 1 to {LARGEST_CONTENT} are taken")
     if content[0] == _RAW:
         return content[1:]
     if content[0] != _DEFLATED:
