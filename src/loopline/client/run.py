@@ -96,6 +96,11 @@ def active() -> Run | None:
     return None
 
 
+def mine() -> bool:
+    """Whether this thread has a run of its own."""
+    return any(not found.ended for found in _mine.get())
+
+
 class Run:
     """A run that goes on in this process; made by `ll.run`. All of its methods can be called from any thread.
 
