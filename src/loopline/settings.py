@@ -38,6 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Largest body that the control plane takes, in bytes."""
     threads: int = 0
     """Threads for heavy work; 0: one a core."""
+    journal_quota: int = 2 << 30
+    """Bytes that what is logged may have on this machine until a server has taken it."""
     origins: dict[str, str] = {}
 
     @property

@@ -16,6 +16,7 @@ import msgspec
 from loopline.access.authority import digests_for
 from loopline.api.server import ApiServer
 from loopline.app import Platform
+from loopline.client.sender import sync
 from loopline.errors import LooplineError
 from loopline.failpoints import failpoint
 from loopline.loop.controller import Controller
@@ -129,6 +130,7 @@ class Service:
 
     def _turns(self) -> None:
         kept_up = time.monotonic()
+        self._take_journals()
         while not self._stopping.is_set():
             began = time.monotonic()
             self.controller.tick()
@@ -143,6 +145,21 @@ class Service:
             self.platform.upkeep()
         except Exception:
             log.exception("The upkeep failed; it is tried again later.")
+        self._take_journals()
+
+    def _take_journals(self) -> None:
+        """Takes what programs that ended logged for this workspace and could not send."""
+        try:
+            reports = sync(
+                self.settings.workspace / "journals",
+                lambda target: None if target.server else self.platform.session(project=target.project),
+            )
+        except Exception:
+            log.exception("The journals could not be taken; it is tried again later.")
+            return
+        for report in reports:
+            if report.state == "kept" or report.damages or report.lost:
+                log.warning("The journal %s: `loopline sync` shows what is amiss. %s", report.sender, report.note)
 
     def _end_turns(self, thread: threading.Thread) -> None:
         self._stopping.set()

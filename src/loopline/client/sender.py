@@ -1,0 +1,294 @@
+"""Journals on their way to a server: in the background while their process lives, by `sync` when it is dead."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from loopline.catalog import Session
+from loopline.errors import LooplineError, Unavailable
+from loopline.operations import Body
+from loopline.ports.blobs import check_digest
+from loopline.tracking.journal import Journal, Position, Target, claimed
+from loopline.tracking.journal_format import Entry, pack
+from loopline.tracking.outbox import Outbox
+
+_LONGEST_PAUSE = 60.0
+_SYNC_SECONDS = 1.0
+_AWAY = ("server-away", "server-silent", "untrusted-certificate")
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one journal: `sent`, all of it; `in use`, its process lives and sends it; `elsewhere`, it is for a server
+    that was not asked for; `kept`, `note` says why.
+
+    `batches` and `bytes` were sent now, `waiting` bytes are still to be sent. `damages` names what could not be read, `lost` the
+    artifacts whose bytes are gone.
+    """
+
+    sender: str
+    state: Literal["sent", "in use", "elsewhere", "kept"]
+    project: str = ""
+    server: str = ""
+    batches: int = 0
+    bytes: int = 0
+    waiting: int = 0
+    damages: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    code: str = ""
+    note: str = ""
+
+
+def sync(folder: Path, open_session: Callable[[Target], Session | None]) -> list[Report]:
+    """Sends the journals of dead processes in this folder, the oldest first, and removes those that were taken.
+
+    `open_session` gives the session for whom a journal is for, None to leave it alone; sessions stay open. Journals that their
+    process, or another sync, has in hand are left to it. What goes wrong with one is in its report, and the next is sent.
+    """
+    reports: list[Report] = []
+    away: dict[Target, LooplineError] = {}
+    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not (place / "lock").exists():
+            continue
+        with claimed(place) as ours:
+            found = _sync_one(place, open_session, away) if ours else Report(sender=place.name, state="in use")
+        if found is not None:
+            reports.append(found)
+    return reports
+
+
+def _sync_one(
+    place: Path, open_session: Callable[[Target], Session | None], away: dict[Target, LooplineError]
+) -> Report | None:
+    outbox = Outbox(place)
+    if outbox.empty:
+        outbox.remove()
+        return None
+    found = Report(sender=outbox.sender, state="kept")
+    shipping: _Shipping | None = None
+    error: LooplineError | None = None
+    target = Target()
+    try:
+        target = outbox.target
+        found = msgspec.structs.replace(found, project=target.project, server=target.server)
+        if target in away:
+            raise away[target]
+        session = open_session(target)
+        if session is None:
+            return msgspec.structs.replace(found, state="elsewhere", waiting=outbox.waiting())
+        shipping = _Shipping(outbox, session)
+        shipping.send()
+    except LooplineError as e:
+        error = e
+        if e.code in _AWAY:
+            away[target] = e
+    if shipping is not None:
+        found = msgspec.structs.replace(
+            found, batches=shipping.batches, bytes=shipping.bytes, lost=tuple(shipping.lost)
+        )
+    if error is not None:
+        return msgspec.structs.replace(
+            found, waiting=_waiting(outbox), damages=_told(outbox), code=error.code, note=str(error)
+        )
+    damages = _told(outbox)
+    outbox.remove()
+    return msgspec.structs.replace(found, state="sent", damages=damages)
+
+
+def _waiting(outbox: Outbox) -> int:
+    try:
+        return outbox.waiting()
+    except LooplineError:  # a segment that cannot be read, which is what the report is about
+        return 0
+
+
+def _told(outbox: Outbox) -> tuple[str, ...]:
+    return tuple(
+        f"segment {d.segment}, bytes {d.start} to {d.end}: "
+        + ("the process was ended while it wrote this" if d.tail else "damaged")
+        for d in sorted(outbox.damages.values())
+    )
+
+
+class _Shipping:
+    """Sends the batches of a journal in their order, and the artifacts of each when the server has it."""
+
+    def __init__(self, outbox: Outbox, session: Session, journal: Journal | None = None) -> None:
+        self.outbox = outbox
+        self.session = session
+        self.batches = self.bytes = 0
+        self.lost: list[str] = []
+        self._journal = journal
+        self._taken: int | None = None
+
+    def ask(self) -> None:
+        """Asks anew, before the next batch, how far the server has the journal: an answer may be lost."""
+        self._taken = None
+
+    def send(self, end: Position | None = None) -> None:
+        """Sends all there is, up to where a living writer has written."""
+        outbox, runs = self.outbox, self.session.runs
+        if self._taken is None:
+            taken = runs.received(outbox.sender).number
+            outbox.check(taken)
+            self._taken = taken
+        self._settle()
+        while (batch := outbox.batch(self._taken + 1) or outbox.cut(end)) is not None:
+            content = pack(outbox.frames(batch)[0])
+            self._taken = runs.send(outbox.sender, batch.number, Body(content)).number
+            outbox.check(self._taken)
+            self.batches += 1
+            self.bytes += batch.end - batch.start
+            self._settle()
+
+    def _settle(self) -> None:
+        """Uploads what the batches that were taken name, and lets go of them."""
+        assert self._taken is not None
+        for number in range(self.outbox.settled + 1, self._taken + 1):
+            batch = self.outbox.batch(number)
+            if batch is not None and (self.outbox.folder / "artifacts").exists():
+                for entry in self.outbox.frames(batch)[1]:
+                    self._upload(entry)
+            self.outbox.settle(number)
+
+    def _upload(self, entry: Entry) -> None:
+        path, digest = entry.fields["path"], entry.fields["digest"]
+        aside = self.outbox.folder / "artifacts" / check_digest(digest)
+        if aside.exists():
+            self.session.runs.put_artifact(entry.run, path, Body(aside, name=path.rpartition("/")[2]))
+            if self._journal is not None:
+                self._journal.let_go(digest)
+        elif not any(a.path == path and a.digest == digest for a in self.session.runs.artifacts(entry.run)):
+            self.lost.append(f"{entry.run}/{path}")
+
+
+class Sender:
+    """Sends what a living process writes to its journal; whoever logs never waits for it and never hears of a server away.
+
+    `open_session` is called at the first need, in the thread that sends. Without `start` everything is sent by `flush`, in the
+    thread that calls it: that is for a platform in the same process, which is not to be loaded while a model trains.
+    `wake`: seconds between two looks at the journal.
+    """
+
+    def __init__(self, journal: Journal, open_session: Callable[[], Session], wake: float = 0.5) -> None:
+        self.journal = journal
+        self._open_session = open_session
+        self._wake = wake
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._process = os.getpid()
+        self._thread: threading.Thread | None = None
+        self._session: Session | None = None
+        self._shipping: _Shipping | None = None
+        self._failure: Exception | None = None
+        self._told: set[str] = set()
+        self._synced = 0.0
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._asked = self._done = 0  # flushes that were asked for, and the last of them whose turn is over
+
+    def start(self) -> Sender:
+        """Begins to send in the background."""
+        self._thread = threading.Thread(target=self._turns, name="loopline-sender", daemon=True)
+        self._thread.start()
+        return self
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Waits until all that was logged before is taken by the server; False where it is not: it stays in the journal.
+
+        It is not where `timeout` (seconds) has passed, the server is away, or it refused what was sent. After a fork this is
+        about the journal of the child.
+        """
+        if self._process != os.getpid():
+            self._fresh()
+        if self._thread is None:
+            return self._turn()
+        with self._changed:
+            self._asked += 1
+            asked = self._asked
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._done >= asked or self._stopping, timeout)
+            return self._done >= asked and self._failure is None
+
+    def stop(self) -> None:
+        """Ends the sending and closes the journal; removes it where the server has all of it."""
+        if self._process != os.getpid():
+            self._fresh()
+        if self._thread is not None:
+            with self._changed:
+                self._stopping = True
+                self._changed.notify_all()
+            self._thread.join()
+            self._thread = None
+        if self.journal.is_open and self._all_taken():
+            Outbox(self.journal.folder).remove()
+        self.journal.close()
+        if self._session is not None:
+            self._session.close()
+
+    def _all_taken(self) -> bool:
+        try:
+            outbox = self._shipping.outbox if self._shipping else Outbox(self.journal.folder)
+            return outbox.settled == outbox.last and outbox.cut() is None
+        except (LooplineError, OSError):
+            return False
+
+    def _turns(self) -> None:
+        pause = self._wake
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._asked > self._done, pause)
+                if self._stopping:
+                    return
+                asked = self._asked
+            well = self._turn()
+            with self._changed:
+                self._done = asked
+                self._changed.notify_all()
+            pause = self._wake if well else min(_LONGEST_PAUSE, max(1.0, 2 * pause))
+
+    def _turn(self) -> bool:
+        """Sends all there is; whether the server has it. Whatever goes wrong is told once and tried again later."""
+        try:
+            self._send()
+        except Unavailable as e:
+            self._fail(e)
+            return False
+        except Exception as e:  # a training is not to end because of its sender
+            self._fail(e)
+            if str(e) not in self._told:
+                self._told.add(str(e))
+                warnings.warn(
+                    f"What is logged stays in {self.journal.folder}: {e} `loopline sync` sends it later.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            return False
+        self._failure = None
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
+        if self._shipping is not None:
+            self._shipping.ask()
+
+    def _send(self) -> None:
+        written = self.journal.written()
+        if written is None:
+            return
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            self.journal.sync()
+            self._synced = time.monotonic()
+        if self._session is None:
+            self._session = self._open_session()
+        if self._shipping is None:
+            self._shipping = _Shipping(Outbox(self.journal.folder), self._session, self.journal)
+        self._shipping.send(written)
