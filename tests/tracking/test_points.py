@@ -68,7 +68,9 @@ def test_many_small_batches_of_few_points_become_one_row(either: Platform) -> No
     runs = either.session().runs
     run = runs.create("a").id
     for step in range(EVERY + 3):
-        runs.log(run, [Point(key="loss", value=step / 7, step=step, time=5), Point(key="acc", value=1.0, step=0, time=5)])
+        runs.log(
+            run, [Point(key="loss", value=step / 7, step=step, time=5), Point(key="acc", value=1.0, step=0, time=5)]
+        )
     assert counted(either) == (5, 0), "the folded row, and what came since"
     assert [p.step for p in runs.history(run, "loss")] == list(range(EVERY + 3))
     assert len(runs.history(run, "acc")) == 1, "the same point is one point"

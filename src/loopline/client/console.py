@@ -71,7 +71,9 @@ class Console:
         def undo() -> None:
             nonlocal on
             on = False
-            if vars(stream).get("write") is not write:  # somebody listens through us: what is ours stays, and does nothing
+            if (
+                vars(stream).get("write") is not write
+            ):  # somebody listens through us: what is ours stays, and does nothing
                 return
             if replaced:
                 stream.write = before

@@ -145,7 +145,11 @@ def _importances(fitted: Any) -> tuple[Any, Any]:
     names = getattr(fitted, "feature_names_in_", None)
     if hasattr(fitted, "steps"):
         before, last = fitted[:-1], fitted.steps[-1][1]
-        names = before.get_feature_names_out() if len(fitted.steps) > 1 and hasattr(before, "get_feature_names_out") else names
+        names = (
+            before.get_feature_names_out()
+            if len(fitted.steps) > 1 and hasattr(before, "get_feature_names_out")
+            else names
+        )
         fitted = last
     return names, getattr(fitted, "feature_importances_", None)
 

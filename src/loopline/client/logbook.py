@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from loopline.client import connect
-from loopline.errors import Invalid
+from loopline.refs import check_name
 from loopline.settings import load
-from loopline.tracking.journal import QUOTA, Journal, Target
+from loopline.tracking.journal import Journal, Target
 
 if TYPE_CHECKING:
     from loopline.catalog import Session
@@ -24,21 +24,27 @@ _SILENCE_SECONDS = 30.0
 
 
 class Place(NamedTuple):
-    """Where runs go: to a project of the server at a URL ("": none, it is the workspace itself), by way of a workspace here."""
+    """Where runs go: to a project of the server at a URL ("": none, it is the workspace itself), by way of a workspace here.
+
+    `quota`: the bytes that the journals of the workspace may have.
+    """
 
     workspace: Path
     project: str
     url: str
+    quota: int
 
 
 def place(url: str | None = None, project: str | None = None, workspace: str | Path | None = None) -> Place:
     """The place for a call: what it gives, else what the environment says, else the workspace here and the server that serves it.
 
-    Raises `Invalid` on settings that cannot be read.
+    Raises `Invalid` on settings that cannot be.
     """
     settings = load(workspace=workspace, project=project)
     server = url or os.environ.get("LOOPLINE_URL") or _served(settings.workspace)
-    return Place(settings.workspace, settings.project, server.rstrip("/"))
+    return Place(
+        settings.workspace, check_name(settings.project, "project"), server.rstrip("/"), settings.journal_quota
+    )
 
 
 class Logbook:
@@ -48,7 +54,7 @@ class Logbook:
         self.place = where
         _make_private(where.workspace)
         folder = where.workspace / "journals"
-        self.journal = Journal.open(folder, quota=_quota(), target=Target(where.project, where.url))
+        self.journal = Journal.open(folder, quota=where.quota, target=Target(where.project, where.url))
         self._process = os.getpid()
         self._users = 0
         self._sender = self._new_sender().start() if where.url else None
@@ -85,17 +91,19 @@ class Logbook:
                 self._hint()
 
     def _new_sender(self) -> Sender:
-        from loopline.client.sender import Sender  # it knows every verb, which a run without a server needs only at its end
+        from loopline.client.sender import (
+            Sender,
+        )  # it knows every verb, which a run without a server needs only at its end
 
         return Sender(self.journal, self._session)
 
     def _session(self) -> Session:
-        workspace, project, url = self.place
-        if url:
-            return connect(url, project=project, timeout=_SILENCE_SECONDS)
+        where = self.place
+        if where.url:
+            return connect(where.url, project=where.project, timeout=_SILENCE_SECONDS)
         from loopline.app import Platform  # the engine of the platform, only once a training is over
 
-        return Platform.open(workspace=workspace, project=project).session()
+        return Platform.open(workspace=where.workspace, project=where.project).session()
 
     def _hint(self, why: str = "") -> None:
         with contextlib.suppress(Exception):
@@ -138,16 +146,3 @@ def _make_private(workspace: Path) -> None:
     ignore = workspace / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")
-
-
-def _quota() -> int:
-    given = os.environ.get("LOOPLINE_JOURNAL_QUOTA")
-    if not given:
-        return QUOTA
-    if not given.isdecimal() or not int(given):
-        raise Invalid(
-            f"LOOPLINE_JOURNAL_QUOTA is {given!r}.",
-            code="bad-setting",
-            hint="Give the bytes that journals may have, such as 2147483648.",
-        )
-    return int(given)

@@ -128,7 +128,9 @@ class Run:
         given_tags = values.tags(tags)
         read = [self._named(ref, where.project) for ref in inputs]
         if system is not None and not system > 0:
-            raise Invalid(f"system={system!r} cannot be.", code="bad-arguments", hint="Give seconds, or None for no samples.")
+            raise Invalid(
+                f"system={system!r} cannot be.", code="bad-arguments", hint="Give seconds, or None for no samples."
+            )
         self._steps: dict[str, int] = {}
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -250,7 +252,9 @@ class Run:
         kept = check_path(name if name is not None else source.resolve().name)
         files = [(source, kept)]
         if source.is_dir():
-            files = [(f, f"{kept}/{f.relative_to(source).as_posix()}") for f in sorted(source.rglob("*")) if f.is_file()]
+            files = [
+                (f, f"{kept}/{f.relative_to(source).as_posix()}") for f in sorted(source.rglob("*")) if f.is_file()
+            ]
         elif not source.is_file():
             raise NotFound(f"There is no file {source}.", code="no-file", hint=f"Looked for it from {Path.cwd()}.")
         for _, place_of_file in files:
@@ -304,7 +308,12 @@ class Run:
             if self._watch is not None:
                 self._watch.stop()
             self._journal.record(
-                "finish", self.id, status=status, message=message[:_LONGEST_MESSAGE], outputs=[], ended=time.time_ns() // 1_000_000
+                "finish",
+                self.id,
+                status=status,
+                message=message[:_LONGEST_MESSAGE],
+                outputs=[],
+                ended=time.time_ns() // 1_000_000,
             )
         finally:
             self._logbook.leave()
@@ -332,7 +341,9 @@ class Run:
     def _key(self, key: Any) -> str:
         if key not in self._steps:
             if not isinstance(key, str):
-                raise Invalid(f"{key!r} cannot be the key of a metric.", code="bad-key", hint="Give a text such as 'loss'.")
+                raise Invalid(
+                    f"{key!r} cannot be the key of a metric.", code="bad-key", hint="Give a text such as 'loss'."
+                )
             self._steps.setdefault(check_key(key, "key of a metric"), 0)
         return str(key)
 
@@ -396,8 +407,9 @@ def _script() -> str:
 
 def _code() -> WorkingCopy:
     """The working copy of the script; of a notebook, a prompt or an installed program that of the current folder."""
-    file = getattr(sys.modules.get("__main__"), "__file__", None)
-    found = working_copy(Path(file).parent) if file else None
+    script = Path(getattr(sys.modules.get("__main__"), "__file__", None) or "")
+    installed = {"site-packages", "dist-packages"} & set(script.parts) or script.parent == Path(sys.executable).parent
+    found = working_copy(script.parent) if script.name and not installed else None
     return found if found and found.facts else working_copy(Path.cwd())
 
 

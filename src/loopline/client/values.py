@@ -54,7 +54,9 @@ def params(given: Mapping[str, Any]) -> dict[str, tuple[Any, bytes]]:
         try:
             text = canonical_json(value)
         except ValueError as e:
-            raise Invalid(f"The param {key!r} cannot be kept: {e}.", code="bad-value", hint="Write it as a text.") from e
+            raise Invalid(
+                f"The param {key!r} cannot be kept: {e}.", code="bad-value", hint="Write it as a text."
+            ) from e
         check_text(text.decode(), f"The param {key!r}")
         found[check_key(_text(key, "param"), "key of a param")] = value, text
     return found

@@ -56,7 +56,9 @@ class Watch:
                 due = time.monotonic() + self._every
                 now = time.time_ns() // 1_000_000
                 with contextlib.suppress(Exception):
-                    self._journal.points(self._run, [(key, value, step, now) for key, value in machine.sample().items()])
+                    self._journal.points(
+                        self._run, [(key, value, step, now) for key, value in machine.sample().items()]
+                    )
                     step += 1
 
     def _write(self, text: str) -> None:
