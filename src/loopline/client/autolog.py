@@ -58,6 +58,7 @@ _warned: set[str] = set()
 
 def _kinds(kind: type) -> Iterator[type]:
     yield kind
+    below: type
     for below in kind.__subclasses__():
         yield from _kinds(below)
 
@@ -82,7 +83,7 @@ def _wrap_fit(kind: type) -> None:
 def _wrap_later_ones(base: Any) -> None:
     inherited = base.__init_subclass__.__func__
 
-    def init_subclass(kind: type, **given: Any) -> None:
+    def init_subclass(kind: type, /, **given: Any) -> None:
         inherited(kind, **given)
         _wrap_fit(kind)
 
@@ -135,7 +136,7 @@ def _logged(fit: Fit) -> Any:
             found = fit.call(lambda log: _quietly(fit.name, lambda: log(target)))
         except BaseException as e:
             if own:
-                _quietly(fit.name, lambda: target.__exit__(type(e), e, e.__traceback__))
+                _quietly(fit.name, functools.partial(target.__exit__, type(e), e, None))
             raise
         _quietly(fit.name, lambda: fit.report(target, found))
         if own:

@@ -142,7 +142,7 @@ class Run:
         self.ref = str(Ref("run", self.id, project=where.project))
         try:
             code = WorkingCopy({}, b"") if parent else _code()
-            self.environment = parent.environment if parent else {**process(), **code.facts}
+            self.environment: dict[str, Any] = parent.environment if parent else {**process(), **code.facts}
             self._journal.record(
                 "run",
                 self.id,
