@@ -52,7 +52,7 @@ def test_both_streams_are_kept_and_still_written() -> None:
 
 
 def test_lines_come_as_they_end() -> None:
-    with streams() as (out, err):
+    with streams():
         console = Console()
         console.start()
         print("a line\nand half", end="")
@@ -76,7 +76,7 @@ def test_lines_come_as_they_end() -> None:
     ],
 )
 def test_what_is_written_over_is_folded(said: str, seen: str) -> None:
-    with streams() as (out, err):
+    with streams():
         assert kept(lambda: print(said, end="")) == seen
         for at in range(len(said)):
             assert kept(lambda at=at: [print(part, end="") for part in (said[:at], said[at:])]) == seen  # type: ignore[misc]
@@ -91,7 +91,7 @@ def test_folding_does_not_depend_on_the_pieces(pieces: list[str]) -> None:
 
 
 def test_a_progress_bar_takes_no_room() -> None:
-    with streams() as (out, err):
+    with streams():
         console = Console(limit=100)
         console.start()
         for percent in range(100):
@@ -102,7 +102,7 @@ def test_a_progress_bar_takes_no_room() -> None:
 
 
 def test_it_is_bounded_and_says_so() -> None:
-    with streams() as (out, err):
+    with streams() as (out, _):
         found = kept(lambda: [print("x" * 60) for _ in range(99)], limit=100)  # type: ignore[misc, return-value]
         assert found == f"{'x' * 60}\n{'x' * 39}\n[The console log is kept up to here: 100 characters.]\n"
         assert len(out.getvalue()) == 99 * 61
@@ -129,7 +129,7 @@ def test_a_stream_that_is_closed_missing_or_strange_breaks_nothing(monkeypatch: 
 
 
 def test_who_listens_over_us_goes_on() -> None:
-    with streams() as (out, err):
+    with streams() as (out, _):
         console = Console()
         console.start()
         ours, heard = sys.stdout.write, []
@@ -147,7 +147,7 @@ def test_who_listens_over_us_goes_on() -> None:
 
 
 def test_a_logger_that_was_there_before_is_kept() -> None:
-    with streams() as (out, err):
+    with streams():
         handler = logging.StreamHandler(sys.stderr)
         logger = logging.getLogger("test_console")
         logger.addHandler(handler)
