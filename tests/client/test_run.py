@@ -22,7 +22,7 @@ import loopline as ll
 from loopline.api.up import Service
 from loopline.app import Platform
 from loopline.catalog import Session
-from loopline.client.run import active
+from loopline.client.going import active
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound
 from loopline.settings import load
 from loopline.tracking.records import Run

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from loopline.client.fits import BoosterFit, EstimatorFit
-from loopline.client.run import Run, active, mine, run
+from loopline.client.going import active, mine
+from loopline.client.run import Run, run
 
 T = TypeVar("T")
 

@@ -6,7 +6,6 @@ background. So a server that is slow, away or not there at all changes nothing f
 
 from __future__ import annotations
 
-import atexit
 import os
 import random
 import sys
@@ -14,12 +13,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from loopline.client import values
+from loopline.client.going import active, began, ending, for_all, over
 from loopline.client.logbook import Logbook, Place, place
 from loopline.client.watch import Watch
 from loopline.errors import Conflict, Invalid, NotFound
@@ -87,20 +86,6 @@ def log(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None,
     (active() or _implicit()).log(metrics, step=step, **more)
 
 
-def active() -> Run | None:
-    """The run that a call of this thread is about; None where there is none."""
-    for runs in (_mine.get(), _of_main):
-        for found in reversed(runs):
-            if not found.ended:
-                return found
-    return None
-
-
-def mine() -> bool:
-    """Whether this thread has a run of its own."""
-    return any(not found.ended for found in _mine.get())
-
-
 class Run:
     """A run that goes on in this process; made by `ll.run`. All of its methods can be called from any thread.
 
@@ -159,7 +144,7 @@ class Run:
         except BaseException:
             self._logbook.leave()
             raise
-        _began(self)
+        began(self)
         if parent is None and (console or system is not None):
             self._watch = Watch(self._journal, self.id, console=console, every=system)
             self._watch.start()
@@ -303,7 +288,7 @@ class Run:
             if self.ended or self._process != os.getpid():
                 return
             self.ended = True
-        _over(self)
+        over(self)
         try:
             if self._watch is not None:
                 self._watch.stop()
@@ -324,7 +309,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.finish(*_ending(error))
+        self.finish(*ending(error))
 
     def __repr__(self) -> str:
         return f"<{self.ref} {self.name!r}{', ended' if self.ended else ''}>"
@@ -352,50 +337,14 @@ class Run:
             raise Conflict(f"The run {self.id} has ended.", code="run-ended", hint="Begin another one: `ll.run(...)`.")
 
 
-_mine: ContextVar[tuple[Run, ...]] = ContextVar("loopline_runs", default=())
-_of_main: list[Run] = []
-_going: dict[str, Run] = {}
-_beginning = threading.Lock()
-
-
-def _began(begun: Run) -> None:
-    _going[begun.id] = begun
-    _mine.set((*(r for r in _mine.get() if not r.ended), begun))
-    if threading.current_thread() is threading.main_thread():
-        _of_main.append(begun)
-
-
-def _over(ended: Run) -> None:
-    _going.pop(ended.id, None)
-    if ended in _of_main:
-        _of_main.remove(ended)
-
-
 def _implicit() -> Run:
     """The run of a script that calls `ll.log` without one. The thread that is first begins it for all."""
     with _beginning:
-        if _of_main:
-            return _of_main[-1]
-        begun = run()
-        if begun not in _of_main:
-            _of_main.append(begun)
-        return begun
-
-
-def _at_exit() -> None:
-    """Ends what is still open when the program ends, the newest first: children before the run they are in."""
-    # What ended the program is where the interpreter left it, for debuggers; a prompt has it from any earlier line.
-    error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
-    for left in reversed(list(_going.values())):
-        left.finish(*_ending(error))
-
-
-def _ending(error: BaseException | None) -> tuple[Ending, str]:
-    """How a run ended, by the exception that ended its block."""
-    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
-        return "finished", ""
-    message = f"{type(error).__name__}: {error}".removesuffix(": ")
-    return "killed" if isinstance(error, KeyboardInterrupt) else "failed", message
+        found = active()
+        if found is None:
+            found = run()
+            for_all(found)
+        return found
 
 
 def _script() -> str:
@@ -413,12 +362,12 @@ def _code() -> WorkingCopy:
     return found if found and found.facts else working_copy(Path.cwd())
 
 
+_beginning = threading.Lock()
+
+
 def _forked() -> None:
     global _beginning
-    _beginning = threading.Lock()  # the old ones may be held by a thread that is not here
-    for begun in _going.values():
-        begun._lock = threading.Lock()
+    _beginning = threading.Lock()  # the old one may be held by a thread that is not here
 
 
-atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_forked)
