@@ -16,6 +16,7 @@ import msgspec
 from loopline.access.authority import digests_for
 from loopline.api.server import ApiServer
 from loopline.app import Platform
+from loopline.catalog import Session
 from loopline.client.sender import sync
 from loopline.errors import LooplineError
 from loopline.failpoints import failpoint
@@ -27,6 +28,7 @@ from loopline.refs import DEFAULT_PROJECT
 from loopline.serving.records import RouteTable
 from loopline.serving.supervisor import Supervisor
 from loopline.settings import Settings
+from loopline.tracking.journal import Target
 
 log = logging.getLogger("loopline.up")
 
@@ -112,9 +114,10 @@ class Service:
                 route=self._route,
                 open_model=self.platform.open_model,
             )
-            thread = threading.Thread(target=self._turns, name="loopline-controller", daemon=True)
-            opening.callback(self._end_turns, thread)
-            thread.start()
+            for name, turns in (("controller", self._turns), ("journals", self._take_journals)):
+                thread = threading.Thread(target=turns, name=f"loopline-{name}", daemon=True)
+                opening.callback(self._end_turns, thread)
+                thread.start()
             self._open = opening.pop_all()
         return self
 
@@ -130,7 +133,6 @@ class Service:
 
     def _turns(self) -> None:
         kept_up = time.monotonic()
-        self._take_journals()
         while not self._stopping.is_set():
             began = time.monotonic()
             self.controller.tick()
@@ -145,21 +147,21 @@ class Service:
             self.platform.upkeep()
         except Exception:
             log.exception("The upkeep failed; it is tried again later.")
-        self._take_journals()
 
     def _take_journals(self) -> None:
-        """Takes what programs that ended logged for this workspace and could not send."""
-        try:
-            reports = sync(
-                self.settings.workspace / "journals",
-                lambda target: None if target.server else self.platform.session(project=target.project),
-            )
-        except Exception:
-            log.exception("The journals could not be taken; it is tried again later.")
-            return
-        for report in reports:
-            if report.state == "kept" or report.damages or report.lost:
-                log.warning("The journal %s: `loopline sync` shows what is amiss. %s", report.sender, report.note)
+        """Takes what programs that ended logged for this workspace and could not send; now, and again later."""
+
+        def session(target: Target) -> Session | None:
+            return None if target.server or self._stopping.is_set() else self.platform.session(project=target.project)
+
+        while not self._stopping.is_set():
+            try:
+                for report in sync(self.settings.workspace / "journals", session):
+                    for said in (report.note, *report.damages, *report.lost):
+                        log.warning("The journal %s: %s", report.sender, said)
+            except Exception:
+                log.exception("The journals could not be taken; it is tried again later.")
+            self._stopping.wait(_UPKEEP_SECONDS)
 
     def _end_turns(self, thread: threading.Thread) -> None:
         self._stopping.set()

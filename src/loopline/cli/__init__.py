@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "status": ("Start", "status", "One screen: what runs, what is champion, what needs a person."),
     "doctor": ("Start", "doctor", "Look at this machine and workspace, and say what is amiss."),
     "data": ("Work", "data", "Datasets: add, ls, log, show, profile, quarantine, split."),
-    "runs": ("Work", "runs", "Runs: ls, show, history, artifacts."),
+    "runs": ("Work", "runs", "Runs: ls, search, show, history, artifacts, notes, corrections."),
     "sync": ("Work", "sync", "Send what programs logged while no server answered."),
     "models": ("Work", "models", "Models: ls, show, card, aliases, approvals, roll back."),
     "pipeline": ("Work", "pipeline", "Runs of pipelines and their steps: ls, show."),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from json import loads
+from typing import Any
+
 import click
 
 from loopline.cli import names, show
@@ -69,6 +73,7 @@ def show_run(ctx: click.Context, run: str, json: bool) -> None:
             ("made", found.outputs),
             ("params", found.params),
             ("tags", found.tags),
+            ("note", found.note),
             ("parent", found.parent),
             ("started", f"{show.when(found.created)} by {found.creator}"),
             ("ended", show.when(found.ended)),
@@ -82,10 +87,13 @@ def show_run(ctx: click.Context, run: str, json: bool) -> None:
 @runs.command()
 @click.argument("run")
 @click.argument("metric")
+@click.option(
+    "--points", type=click.IntRange(1), metavar="N", help="At most so many, chosen so that a plot looks alike."
+)
 @as_json
 @click.pass_context
-def history(ctx: click.Context, run: str, metric: str, json: bool) -> None:
-    """All points of one metric of a run."""
+def history(ctx: click.Context, run: str, metric: str, points: int | None, json: bool) -> None:
+    """The points of one metric of a run."""
     from loopline.errors import NotFound, did_you_mean
 
     with session(ctx) as s:
@@ -96,7 +104,7 @@ def history(ctx: click.Context, run: str, metric: str, json: bool) -> None:
                 code="no-metric",
                 hint=did_you_mean(metric, found_run.metrics),
             )
-        found = s.runs.history(found_run.id, metric)
+        found = s.runs.history(found_run.id, metric, points)
     if json:
         show.print_json(found)
         return
@@ -125,3 +133,76 @@ def artifacts(ctx: click.Context, run: str, path: str | None, out: str | None, j
         [(a.path, show.size(a.size), a.digest, show.when(a.created)) for a in found],
         empty="It keeps no files.",
     )
+
+
+@runs.command()
+@click.argument("run")
+@click.option("-o", "--out", metavar="FILE", help="Where to write it (else standard output).")
+@as_json
+@click.pass_context
+def console(ctx: click.Context, run: str, out: str | None, json: bool) -> None:
+    """What a run printed."""
+    with session(ctx) as s:
+        printed = s.runs.console(names.one(s, run, "run"))
+    if json:
+        show.print_json({"text": printed.read().decode()})
+        return
+    show.save(printed, out, "console.log")
+
+
+@runs.command()
+@click.argument("run")
+@click.argument("text")
+@as_json
+@click.pass_context
+def note(ctx: click.Context, run: str, text: str, json: bool) -> None:
+    """Say something of a run, in place of what was said before."""
+    with session(ctx) as s:
+        before = s.runs.show(names.one(s, run, "run"))
+        found = s.runs.note(before.id, text)
+    show.done(found, json, f"{found.ref} is noted.", f"loopline runs note {found.id} {shlex.quote(before.note)}")
+
+
+@runs.command()
+@click.argument("run")
+@click.argument("params", nargs=-1, required=True, metavar="KEY=VALUE...")
+@click.option("--reason", required=True, help="Why they were wrong.")
+@as_json
+@click.pass_context
+def correct(ctx: click.Context, run: str, params: tuple[str, ...], reason: str, json: bool) -> None:
+    """Change params that were set wrongly; what stood there stays on record."""
+    given = {}
+    for param in params:
+        key, sign, value = param.partition("=")
+        if not sign:
+            raise click.UsageError(f"{param!r} is not KEY=VALUE.")
+        given[key] = _value(value)
+    with session(ctx) as s:
+        found = s.runs.correct(names.one(s, run, "run"), given, reason)
+    show.done(found, json, f"{found.ref} is corrected; `loopline runs corrections {found.id}` shows what stood there.")
+
+
+@runs.command()
+@click.argument("run")
+@as_json
+@click.pass_context
+def corrections(ctx: click.Context, run: str, json: bool) -> None:
+    """What params of a run were before they were corrected."""
+    with session(ctx) as s:
+        found = s.runs.corrections(names.one(s, run, "run"))
+    if json:
+        show.print_json(found)
+        return
+    show.table(
+        ["param", "was", "reason", "by", "at"],
+        [(c.key, c.value, c.reason, c.by, show.when(c.at)) for c in found],
+        empty="Nothing was corrected.",
+    )
+
+
+def _value(text: str) -> Any:
+    """What a value on the command line says: JSON where it is some, else the text itself."""
+    try:
+        return loads(text)
+    except ValueError:
+        return text

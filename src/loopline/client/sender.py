@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,8 @@ from loopline.ports.blobs import check_digest
 from loopline.tracking.journal import Journal, Position, Target, claimed
 from loopline.tracking.journal_format import Entry, pack
 from loopline.tracking.outbox import Outbox
+
+log = logging.getLogger("loopline.sender")
 
 _LONGEST_PAUSE = 60.0
 _SYNC_SECONDS = 1.0
@@ -73,33 +75,38 @@ def _sync_one(
         return None
     found = Report(sender=outbox.sender, state="kept")
     shipping: _Shipping | None = None
-    error: LooplineError | None = None
-    target = Target()
     try:
         target = outbox.target
         found = msgspec.structs.replace(found, project=target.project, server=target.server)
-        if target in away:
-            raise away[target]
-        session = open_session(target)
+        session = _opened(target, open_session, away)
         if session is None:
             return msgspec.structs.replace(found, state="elsewhere", waiting=outbox.waiting())
         shipping = _Shipping(outbox, session)
         shipping.send()
     except LooplineError as e:
-        error = e
         if e.code in _AWAY:
             away[target] = e
+        found = msgspec.structs.replace(found, waiting=_waiting(outbox), code=e.code, note=str(e))
+    except OSError as e:
+        found = msgspec.structs.replace(found, code="journal-unreadable", note=f"{e.filename or place}: {e.strerror}.")
+    else:
+        found = msgspec.structs.replace(found, state="sent")
     if shipping is not None:
         found = msgspec.structs.replace(
             found, batches=shipping.batches, bytes=shipping.bytes, lost=tuple(shipping.lost)
         )
-    if error is not None:
-        return msgspec.structs.replace(
-            found, waiting=_waiting(outbox), damages=_told(outbox), code=error.code, note=str(error)
-        )
-    damages = _told(outbox)
-    outbox.remove()
-    return msgspec.structs.replace(found, state="sent", damages=damages)
+    found = msgspec.structs.replace(found, damages=_told(outbox))
+    if found.state == "sent":
+        outbox.remove()
+    return found
+
+
+def _opened(
+    target: Target, open_session: Callable[[Target], Session | None], away: dict[Target, LooplineError]
+) -> Session | None:
+    if target in away:
+        raise away[target]
+    return open_session(target)
 
 
 def _waiting(outbox: Outbox) -> int:
@@ -124,6 +131,7 @@ class _Shipping:
         self.outbox = outbox
         self.session = session
         self.batches = self.bytes = 0
+        self.stopping = False
         self.lost: list[str] = []
         self._journal = journal
         self._taken: int | None = None
@@ -132,8 +140,8 @@ class _Shipping:
         """Asks anew, before the next batch, how far the server has the journal: an answer may be lost."""
         self._taken = None
 
-    def send(self, end: Position | None = None) -> None:
-        """Sends all there is, up to where a living writer has written."""
+    def send(self, end: Position | None = None) -> bool:
+        """Sends all there is, up to where a living writer has written; False where it was told to stop before."""
         outbox, runs = self.outbox, self.session.runs
         if self._taken is None:
             taken = runs.received(outbox.sender).number
@@ -141,12 +149,15 @@ class _Shipping:
             self._taken = taken
         self._settle()
         while (batch := outbox.batch(self._taken + 1) or outbox.cut(end)) is not None:
+            if self.stopping:
+                return False
             content = pack(outbox.frames(batch)[0])
             self._taken = runs.send(outbox.sender, batch.number, Body(content)).number
             outbox.check(self._taken)
             self.batches += 1
             self.bytes += batch.end - batch.start
             self._settle()
+        return True
 
     def _settle(self) -> None:
         """Uploads what the batches that were taken name, and lets go of them."""
@@ -190,6 +201,9 @@ class Sender:
         self._shipping: _Shipping | None = None
         self._failure: Exception | None = None
         self._told: set[str] = set()
+        self._turning = threading.Lock()
+        self._sent: Position | None = None
+        self._on_disk: Position | None = None
         self._synced = 0.0
         self._stopping = False
         self._changed = threading.Condition()
@@ -225,6 +239,8 @@ class Sender:
         if self._thread is not None:
             with self._changed:
                 self._stopping = True
+                if self._shipping is not None:
+                    self._shipping.stopping = True
                 self._changed.notify_all()
             self._thread.join()
             self._thread = None
@@ -257,38 +273,41 @@ class Sender:
 
     def _turn(self) -> bool:
         """Sends all there is; whether the server has it. Whatever goes wrong is told once and tried again later."""
-        try:
-            self._send()
-        except Unavailable as e:
-            self._fail(e)
-            return False
-        except Exception as e:  # a training is not to end because of its sender
-            self._fail(e)
-            if str(e) not in self._told:
-                self._told.add(str(e))
-                warnings.warn(
-                    f"What is logged stays in {self.journal.folder}: {e} `loopline sync` sends it later.",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-            return False
-        self._failure = None
-        return True
+        with self._turning:
+            try:
+                done = self._send()
+            except Unavailable as e:
+                self._fail(e)
+                return False
+            except Exception as e:  # a training is not to end because of its sender
+                self._fail(e)
+                if str(e) not in self._told:
+                    self._told.add(str(e))
+                    log.warning(
+                        "What is logged stays in %s: %s `loopline sync` sends it later.", self.journal.folder, e
+                    )
+                return False
+            self._failure = None
+            return done
 
     def _fail(self, error: Exception) -> None:
         self._failure = error
         if self._shipping is not None:
             self._shipping.ask()
 
-    def _send(self) -> None:
+    def _send(self) -> bool:
         written = self.journal.written()
         if written is None:
-            return
-        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            return True
+        if written != self._on_disk and time.monotonic() - self._synced > _SYNC_SECONDS:
             self.journal.sync()
-            self._synced = time.monotonic()
+            self._on_disk, self._synced = written, time.monotonic()
+        if written == self._sent:
+            return True
         if self._session is None:
             self._session = self._open_session()
         if self._shipping is None:
             self._shipping = _Shipping(Outbox(self.journal.folder), self._session, self.journal)
-        self._shipping.send(written)
+        done = self._shipping.send(written)
+        self._sent = written if done else None
+        return done

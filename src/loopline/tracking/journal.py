@@ -59,6 +59,9 @@ class Target(NamedTuple):
     server: str = ""
 
 
+HERE = Target()
+
+
 class Position(NamedTuple):
     """How far a journal is written: the number of its last segment, and that one's bytes."""
 
@@ -83,7 +86,7 @@ class Journal:
         self._segment_bytes = min(SEGMENT, quota // 16)
         self._segment, self._size, self._stop, self._synced = 0, 0, -1, 1
         self._fd = self._lock_fd = -1
-        self._warned = False
+        self._warned = self._making_room = False
         self._kept: collections.Counter[str] = collections.Counter()
         self._known: dict[tuple[str, str], tuple[int, bytes, int]] = {}
         self._closed = False
@@ -92,7 +95,7 @@ class Journal:
         _living.add(self)
 
     @classmethod
-    def open(cls, folder: Path, *, quota: int = QUOTA, target: Target = Target()) -> Journal:  # noqa: B008 - it is frozen
+    def open(cls, folder: Path, *, quota: int = QUOTA, target: Target = HERE) -> Journal:
         """A new journal in the folder of a workspace's journals, with a new sender."""
         return cls(folder, quota, target)
 
@@ -182,7 +185,7 @@ class Journal:
     def written(self) -> Position | None:
         """How far this process has written; None where the journal is not open."""
         with self._lock:
-            return None if self._fd < 0 else Position(self._segment, self._size)
+            return None if self._fd < 0 else Position(self._segment, os.fstat(self._fd).st_size)
 
     def sync(self) -> None:
         """Brings what was written so far to the disk itself."""
@@ -203,7 +206,7 @@ class Journal:
     def close(self) -> None:
         """Ends the writing. What is not sent stays for `loopline sync`."""
         with self._lock:
-            if self._fd >= 0:
+            if self._fd >= 0 and self.folder.exists():  # its sender removes what the server has
                 self.sync()
             self._closed = True
             self._let_loose()
@@ -225,18 +228,24 @@ class Journal:
                 written += os.write(self._fd, data[written:])
         except OSError:
             if written:
-                os.ftruncate(self._fd, self._size)
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             with disk_errors(self.folder):
                 raise
         self._size += written
 
     def _make_room(self, size: int) -> None:
         """Sees to it that so many bytes can be written."""
-        self._own()
-        left = self._check_quota(size)
-        if self._size + size > self._segment_bytes and self._size > len(MAGIC):
-            self._next_segment()
-        self._stop = min(self._segment_bytes, self._size + left)
+        if self._making_room:  # a signal's handler logs in the midst of this: it takes the segment that is there
+            return
+        self._making_room = True
+        try:
+            self._own()
+            left = self._check_quota(size)
+            if self._size + size > self._segment_bytes and self._size > len(MAGIC):
+                self._next_segment()
+            self._stop = min(self._segment_bytes, self._size + left)
+        finally:
+            self._making_room = False
 
     def _own(self) -> None:
         """Sees to it that there is a journal of this process."""
@@ -247,7 +256,7 @@ class Journal:
 
     def _check_quota(self, size: int) -> int:
         """The bytes after which to look again, where so many are allowed."""
-        used, near = _bytes_in(self._journals), int(self._quota * _WARNED)
+        used, near = _bytes_in(self._journals) + len(MAGIC), int(self._quota * _WARNED)  # of a next segment
         if used + size > self._quota:
             raise Unavailable(
                 f"The journals in {self._journals} are full: {used:,} of {self._quota:,} bytes wait to be sent.",
@@ -304,6 +313,7 @@ class Journal:
         self._let_loose()
         self._lock = threading.RLock()  # the old one may be held by a thread that is not here
         self._segment, self._synced = 0, 1
+        self._making_room = False
         self._kept.clear()
         self.sender = ""
 

@@ -1,0 +1,116 @@
+"""What the columns of a run say: the expressions that filters and orders are made of."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from loopline.hashing import canonical_json
+from loopline.tracking.search.tree import Field, In, Like, Match, Op, Order, Span, Value
+from loopline.tracking.tables import INDEXED, runs
+
+Bool = sa.ColumnElement[bool]
+Columns = Any
+"""The columns of a table or of an alias of it."""
+
+# Literals and not parameters: SQLite takes an index over an expression only for the very same expression.
+_ONE: sa.ColumnElement[int] = sa.literal_column("1")
+_INDEXED: sa.ColumnElement[int] = sa.literal_column(str(INDEXED))
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?", re.IGNORECASE)
+
+
+def attribute(key: str) -> sa.ColumnElement[Any]:
+    """The column of an attribute; NULL where the run has none. Times and durations are in milliseconds."""
+    if key in ("message", "note"):
+        return sa.func.nullif(runs.c[key], "")
+    if key == "duration":
+        return runs.c.ended - runs.c.created
+    return runs.c[key]
+
+
+def metric(field: Field, c: Columns) -> sa.ColumnElement[float]:
+    """The value of a metric in its row; NULL is NaN."""
+    if field.part == "last":
+        return c.last  # type: ignore[no-any-return]
+    return sa.func.coalesce(c.low if field.part == "min" else c.high, c.last)
+
+
+def of_metric(leaf: In | Order | Like | Match, value: sa.ColumnElement[float]) -> Bool:
+    """Whether a leaf holds for the value of a metric."""
+    if isinstance(leaf, Order):
+        return sa.and_(value.is_not(None), value.op(leaf.op)(leaf.value))
+    assert isinstance(leaf, In), "metrics are numbers"
+    finite = [float(v) for v in leaf.values if isinstance(v, float) and not math.isnan(v)]
+    nan = len(finite) < len(leaf.values)
+    if not leaf.negated:
+        return sa.or_(value.in_(finite), value.is_(None)) if nan else value.in_(finite)
+    return sa.and_(value.is_not(None), value.not_in(finite)) if nan else sa.or_(value.is_(None), value.not_in(finite))
+
+
+def begins(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """The beginning of a text, as it is in an index."""
+    return sa.func.substr(column, _ONE, _INDEXED)
+
+
+def is_text(c: Columns) -> Bool:
+    """Whether a param is a text; NULL where it is a number."""
+    return sa.func.substr(c.value, 1, 1) == '"'
+
+
+def param_text(c: Columns) -> sa.ColumnElement[str]:
+    """The text of a param as JSON escapes it, or the JSON of another value that is no plain number."""
+    return sa.case((is_text(c), sa.func.substr(c.value, 2, sa.func.length(c.value) - 2)), else_=c.value)
+
+
+def escaped(text: str) -> str:
+    """A text as it stands between the quotes of canonical JSON."""
+    return canonical_json(text).decode()[1:-1]
+
+
+def same_param(value: Value, c: Columns) -> Iterator[Bool]:
+    """The ways in which a param is a value: as a number, as a text, or by its JSON."""
+    if isinstance(value, float):
+        if math.isfinite(value):
+            yield c.number == value
+        else:  # JSON has no such numbers: they are kept by name
+            yield from _is(c, canonical_json(str(_NAMES[str(value)])).decode())
+        return
+    text = str(value)
+    yield from _is(c, canonical_json(text).decode())
+    if not text.startswith('"'):
+        yield from _is(c, text)
+    if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
+        yield sa.and_(c.value.is_(None), c.number == float(text))
+
+
+def _is(c: Columns, json: str) -> Iterator[Bool]:
+    yield sa.and_(begins(c.value) == json[:INDEXED], c.value == json)
+
+
+_NAMES = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def printed(value: str | None, number: float | None) -> str:
+    """A param as patterns see it: a text as it is, anything else as its JSON."""
+    if value is None:
+        return canonical_json(number).decode()
+    return str(msgspec.json.decode(value)) if value.startswith('"') else value
+
+
+def within(column: sa.ColumnElement[int], span: Span) -> Bool:
+    """Whether a time is in a stretch of time."""
+    return column >= span.start if span.end is None else sa.and_(column >= span.start, column < span.end)
+
+
+def beside(op: Op, column: sa.ColumnElement[int], span: Span) -> Bool:
+    """Whether a time is before or after a stretch of time; of one that goes on, > is like >=: since it began."""
+    if op == "<" or (op == "<=" and span.end is None):
+        return column < span.start
+    if op == "<=":
+        return column < span.end
+    return column >= (span.end if op == ">" and span.end is not None else span.start)

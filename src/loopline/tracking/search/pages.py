@@ -1,0 +1,250 @@
+"""Runs in an order, a page at a time, by key-set: a page goes on behind the last run of the one before, and nothing is counted off.
+
+An order is taken apart into stretches, one query each: the runs whose first key has a value, those where it is NaN, those that do
+not have it. Within a stretch an index can give the runs in order, and most pages are full before the next is asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+
+from loopline.database import Tx
+from loopline.errors import Invalid
+from loopline.tracking.search.columns import Bool, attribute, begins, metric, param_text
+from loopline.tracking.search.grammar import parse, parse_order
+from loopline.tracking.search.sql import KEYED, Compiler
+from loopline.tracking.search.tree import And, Field, In, Order, OrderBy, Tree
+from loopline.tracking.tables import runs
+
+NEWEST = (OrderBy(Field("attributes", "id"), descending=True),)
+
+_LONGEST_TOKEN = 16_384
+_LATEST = 2**47  # of the year 6429: a calendar has it
+
+
+class Stretch(NamedTuple):
+    """Runs that stand together in an order, and by which column they do; None: they are alike."""
+
+    holds: Bool
+    value: sa.ColumnElement[Any] | None = None
+    kind: type = int
+
+
+class Key(NamedTuple):
+    """One key of an order: the row it is in (None: that of the run), and its stretches, the runs without it apart."""
+
+    by: OrderBy
+    row: sa.FromClause | None
+    there: Bool
+    stretches: tuple[Stretch, ...]
+
+
+class Column(NamedTuple):
+    """A column that is sorted by."""
+
+    value: sa.ColumnElement[Any]
+    descending: bool
+    kind: type
+
+
+class _Token(msgspec.Struct, array_like=True):
+    """Where a page ended: of which search, when its first page was asked for, in which stretch, and the last run's values."""
+
+    search: bytes
+    now: int
+    stretch: int
+    values: list[int | float | str]
+
+
+def find(
+    tx: Tx, filter: str, order: Sequence[str], limit: int, after: str | None, now: int
+) -> tuple[list[int], str | None]:
+    """The numbers of the runs of a page, in order, and what to give for the next page (None: there is none).
+
+    Dates in words count from `now` (milliseconds since 1970 UTC), on every page from that of the first one.
+    Raises `Invalid` with code "bad-filter", "costly-filter" or "bad-page".
+    """
+    search = _digest(tx.project, filter, order)
+    token = None if after is None else _read(after, search)
+    now = token.now if token else now
+    numbers, ended = select(tx, parse(filter, now), parse_order(order), limit, token)
+    if ended is None:
+        return numbers, None
+    stretch, values = ended
+    made = msgspec.msgpack.encode(_Token(search, now, stretch, values))
+    return numbers, base64.urlsafe_b64encode(made).decode().rstrip("=")
+
+
+def select(
+    tx: Tx, tree: Tree, order: Sequence[OrderBy], limit: int, token: _Token | None
+) -> tuple[list[int], tuple[int, list[Any]] | None]:
+    """The numbers of the runs that a tree holds for, and where the page ended if there is more."""
+    compiler = Compiler(tx, tree, order)
+    keys = [_key(compiler, by) for by in (order or NEWEST)]
+    few = compiler.few(tree)
+    if few is not None and not few:
+        return [], None
+    found: list[tuple[int, list[Any], int]] = []
+    last = len(keys[0].stretches)
+    if token is not None and not 0 <= token.stretch <= last:
+        raise _bad_page()
+    for stretch in range(token.stretch if token else 0, last + 1):
+        query, columns = _query(compiler, tree, keys, stretch)
+        if few is not None:
+            query = query.where(runs.c.number.in_(sorted(few)))
+        if token is not None and stretch == token.stretch:
+            query = query.where(_behind(columns, _checked(token.values, columns)))
+        rows = tx.rows(query.limit(limit + 1 - len(found)))
+        found += [(stretch, list(row), row[-1]) for row in rows]
+        if len(found) > limit:
+            break
+    numbers = [number for _, _, number in found[:limit]]
+    return numbers, (found[limit - 1][0], found[limit - 1][1]) if len(found) > limit else None
+
+
+def _key(compiler: Compiler, by: OrderBy) -> Key:
+    """Where the values of an order's key are, and how they stand: numbers before texts, NaN behind both."""
+    field = by.field
+    if field.group == "attributes":
+        column = attribute(field.key)
+        number = field.key in ("created", "ended", "duration", "parent")
+        # An id is of digits and capitals, which every database orders alike, and its index is as the database orders.
+        value = (
+            column
+            if number or field.key == "id"
+            else compiler.binary(begins(column) if field.key in ("message", "note") else column)
+        )
+        return Key(by, None, column.is_not(None), (Stretch(column.is_not(None), value, int if number else str),))
+    row = KEYED[field.group].alias()
+    c = row.c
+    key = compiler.key(field)
+    there = sa.false() if key is None else sa.and_(c.run == runs.c.number, c.key == key)
+    if field.group == "metrics":
+        value = metric(field, c)
+        return Key(by, row, there, (Stretch(value.is_not(None), value, float), Stretch(value.is_(None))))
+    if field.group == "tags":
+        return Key(by, row, there, (Stretch(c.value.is_not(None), compiler.binary(begins(c.value)), str),))
+    text = compiler.binary(begins(param_text(c)))
+    return Key(
+        by, row, there, (Stretch(c.number.is_not(None), c.number, float), Stretch(c.number.is_(None), text, str))
+    )
+
+
+def _query(compiler: Compiler, tree: Tree, keys: list[Key], stretch: int) -> tuple[sa.Select[Any], list[Column]]:
+    """The runs of one stretch of the first key, in the order of all keys, with the values that they are sorted by."""
+    first, others = keys[0], keys[1:]
+    source: sa.FromClause = runs
+    columns: list[Column] = []
+    number: sa.ColumnElement[int] = runs.c.number
+    if stretch < len(first.stretches):
+        part = first.stretches[stretch]
+        if first.row is not None:
+            source = first.row.join(runs, first.there)
+            number = first.row.c.run
+        where = part.holds
+        if part.value is not None:
+            columns.append(Column(part.value, first.by.descending, part.kind))
+    elif first.row is None:
+        where = sa.not_(first.there)
+    else:
+        where = sa.not_(sa.exists().where(first.there))
+    for key in others:
+        if key.row is not None:
+            source = source.outerjoin(key.row, key.there)
+        columns += _columns(key)
+    columns.append(Column(number, True, int))
+    query = sa.select(*(column.value.label(f"c{i}") for i, column in enumerate(columns))).select_from(source)
+    query = query.where(runs.c.project == compiler.tx.project, where, _filter(compiler, tree, first, source))
+    return query.order_by(*(c.value.desc() if c.descending else c.value.asc() for c in columns)), columns
+
+
+def _filter(compiler: Compiler, tree: Tree, first: Key, source: sa.FromClause) -> Bool:
+    """The filter; what it asks of the first key itself is asked of the row that is read already."""
+    parts = tree.parts if isinstance(tree, And) else (tree,)
+    if first.row is None or source is runs:
+        return compiler.condition(tree)
+    return sa.and_(
+        sa.true(),
+        *(
+            compiler.test(part, first.row.c)
+            if isinstance(part, In | Order)
+            and _same_row(part.field, first.by.field)
+            and compiler.key(part.field) is not None
+            else compiler.condition(part)
+            for part in parts
+        ),
+    )
+
+
+def _columns(key: Key) -> list[Column]:
+    """The columns of a key that is not the first: its stretches by rank, then each one's values."""
+    there = sa.true() if key.row is None else key.row.c.run.is_not(None)
+    holds = [sa.and_(there, stretch.holds) for stretch in key.stretches]
+    rank = sa.case(
+        *((hold, sa.literal_column(str(i))) for i, hold in enumerate(holds)), else_=sa.literal_column(str(len(holds)))
+    )
+    found = [Column(rank, False, int)]
+    for hold, stretch in zip(holds, key.stretches, strict=True):
+        if stretch.value is not None:
+            neutral: sa.ColumnElement[Any] = sa.literal_column({int: "0", float: "0.0", str: "''"}[stretch.kind])
+            found.append(Column(sa.case((hold, stretch.value), else_=neutral), key.by.descending, stretch.kind))
+    return found
+
+
+def _behind(columns: list[Column], values: list[Any]) -> Bool:
+    """Whether a run comes after one with these values."""
+    found: Bool = sa.false()
+    for column, value in reversed(list(zip(columns, values, strict=True))):
+        beyond = column.value < value if column.descending else column.value > value
+        found = sa.or_(beyond, sa.and_(column.value == value, found))
+    first, value = columns[0], values[0]
+    # The same once more, as a range that an index can begin at.
+    return sa.and_(first.value <= value if first.descending else first.value >= value, found)
+
+
+def _same_row(one: Field, other: Field) -> bool:
+    return (one.group, one.key) == (other.group, other.key)
+
+
+def _digest(project: str, filter: str, order: Sequence[str]) -> bytes:
+    return hashlib.sha256(msgspec.json.encode([project, filter, list(order)])).digest()[:8]
+
+
+def _read(after: str, search: bytes) -> _Token:
+    try:
+        if len(after) > _LONGEST_TOKEN:
+            raise ValueError("longer than any token")
+        raw = base64.b64decode(after.encode("ascii") + b"=" * (-len(after) % 4), altchars=b"-_", validate=True)
+        token = msgspec.msgpack.decode(raw, type=_Token)
+    except (ValueError, msgspec.MsgspecError) as e:
+        raise _bad_page() from e
+    if token.search != search:
+        raise Invalid(
+            "The page token is of another search.",
+            code="bad-page",
+            hint="Give the filter and the order that the first page was asked for with, or leave the token out.",
+        )
+    if not 0 <= token.now <= _LATEST:
+        raise _bad_page()
+    return token
+
+
+def _checked(values: list[Any], columns: list[Column]) -> list[Any]:
+    if [type(value) for value in values] != [column.kind for column in columns]:
+        raise _bad_page()
+    for value in values:
+        if (isinstance(value, int) and not -(2**63) <= value < 2**63) or (isinstance(value, str) and "\x00" in value):
+            raise _bad_page()
+    return values
+
+
+def _bad_page() -> Invalid:
+    return Invalid(
+        "The page token is damaged.", code="bad-page", hint="Give it as the page before gave it, or leave it out."
+    )

@@ -1,0 +1,287 @@
+"""From the tree of a filter to SQL. Every value is a bound parameter; keys are looked up in the dictionary first.
+
+A condition is never NULL: what a run does not have makes its leaf false, so that AND, OR and NOT are those of two values on
+SQLite and PostgreSQL alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from loopline.database import Tx
+from loopline.errors import Invalid
+from loopline.refs import parse as parse_ref
+from loopline.tracking.search.columns import (
+    Bool,
+    Columns,
+    attribute,
+    begins,
+    beside,
+    escaped,
+    is_text,
+    metric,
+    of_metric,
+    param_text,
+    printed,
+    same_param,
+    within,
+)
+from loopline.tracking.search.texts import Budget, matching, of_like
+from loopline.tracking.search.tree import (
+    And,
+    Field,
+    In,
+    Like,
+    Match,
+    Missing,
+    Not,
+    Or,
+    Order,
+    OrderBy,
+    Span,
+    Tree,
+)
+from loopline.tracking.tables import INDEXED, run_params, run_refs, run_series, run_tags, runs, words
+
+KEYED: dict[str, sa.Table] = {"params": run_params, "metrics": run_series, "tags": run_tags}
+_SIDES = {"inputs": 0, "outputs": 1}
+_FEW = 1_000
+
+
+def fields_of(tree: Tree) -> Iterator[Field]:
+    """Every field that a filter asks for."""
+    if isinstance(tree, And | Or):
+        for part in tree.parts:
+            yield from fields_of(part)
+    elif isinstance(tree, Not):
+        yield from fields_of(tree.part)
+    else:
+        yield tree.field
+
+
+class Compiler:
+    """Makes the conditions of one search, within one transaction."""
+
+    def __init__(self, tx: Tx, tree: Tree, order: Sequence[OrderBy]) -> None:
+        self.tx = tx
+        self.sqlite = tx.database.sqlite
+        self.budget = Budget()
+        fields = [*fields_of(tree), *(by.field for by in order)]
+        wanted = {field.key for field in fields if field.group in KEYED}
+        found = tx.rows(sa.select(words.c.word, words.c.id).where(words.c.word.in_(sorted(wanted)))) if wanted else ()
+        self.words = {row.word: row.id for row in found}
+
+    def condition(self, tree: Tree) -> Bool:
+        """Which rows of `runs` a filter holds for."""
+        match tree:
+            case And(parts):
+                return sa.and_(sa.true(), *map(self.condition, parts))
+            case Or(parts):
+                return sa.or_(sa.false(), *map(self.condition, parts))
+            case Not(part):
+                return sa.not_(self.condition(part))
+            case Missing(field):
+                return sa.not_(self._there(field))
+        field = tree.field
+        if field.group in KEYED:
+            return self._exists(field, lambda c: self.test(tree, c))
+        if field.group in _SIDES:
+            return self._of_refs(tree)
+        column = attribute(field.key)
+        return sa.and_(column.is_not(None), self._of_attribute(tree, column))
+
+    def few(self, tree: Tree) -> set[int] | None:
+        """The numbers of the runs (some too many, perhaps) that a filter can hold for, where an index tells that they are few."""
+        match tree:
+            case And(parts):
+                known = [found for found in map(self.few, parts) if found is not None]
+                return set.intersection(*known) if known else None
+            case Or(parts):
+                every = [self.few(part) for part in parts]
+                return None if None in every else set().union(*(found for found in every if found is not None))
+        query = self._indexed(tree)
+        if query is None:
+            return None
+        rows = self.tx.rows(query.limit(_FEW + 1))
+        return {row[0] for row in rows} if len(rows) <= _FEW else None
+
+    def key(self, field: Field) -> int | None:
+        """The number of a field's key; None: no run has it."""
+        return self.words.get(field.key)
+
+    def test(self, leaf: In | Order | Like | Match, c: Columns) -> Bool:
+        """Whether a leaf holds for a row of its field's table."""
+        if leaf.field.group == "metrics":
+            return of_metric(leaf, metric(leaf.field, c))
+        if leaf.field.group == "params":
+            return self._of_param(leaf, c)
+        if isinstance(leaf, In):
+            texts = [str(value) for value in leaf.values]
+            same = sa.and_(begins(c.value).in_([text[:INDEXED] for text in texts]), c.value.in_(texts))
+            return sa.not_(same) if leaf.negated else same
+        return self._of_text(leaf, c.value)
+
+    def binary(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+        """A text as it is ordered everywhere: by code points."""
+        return column if self.sqlite else sa.collate(column, "C")
+
+    def _there(self, field: Field) -> Bool:
+        if field.group in KEYED:
+            return self._exists(field, lambda _: sa.true())
+        if field.group in _SIDES:
+            return self._any_ref(field, lambda _: sa.true())
+        return attribute(field.key).is_not(None)
+
+    def _exists(self, field: Field, test: Callable[[Columns], Bool]) -> Bool:
+        key = self.key(field)
+        if key is None:
+            return sa.false()
+        c = KEYED[field.group].alias().c
+        return sa.exists().where(c.run == runs.c.number, c.key == key, test(c))
+
+    def _indexed(self, tree: Tree) -> sa.Select[Any] | None:
+        """The query for the runs of a leaf that an index answers."""
+        if not isinstance(tree, In | Order) or (isinstance(tree, In) and tree.negated):
+            return None
+        field = tree.field
+        if field.group in KEYED:
+            if field.part != "last" or (isinstance(tree, Order) and isinstance(tree.value, str)):
+                return None
+            c = KEYED[field.group].c
+            key = self.key(field)
+            return sa.select(c.run).where(sa.false() if key is None else sa.and_(c.key == key, self.test(tree, c)))
+        if field.group in _SIDES and isinstance(tree, In):
+            return sa.select(run_refs.c.run).where(
+                run_refs.c.ref.in_(self._refs(tree)), run_refs.c.side == _SIDES[field.group]
+            )
+        if field.group == "attributes" and field.key in ("id", "name", "parent") and isinstance(tree, In):
+            column = attribute(field.key)
+            return sa.select(runs.c.number).where(runs.c.project == self.tx.project, self._of_attribute(tree, column))
+        return None
+
+    def _of_attribute(self, leaf: In | Order | Like | Match, column: sa.ColumnElement[Any]) -> Bool:
+        if isinstance(leaf, In):
+            same = sa.or_(sa.false(), *self._equal(leaf, column))
+            return sa.not_(same) if leaf.negated else same
+        if isinstance(leaf, Order) and not isinstance(leaf.value, str):
+            if isinstance(leaf.value, Span):
+                return beside(leaf.op, column, leaf.value)
+            return column.op(leaf.op)(leaf.value)
+        return self._of_text(leaf, column)
+
+    def _equal(self, leaf: In, column: sa.ColumnElement[Any]) -> Iterator[Bool]:
+        spans = [value for value in leaf.values if isinstance(value, Span)]
+        yield from (within(column, value) for value in spans)
+        values = [value for value in leaf.values if not isinstance(value, Span)]
+        if leaf.field.key in ("id", "parent"):
+            ids = [str(value).removeprefix("run:").rsplit("/", 1)[-1] for value in values]
+            if leaf.field.key == "parent":
+                above = sa.select(runs.c.number).where(runs.c.project == self.tx.project, runs.c.id.in_(ids))
+                yield column.in_([row.number for row in self.tx.rows(above)])
+            else:
+                yield column.in_(ids)
+        elif values:
+            yield column.in_(values)
+
+    def _of_param(self, leaf: In | Order | Like | Match, c: Columns) -> Bool:
+        if isinstance(leaf, In):
+            same = sa.or_(sa.false(), *(p for value in leaf.values for p in same_param(value, c)))
+            # What is NULL in it (a column that this param does not use) is not the same.
+            return sa.case((same, sa.false()), else_=sa.true()) if leaf.negated else same
+        if isinstance(leaf, Order):
+            if not isinstance(leaf.value, str):
+                return sa.and_(c.number.is_not(None), c.number.op(leaf.op)(leaf.value))
+            text = self.binary(param_text(c))
+            return sa.and_(is_text(c), text.op(leaf.op)(escaped(leaf.value)))
+        table = run_params.c
+        rows = self.tx.rows(
+            sa.select(table.value, sa.case((table.value.is_(None), table.number)).label("number"))
+            .join(runs, runs.c.number == table.run)
+            .where(table.key == self.key(leaf.field), runs.c.project == self.tx.project)
+            .distinct()
+        )
+        hit = matching([printed(row.value, row.number) for row in rows], _pattern(leaf), self.budget)
+        kept = [row for row, good in zip(rows, hit, strict=True) if good]
+        numbers = [row.number for row in kept if row.value is None]
+        same = sa.or_(
+            sa.and_(c.value.is_not(None), self._among(c.value, [row.value for row in kept if row.value is not None])),
+            sa.and_(c.value.is_(None), self._among(c.number, numbers)),
+        )
+        return sa.not_(same) if leaf.negated else same
+
+    def _of_text(self, leaf: Order | Like | Match, column: sa.ColumnElement[str]) -> Bool:
+        if isinstance(leaf, Order):
+            return self.binary(column).op(leaf.op)(leaf.value)
+        if isinstance(leaf, Like) and not leaf.fold:
+            same = self._like(column, leaf.pattern)
+        else:
+            texts = [row[0] for row in self.tx.rows(self._texts(leaf.field))]
+            hit = matching(texts, _pattern(leaf), self.budget)
+            same = self._among(column, [text for text, good in zip(texts, hit, strict=True) if good])
+        return sa.not_(same) if leaf.negated else same
+
+    def _texts(self, field: Field) -> sa.Select[Any]:
+        """Every text that a field has in this project, once."""
+        if field.group == "tags":
+            query = sa.select(run_tags.c.value).join(runs, runs.c.number == run_tags.c.run)
+            query = query.where(run_tags.c.key == self.key(field))
+        elif field.group in _SIDES:
+            query = sa.select(run_refs.c.ref).join(runs, runs.c.number == run_refs.c.run)
+            query = query.where(run_refs.c.side == _SIDES[field.group])
+        else:
+            query = sa.select(attribute(field.key)).where(attribute(field.key).is_not(None))
+        return query.where(runs.c.project == self.tx.project).distinct()
+
+    def _among(self, column: sa.ColumnElement[Any], values: list[Any]) -> Bool:
+        """Whether a column has one of any number of values: they travel as one parameter."""
+        if len(values) <= _FEW:
+            return column.in_(values)
+        if self.sqlite:
+            each = sa.func.json_each(json.dumps(values)).table_valued("value")
+            return column.in_(sa.select(each.c.value))
+        kind = sa.Text() if isinstance(values[0], str) else sa.Double()
+        return column == sa.any_(sa.literal(values, postgresql.ARRAY(kind)))
+
+    def _like(self, column: sa.ColumnElement[str], pattern: str) -> Bool:
+        if self.sqlite:  # its LIKE takes A for a; GLOB is the same with other signs
+            return column.op("GLOB")(
+                "".join({"%": "*", "_": "?"}.get(c) or (f"[{c}]" if c in "*?[" else c) for c in pattern)
+            )
+        return self.binary(column).like(pattern.replace("\\", "\\\\"))
+
+    def _of_refs(self, leaf: In | Order | Like | Match) -> Bool:
+        if isinstance(leaf, In):
+            names = self._refs(leaf)
+            found = self._any_ref(leaf.field, lambda c: c.ref.in_(names))
+        else:
+            plain = leaf if isinstance(leaf, Order) else msgspec.structs.replace(leaf, negated=False)
+            found = self._any_ref(leaf.field, lambda c: self._of_text(plain, c.ref))
+        if isinstance(leaf, Order) or not leaf.negated:
+            return found
+        return sa.and_(self._there(leaf.field), sa.not_(found))
+
+    def _any_ref(self, field: Field, test: Callable[[Columns], Bool]) -> Bool:
+        c = run_refs.alias().c
+        kind = self._like(c.ref, f"{field.key}:%") if field.key else sa.true()
+        return sa.exists().where(c.run == runs.c.number, c.side == _SIDES[field.group], kind, test(c))
+
+    def _refs(self, leaf: In) -> list[str]:
+        """The refs of a leaf as runs keep them: with the project where it is not the default one."""
+        return [_ref(str(value), leaf.field.key or None, self.tx.project) for value in leaf.values]
+
+
+def _ref(text: str, kind: str | None, project: str) -> str:
+    try:
+        return str(parse_ref(text, kind, project))
+    except Invalid:
+        return text  # no run has it
+
+
+def _pattern(leaf: Like | Match) -> str:
+    return of_like(leaf.pattern, leaf.fold) if isinstance(leaf, Like) else leaf.pattern
