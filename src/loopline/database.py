@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ class Database:
 
     def __init__(self, url: str, clock: Clock) -> None:
         self.clock = clock
+        self.turn = threading.Lock()
         parsed = sa.make_url(url)
         self.sqlite = parsed.get_backend_name() == "sqlite"
         if self.sqlite:
@@ -158,14 +160,9 @@ class Tx:
         """The connection of the write transaction, begun now if it was not."""
         if self._open.writer is None:
             self._open.end_reading()
-            connection = self.database.engine.connect().execution_options(loopline_write=True)
-            try:
-                connection.begin()
-            except BaseException:
-                connection.close()
-                raise
-            self._open.writer = connection
+            self._open.begin_writing(self.database)
             self.now = max(self.now, self.database.clock.now())
+        assert self._open.writer is not None
         return self._open.writer
 
     @property
@@ -216,16 +213,14 @@ class Tx:
             failpoint("database.tx.before_commit")
             self._open.writer.commit()
             failpoint("database.tx.after_commit")
-            self._open.writer.close()
-            self._open.writer = None
+            self._open.end_writing()
 
     def _rollback(self) -> None:
         self._open.end_reading()
         if self._open.writer is not None:
             with contextlib.suppress(sa.exc.DBAPIError):
                 self._open.writer.rollback()
-            self._open.writer.close()
-            self._open.writer = None
+            self._open.end_writing()
 
 
 @functools.cache
@@ -243,6 +238,38 @@ class _Open:
     def __init__(self) -> None:
         self.reader: Connection | None = None
         self.writer: Connection | None = None
+        self._turn: threading.Lock | None = None
+
+    def begin_writing(self, database: Database) -> None:
+        """Takes the turn among this process's writers where the database has one writer at a time, and begins."""
+        if database.sqlite:
+            # SQLite's own waiting sleeps and looks again, and whoever looks first is next: here the one that came first is.
+            if not database.turn.acquire(timeout=_BUSY_SECONDS):
+                raise _busy()
+            self._turn = database.turn
+        try:
+            connection = database.engine.connect().execution_options(loopline_write=True)
+            try:
+                connection.begin()
+            except BaseException:
+                connection.close()
+                raise
+            self.writer = connection
+        finally:
+            if self.writer is None:
+                self._give_turn()
+
+    def end_writing(self) -> None:
+        """Gives the writer back, and the turn to the next."""
+        assert self.writer is not None
+        self.writer.close()
+        self.writer = None
+        self._give_turn()
+
+    def _give_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.release()
+            self._turn = None
 
     def end_reading(self) -> None:
         """Gives the reader back, and with it the state that it saw."""
@@ -268,14 +295,16 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
+def _busy() -> Unavailable:
+    return Unavailable(
+        f"Another writer held the database for more than {_BUSY_SECONDS} s.", code="database-busy", hint="Try again."
+    )
+
+
 def _translated(error: sa.exc.OperationalError) -> Exception:
     text = str(error.orig).lower()
     if "locked" in text or "busy" in text:
-        return Unavailable(
-            f"Another program held the database for more than {_BUSY_SECONDS} s.",
-            code="database-busy",
-            hint="Try again.",
-        )
+        return _busy()
     if "full" in text or "disk i/o" in text:
         return Unavailable(
             "The database cannot be written: the disk is full or failing.",

@@ -34,6 +34,7 @@ from loopline.tracking.records import (
     RunStatus,
 )
 from loopline.tracking.searches import Searches
+from loopline.tracking.searches import Searches
 from loopline.tracking.tables import environments, run_artifacts, run_console, run_refs, runs
 from loopline.tracking.verbs import RunsVerbs
 from loopline.tracking.words import Words
