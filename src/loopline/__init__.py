@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "loopline.client": ("connect",),
+    "loopline.client.autolog": ("autolog",),
+    "loopline.client.run": ("log", "run"),
     "loopline.loop.declaration": ("Loop", "monitor", "retrain", "rollout", "source", "step"),
     "loopline.loop.table": ("Table", "boosted", "constant", "linear"),
     "loopline.training.records": ("tune",),
@@ -27,7 +29,8 @@ __all__ = sorted(_WHERE)  # the table above is the one list
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'loopline' has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+    found = globals()[name] = getattr(import_module(_WHERE[name]), name)  # asked for once: `ll.log` is called often
+    return found
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,9 @@
 """What `import loopline as ll` gives, as type checkers see it; `__init__.py` gives the same when it is asked for."""
 
 from loopline.client import connect as connect
+from loopline.client.autolog import autolog as autolog
+from loopline.client.run import log as log
+from loopline.client.run import run as run
 from loopline.evaluation.gates import gate as gate
 from loopline.loop.declaration import Loop as Loop
 from loopline.loop.declaration import monitor as monitor

@@ -1,4 +1,4 @@
-"""Checks of what people and programs name: artifact paths, keys of params and metrics, tags."""
+"""Checks of what people and programs name and write: artifact paths, keys of params and metrics, texts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from loopline.errors import Invalid
 _LONGEST_PATH = 1024
 _LONGEST_PART = 255
 _LONGEST_KEY = 250
+_LONGEST_TEXT = 64_000
 
 
 def check_path(path: str) -> str:
@@ -64,3 +65,14 @@ def check_key(key: str, what: str) -> str:
             hint="For example 'train/loss'.",
         )
     return key
+
+
+def check_text(text: str, what: str) -> str:
+    """The text itself, where it is short enough for a param, a tag or a note. Raises `Invalid`."""
+    if len(text) > _LONGEST_TEXT:
+        raise Invalid(
+            f"{what} has {len(text)} characters.",
+            code="too-long",
+            hint=f"At most {_LONGEST_TEXT}; keep the rest as an artifact.",
+        )
+    return text

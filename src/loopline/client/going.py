@@ -1,0 +1,79 @@
+"""Which runs go on in this process: the one that a call of a thread is about, and how those end that nobody ended."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from loopline.tracking.records import Ending
+
+if TYPE_CHECKING:
+    from loopline.client.run import Run
+
+_mine: ContextVar[tuple[Run, ...]] = ContextVar("loopline_runs", default=())
+_of_main: list[Run] = []
+_going: dict[str, Run] = {}
+
+
+def active() -> Run | None:
+    """The run that a call of this thread is about; None where there is none."""
+    for runs in (_mine.get(), _of_main):
+        for found in reversed(runs):
+            if not found.ended:
+                return found
+    return None
+
+
+def mine() -> bool:
+    """Whether this thread has a run of its own."""
+    return any(not found.ended for found in _mine.get())
+
+
+def began(begun: Run) -> None:
+    """Makes a run the active one of this thread, and of all threads without one where the main thread began it."""
+    _going[begun.id] = begun
+    _mine.set((*(run for run in _mine.get() if not run.ended), begun))
+    if threading.current_thread() is threading.main_thread():
+        _of_main.append(begun)
+
+
+def for_all(begun: Run) -> None:
+    """Makes a run the active one of all threads without one, whichever thread began it."""
+    if begun not in _of_main:
+        _of_main.append(begun)
+
+
+def over(ended: Run) -> None:
+    """Takes a run that has ended off."""
+    _going.pop(ended.id, None)
+    if ended in _of_main:
+        _of_main.remove(ended)
+
+
+def ending(error: BaseException | None) -> tuple[Ending, str]:
+    """How a run ended, by the exception that ended its block."""
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return "finished", ""
+    message = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return "killed" if isinstance(error, KeyboardInterrupt) else "failed", message
+
+
+def _at_exit() -> None:
+    """Ends what is still open when the program ends, the newest first: children before the run they are in."""
+    # What ended the program is where the interpreter left it, for debuggers; a prompt has it from any earlier line.
+    error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
+    for left in reversed(list(_going.values())):
+        left.finish(*ending(error))
+
+
+def _forked() -> None:
+    for run in _going.values():
+        run._lock = threading.Lock()  # the old one may be held by a thread that is not here
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_forked)
