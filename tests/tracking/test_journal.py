@@ -19,8 +19,9 @@ import pytest
 from loopline import failpoints
 from loopline.errors import Invalid, LooplineError, NotFound, Unavailable
 from loopline.hashing import digest_bytes
-from loopline.tracking.journal import Journal, Target, claimed
+from loopline.tracking.journal import Journal, Target
 from loopline.tracking.journal_format import MAGIC, Entry, Points, decode, spans
+from loopline.tracking.journal_lock import claimed
 from loopline.tracking.outbox import Outbox
 
 RUN = "01K00000000000000000000000"

@@ -16,8 +16,9 @@ from loopline.catalog import Session
 from loopline.errors import LooplineError, Unavailable
 from loopline.operations import Body
 from loopline.ports.blobs import check_digest
-from loopline.tracking.journal import Journal, Position, Target, claimed
+from loopline.tracking.journal import Journal, Position, Target
 from loopline.tracking.journal_format import Entry, pack
+from loopline.tracking.journal_lock import claimed
 from loopline.tracking.outbox import Outbox
 
 log = logging.getLogger("loopline.sender")

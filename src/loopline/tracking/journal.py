@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import fcntl
 import json
 import os
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from struct import error as StructError
 from time import time_ns
@@ -41,6 +40,7 @@ from loopline.tracking.journal_format import (
     frame,
     run_prefix,
 )
+from loopline.tracking.journal_lock import held
 from loopline.tracking.paths import check_key
 
 QUOTA = 2 << 30
@@ -287,7 +287,7 @@ class Journal:
                 self.sender = ulid(time_ns() // 1_000_000)
                 self.folder = self._journals / self.sender
                 self.folder.mkdir(mode=0o700)
-                self._lock_fd = _held(self.folder, os.O_CREAT)  # none where a sync took the empty folder for a leftover
+                self._lock_fd = held(self.folder, os.O_CREAT)  # none where a sync took the empty folder for a leftover
             write_whole(self.folder / "target.json", json.dumps(self.target._asdict()).encode(), mode=0o600)
             self._next_segment()
             sync_folder(self._journals)
@@ -350,34 +350,6 @@ os.register_at_fork(after_in_child=_forked)
 def segment_path(folder: Path, number: int) -> Path:
     """The file of a journal's segment."""
     return folder / f"{number:08d}.log"
-
-
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
-    """Holds a journal whose process is dead, so that nobody else sends it; False where a process has it."""
-    descriptor = _held(folder, 0)
-    try:
-        yield descriptor >= 0
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
-
-
-def _held(folder: Path, flags: int) -> int:
-    """The descriptor of the journal's lock, held; -1 where another has it, or has removed it meanwhile."""
-    path = folder / "lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
-    except FileNotFoundError:
-        return -1
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_ino == path.stat().st_ino:
-            return descriptor
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    os.close(descriptor)
-    return -1
 
 
 def _bytes_in(folder: Path) -> int:
