@@ -19,8 +19,9 @@ import pytest
 from loopline import failpoints
 from loopline.errors import Invalid, LooplineError, NotFound, Unavailable
 from loopline.hashing import digest_bytes
-from loopline.tracking.journal import Journal, Target, claimed
+from loopline.tracking.journal import Journal, Target
 from loopline.tracking.journal_format import MAGIC, Entry, Points, decode, spans
+from loopline.tracking.journal_lock import claimed
 from loopline.tracking.outbox import Outbox
 
 RUN = "01K00000000000000000000000"
@@ -293,13 +294,17 @@ def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
 # No room
 
 
+def fill(journal: Journal) -> None:
+    for step in range(100_000):
+        journal.point(RUN, "loss", 0.5, step, 1)
+
+
 def test_the_quota_warns_once_then_refuses_and_takes_again_when_there_is_room(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path, quota=200_000)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         with pytest.raises(Unavailable) as e:
-            for step in range(100_000):
-                journal.point(RUN, "loss", 0.5, step, 1)
+            fill(journal)
     assert [("loopline sync" in str(w.message), w.category) for w in said] == [(True, RuntimeWarning)]
     assert (e.value.code, "LOOPLINE_JOURNAL_QUOTA" in e.value.hint) == ("journal-full", True)
     full = steps(journal.folder)

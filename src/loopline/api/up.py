@@ -152,7 +152,8 @@ class Service:
         """Takes what programs that ended logged for this workspace and could not send; now, and again later."""
 
         def session(target: Target) -> Session | None:
-            return None if target.server or self._stopping.is_set() else self.platform.session(project=target.project)
+            ours = target.server in ("", self.url) and not self._stopping.is_set()
+            return self.platform.session(project=target.project) if ours else None
 
         while not self._stopping.is_set():
             try:
