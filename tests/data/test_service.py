@@ -386,7 +386,9 @@ def test_a_new_version_s_window_is_of_rows_that_nobody_looked_at(
     assert seen <= set(rows_of(session, "visits.train")["id"]) | set(rows_of(session, "visits.validation")["id"])
 
 
-def test_too_few_new_rows_make_no_window_and_the_old_ones_bring_their_looks(session: Session, platform: Platform) -> None:
+def test_too_few_new_rows_make_no_window_and_the_old_ones_bring_their_looks(
+    session: Session, platform: Platform
+) -> None:
     session.datasets.add("visits", body(visits(400)))
     assert counted(platform, session.datasets.split("visits", "back", time="id").test) == 1
     session.datasets.add("visits", body(visits(405)))

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from loopline.access import authority
 from loopline.data import versions
 from loopline.data.learning import check_learning
 from loopline.data.readers import read_table
@@ -57,7 +58,7 @@ class DatasetsService(DatasetsVerbs):
         onto: str | None = None,
     ) -> DatasetVersion:
         check_name(name, "name of a dataset")
-        read_from = [str(parse(ref, project=self.tx.project)) for ref in inputs or []]
+        read_from = authority.readable(self.tx, inputs or [])
         rules = Contract.from_json(json.dumps(contract).encode()) if contract else None
         with self._on_disk(source) as path:
             read, digest = read_table(path, name=source.name), digest_file(path)

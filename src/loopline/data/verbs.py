@@ -26,8 +26,9 @@ class DatasetsVerbs(Protocol):
         """Read a file into the next version of a dataset; rows that break the contract go to quarantine.
 
         `source` is CSV, Parquet or NDJSON. The same content as the newest version, checked against the same contract, gives that
-        version again. `onto` is the number of a version whose rows come first. Raises `Invalid` (nothing is written) on a file that is no table and, with `learning`, on rows that cannot
-        be learned from: a label that is absent, of one value or missing in rows, too few rows to split.
+        version again. `onto` is the number of a version whose rows come first. Raises `Invalid` (nothing is written) on a file
+        that is no table and, with `learning`, on rows that cannot be learned from: a label that is absent, of one value or
+        missing in rows, too few rows to split.
         """
         ...
 

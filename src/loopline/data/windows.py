@@ -45,7 +45,7 @@ class Windows:
     def looked_at(self) -> list[Any]:
         """The windows at which somebody looked."""
         query = sa.select(looks.c.version).where(looks.c.project == self.tx.project, looks.c.name == self.name)
-        seen = set(row.version for row in self.tx.rows(query.distinct()))
+        seen = {row.version for row in self.tx.rows(query.distinct())}
         return [window for window in self.all() if window.version in seen]
 
     def spent(self, frame: pl.DataFrame) -> pl.Series:

@@ -48,7 +48,10 @@ def run_loop(
     seed: int = 0,
     threads: int = 2,
 ) -> Result:
-    """Runs the loop's stages on a file of rows (behind those of a version, `onto`); takes up a run that was cut off. Raises what a stage raises."""
+    """Runs the loop's stages on a file of rows (behind those of a version, `onto`); takes up a run that was cut off.
+
+    Raises what a stage raises.
+    """
     stages = Stages(loop, house, path, scratch=scratch, onto=onto, facts=facts, seed=seed, threads=threads)
     record, outputs = run_graph(
         loop.name, stages.nodes(), house.pipelines, reason=reason, watcher=watcher, stop=stages.stop
