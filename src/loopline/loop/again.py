@@ -62,7 +62,7 @@ def _answer(house: House, request: str, workspace: Path, watcher: Watcher | None
             rows,
             scratch=workspace / "scratch",
             reason=asked.reason,
-            inputs=(base.ref,),
+            onto=base,
             facts={**{k: v for k, v in base.facts.items() if k != "format"}, LIVE: "served rows with their labels"},
             watcher=watcher,
         )
@@ -78,7 +78,13 @@ def _rows(house: House, loop: Loop, request: str, workspace: Path) -> Path:
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         aside = path.with_suffix(f".{os.getpid()}")
-        training_file(house, loop.name, loop.data.label, aside)
+        if not training_file(house, loop.name, loop.data.label, aside):
+            aside.unlink()
+            raise Conflict(
+                f"No row that {loop.name} answered has a label yet, so there is nothing new to learn from.",
+                code="nothing-new",
+                hint=f"`loopline labels add {loop.name} FILE` brings labels.",
+            )
         failpoint("loop.again.before_rename")
         aside.replace(path)
     return path

@@ -7,7 +7,7 @@ is sent again after a lost answer changes nothing, and one that would leave a ga
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,9 +24,7 @@ from loopline.tracking.journal_format import LARGEST_CONTENT, Entry, Points, dec
 from loopline.tracking.paths import check_key
 from loopline.tracking.records import Ending, Received, RunKind, RunStatus
 from loopline.tracking.tables import run_senders, runs
-
-if TYPE_CHECKING:
-    from loopline.tracking.service import RunsService
+from loopline.tracking.writing import Writing
 
 Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Text = Annotated[str, msgspec.Meta(max_length=values.LONGEST_TEXT)]
@@ -118,9 +116,9 @@ def received(tx: Tx, sender: str) -> Received:
     return Received(sender=sender, number=0 if row is None else row.number)
 
 
-def receive(service: RunsService, sender: str, number: int, content: Body) -> Received:
+def receive(writing: Writing, sender: str, number: int, content: Body) -> Received:
     """Takes a batch, unless it is taken already. Raises `Conflict` where one before it is missing, `Invalid` on bad content."""
-    tx = service.tx
+    tx = writing.tx
     taken = received(tx, sender)
     if number <= taken.number:
         return taken
@@ -141,11 +139,11 @@ def receive(service: RunsService, sender: str, number: int, content: Body) -> Re
     for one, fields in zip(held, shaped, strict=True):
         if one.run not in numbers:
             if isinstance(fields, _Run):
-                numbers[one.run] = _begun(service, one.run, fields)
+                numbers[one.run] = _begun(writing, one.run, fields)
                 continue
             numbers[one.run] = _held(tx, one.run)
-        _take(service, numbers[one.run], one, fields)
-    service.write_points()
+        _take(writing, numbers[one.run], one, fields)
+    writing.write_points()
     tx.execute(sa.update(run_senders).where(run_senders.c.sender == sender).values(number=number, at=tx.now))
     tx.note(outputs=[tx.ref("run", run) for run in numbers], digests={"batch": digest_bytes(batch)})
     tx.count += sum(1 for one in held if isinstance(one, Entry))
@@ -192,13 +190,13 @@ def _checked(one: Entry | Points) -> _Fields | points.Columns | None:
     return None
 
 
-def _begun(service: RunsService, run: str, fields: _Run) -> _Held:
+def _begun(writing: Writing, run: str, fields: _Run) -> _Held:
     """A run that a journal begins; one that is there already is the same run (its journal was copied)."""
-    known = service.tx.first(sa.select(runs).where(runs.c.id == run))
+    known = writing.tx.first(sa.select(runs).where(runs.c.id == run))
     if known is None:
         if fields.parent is not None:
-            _held(service.tx, fields.parent)
-        number = service.begin(
+            _held(writing.tx, fields.parent)
+        number = writing.begin(
             run,
             fields.name,
             fields.kind,
@@ -210,7 +208,7 @@ def _begun(service: RunsService, run: str, fields: _Run) -> _Held:
             fields.created,
         )
         return _Held(number, "running")
-    if known.project != service.tx.project:
+    if known.project != writing.tx.project:
         raise Conflict(f"The run {run} cannot be begun: the id is taken.", code="run-taken", hint="Begin another run.")
     return _Held(known.number, known.status)
 
@@ -228,28 +226,28 @@ def _held(tx: Tx, run: str) -> _Held:
         ) from e
 
 
-def _take(service: RunsService, row: _Held, one: Entry | Points, fields: Any) -> None:
-    tx = service.tx
+def _take(writing: Writing, row: _Held, one: Entry | Points, fields: Any) -> None:
+    tx = writing.tx
     if isinstance(one, Points):
-        numbers = service.words.numbers(tx, one.keys)
+        numbers = writing.words.numbers(tx, one.keys)
         keys = np.array([numbers[key] for key in one.keys], np.int64)[np.frombuffer(one.index, np.uint32)]
-        service.add_points(row.number, points.columns(keys, one.steps, one.times, one.values))
+        writing.add_points(row.number, points.columns(keys, one.steps, one.times, one.values))
         return
     match fields:
         case _Params():
             # Its program saw no clash; another one may have set the param meanwhile. Nothing is lost, and the history tells.
             reason = fields.reason or "set again by another program"
-            values.correct(tx, service.words, row.number, fields.params, reason)
+            values.correct(tx, writing.words, row.number, fields.params, reason)
         case _Tags():
-            values.set_tags(tx, service.words, row.number, fields.tags)
+            values.set_tags(tx, writing.words, row.number, fields.tags)
         case _Note():
-            service.set_note(row.number, fields.text)
+            writing.set_note(row.number, fields.text)
         case _Link():
-            service.add_refs(row.number, 0, fields.inputs)
-            service.add_refs(row.number, 1, fields.outputs)
+            writing.add_refs(row.number, 0, fields.inputs)
+            writing.add_refs(row.number, 1, fields.outputs)
         case _Console():
-            service.add_console(row.number, fields.text, fields.time)
+            writing.add_console(row.number, fields.text, fields.time)
         case _Finish():
             if row.status in ("running", "killed"):  # it was taken for dead, and was not
-                service.end(row.number, fields.status, fields.message, fields.ended)
-            service.add_refs(row.number, 1, fields.outputs)
+                writing.end(row.number, fields.status, fields.message, fields.ended)
+            writing.add_refs(row.number, 1, fields.outputs)

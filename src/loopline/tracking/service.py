@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import builtins
 import mimetypes
-from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from loopline.access import authority
 from loopline.database import Database, Tx
 from loopline.errors import Conflict, Invalid, NotFound
-from loopline.failpoints import failpoint
-from loopline.hashing import digest_json
 from loopline.operations import Body, Bytes
 from loopline.ports.blobs import BlobStore
-from loopline.refs import parse
 from loopline.store.service import Store
 from loopline.tracking import params as values
 from loopline.tracking import reading
@@ -34,10 +30,10 @@ from loopline.tracking.records import (
     RunStatus,
 )
 from loopline.tracking.searches import Searches
-from loopline.tracking.searches import Searches
-from loopline.tracking.tables import environments, run_artifacts, run_console, run_refs, runs
+from loopline.tracking.tables import run_artifacts, run_console, runs
 from loopline.tracking.verbs import RunsVerbs
 from loopline.tracking.words import Words
+from loopline.tracking.writing import Writing
 
 _LARGEST_BATCH = 100_000
 _LARGEST_PAGE = 1000
@@ -52,8 +48,7 @@ class RunsService(Searches, RunsVerbs):
         self.blobs = blobs
         self.words = words
         self.metrics = metrics
-        self._points: builtins.list[tuple[int, int, Any]] = []  # run, batch and columns, to be written
-        self._ended: dict[int, int] = {}  # runs whose points are folded, with how many batches they have
+        self.writing = Writing(tx, words, metrics)
 
     def create(
         self,
@@ -67,45 +62,8 @@ class RunsService(Searches, RunsVerbs):
     ) -> Run:
         self.tx.write()  # the id carries the time of the write transaction
         run = ulid(self.tx.now)
-        self.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, self.tx.now)
+        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, self.tx.now)
         return self.show(run)
-
-    def begin(
-        self,
-        run: str,
-        name: str,
-        kind: RunKind,
-        parent: str | None,
-        params: dict[str, Any],
-        tags: dict[str, str],
-        inputs: Sequence[str],
-        environment: dict[str, Any],
-        created: int,
-    ) -> int:
-        """Adds a run under an id that is given, with what is known of it; gives its number."""
-        check_key(name, "name of a run")
-        above = reading.row_of(self.tx, parent).number if parent is not None else None
-        row = {
-            "id": run,
-            "project": self.tx.project,
-            "name": name,
-            "kind": kind,
-            "status": "running",
-            "created": created,
-            "creator": self.tx.principal,
-            "message": "",
-            "note": "",
-            "parent": above,
-            "environment": self._environment(environment),
-            "batches": 0,
-        }
-        added = self.tx.execute(_INSERT, row)
-        assert added.inserted_primary_key is not None
-        number: int = added.inserted_primary_key[0]
-        values.set_params(self.tx, self.words, number, params, run, new=True)
-        values.set_tags(self.tx, self.words, number, tags)
-        self.tx.note(inputs=self.add_refs(number, 0, inputs), outputs=[self._ref(run)])
-        return number
 
     def log(self, run: str, metrics: list[Point]) -> Logged:
         from loopline.tracking import points
@@ -120,7 +78,7 @@ class RunsService(Searches, RunsVerbs):
         for key in {point.key for point in metrics}:
             check_key(key, "key of a metric")
         for point in metrics:
-            check_point(point.key, point.step, point.time)
+            _check_point(point)
         self.tx.write()
         numbers = self.words.numbers(self.tx, {point.key for point in metrics})
         columns = points.columns(
@@ -130,50 +88,15 @@ class RunsService(Searches, RunsVerbs):
             [point.number for point in metrics],
         )
         digest = points.digest(row.id, columns, numbers)
-        self.add_points(row.number, columns)
-        self.write_points()
+        self.writing.add_points(row.number, columns)
+        self.writing.write_points()
         self.tx.note(outputs=[self._ref(row.id)], digests={"points": digest})
         return Logged(run=row.id, count=len(metrics), digest=digest)
-
-    def add_points(self, number: int, columns: Any) -> None:
-        """Adds points to a run; `write_points` writes them. What metrics say in short is up to date at once."""
-        from loopline.tracking import series
-
-        # The number locks the run's row, so that two batches of one run come one after the other.
-        batch: int = self.tx.execute(_NEXT_BATCH, {"of": number}).scalar_one()
-        series.update(self.tx, number, columns, first=batch == 1)
-        self._points.append((number, batch, columns))
-        self.tx.count += len(columns)
-
-    def write_points(self) -> None:
-        """Writes the points that were added, the last thing before the transaction's end.
-
-        Where they have a file of their own they are committed there first: until the transaction itself is, with the numbers of
-        their batches, nobody reads them, and after a crash in between other points take their place.
-        """
-        if not self._points and not self._ended:
-            return
-        from loopline.tracking import points
-
-        def write(tx: Tx) -> None:
-            for number, batch, columns in self._points:
-                points.append(tx, number, batch, columns)
-            for number, batches in self._ended.items():
-                own = sum(1 for added, _, _ in self._points if added == number)
-                points.fold(tx, number, batches - own)  # never what is not acknowledged yet
-
-        if self.metrics is None:
-            write(self.tx)
-        else:
-            with self.metrics.begin(principal=self.tx.principal, project=self.tx.project) as tx:
-                write(tx)
-            failpoint("tracking.points.written")
-        self._points, self._ended = [], {}
 
     def send(self, sender: str, number: int, content: Body) -> Received:
         from loopline.tracking.receiving import receive
 
-        return receive(self, sender, number, content)
+        return receive(self.writing, sender, number, content)
 
     def received(self, sender: str) -> Received:
         from loopline.tracking.receiving import received
@@ -206,19 +129,15 @@ class RunsService(Searches, RunsVerbs):
 
     def note(self, run: str, text: str) -> Run:
         row = reading.row_of(self.tx, run)
-        self.set_note(row.number, text)
+        self.writing.set_note(row.number, text)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
-
-    def set_note(self, number: int, text: str) -> None:
-        """Sets what people say of a run."""
-        self.tx.execute(runs.update().where(runs.c.number == number).values(note=values.short(text, "The note")))
 
     def link(self, run: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> Run:
         self.tx.write()
         row = self._held(run)
-        read = self.add_refs(row.number, 0, inputs)
-        made = self.add_refs(row.number, 1, outputs)
+        read = self.writing.add_refs(row.number, 0, inputs)
+        made = self.writing.add_refs(row.number, 1, outputs)
         self.tx.note(inputs=read, outputs=[self._ref(row.id), *made])
         return self.show(row.id)
 
@@ -226,7 +145,7 @@ class RunsService(Searches, RunsVerbs):
         self.tx.write()
         row = self._held(run)
         known = self.show(row.id)
-        made = [str(parse(ref, project=self.tx.project)) for ref in outputs]
+        made = authority.readable(self.tx, outputs)
         if row.status != "running":
             if row.status == status and row.message == message and set(made) <= set(known.outputs):
                 return known  # the same again, after a lost answer
@@ -235,18 +154,11 @@ class RunsService(Searches, RunsVerbs):
                 code="run-ended",
                 hint="A run ends once; create another one for another execution.",
             )
-        self.end(row.number, status, message, self.tx.now)
-        self.write_points()
-        self.add_refs(row.number, 1, made)
+        self.writing.end(row.number, status, message, self.tx.now)
+        self.writing.write_points()
+        self.writing.add_refs(row.number, 1, made)
         self.tx.note(inputs=known.inputs, outputs=[self._ref(row.id), *made])
         return self.show(row.id)
-
-    def end(self, number: int, status: Ending, message: str, ended: int) -> None:
-        """Writes down how a run ended."""
-        kept = message[: values.LONGEST_TEXT]
-        batches: int = self.tx.execute(_END, {"of": number, "as": status, "at": ended, "why": kept}).scalar_one()
-        if batches > 1:
-            self._ended[number] = batches
 
     def show(self, run: str) -> Run:
         return reading.records(self.tx, self.words, [reading.row_of(self.tx, run)])[0]
@@ -299,10 +211,6 @@ class RunsService(Searches, RunsVerbs):
         text = "".join(piece.text for piece in self.tx.rows(query))
         return Bytes(media="text/plain; charset=utf-8", data=text.encode(), name="console.log")
 
-    def add_console(self, number: int, text: str, at: int) -> None:
-        """Keeps a piece of what a run printed."""
-        self.tx.execute(run_console.insert().values(run=number, at=at, text=text))
-
     def put_artifact(self, run: str, path: str, content: Body) -> Artifact:
         check_path(path)
         row = reading.row_of(self.tx, run)
@@ -351,34 +259,6 @@ class RunsService(Searches, RunsVerbs):
             )
         return _kept(run, row)
 
-    def add_refs(self, number: int, side: int, refs: Sequence[str]) -> Sequence[str]:
-        """Adds what a run read (side 0) or made (side 1), each once; gives the refs as printed in full."""
-        found = list(dict.fromkeys(str(parse(ref, project=self.tx.project)) for ref in refs))
-        if not found:
-            return found
-        mine = (run_refs.c.run == number) & (run_refs.c.side == side)
-        known = [row.ref for row in self.tx.rows(sa.select(run_refs.c.ref).where(mine).order_by(run_refs.c.place))]
-        new = [ref for ref in found if ref not in known]
-        if new:
-            rows = [
-                {"run": number, "side": side, "place": place, "ref": ref} for place, ref in enumerate(new, len(known))
-            ]
-            self.tx.execute(run_refs.insert(), rows)
-        return found
-
-    def _environment(self, given: dict[str, Any]) -> int | None:
-        """The number of an environment, which is added where it is new."""
-        if not given:
-            return None
-        body = values.plain_json(given, "environment")
-        digest = digest_json(body)
-        query = sa.select(environments.c.id).where(environments.c.digest == digest)
-        known: int | None = self.tx.scalar(query)
-        if known is None:
-            self.tx.execute(self.tx.upsert(environments, ("digest",)), {"digest": digest, "body": body})
-            known = self.tx.scalar(query)
-        return known
-
     def _held(self, run: str) -> Any:
         """The row of a run, which nobody else changes until the transaction ends."""
         row = reading.row_of(self.tx, run)
@@ -397,28 +277,10 @@ class RunsService(Searches, RunsVerbs):
             Store(self.tx, self.blobs).release(digest, self._ref(run.id))
 
 
-_INSERT = runs.insert()
-
-_END = (
-    runs.update()
-    .where(runs.c.number == sa.bindparam("of"))
-    .values(status=sa.bindparam("as"), ended=sa.bindparam("at"), message=sa.bindparam("why"))
-    .returning(runs.c.batches)
-)
-
-_NEXT_BATCH = (
-    runs.update()
-    .where(runs.c.number == sa.bindparam("of"))
-    .values(batches=runs.c.batches + 1)
-    .returning(runs.c.batches)
-)
-
-
-def check_point(key: str, step: int, time: int) -> None:
-    """Raises `Invalid` where a step or time is out of range."""
-    if not -_MOST <= step < _MOST or not 0 <= time < _MOST:
+def _check_point(point: Point) -> None:
+    if not -_MOST <= point.step < _MOST or not 0 <= point.time < _MOST:
         raise Invalid(
-            f"A point of {key!r} has step {step} and time {time}.",
+            f"A point of {point.key!r} has step {point.step} and time {point.time}.",
             code="bad-point",
             hint="A step is a 64-bit integer, a time milliseconds since 1970 UTC.",
         )

@@ -77,6 +77,8 @@ def upgrade() -> None:
         sa.Column("contract", sa.String(length=80), nullable=False),
         sa.Column("profile", sa.String(length=80), nullable=False),
         sa.Column("sealed", sa.Boolean(), nullable=False),
+        sa.Column("opened", sa.String(length=400), nullable=True),
+        sa.Column("shares", sa.JSON(), nullable=False),
         sa.Column("facts", sa.JSON(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),

@@ -1,0 +1,165 @@
+"""What is written of runs, within one transaction: by the verbs, and by the batches of journals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from loopline.access import authority
+from loopline.database import Database, Tx
+from loopline.failpoints import failpoint
+from loopline.hashing import digest_json
+from loopline.tracking import params as values
+from loopline.tracking import reading
+from loopline.tracking.paths import check_key
+from loopline.tracking.records import Ending, RunKind
+from loopline.tracking.tables import environments, run_console, run_refs, runs
+from loopline.tracking.words import Words
+
+if TYPE_CHECKING:  # numpy comes only with the first point
+    from loopline.tracking.points import Columns
+
+
+class Writing:
+    """Changes of runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`)."""
+
+    def __init__(self, tx: Tx, words: Words, metrics: Database | None = None) -> None:
+        self.tx = tx
+        self.words = words
+        self.metrics = metrics
+        self._points: list[tuple[int, int, Columns]] = []  # run, batch and columns, to be written
+        self._ended: dict[int, int] = {}  # runs whose points are folded, with how many batches they have
+
+    def begin(
+        self,
+        run: str,
+        name: str,
+        kind: RunKind,
+        parent: str | None,
+        params: dict[str, Any],
+        tags: dict[str, str],
+        inputs: Sequence[str],
+        environment: dict[str, Any],
+        created: int,
+    ) -> int:
+        """Adds a run under an id that is given, with what is known of it; gives its number."""
+        check_key(name, "name of a run")
+        above = reading.row_of(self.tx, parent).number if parent is not None else None
+        row = {
+            "id": run,
+            "project": self.tx.project,
+            "name": name,
+            "kind": kind,
+            "status": "running",
+            "created": created,
+            "creator": self.tx.principal,
+            "message": "",
+            "note": "",
+            "parent": above,
+            "environment": self._environment(environment),
+            "batches": 0,
+        }
+        added = self.tx.execute(_INSERT, row)
+        assert added.inserted_primary_key is not None
+        number: int = added.inserted_primary_key[0]
+        values.set_params(self.tx, self.words, number, params, run, new=True)
+        values.set_tags(self.tx, self.words, number, tags)
+        self.tx.note(inputs=self.add_refs(number, 0, inputs), outputs=[self.tx.ref("run", run)])
+        return number
+
+    def add_refs(self, number: int, side: int, refs: Sequence[str]) -> Sequence[str]:
+        """Adds what a run read (side 0) or made (side 1), each once; gives the refs as printed in full."""
+        found = list(dict.fromkeys(authority.readable(self.tx, refs)))
+        if not found:
+            return found
+        mine = (run_refs.c.run == number) & (run_refs.c.side == side)
+        known = [row.ref for row in self.tx.rows(sa.select(run_refs.c.ref).where(mine).order_by(run_refs.c.place))]
+        new = [ref for ref in found if ref not in known]
+        if new:
+            rows = [
+                {"run": number, "side": side, "place": place, "ref": ref} for place, ref in enumerate(new, len(known))
+            ]
+            self.tx.execute(run_refs.insert(), rows)
+        return found
+
+    def _environment(self, given: dict[str, Any]) -> int | None:
+        """The number of an environment, which is added where it is new."""
+        if not given:
+            return None
+        body = values.plain_json(given, "environment")
+        digest = digest_json(body)
+        query = sa.select(environments.c.id).where(environments.c.digest == digest)
+        known: int | None = self.tx.scalar(query)
+        if known is None:
+            self.tx.execute(self.tx.upsert(environments, ("digest",)), {"digest": digest, "body": body})
+            known = self.tx.scalar(query)
+        return known
+
+    def set_note(self, number: int, text: str) -> None:
+        """Sets what people say of a run."""
+        self.tx.execute(runs.update().where(runs.c.number == number).values(note=values.short(text, "The note")))
+
+    def add_console(self, number: int, text: str, at: int) -> None:
+        """Keeps a piece of what a run printed."""
+        self.tx.execute(run_console.insert().values(run=number, at=at, text=text))
+
+    def end(self, number: int, status: Ending, message: str, ended: int) -> None:
+        """Writes down how a run ended."""
+        kept = message[: values.LONGEST_TEXT]
+        batches: int = self.tx.execute(_END, {"of": number, "as": status, "at": ended, "why": kept}).scalar_one()
+        if batches > 1:
+            self._ended[number] = batches
+
+    def add_points(self, number: int, columns: Columns) -> None:
+        """Adds points to a run; `write_points` writes them. What metrics say in short is up to date at once."""
+        from loopline.tracking import series
+
+        # The number locks the run's row, so that two batches of one run come one after the other.
+        batch: int = self.tx.execute(_NEXT_BATCH, {"of": number}).scalar_one()
+        series.update(self.tx, number, columns, first=batch == 1)
+        self._points.append((number, batch, columns))
+        self.tx.count += len(columns)
+
+    def write_points(self) -> None:
+        """Writes the points that were added, the last thing before the transaction's end.
+
+        Where they have a file of their own they are committed there first: until the transaction itself is, with the numbers of
+        their batches, nobody reads them, and after a crash in between other points take their place.
+        """
+        if not self._points and not self._ended:
+            return
+        from loopline.tracking import points
+
+        def write(tx: Tx) -> None:
+            for number, batch, columns in self._points:
+                points.append(tx, number, batch, columns)
+            for number, batches in self._ended.items():
+                own = sum(1 for added, _, _ in self._points if added == number)
+                points.fold(tx, number, batches - own)  # never what is not acknowledged yet
+
+        if self.metrics is None:
+            write(self.tx)
+        else:
+            with self.metrics.begin(principal=self.tx.principal, project=self.tx.project) as tx:
+                write(tx)
+            failpoint("tracking.points.written")
+        self._points, self._ended = [], {}
+
+
+_INSERT = runs.insert()
+
+_END = (
+    runs.update()
+    .where(runs.c.number == sa.bindparam("of"))
+    .values(status=sa.bindparam("as"), ended=sa.bindparam("at"), message=sa.bindparam("why"))
+    .returning(runs.c.batches)
+)
+
+_NEXT_BATCH = (
+    runs.update()
+    .where(runs.c.number == sa.bindparam("of"))
+    .values(batches=runs.c.batches + 1)
+    .returning(runs.c.batches)
+)
