@@ -72,7 +72,7 @@ def _at_exit() -> None:
 
 def _forked() -> None:
     for run in _going.values():
-        run._lock = threading.Lock()  # the old one may be held by a thread that is not here
+        run._lock = threading.RLock()  # the old one may be held by a thread that is not here
 
 
 atexit.register(_at_exit)
