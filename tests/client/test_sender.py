@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -354,17 +355,13 @@ def test_two_syncs_at_once_send_each_journal_once(platform: Platform, tmp_path: 
         log(journal, runs[-1], range(200))
         journal.close()
     both = threading.Barrier(2)
-    states: list[str] = []
 
-    def send() -> None:
+    def send(_: int) -> list[str]:
         both.wait()
-        states.extend(report.state for report in sync(tmp_path / "journals", own(platform)))
+        return [report.state for report in sync(tmp_path / "journals", own(platform))]
 
-    threads = [threading.Thread(target=send) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        states = [state for found in pool.map(send, range(2)) for state in found]
     assert states.count("sent") == 6
     assert set(states) <= {"sent", "in use"}
     assert [steps(platform.session(), run) for run in runs] == [list(range(200))] * 6

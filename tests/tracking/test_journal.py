@@ -293,13 +293,17 @@ def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
 # No room
 
 
+def fill(journal: Journal) -> None:
+    for step in range(100_000):
+        journal.point(RUN, "loss", 0.5, step, 1)
+
+
 def test_the_quota_warns_once_then_refuses_and_takes_again_when_there_is_room(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path, quota=200_000)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         with pytest.raises(Unavailable) as e:
-            for step in range(100_000):
-                journal.point(RUN, "loss", 0.5, step, 1)
+            fill(journal)
     assert [("loopline sync" in str(w.message), w.category) for w in said] == [(True, RuntimeWarning)]
     assert (e.value.code, "LOOPLINE_JOURNAL_QUOTA" in e.value.hint) == ("journal-full", True)
     full = steps(journal.folder)

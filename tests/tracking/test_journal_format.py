@@ -169,21 +169,24 @@ def test_bad_content_is_refused(name: str) -> None:
     assert len(str(e.value)) < 1000
 
 
+def refusal(content: bytes) -> str:
+    """The code with which content is refused, "" where it is taken."""
+    try:
+        decode(content)
+    except Invalid as e:
+        return e.code
+    return ""
+
+
 @given(st.binary(max_size=200), st.sampled_from([b"\0", b"\1", b""]))
 def test_any_bytes_are_taken_or_refused(data: bytes, mark: bytes) -> None:
-    try:
-        decode(mark + data)
-    except Invalid as e:
-        assert e.code == "bad-batch"
+    assert refusal(mark + data) in ("", "bad-batch")
 
 
 @given(one_frame, st.binary(min_size=1, max_size=60))
 def test_any_payload_is_taken_or_refused(one: bytes, data: bytes) -> None:
     for kind in range(1, len(KINDS) + 1):
-        try:
-            decode(raw(one + frame(kind, data)))
-        except Invalid as e:
-            assert e.code == "bad-batch"
+        assert refusal(raw(one + frame(kind, data))) in ("", "bad-batch")
 
 
 def test_a_bomb_is_never_inflated() -> None:

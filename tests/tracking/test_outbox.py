@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def steps(outbox: Outbox, batch: Batch) -> list[int]:
-    found = decode(pack(outbox.frames(batch)[0]))
+    found = decode(pack(outbox.frames(batch)))
     return [step for one in found if isinstance(one, Points) for step in one.steps]
 
 
@@ -87,6 +87,27 @@ def test_a_living_journal_is_cut_up_to_where_it_is_written(tmp_path: Path) -> No
     journal.close()
 
 
+def test_a_living_journal_is_cut_where_its_writer_says_that_frames_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 2 << 20)
+    journal = Journal.open(tmp_path)
+    outbox = Outbox(journal.folder, living=True)
+    journal.points(RUN, [("loss", 0.5, step, 1) for step in range(100_000)])  # one write, larger than a batch
+    for step in range(100_000, 200_000):
+        journal.point(RUN, "loss", 0.5, step, 1)
+    found: list[int] = []
+    sizes = []
+    while batch := outbox.cut(journal.written()):
+        sizes.append(batch.end - batch.start)
+        found += steps(outbox, batch)
+        outbox.settle(batch.number)
+    assert found == list(range(200_000))
+    assert max(sizes) <= 2 << 20
+    assert len(sizes) < 10
+    journal.close()
+
+
 def test_a_frame_larger_than_a_batch_is_one_and_can_be_sent(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path)
     journal.record("params", RUN, params={f"{n}": os.urandom(15_000).hex() for n in range(135)})
@@ -96,7 +117,7 @@ def test_a_frame_larger_than_a_batch_is_one_and_can_be_sent(tmp_path: Path) -> N
     first, second = outbox.cut(), outbox.cut()
     assert first
     assert second
-    content = pack(outbox.frames(first)[0])
+    content = pack(outbox.frames(first))
     assert 2_000_000 < len(content) <= LARGEST_CONTENT
     assert len(decode(content)) == 1
     assert steps(outbox, second) == [1]

@@ -8,13 +8,17 @@ from typing import Any
 
 import click
 
-from loopline.cli import names, show
+from loopline.cli import names, search, show
 from loopline.cli.session import as_json, group, session
 
 
 @group("runs", "Runs: params, metrics and files of each execution. RUN is run:ID or ID.")
 def runs() -> None:
     pass
+
+
+for command in search.COMMANDS:
+    runs.add_command(command)
 
 
 @runs.command()

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -140,7 +140,7 @@ class _Shipping:
         """Asks anew, before the next batch, how far the server has the journal: an answer may be lost."""
         self._taken = None
 
-    def send(self, end: Position | None = None) -> bool:
+    def send(self, written: Sequence[Position] = ()) -> bool:
         """Sends all there is, up to where a living writer has written; False where it was told to stop before."""
         outbox, runs = self.outbox, self.session.runs
         if self._taken is None:
@@ -148,10 +148,10 @@ class _Shipping:
             outbox.check(taken)
             self._taken = taken
         self._settle()
-        while (batch := outbox.batch(self._taken + 1) or outbox.cut(end)) is not None:
+        while (batch := outbox.batch(self._taken + 1) or outbox.cut(written)) is not None:
             if self.stopping:
                 return False
-            content = pack(outbox.frames(batch)[0])
+            content = pack(outbox.frames(batch))
             self._taken = runs.send(outbox.sender, batch.number, Body(content)).number
             outbox.check(self._taken)
             self.batches += 1
@@ -164,9 +164,8 @@ class _Shipping:
         assert self._taken is not None
         for number in range(self.outbox.settled + 1, self._taken + 1):
             batch = self.outbox.batch(number)
-            if batch is not None and (self.outbox.folder / "artifacts").exists():
-                for entry in self.outbox.frames(batch)[1]:
-                    self._upload(entry)
+            for entry in self.outbox.artifacts(batch) if batch else ():
+                self._upload(entry)
             self.outbox.settle(number)
 
     def _upload(self, entry: Entry) -> None:
@@ -296,9 +295,10 @@ class Sender:
             self._shipping.ask()
 
     def _send(self) -> bool:
-        written = self.journal.written()
-        if written is None:
+        marks = self.journal.written()
+        if not marks:
             return True
+        written = marks[-1]
         if written != self._on_disk and time.monotonic() - self._synced > _SYNC_SECONDS:
             self.journal.sync()
             self._on_disk, self._synced = written, time.monotonic()
@@ -307,7 +307,7 @@ class Sender:
         if self._session is None:
             self._session = self._open_session()
         if self._shipping is None:
-            self._shipping = _Shipping(Outbox(self.journal.folder), self._session, self.journal)
-        done = self._shipping.send(written)
+            self._shipping = _Shipping(Outbox(self.journal.folder, living=True), self._session, self.journal)
+        done = self._shipping.send(marks)
         self._sent = written if done else None
         return done

@@ -48,6 +48,7 @@ QUOTA = 2 << 30
 
 SEGMENT = 8 << 20
 _WARNED = 0.8
+_MARK = 1 << 20  # bytes after which the end of a frame is noted, for batches
 _FRAME = 256 << 10  # bytes of points, from which the next frame begins
 _KNOWN_KEYS = 10_000
 
@@ -87,6 +88,7 @@ class Journal:
         self._segment, self._size, self._stop, self._synced = 0, 0, -1, 1
         self._fd = self._lock_fd = -1
         self._warned = self._making_room = False
+        self._marks: list[Position] = []
         self._kept: collections.Counter[str] = collections.Counter()
         self._known: dict[tuple[str, str], tuple[int, bytes, int]] = {}
         self._closed = False
@@ -182,10 +184,10 @@ class Journal:
         """Whether this process has a journal here that it writes to: not after `close`, nor in a fork that logged nothing."""
         return self._fd >= 0
 
-    def written(self) -> Position | None:
-        """How far this process has written; None where the journal is not open."""
+    def written(self) -> list[Position]:
+        """How far this process has written, and before that, places about every MB where a frame ends; none where not open."""
         with self._lock:
-            return None if self._fd < 0 else Position(self._segment, os.fstat(self._fd).st_size)
+            return [*self._marks, self._end()] if self._fd >= 0 else []
 
     def sync(self) -> None:
         """Brings what was written so far to the disk itself."""
@@ -241,11 +243,15 @@ class Journal:
         try:
             self._own()
             left = self._check_quota(size)
+            self._marks.append(self._end())
             if self._size + size > self._segment_bytes and self._size > len(MAGIC):
                 self._next_segment()
-            self._stop = min(self._segment_bytes, self._size + left)
+            self._stop = min(self._segment_bytes, self._size + min(left, _MARK))
         finally:
             self._making_room = False
+
+    def _end(self) -> Position:
+        return Position(self._segment, os.fstat(self._fd).st_size)
 
     def _own(self) -> None:
         """Sees to it that there is a journal of this process."""
@@ -314,6 +320,7 @@ class Journal:
         self._lock = threading.RLock()  # the old one may be held by a thread that is not here
         self._segment, self._synced = 0, 1
         self._making_room = False
+        self._marks.clear()
         self._kept.clear()
         self.sender = ""
 

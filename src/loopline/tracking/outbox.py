@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -51,10 +51,11 @@ class Damage(NamedTuple):
 
 
 class Outbox:
-    """The batches of one journal. Only who holds its lock may have it: its writer's sender, or a sync of a dead one."""
+    """The batches of one journal. Only who holds its lock may have it: its writer's sender (`living`), or a sync of a dead one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, living: bool = False) -> None:
         self.folder = folder
+        self.living = living
         self.sender = folder.name
         self.damages: dict[tuple[int, int], Damage] = {}
         self._batches: dict[int, Batch] = {}
@@ -103,36 +104,53 @@ class Outbox:
         """The batch of this number, where it was cut and is here."""
         return self._present().get(number)
 
-    def cut(self, end: Position | None = None) -> Batch | None:
+    def cut(self, written: Sequence[Position] = ()) -> Batch | None:
         """The next batch, which is on the disk as such when this returns; None: there is nothing to send.
 
-        `end`: how far the journal is written, where its writer lives.
+        `written`: how far the journal is written and where frames end before that, as its living writer says.
         """
-        number = self.last + 1
         segment, start = self._position()
         for place in [n for n in self._segments() if n >= segment]:
             at = start if place == segment else len(MAGIC)
-            data = self._read(place, at, end.size if end and place == end.segment else None)
-            begun: tuple[int, int] | None = None
-            for span in self._spans(place, at, data):
-                if begun and (span.start != begun[1] or span.end - begun[0] > BATCH):
-                    break
-                begun = (begun[0] if begun else span.start, span.end)
-            if begun:
-                batch = Batch(number, place, at + begun[0], at + begun[1])
+            ends = [end.size for end in written if end.segment == place and end.size > at]
+            near = [end for end in ends if end - at <= BATCH]
+            # Where the writer lives its frames are not read: that would hold up the threads that log.
+            found = (at, near[-1]) if near else self._scanned(place, at, min(ends, default=None), living=bool(written))
+            if found:
+                batch = Batch(self.last + 1, place, *found)
                 self._keep(batch)
                 return batch
-            if end and place == end.segment:
+            if written and place == written[-1].segment:
                 break
         return None
 
-    def frames(self, batch: Batch) -> tuple[bytes, list[Entry]]:
-        """The whole frames of a batch, and the artifacts that they name."""
+    def _scanned(self, segment: int, at: int, end: int | None, *, living: bool) -> tuple[int, int] | None:
+        """Where the next batch begins and ends, by its frames; between damages, so that they are in none."""
+        if living and end is None:
+            return None
+        found: tuple[int, int] | None = None
+        for span in self._spans(segment, at, self._read(segment, at, end)):
+            if found and (at + span.start != found[1] or at + span.end - found[0] > BATCH):
+                break
+            found = (found[0] if found else at + span.start, at + span.end)
+        return found
+
+    def frames(self, batch: Batch) -> bytes:
+        """The whole frames of a batch."""
         data = self._read(batch.segment, batch.start, batch.end)
-        found = list(self._spans(batch.segment, batch.start, data, within=True))
+        if self.living:
+            return data
+        return b"".join(data[s.start : s.end] for s in self._spans(batch.segment, batch.start, data, within=True))
+
+    def artifacts(self, batch: Batch) -> list[Entry]:
+        """The artifacts that a batch names; where the writer lives, none without a file put aside."""
+        aside = self.folder / "artifacts"
+        if self.living and not (aside.exists() and any(aside.iterdir())):
+            return []
+        data = self._read(batch.segment, batch.start, batch.end)
+        found = self._spans(batch.segment, batch.start, data, within=True)
         named = b"".join(data[s.start : s.end] for s in found if s.kind == _ARTIFACT)
-        entries = [entry for entry in decode(b"\0" + named) if isinstance(entry, Entry)]
-        return b"".join(data[s.start : s.end] for s in found), entries
+        return [entry for entry in decode(b"\0" + named) if isinstance(entry, Entry)]
 
     def settle(self, number: int) -> None:
         """Notes that the batches up to this one need nothing more, and removes the segments that hold no other."""

@@ -33,6 +33,7 @@ from loopline.tracking.records import (
     RunPage,
     RunStatus,
 )
+from loopline.tracking.searches import Searches
 from loopline.tracking.tables import environments, run_artifacts, run_console, run_refs, runs
 from loopline.tracking.verbs import RunsVerbs
 from loopline.tracking.words import Words
@@ -42,7 +43,7 @@ _LARGEST_PAGE = 1000
 _MOST = 2**63
 
 
-class RunsService(RunsVerbs):
+class RunsService(Searches, RunsVerbs):
     """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`)."""
 
     def __init__(self, tx: Tx, blobs: BlobStore, words: Words, metrics: Database | None = None) -> None:

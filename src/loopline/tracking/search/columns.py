@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from loopline.hashing import canonical_json
-from loopline.tracking.search.tree import Field, In, Like, Match, Op, Order, Span, Value
+from loopline.tracking.search.tree import Field, In, Like, Op, Order, Span, Value
 from loopline.tracking.tables import INDEXED, runs
 
 Bool = sa.ColumnElement[bool]
@@ -40,10 +40,10 @@ def metric(field: Field, c: Columns) -> sa.ColumnElement[float]:
     return sa.func.coalesce(c.low if field.part == "min" else c.high, c.last)
 
 
-def of_metric(leaf: In | Order | Like | Match, value: sa.ColumnElement[float]) -> Bool:
+def of_metric(leaf: In | Order | Like, value: sa.ColumnElement[float]) -> Bool:
     """Whether a leaf holds for the value of a metric."""
     if isinstance(leaf, Order):
-        return sa.and_(value.is_not(None), value.op(leaf.op)(leaf.value))
+        return sa.and_(value.is_not(None), value.bool_op(leaf.op)(leaf.value))
     assert isinstance(leaf, In), "metrics are numbers"
     finite = [float(v) for v in leaf.values if isinstance(v, float) and not math.isnan(v)]
     nan = len(finite) < len(leaf.values)
@@ -55,6 +55,18 @@ def of_metric(leaf: In | Order | Like | Match, value: sa.ColumnElement[float]) -
 def begins(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     """The beginning of a text, as it is in an index."""
     return sa.func.substr(column, _ONE, _INDEXED)
+
+
+def same_text(column: sa.ColumnElement[str], texts: Sequence[str]) -> Bool:
+    """Whether a text is one of some, by the index over its beginning.
+
+    The rest is compared apart: of `column = ?` SQLite would put the ? in place of the column everywhere, and find no index.
+    """
+    short = [text for text in texts if len(text) < INDEXED]
+    rest = sa.func.substr(column, INDEXED + 1)
+    long = [text for text in texts if len(text) >= INDEXED]
+    found = [sa.and_(begins(column) == text[:INDEXED], rest == text[INDEXED:]) for text in long]
+    return sa.or_(begins(column).in_(short), *found) if short or not long else sa.or_(*found)
 
 
 def is_text(c: Columns) -> Bool:
@@ -78,18 +90,12 @@ def same_param(value: Value, c: Columns) -> Iterator[Bool]:
         if math.isfinite(value):
             yield c.number == value
         else:  # JSON has no such numbers: they are kept by name
-            yield from _is(c, canonical_json(str(_NAMES[str(value)])).decode())
+            yield same_text(c.value, [canonical_json(_NAMES[str(value)]).decode()])
         return
     text = str(value)
-    yield from _is(c, canonical_json(text).decode())
-    if not text.startswith('"'):
-        yield from _is(c, text)
+    yield same_text(c.value, [canonical_json(text).decode(), *([] if text.startswith('"') else [text])])
     if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
         yield sa.and_(c.value.is_(None), c.number == float(text))
-
-
-def _is(c: Columns, json: str) -> Iterator[Bool]:
-    yield sa.and_(begins(c.value) == json[:INDEXED], c.value == json)
 
 
 _NAMES = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}

@@ -8,7 +8,7 @@ from loopline.errors import Invalid
 from loopline.tracking.search import dates
 from loopline.tracking.search.fields import ATTRIBUTES, GROUPS, REFS, WORDS, suggestions, takes
 from loopline.tracking.search.lexer import Token, nearest, tokens, wrong
-from loopline.tracking.search.texts import check_pattern
+from loopline.tracking.search.texts import LONGEST_PATTERN, check_pattern, of_like
 from loopline.tracking.search.tree import (
     And,
     Field,
@@ -52,6 +52,16 @@ def parse_order(order: Sequence[str]) -> tuple[OrderBy, ...]:
     if len(order) > MOST_ORDERS:
         raise Invalid(f"{len(order)} keys to order by are too many.", code="bad-filter", hint=f"At most {MOST_ORDERS}.")
     return tuple(_Parser(key, "order", 0).order() for key in order)
+
+
+def like(field: Field, pattern: str, fold: bool = False, negated: bool = False) -> Like | Match:
+    """The leaf of a LIKE pattern; `fold`: of ILIKE, whatever the case of letters.
+
+    The database judges what it judges as every other does; the case of letters and the JSON of params are for the engine.
+    """
+    if fold or field.group == "params":
+        return Match(field, of_like(pattern, fold), negated)
+    return Like(field, pattern, negated)
 
 
 class _Parser:
@@ -223,8 +233,7 @@ class _Parser:
         if self.word("IN"):
             return In(field, self.several(field), negated)
         if self.word("LIKE", "ILIKE"):
-            pattern = self.text(field, sign)
-            return Like(field, pattern.value, sign.text.upper() == "ILIKE", negated)
+            return self.like(field, sign, negated)
         if self.word("MATCHES"):
             return self.match(field, sign, negated)
         if self.word("BETWEEN"):
@@ -265,6 +274,12 @@ class _Parser:
                 "a pattern in quotes", ["'...'"], f"For example {sign.text} '%a%'." if "~" not in sign.text else ""
             )
         return self.take()
+
+    def like(self, field: Field, sign: Token, negated: bool) -> Like | Match:
+        token = self.text(field, sign)
+        if len(token.value) > LONGEST_PATTERN:
+            raise self.wrong(token, f"the pattern is longer than {LONGEST_PATTERN} characters", hint="Shorten it.")
+        return like(field, token.value, sign.text.upper() == "ILIKE", negated)
 
     def match(self, field: Field, sign: Token, negated: bool) -> Match:
         pattern = self.text(field, sign)

@@ -39,8 +39,13 @@ class Token(NamedTuple):
     def __str__(self) -> str:
         if self.kind == "end":
             return "the end"
-        shown = self.text if len(self.text) <= 40 else f"{self.text[:39]}…"
+        shown = printable(self.text if len(self.text) <= 40 else f"{self.text[:39]}…")
         return shown if self.kind in ("text", "quoted") else f"'{shown}'"
+
+
+def printable(text: str) -> str:
+    """A text that steers no terminal, as long as it was."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def wrong(
@@ -48,7 +53,7 @@ def wrong(
 ) -> Invalid:
     """The error of a filter: what is wrong at which character, what would be right there, and the place itself."""
     start = max(0, at - _AROUND)
-    shown = "".join(c if c.isprintable() else " " for c in source[start : at + _AROUND])
+    shown = printable(source[start : at + _AROUND])
     lead = "…" if start else ""
     place = f"{lead}{shown}{'…' if at + _AROUND < len(source) else ''}\n  {' ' * (len(lead) + at - start)}^"
     wanted = list(expected)

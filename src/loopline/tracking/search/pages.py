@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from loopline.database import Tx
 from loopline.errors import Invalid
-from loopline.tracking.search.columns import Bool, attribute, begins, metric, param_text
+from loopline.tracking.search.columns import Bool, Columns, attribute, begins, metric, param_text
 from loopline.tracking.search.grammar import parse, parse_order
 from loopline.tracking.search.sql import KEYED, Compiler
 from loopline.tracking.search.tree import And, Field, In, Order, OrderBy, Tree
@@ -123,8 +123,7 @@ def _key(compiler: Compiler, by: OrderBy) -> Key:
         return Key(by, None, column.is_not(None), (Stretch(column.is_not(None), value, int if number else str),))
     row = KEYED[field.group].alias()
     c = row.c
-    key = compiler.key(field)
-    there = sa.false() if key is None else sa.and_(c.run == runs.c.number, c.key == key)
+    there = sa.and_(c.run == runs.c.number, c.key == compiler.key(field))
     if field.group == "metrics":
         value = metric(field, c)
         return Key(by, row, there, (Stretch(value.is_not(None), value, float), Stretch(value.is_(None))))
@@ -142,11 +141,13 @@ def _query(compiler: Compiler, tree: Tree, keys: list[Key], stretch: int) -> tup
     source: sa.FromClause = runs
     columns: list[Column] = []
     number: sa.ColumnElement[int] = runs.c.number
+    asked = compiler.condition(tree)
     if stretch < len(first.stretches):
         part = first.stretches[stretch]
         if first.row is not None:
             source = first.row.join(runs, first.there)
             number = first.row.c.run
+            asked = _filter(compiler, tree, first.by.field, first.row.c)
         where = part.holds
         if part.value is not None:
             columns.append(Column(part.value, first.by.descending, part.kind))
@@ -160,26 +161,20 @@ def _query(compiler: Compiler, tree: Tree, keys: list[Key], stretch: int) -> tup
         columns += _columns(key)
     columns.append(Column(number, True, int))
     query = sa.select(*(column.value.label(f"c{i}") for i, column in enumerate(columns))).select_from(source)
-    query = query.where(runs.c.project == compiler.tx.project, where, _filter(compiler, tree, first, source))
+    query = query.where(runs.c.project == compiler.tx.project, where, asked)
     return query.order_by(*(c.value.desc() if c.descending else c.value.asc() for c in columns)), columns
 
 
-def _filter(compiler: Compiler, tree: Tree, first: Key, source: sa.FromClause) -> Bool:
+def _filter(compiler: Compiler, tree: Tree, field: Field, row: Columns) -> Bool:
     """The filter; what it asks of the first key itself is asked of the row that is read already."""
     parts = tree.parts if isinstance(tree, And) else (tree,)
-    if first.row is None or source is runs:
-        return compiler.condition(tree)
-    return sa.and_(
-        sa.true(),
-        *(
-            compiler.test(part, first.row.c)
-            if isinstance(part, In | Order)
-            and _same_row(part.field, first.by.field)
-            and compiler.key(part.field) is not None
-            else compiler.condition(part)
-            for part in parts
-        ),
+    conditions = (
+        compiler.test(part, row)
+        if isinstance(part, In | Order) and (part.field.group, part.field.key) == (field.group, field.key)
+        else compiler.condition(part)
+        for part in parts
     )
+    return sa.and_(sa.true(), *conditions)
 
 
 def _columns(key: Key) -> list[Column]:
@@ -206,10 +201,6 @@ def _behind(columns: list[Column], values: list[Any]) -> Bool:
     first, value = columns[0], values[0]
     # The same once more, as a range that an index can begin at.
     return sa.and_(first.value <= value if first.descending else first.value >= value, found)
-
-
-def _same_row(one: Field, other: Field) -> bool:
-    return (one.group, one.key) == (other.group, other.key)
 
 
 def _digest(project: str, filter: str, order: Sequence[str]) -> bytes:

@@ -7,7 +7,7 @@ SQLite and PostgreSQL alike.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +21,6 @@ from loopline.tracking.search.columns import (
     Bool,
     Columns,
     attribute,
-    begins,
     beside,
     escaped,
     is_text,
@@ -30,9 +29,10 @@ from loopline.tracking.search.columns import (
     param_text,
     printed,
     same_param,
+    same_text,
     within,
 )
-from loopline.tracking.search.texts import Budget, matching, of_like
+from loopline.tracking.search.texts import Budget, matching
 from loopline.tracking.search.tree import (
     And,
     Field,
@@ -47,11 +47,12 @@ from loopline.tracking.search.tree import (
     Span,
     Tree,
 )
-from loopline.tracking.tables import INDEXED, run_params, run_refs, run_series, run_tags, runs, words
+from loopline.tracking.tables import run_params, run_refs, run_series, run_tags, runs, words
 
 KEYED: dict[str, sa.Table] = {"params": run_params, "metrics": run_series, "tags": run_tags}
 _SIDES = {"inputs": 0, "outputs": 1}
 _FEW = 1_000
+_AT_ONCE = 4_000
 
 
 def fields_of(tree: Tree) -> Iterator[Field]:
@@ -72,6 +73,8 @@ class Compiler:
         self.tx = tx
         self.sqlite = tx.database.sqlite
         self.budget = Budget()
+        self.fitting: dict[Match, set[int]] = {}
+        self._numbers = sa.select(runs.c.number).where(runs.c.project == tx.project).order_by(runs.c.number)
         fields = [*fields_of(tree), *(by.field for by in order)]
         wanted = {field.key for field in fields if field.group in KEYED}
         found = tx.rows(sa.select(words.c.word, words.c.id).where(words.c.word.in_(sorted(wanted)))) if wanted else ()
@@ -88,6 +91,8 @@ class Compiler:
                 return sa.not_(self.condition(part))
             case Missing(field):
                 return sa.not_(self._there(field))
+        if isinstance(tree, Match):
+            return self._among(runs.c.number, self._fitting(tree))
         field = tree.field
         if field.group in KEYED:
             return self._exists(field, lambda c: self.test(tree, c))
@@ -105,25 +110,27 @@ class Compiler:
             case Or(parts):
                 every = [self.few(part) for part in parts]
                 return None if None in every else set().union(*(found for found in every if found is not None))
+        if isinstance(tree, Match):
+            found = self._fitting(tree)
+            return found if len(found) <= _FEW else None
         query = self._indexed(tree)
         if query is None:
             return None
         rows = self.tx.rows(query.limit(_FEW + 1))
         return {row[0] for row in rows} if len(rows) <= _FEW else None
 
-    def key(self, field: Field) -> int | None:
-        """The number of a field's key; None: no run has it."""
-        return self.words.get(field.key)
+    def key(self, field: Field) -> int:
+        """The number of a field's key; 0, which is that of none, where no run has it."""
+        return int(self.words.get(field.key, 0))
 
-    def test(self, leaf: In | Order | Like | Match, c: Columns) -> Bool:
+    def test(self, leaf: In | Order | Like, c: Columns) -> Bool:
         """Whether a leaf holds for a row of its field's table."""
         if leaf.field.group == "metrics":
             return of_metric(leaf, metric(leaf.field, c))
         if leaf.field.group == "params":
             return self._of_param(leaf, c)
         if isinstance(leaf, In):
-            texts = [str(value) for value in leaf.values]
-            same = sa.and_(begins(c.value).in_([text[:INDEXED] for text in texts]), c.value.in_(texts))
+            same = same_text(c.value, [str(value) for value in leaf.values])
             return sa.not_(same) if leaf.negated else same
         return self._of_text(leaf, c.value)
 
@@ -139,11 +146,8 @@ class Compiler:
         return attribute(field.key).is_not(None)
 
     def _exists(self, field: Field, test: Callable[[Columns], Bool]) -> Bool:
-        key = self.key(field)
-        if key is None:
-            return sa.false()
         c = KEYED[field.group].alias().c
-        return sa.exists().where(c.run == runs.c.number, c.key == key, test(c))
+        return sa.exists().where(c.run == runs.c.number, c.key == self.key(field), test(c))
 
     def _indexed(self, tree: Tree) -> sa.Select[Any] | None:
         """The query for the runs of a leaf that an index answers."""
@@ -154,8 +158,7 @@ class Compiler:
             if field.part != "last" or (isinstance(tree, Order) and isinstance(tree.value, str)):
                 return None
             c = KEYED[field.group].c
-            key = self.key(field)
-            return sa.select(c.run).where(sa.false() if key is None else sa.and_(c.key == key, self.test(tree, c)))
+            return sa.select(c.run).where(c.key == self.key(field), self.test(tree, c))
         if field.group in _SIDES and isinstance(tree, In):
             return sa.select(run_refs.c.run).where(
                 run_refs.c.ref.in_(self._refs(tree)), run_refs.c.side == _SIDES[field.group]
@@ -165,14 +168,14 @@ class Compiler:
             return sa.select(runs.c.number).where(runs.c.project == self.tx.project, self._of_attribute(tree, column))
         return None
 
-    def _of_attribute(self, leaf: In | Order | Like | Match, column: sa.ColumnElement[Any]) -> Bool:
+    def _of_attribute(self, leaf: In | Order | Like, column: sa.ColumnElement[Any]) -> Bool:
         if isinstance(leaf, In):
             same = sa.or_(sa.false(), *self._equal(leaf, column))
             return sa.not_(same) if leaf.negated else same
         if isinstance(leaf, Order) and not isinstance(leaf.value, str):
             if isinstance(leaf.value, Span):
                 return beside(leaf.op, column, leaf.value)
-            return column.op(leaf.op)(leaf.value)
+            return column.bool_op(leaf.op)(leaf.value)
         return self._of_text(leaf, column)
 
     def _equal(self, leaf: In, column: sa.ColumnElement[Any]) -> Iterator[Bool]:
@@ -189,73 +192,69 @@ class Compiler:
         elif values:
             yield column.in_(values)
 
-    def _of_param(self, leaf: In | Order | Like | Match, c: Columns) -> Bool:
+    def _of_param(self, leaf: In | Order | Like, c: Columns) -> Bool:
         if isinstance(leaf, In):
             same = sa.or_(sa.false(), *(p for value in leaf.values for p in same_param(value, c)))
             # What is NULL in it (a column that this param does not use) is not the same.
             return sa.case((same, sa.false()), else_=sa.true()) if leaf.negated else same
+        assert isinstance(leaf, Order), "texts of params are for the engine of patterns"
+        if not isinstance(leaf.value, str):
+            return sa.and_(c.number.is_not(None), c.number.bool_op(leaf.op)(leaf.value))
+        return sa.and_(is_text(c), self.binary(param_text(c)).bool_op(leaf.op)(escaped(leaf.value)))
+
+    def _of_text(self, leaf: Order | Like, column: sa.ColumnElement[str]) -> Bool:
         if isinstance(leaf, Order):
-            if not isinstance(leaf.value, str):
-                return sa.and_(c.number.is_not(None), c.number.op(leaf.op)(leaf.value))
-            text = self.binary(param_text(c))
-            return sa.and_(is_text(c), text.op(leaf.op)(escaped(leaf.value)))
-        table = run_params.c
-        rows = self.tx.rows(
-            sa.select(table.value, sa.case((table.value.is_(None), table.number)).label("number"))
-            .join(runs, runs.c.number == table.run)
-            .where(table.key == self.key(leaf.field), runs.c.project == self.tx.project)
-            .distinct()
-        )
-        hit = matching([printed(row.value, row.number) for row in rows], _pattern(leaf), self.budget)
-        kept = [row for row, good in zip(rows, hit, strict=True) if good]
-        numbers = [row.number for row in kept if row.value is None]
-        same = sa.or_(
-            sa.and_(c.value.is_not(None), self._among(c.value, [row.value for row in kept if row.value is not None])),
-            sa.and_(c.value.is_(None), self._among(c.number, numbers)),
-        )
+            return self.binary(column).bool_op(leaf.op)(leaf.value)
+        same = self._like(column, leaf.pattern)
         return sa.not_(same) if leaf.negated else same
 
-    def _of_text(self, leaf: Order | Like | Match, column: sa.ColumnElement[str]) -> Bool:
-        if isinstance(leaf, Order):
-            return self.binary(column).op(leaf.op)(leaf.value)
-        if isinstance(leaf, Like) and not leaf.fold:
-            same = self._like(column, leaf.pattern)
-        else:
-            texts = [row[0] for row in self.tx.rows(self._texts(leaf.field))]
-            hit = matching(texts, _pattern(leaf), self.budget)
-            same = self._among(column, [text for text, good in zip(texts, hit, strict=True) if good])
-        return sa.not_(same) if leaf.negated else same
+    def _fitting(self, leaf: Match) -> set[int]:
+        """The numbers of the runs whose text a pattern is found in, or those that have one and it is not."""
+        if leaf in self.fitting:
+            return self.fitting[leaf]
+        numbers = [row.number for row in self.tx.rows(self._numbers)]
+        there: set[int] = set()
+        found: set[int] = set()
+        for start in range(0, len(numbers), _AT_ONCE):  # so that never more texts than these are in memory
+            rows = self.tx.rows(self._texts(leaf.field, numbers[start : start + _AT_ONCE]))
+            texts = [row.text if leaf.field.group != "params" else printed(row.text, row.spelled) for row in rows]
+            there.update(row.run for row in rows)
+            hit = matching(texts, leaf.pattern, self.budget)
+            found.update(row.run for row, good in zip(rows, hit, strict=True) if good)
+        self.fitting[leaf] = there - found if leaf.negated else found
+        return self.fitting[leaf]
 
-    def _texts(self, field: Field) -> sa.Select[Any]:
-        """Every text that a field has in this project, once."""
-        if field.group == "tags":
-            query = sa.select(run_tags.c.value).join(runs, runs.c.number == run_tags.c.run)
-            query = query.where(run_tags.c.key == self.key(field))
-        elif field.group in _SIDES:
-            query = sa.select(run_refs.c.ref).join(runs, runs.c.number == run_refs.c.run)
-            query = query.where(run_refs.c.side == _SIDES[field.group])
-        else:
-            query = sa.select(attribute(field.key)).where(attribute(field.key).is_not(None))
-        return query.where(runs.c.project == self.tx.project).distinct()
+    def _texts(self, field: Field, numbers: Sequence[int]) -> sa.Select[Any]:
+        """The texts that some runs have in a field."""
+        if field.group == "attributes":
+            text = attribute(field.key)
+            query = sa.select(runs.c.number.label("run"), text.label("text")).where(text.is_not(None))
+            return query.where(self._among(runs.c.number, numbers))
+        if field.group in _SIDES:
+            c = run_refs.c
+            query = sa.select(c.run, c.ref.label("text")).where(c.side == _SIDES[field.group], self._of_kind(field, c))
+            return query.where(self._among(c.run, numbers))
+        table = KEYED[field.group]
+        columns = [table.c.run, table.c.value.label("text")]
+        if field.group == "params":
+            columns.append(table.c.number.label("spelled"))
+        return sa.select(*columns).where(table.c.key == self.key(field), self._among(table.c.run, numbers))
 
-    def _among(self, column: sa.ColumnElement[Any], values: list[Any]) -> Bool:
-        """Whether a column has one of any number of values: they travel as one parameter."""
-        if len(values) <= _FEW:
-            return column.in_(values)
+    def _among(self, column: sa.ColumnElement[int], numbers: Iterable[int]) -> Bool:
+        """Whether a number is one of any number of numbers: they travel as one parameter."""
         if self.sqlite:
-            each = sa.func.json_each(json.dumps(values)).table_valued("value")
+            each = sa.func.json_each(json.dumps(sorted(numbers))).table_valued("value")
             return column.in_(sa.select(each.c.value))
-        kind = sa.Text() if isinstance(values[0], str) else sa.Double()
-        return column == sa.any_(sa.literal(values, postgresql.ARRAY(kind)))
+        return column == sa.any_(sa.literal(sorted(numbers), postgresql.ARRAY(sa.Integer)))
 
     def _like(self, column: sa.ColumnElement[str], pattern: str) -> Bool:
         if self.sqlite:  # its LIKE takes A for a; GLOB is the same with other signs
-            return column.op("GLOB")(
+            return column.bool_op("GLOB")(
                 "".join({"%": "*", "_": "?"}.get(c) or (f"[{c}]" if c in "*?[" else c) for c in pattern)
             )
         return self.binary(column).like(pattern.replace("\\", "\\\\"))
 
-    def _of_refs(self, leaf: In | Order | Like | Match) -> Bool:
+    def _of_refs(self, leaf: In | Order | Like) -> Bool:
         if isinstance(leaf, In):
             names = self._refs(leaf)
             found = self._any_ref(leaf.field, lambda c: c.ref.in_(names))
@@ -268,8 +267,11 @@ class Compiler:
 
     def _any_ref(self, field: Field, test: Callable[[Columns], Bool]) -> Bool:
         c = run_refs.alias().c
-        kind = self._like(c.ref, f"{field.key}:%") if field.key else sa.true()
-        return sa.exists().where(c.run == runs.c.number, c.side == _SIDES[field.group], kind, test(c))
+        here = sa.and_(c.run == runs.c.number, c.side == _SIDES[field.group], self._of_kind(field, c))
+        return sa.exists().where(here, test(c))
+
+    def _of_kind(self, field: Field, c: Columns) -> Bool:
+        return self._like(c.ref, f"{field.key}:%") if field.key else sa.true()
 
     def _refs(self, leaf: In) -> list[str]:
         """The refs of a leaf as runs keep them: with the project where it is not the default one."""
@@ -281,7 +283,3 @@ def _ref(text: str, kind: str | None, project: str) -> str:
         return str(parse_ref(text, kind, project))
     except Invalid:
         return text  # no run has it
-
-
-def _pattern(leaf: Like | Match) -> str:
-    return of_like(leaf.pattern, leaf.fold) if isinstance(leaf, Like) else leaf.pattern

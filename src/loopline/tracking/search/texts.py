@@ -14,7 +14,7 @@ import polars as pl
 
 from loopline.errors import Invalid
 
-BUDGET = 2.0
+BUDGET = 5.0
 LONGEST_PATTERN = 1_000
 
 _AT_ONCE = 1 << 20  # characters between two looks at the clock
@@ -49,7 +49,7 @@ def check_pattern(pattern: str) -> str:
 
 
 def of_like(pattern: str, fold: bool) -> str:
-    """The regular expression of a LIKE pattern."""
+    """The regular expression of a LIKE pattern, where % is any characters and _ is one."""
     body = "".join({"%": ".*", "_": "."}.get(c) or re.escape(c) for c in pattern)
     return f"{'(?is)' if fold else '(?s)'}^{body}$"
 

@@ -49,11 +49,10 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Like(msgspec.Struct, frozen=True):
-    """The whole text fits a pattern, where % is any characters and _ is one; `fold`: whatever their case."""
+    """The whole text fits a pattern, where % is any characters and _ is one. Not of params: see `grammar.like`."""
 
     field: Field
     pattern: str
-    fold: bool = False
     negated: bool = False
 
 

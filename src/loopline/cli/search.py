@@ -1,0 +1,89 @@
+"""`loopline runs search`: runs found by a filter, and searches that have a name."""
+
+from __future__ import annotations
+
+import click
+
+from loopline.cli import show
+from loopline.cli.session import as_json, session
+
+
+@click.command()
+@click.argument("filter", default="", required=False)
+@click.option(
+    "--order", multiple=True, metavar="KEY", help="Order by it: metrics.loss, 'params.lr DESC', ... (repeats)."
+)
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--after", metavar="TOKEN", help="The page behind the one that gave TOKEN.")
+@click.option("--saved", metavar="NAME", help="Use a saved search instead of FILTER.")
+@as_json
+@click.pass_context
+def search(
+    ctx: click.Context,
+    filter: str,
+    order: tuple[str, ...],
+    limit: int,
+    after: str | None,
+    saved: str | None,
+    json: bool,
+) -> None:
+    """Find runs by FILTER, such as "metrics.loss < 0.3 AND created = 'last 7 days'" (docs/search.md)."""
+    with session(ctx) as s:
+        page = s.runs.search(filter, order, limit, after, saved)
+    if json:
+        show.print_json(page)
+        return
+    show.table(
+        ["run", "name", "kind", "status", "metrics", "by", "at"],
+        [(r.id, r.name, r.kind, r.status, r.metrics, r.creator, show.when(r.created)) for r in page.runs],
+        empty="No run is like that.",
+    )
+    if page.after:
+        click.echo(f"More: the same with --after {page.after}", err=True)
+
+
+@click.command()
+@as_json
+@click.pass_context
+def searches(ctx: click.Context, json: bool) -> None:
+    """Searches that have a name."""
+    with session(ctx) as s:
+        found = s.runs.searches()
+    if json:
+        show.print_json(found)
+        return
+    show.table(
+        ["name", "filter", "order", "by", "at"],
+        [(f.name, f.filter, list(f.order), f.by, show.when(f.at)) for f in found],
+        empty="None is saved yet.",
+    )
+
+
+@click.command()
+@click.argument("name")
+@click.argument("filter")
+@click.option("--order", multiple=True, metavar="KEY", help="Order by it (repeats).")
+@as_json
+@click.pass_context
+def save(ctx: click.Context, name: str, filter: str, order: tuple[str, ...], json: bool) -> None:
+    """Give a search the name NAME."""
+    with session(ctx) as s:
+        saved = s.runs.save_search(name, filter, order)
+    show.done(
+        saved, json, f"`loopline runs search --saved {saved.name}` finds them.", f"loopline runs forget {saved.name}"
+    )
+
+
+@click.command()
+@click.argument("name")
+@as_json
+@click.pass_context
+def forget(ctx: click.Context, name: str, json: bool) -> None:
+    """Take the name of a search away."""
+    with session(ctx) as s:
+        s.runs.forget_search(name)
+    show.done(None, json, f"The search {name} has no name any more.")
+
+
+COMMANDS = (search, searches, save, forget)
+"""What `loopline runs` has of these."""
