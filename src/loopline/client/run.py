@@ -16,10 +16,10 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from loopline.client import values
-from loopline.client.going import active, began, ending, for_all, over
+from loopline.client.going import began, current, ending, for_all, over
 from loopline.client.logbook import Logbook, Place, place
 from loopline.client.watch import Watch
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound
@@ -85,6 +85,11 @@ def log(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None,
     Active is the run that this thread began last and that has not ended, else that of the main thread. See `Run.log`.
     """
     (active() or _implicit()).log(metrics, step=step, **more)
+
+
+def active() -> Run | None:
+    """The run that a call of this thread is about; None where there is none."""
+    return cast("Run | None", current())
 
 
 class Run:
