@@ -25,7 +25,7 @@ import loopline as ll
 from loopline.app import Platform
 from loopline.catalog import Session
 from loopline.client import autolog
-from loopline.client.going import active
+from loopline.client.run import active
 from loopline.tracking.records import Run
 
 RNG = np.random.default_rng(7)

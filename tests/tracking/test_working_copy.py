@@ -246,3 +246,13 @@ def test_a_mixed_working_copy_names_its_revisions(checkout: Path) -> None:
     (checkout / "src" / "a.py").write_text("second\n")
     ask(checkout, "svn", "commit", "-q", "-m", "second")
     assert working_copy(checkout).facts["revision"] == "1:2"
+
+
+@needs_subversion
+def test_folders_that_are_no_code_are_no_difference(checkout: Path) -> None:
+    clean = working_copy(checkout)
+    for folder, sign, text in ((".loopline", ".gitignore", "*\n"), ("env", "pyvenv.cfg", "home = x\n")):
+        (checkout / folder / "deep").mkdir(parents=True)
+        (checkout / folder / sign).write_text(text)
+        (checkout / folder / "deep" / "file.txt").write_text("large\n")
+    assert working_copy(checkout) == clean

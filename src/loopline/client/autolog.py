@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from loopline.client.fits import BoosterFit, EstimatorFit
-from loopline.client.going import active, mine
-from loopline.client.run import Run, run
+from loopline.client.going import mine
+from loopline.client.run import Run, active, run
 
 T = TypeVar("T")
 

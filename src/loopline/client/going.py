@@ -7,19 +7,28 @@ import os
 import sys
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from loopline.tracking.records import Ending
 
-if TYPE_CHECKING:
-    from loopline.client.run import Run
 
-_mine: ContextVar[tuple[Run, ...]] = ContextVar("loopline_runs", default=())
-_of_main: list[Run] = []
-_going: dict[str, Run] = {}
+class Going(Protocol):
+    """What has to be known of a run here; `client.run.Run` is one."""
+
+    id: str
+    ended: bool
+    _lock: threading.RLock
+
+    def finish(self, status: Ending, message: str) -> None:
+        """Ends it, once."""
 
 
-def active() -> Run | None:
+_mine: ContextVar[tuple[Going, ...]] = ContextVar("loopline_runs", default=())
+_of_main: list[Going] = []
+_going: dict[str, Going] = {}
+
+
+def current() -> Going | None:
     """The run that a call of this thread is about; None where there is none."""
     for runs in (_mine.get(), _of_main):
         for found in reversed(runs):
@@ -33,7 +42,7 @@ def mine() -> bool:
     return any(not found.ended for found in _mine.get())
 
 
-def began(begun: Run) -> None:
+def began(begun: Going) -> None:
     """Makes a run the active one of this thread, and of all threads without one where the main thread began it."""
     _going[begun.id] = begun
     _mine.set((*(run for run in _mine.get() if not run.ended), begun))
@@ -41,13 +50,13 @@ def began(begun: Run) -> None:
         _of_main.append(begun)
 
 
-def for_all(begun: Run) -> None:
+def for_all(begun: Going) -> None:
     """Makes a run the active one of all threads without one, whichever thread began it."""
     if begun not in _of_main:
         _of_main.append(begun)
 
 
-def over(ended: Run) -> None:
+def over(ended: Going) -> None:
     """Takes a run that has ended off."""
     _going.pop(ended.id, None)
     if ended in _of_main:
@@ -72,7 +81,7 @@ def _at_exit() -> None:
 
 def _forked() -> None:
     for run in _going.values():
-        run._lock = threading.Lock()  # the old one may be held by a thread that is not here
+        run._lock = threading.RLock()  # the old one may be held by a thread that is not here
 
 
 atexit.register(_at_exit)

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,6 +59,9 @@ class Logbook:
         self._process = os.getpid()
         self._users = 0
         self._sender = self._new_sender().start() if where.url else None
+        if not where.url:
+            # What a platform needs may be imported as the program ends, and of this Python then says that it comes too late.
+            import_module("concurrent.futures.thread")
 
     @classmethod
     def enter(cls, where: Place) -> Logbook:

@@ -12,16 +12,17 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from loopline.client import values
-from loopline.client.going import active, began, ending, for_all, over
+from loopline.client.going import began, current, ending, for_all, over
 from loopline.client.logbook import Logbook, Place, place
 from loopline.client.watch import Watch
-from loopline.errors import Conflict, Invalid, NotFound
+from loopline.errors import Conflict, Invalid, LooplineError, NotFound
 from loopline.refs import Ref, parse
 from loopline.tracking.environment import process
 from loopline.tracking.ids import ulid
@@ -86,6 +87,11 @@ def log(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None,
     (active() or _implicit()).log(metrics, step=step, **more)
 
 
+def active() -> Run | None:
+    """The run that a call of this thread is about; None where there is none."""
+    return cast("Run | None", current())
+
+
 class Run:
     """A run that goes on in this process; made by `ll.run`. All of its methods can be called from any thread.
 
@@ -117,7 +123,7 @@ class Run:
                 f"system={system!r} cannot be.", code="bad-arguments", hint="Give seconds, or None for no samples."
             )
         self._steps: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: a signal's handler may log in the midst of a call
         self._process = os.getpid()
         self._watch: Watch | None = None
         self._logbook = Logbook.enter(where)
@@ -289,19 +295,14 @@ class Run:
                 return
             self.ended = True
         over(self)
+        if self._watch is not None:
+            self._watch.stop()
+        ended = time.time_ns() // 1_000_000
         try:
-            if self._watch is not None:
-                self._watch.stop()
-            self._journal.record(
-                "finish",
-                self.id,
-                status=status,
-                message=message[:_LONGEST_MESSAGE],
-                outputs=[],
-                ended=time.time_ns() // 1_000_000,
-            )
-        finally:
-            self._logbook.leave()
+            self._journal.record("finish", self.id, status=status, message=message[:_LONGEST_MESSAGE], ended=ended)
+        except LooplineError as e:  # what happens at the end of a training is no failure of it
+            warnings.warn(f"That {self.ref} is {status} could not be written: {e}", RuntimeWarning, stacklevel=2)
+        self._logbook.leave()
 
     def __enter__(self) -> Self:
         return self

@@ -216,15 +216,28 @@ def _belongs(root: Path, name: str) -> bool:
 
 
 def _files(root: Path, name: str) -> list[str]:
+    """The files of something new: of a folder all below it, but for those which say themselves that they are no code.
+
+    These are environments of Python, caches and workspaces: the tools that make them put a `.gitignore` of "*" there.
+    """
     place = root / name
     if place.is_symlink() or not place.is_dir():
         return [name]
-    return sorted(
-        str(Path(above, file).relative_to(root))
-        for above, _, files in os.walk(place)
-        for file in files
-        if "__pycache__" not in Path(above).parts
-    )
+    found: list[str] = []
+    for above, folders, files in os.walk(place):
+        if "pyvenv.cfg" in files or (".gitignore" in files and _ignores_all(Path(above, ".gitignore"))):
+            folders.clear()
+        else:
+            folders[:] = sorted(set(folders) - {"__pycache__"})
+            found += sorted(str(Path(above, file).relative_to(root)) for file in files)
+    return found
+
+
+def _ignores_all(file: Path) -> bool:
+    try:
+        return "*" in file.read_text(errors="replace").split()
+    except OSError:
+        return False
 
 
 def _without_user(url: str) -> str:
