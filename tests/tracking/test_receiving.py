@@ -98,7 +98,6 @@ def test_what_a_second_program_sets_is_a_correction(either: Platform) -> None:
 
 
 BAD: dict[str, list[bytes]] = {
-    "no frames": [b""],
     "half a frame": [BEGUN, point("loss", 1.0, 0)[:-1]],
     "a run that is no ULID": [said("run", run="../../x", name="a", created=1)],
     "an empty key": [BEGUN, point("", 1.0, 0)],
