@@ -97,6 +97,21 @@ def test_what_a_second_program_sets_is_a_correction(either: Platform) -> None:
     assert (former.key, former.value, former.reason) == ("rate", 0.1, "set again by another program")
 
 
+def test_runs_of_a_journal_that_is_closed_were_killed(either: Platform) -> None:
+    runs = either.session().runs
+    ended, other = ulid(3), ulid(4)
+    runs.send(
+        SENDER,
+        1,
+        batch(BEGUN, said("run", run=ended, name="b", created=1), said("finish", run=ended, status="failed", ended=2)),
+    )
+    runs.send(ulid(9), 1, batch(said("run", run=other, name="c", created=1)))
+    for _ in range(2):
+        assert runs.close(SENDER).number == 1
+    assert [runs.show(run).status for run in (RUN, ended, other)] == ["killed", "failed", "running"]
+    assert "program" in runs.show(RUN).message
+
+
 BAD: dict[str, list[bytes]] = {
     "half a frame": [BEGUN, point("loss", 1.0, 0)[:-1]],
     "a run that is no ULID": [said("run", run="../../x", name="a", created=1)],

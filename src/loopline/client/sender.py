@@ -84,6 +84,7 @@ def _sync_one(
             return msgspec.structs.replace(found, state="elsewhere", waiting=outbox.waiting())
         shipping = _Shipping(outbox, session)
         shipping.send()
+        session.runs.close(outbox.sender)
     except LooplineError as e:
         if e.code in _AWAY:
             away[target] = e

@@ -139,7 +139,7 @@ def receive(writing: Writing, sender: str, number: int, content: Body) -> Receiv
     for one, fields in zip(held, shaped, strict=True):
         if one.run not in numbers:
             if isinstance(fields, _Run):
-                numbers[one.run] = _begun(writing, one.run, fields)
+                numbers[one.run] = _begun(writing, one.run, fields, sender)
                 continue
             numbers[one.run] = _held(tx, one.run)
         _take(writing, numbers[one.run], one, fields)
@@ -149,6 +149,19 @@ def receive(writing: Writing, sender: str, number: int, content: Body) -> Receiv
     tx.count += sum(1 for one in held if isinstance(one, Entry))
     failpoint("tracking.receive.before_acknowledged")
     return Received(sender=sender, number=number)
+
+
+def close(writing: Writing, sender: str) -> Received:
+    """Ends the runs of a journal of which no more will come and that do not say how they ended: their program was killed."""
+    tx = writing.tx
+    tx.write()
+    taken = received(tx, sender)
+    left = sa.select(runs).where(runs.c.project == tx.project, runs.c.sender == sender, runs.c.status == "running")
+    for row in tx.rows(left):
+        writing.end(row.number, "killed", "its program ended before it did", tx.now)
+        tx.note(outputs=[tx.ref("run", row.id)])
+    writing.write_points()
+    return taken
 
 
 def _read(content: Body) -> bytes:
@@ -190,7 +203,7 @@ def _checked(one: Entry | Points) -> _Fields | points.Columns | None:
     return None
 
 
-def _begun(writing: Writing, run: str, fields: _Run) -> _Held:
+def _begun(writing: Writing, run: str, fields: _Run, sender: str) -> _Held:
     """A run that a journal begins; one that is there already is the same run (its journal was copied)."""
     known = writing.tx.first(sa.select(runs).where(runs.c.id == run))
     if known is None:
@@ -206,6 +219,7 @@ def _begun(writing: Writing, run: str, fields: _Run) -> _Held:
             fields.inputs,
             fields.environment,
             fields.created,
+            sender,
         )
         return _Held(number, "running")
     if known.project != writing.tx.project:

@@ -98,6 +98,11 @@ class RunsService(Searches, RunsVerbs):
 
         return receive(self.writing, sender, number, content)
 
+    def close(self, sender: str) -> Received:
+        from loopline.tracking.receiving import close
+
+        return close(self.writing, sender)
+
     def received(self, sender: str) -> Received:
         from loopline.tracking.receiving import received
 

@@ -47,6 +47,7 @@ runs = sa.Table(
     sa.Column("note", sa.Text, nullable=False, default=""),
     sa.Column("parent", sa.Integer, sa.ForeignKey("runs.number")),
     sa.Column("environment", sa.Integer, sa.ForeignKey("run_environments.id")),
+    sa.Column("sender", sa.String(26)),  # of the journal that began it
     sa.Column("batches", sa.Integer, nullable=False, default=0),  # of points, that are acknowledged
     sa.Index("ix_runs_page", "project", "id"),
     sa.Index("ix_runs_name", "project", "name", "id"),

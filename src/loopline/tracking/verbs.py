@@ -53,6 +53,11 @@ class RunsVerbs(Protocol):
         """
         ...
 
+    @operation("POST /projects/{project}/journals/{sender}/close", action="run")
+    def close(self, sender: str) -> Received:
+        """Say that no more comes from a journal: runs of it that do not say how they ended were killed."""
+        ...
+
     @operation("GET /projects/{project}/journals/{sender}", action="run")
     def received(self, sender: str) -> Received:
         """Show how far a journal has been taken."""

@@ -43,8 +43,9 @@ class Writing:
         inputs: Sequence[str],
         environment: dict[str, Any],
         created: int,
+        sender: str | None = None,
     ) -> int:
-        """Adds a run under an id that is given, with what is known of it; gives its number."""
+        """Adds a run under an id that is given, with what is known of it; gives its number. `sender`: the journal's, if any."""
         check_key(name, "name of a run")
         above = reading.row_of(self.tx, parent).number if parent is not None else None
         row = {
@@ -59,6 +60,7 @@ class Writing:
             "note": "",
             "parent": above,
             "environment": self._environment(environment),
+            "sender": sender,
             "batches": 0,
         }
         added = self.tx.execute(_INSERT, row)

@@ -479,6 +479,7 @@ def upgrade() -> None:
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("parent", sa.Integer(), nullable=True),
         sa.Column("environment", sa.Integer(), nullable=True),
+        sa.Column("sender", sa.String(length=26), nullable=True),
         sa.Column("batches", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["environment"], ["run_environments.id"], name=op.f("fk_runs_environment")),
         sa.ForeignKeyConstraint(["parent"], ["runs.number"], name=op.f("fk_runs_parent")),
