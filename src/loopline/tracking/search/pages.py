@@ -97,12 +97,12 @@ def select(
     for stretch in range(token.stretch if token else 0, last + 1):
         query, columns = _query(compiler, tree, keys, stretch)
         if few is not None:
-            query = query.where(runs.c.number.in_(sorted(few)))
+            query = query.where(compiler.among(runs.c.number, few))
         if token is not None and stretch == token.stretch:
             query = query.where(_behind(columns, _checked(token.values, columns)))
         rows = tx.rows(query.limit(limit + 1 - len(found)))
         found += [(stretch, list(row), row[-1]) for row in rows]
-        if len(found) > limit:
+        if len(found) > limit or (few is not None and len(found) == len(few)):
             break
     numbers = [number for _, _, number in found[:limit]]
     return numbers, (found[limit - 1][0], found[limit - 1][1]) if len(found) > limit else None

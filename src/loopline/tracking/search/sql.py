@@ -92,7 +92,7 @@ class Compiler:
             case Missing(field):
                 return sa.not_(self._there(field))
         if isinstance(tree, Match):
-            return self._among(runs.c.number, self._fitting(tree))
+            return self.among(runs.c.number, self._fitting(tree))
         field = tree.field
         if field.group in KEYED:
             return self._exists(field, lambda c: self.test(tree, c))
@@ -137,6 +137,13 @@ class Compiler:
     def binary(self, column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
         """A text as it is ordered everywhere: by code points."""
         return column if self.sqlite else sa.collate(column, "C")
+
+    def among(self, column: sa.ColumnElement[int], numbers: Iterable[int]) -> Bool:
+        """Whether a number is one of any number of numbers: they travel as one parameter."""
+        if self.sqlite:
+            each = sa.func.json_each(json.dumps(sorted(numbers))).table_valued("value")
+            return column.in_(sa.select(each.c.value))
+        return column == sa.any_(sa.literal(sorted(numbers), postgresql.ARRAY(sa.Integer)))
 
     def _there(self, field: Field) -> Bool:
         if field.group in KEYED:
@@ -229,23 +236,16 @@ class Compiler:
         if field.group == "attributes":
             text = attribute(field.key)
             query = sa.select(runs.c.number.label("run"), text.label("text")).where(text.is_not(None))
-            return query.where(self._among(runs.c.number, numbers))
+            return query.where(self.among(runs.c.number, numbers))
         if field.group in _SIDES:
             c = run_refs.c
             query = sa.select(c.run, c.ref.label("text")).where(c.side == _SIDES[field.group], self._of_kind(field, c))
-            return query.where(self._among(c.run, numbers))
+            return query.where(self.among(c.run, numbers))
         table = KEYED[field.group]
         columns = [table.c.run, table.c.value.label("text")]
         if field.group == "params":
             columns.append(table.c.number.label("spelled"))
-        return sa.select(*columns).where(table.c.key == self.key(field), self._among(table.c.run, numbers))
-
-    def _among(self, column: sa.ColumnElement[int], numbers: Iterable[int]) -> Bool:
-        """Whether a number is one of any number of numbers: they travel as one parameter."""
-        if self.sqlite:
-            each = sa.func.json_each(json.dumps(sorted(numbers))).table_valued("value")
-            return column.in_(sa.select(each.c.value))
-        return column == sa.any_(sa.literal(sorted(numbers), postgresql.ARRAY(sa.Integer)))
+        return sa.select(*columns).where(table.c.key == self.key(field), self.among(table.c.run, numbers))
 
     def _like(self, column: sa.ColumnElement[str], pattern: str) -> Bool:
         if self.sqlite:  # its LIKE takes A for a; GLOB is the same with other signs
