@@ -162,14 +162,18 @@ def test_journals_and_runs_of_another_project_are_out_of_reach(platform: Platfor
         lambda: here.runs.received(SENDER),
         lambda: here.runs.send(SENDER, 2, batch(point("loss", 1.0, 0))),
         lambda: here.runs.send(ulid(9), 1, batch(point("loss", 1.0, 0))),
-        lambda: here.runs.send(ulid(9), 1, batch(BEGUN)),
     ):
         with pytest.raises(LooplineError):
             attempt()
     with pytest.raises(NotFound):
         here.runs.send(SENDER, 1, batch(BEGUN))
-    assert there.runs.show(RUN).metrics == {}
     assert here.runs.list().runs == ()
+    here.runs.send(ulid(8), 1, batch(said("run", name="mine", created=1), point("loss", 1.0, 0)))
+    assert here.runs.show(RUN).name == "mine", (
+        "the same id in another project is another run, and tells nothing of the first"
+    )
+    assert there.runs.show(RUN).name == "fit"
+    assert there.runs.show(RUN).metrics == {}
 
 
 @pytest.mark.parametrize("where", ["tracking.points.written", "tracking.receive.before_acknowledged"])

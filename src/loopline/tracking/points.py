@@ -31,9 +31,8 @@ EVERY = 64
 """After so many batches a run's hot rows are folded."""
 
 _PLAIN, _DEFLATED = 0, 1
-_WIDTHS = ("<i1", "<i2", "<i4", "<i8")
+_WIDTHS = ("", "<i1", "<i2", "<i4", "<i8")  # of differences; the first: all are 0
 _HEAD = struct.Struct("<BI")
-_COLUMN = struct.Struct("<Bq")
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -215,24 +214,33 @@ def unpack(packed: bytes) -> Columns:
 
 
 def _narrow(column: Ints) -> bytes:
-    """The first number, and the differences between neighbours (modulo 2^64) in as few bytes as the widest needs."""
+    """The first number, and the differences between neighbours (modulo 2^64) in as few bytes as the widest needs: none if all
+    are 0."""
     if not len(column):
-        return _COLUMN.pack(0, 0)
+        return _first(0, 0)
     with np.errstate(over="ignore"):
         steps = np.diff(column)
     low, high = (int(steps.min()), int(steps.max())) if len(steps) else (0, 0)
-    code = next(c for c, bits in enumerate((7, 15, 31, 63)) if -(1 << bits) <= low and high < 1 << bits)
-    return _COLUMN.pack(code, int(column[0])) + steps.astype(_WIDTHS[code]).tobytes()
+    if low == high == 0:
+        return _first(0, int(column[0]))
+    code = 1 + next(c for c, bits in enumerate((7, 15, 31, 63)) if -(1 << bits) <= low and high < 1 << bits)
+    return _first(code, int(column[0])) + steps.astype(_WIDTHS[code]).tobytes()
+
+
+def _first(code: int, number: int) -> bytes:
+    """The width of a column's differences, and its first number behind its own width: one byte and up to eight."""
+    size = (number.bit_length() + 8) // 8 if number else 0
+    return bytes([code << 4 | size]) + number.to_bytes(size, "little", signed=True)
 
 
 def _wide(body: memoryview, at: int, n: int) -> tuple[Ints, int]:
-    code, first = _COLUMN.unpack_from(body, at)
-    at += _COLUMN.size
-    column = np.empty(n, np.int64)
-    if n:
+    code, size = body[at] >> 4, body[at] & 15
+    at += 1 + size
+    column = np.full(n, int.from_bytes(body[at - size : at], "little", signed=True), np.int64)
+    if code:
         steps = np.frombuffer(body, _WIDTHS[code], n - 1, at)
         at += steps.nbytes
-        column[0], column[1:] = first, steps
+        column[1:] = steps
         with np.errstate(over="ignore"):
             np.cumsum(column, out=column)
     return column, at

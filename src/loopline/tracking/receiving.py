@@ -113,7 +113,7 @@ def received(tx: Tx, sender: str) -> Received:
         raise NotFound(
             f"There is no journal {sender} in project {tx.project!r}.", code="no-journal", hint="Name its project."
         )
-    return Received(sender=sender, number=0 if row is None else row.number)
+    return Received(sender=sender, number=0 if row is None else row.taken)
 
 
 def receive(writing: Writing, sender: str, number: int, content: Body) -> Received:
@@ -126,7 +126,8 @@ def receive(writing: Writing, sender: str, number: int, content: Body) -> Receiv
     held = decode(batch)
     shaped = [_checked(one) for one in held]
     tx.write()
-    taken = _hold(tx, sender)
+    journal = _hold(tx, sender)
+    taken = received(tx, sender)
     if number <= taken.number:
         return taken
     if number != taken.number + 1:
@@ -139,12 +140,12 @@ def receive(writing: Writing, sender: str, number: int, content: Body) -> Receiv
     for one, fields in zip(held, shaped, strict=True):
         if one.run not in numbers:
             if isinstance(fields, _Run):
-                numbers[one.run] = _begun(writing, one.run, fields, sender)
+                numbers[one.run] = _begun(writing, one.run, fields, journal)
                 continue
             numbers[one.run] = _held(tx, one.run)
         _take(writing, numbers[one.run], one, fields)
     writing.write_points()
-    tx.execute(sa.update(run_senders).where(run_senders.c.sender == sender).values(number=number, at=tx.now))
+    tx.execute(sa.update(run_senders).where(run_senders.c.sender == sender).values(taken=number, at=tx.now))
     tx.note(outputs=[tx.ref("run", run) for run in numbers], digests={"batch": digest_bytes(batch)})
     tx.count += sum(1 for one in held if isinstance(one, Entry))
     failpoint("tracking.receive.before_acknowledged")
@@ -156,7 +157,11 @@ def close(writing: Writing, sender: str) -> Received:
     tx = writing.tx
     tx.write()
     taken = received(tx, sender)
-    left = sa.select(runs).where(runs.c.project == tx.project, runs.c.sender == sender, runs.c.status == "running")
+    left = (
+        sa.select(runs)
+        .join(run_senders, runs.c.sender == run_senders.c.number)
+        .where(run_senders.c.sender == sender, runs.c.status == "running")
+    )
     for row in tx.rows(left):
         writing.end(row.number, "killed", "its program ended before it did", tx.now)
         tx.note(outputs=[tx.ref("run", row.id)])
@@ -173,14 +178,13 @@ def _read(content: Body) -> bytes:
     return found
 
 
-def _hold(tx: Tx, sender: str) -> Received:
-    """How far the journal is taken, and from here to the commit nobody else takes any of it."""
-    row = {"sender": sender, "project": tx.project, "principal": tx.principal, "number": 0, "at": tx.now}
-    if not tx.first(sa.select(run_senders.c.sender).where(run_senders.c.sender == sender)):
-        tx.execute(tx.upsert(run_senders, ("sender",)), row)
-    if not tx.database.sqlite:  # SQLite has one writer at a time
-        tx.rows(sa.select(run_senders.c.number).where(run_senders.c.sender == sender).with_for_update())
-    return received(tx, sender)
+def _hold(tx: Tx, sender: str) -> int:
+    """The number of a sender, which is added where it is new; from here to the commit nobody else takes any of its journal."""
+    row = {"sender": sender, "project": tx.project, "principal": tx.principal, "taken": 0, "at": tx.now}
+    tx.execute(tx.upsert(run_senders, ("sender",)), row)
+    query = sa.select(run_senders.c.number).where(run_senders.c.sender == sender)
+    number: int = tx.scalar(query if tx.database.sqlite else query.with_for_update())  # SQLite has one writer at a time
+    return number
 
 
 def _checked(one: Entry | Points) -> _Fields | points.Columns | None:
@@ -203,28 +207,27 @@ def _checked(one: Entry | Points) -> _Fields | points.Columns | None:
     return None
 
 
-def _begun(writing: Writing, run: str, fields: _Run, sender: str) -> _Held:
+def _begun(writing: Writing, run: str, fields: _Run, journal: int) -> _Held:
     """A run that a journal begins; one that is there already is the same run (its journal was copied)."""
-    known = writing.tx.first(sa.select(runs).where(runs.c.id == run))
-    if known is None:
-        if fields.parent is not None:
-            _held(writing.tx, fields.parent)
-        number = writing.begin(
-            run,
-            fields.name,
-            fields.kind,
-            fields.parent,
-            fields.params,
-            fields.tags,
-            fields.inputs,
-            fields.environment,
-            fields.created,
-            sender,
-        )
-        return _Held(number, "running")
-    if known.project != writing.tx.project:
-        raise Conflict(f"The run {run} cannot be begun: the id is taken.", code="run-taken", hint="Begin another run.")
-    return _Held(known.number, known.status)
+    tx = writing.tx
+    known = tx.first(sa.select(runs).where(runs.c.project == tx.project, runs.c.id == run))
+    if known is not None:
+        return _Held(known.number, known.status)
+    if fields.parent is not None:
+        _held(tx, fields.parent)
+    number = writing.begin(
+        run,
+        fields.name,
+        fields.kind,
+        fields.parent,
+        fields.params,
+        fields.tags,
+        fields.inputs,
+        fields.environment,
+        fields.created,
+        journal,
+    )
+    return _Held(number, "running")
 
 
 def _held(tx: Tx, run: str) -> _Held:

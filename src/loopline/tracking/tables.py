@@ -31,11 +31,23 @@ environments = sa.Table(
 )
 """What runs were executed in, each once: many runs share one."""
 
+run_senders = sa.Table(
+    "run_senders",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("sender", sa.String(26), nullable=False, unique=True),
+    sa.Column("project", sa.String(128), nullable=False),
+    sa.Column("principal", sa.String(256), nullable=False),
+    sa.Column("taken", sa.BigInteger, nullable=False),  # the last batch that is taken; all before it are
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+"""How far each journal has been taken."""
+
 runs = sa.Table(
     "runs",
     metadata,
     sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("id", sa.String(26), nullable=False, unique=True),
+    sa.Column("id", sa.String(26), nullable=False),
     sa.Column("project", sa.String(128), nullable=False),
     sa.Column("name", sa.String(250), nullable=False),
     sa.Column("kind", sa.String(16), nullable=False),
@@ -47,9 +59,10 @@ runs = sa.Table(
     sa.Column("note", sa.Text, nullable=False, default=""),
     sa.Column("parent", sa.Integer, sa.ForeignKey("runs.number")),
     sa.Column("environment", sa.Integer, sa.ForeignKey("run_environments.id")),
-    sa.Column("sender", sa.String(26)),  # of the journal that began it
+    sa.Column("sender", sa.Integer, sa.ForeignKey("run_senders.number")),  # the journal that began it
     sa.Column("batches", sa.Integer, nullable=False, default=0),  # of points, that are acknowledged
-    sa.Index("ix_runs_page", "project", "id"),
+    sa.Index("ix_runs_page", "project", "id", unique=True),
+    sa.Index("ix_runs_created", "project", "created"),
     sa.Index("ix_runs_name", "project", "name", "id"),
     sa.Index("ix_runs_parent", "parent", sqlite_where=sa.text("parent IS NOT NULL")),
     sqlite_autoincrement=True,  # a number is never given again: points of another file may carry it
@@ -134,18 +147,6 @@ run_series = sa.Table(
     sqlite_with_rowid=False,
 )
 """One row a metric of a run: which there are, and what each says in short."""
-
-run_senders = sa.Table(
-    "run_senders",
-    metadata,
-    sa.Column("sender", sa.String(26), primary_key=True),
-    sa.Column("project", sa.String(128), nullable=False),
-    sa.Column("principal", sa.String(256), nullable=False),
-    sa.Column("number", sa.BigInteger, nullable=False),  # all batches up to this one are taken
-    sa.Column("at", sa.BigInteger, nullable=False),
-    sqlite_with_rowid=False,
-)
-"""How far each journal has been taken."""
 
 run_console = sa.Table(
     "run_console",

@@ -43,9 +43,9 @@ class Writing:
         inputs: Sequence[str],
         environment: dict[str, Any],
         created: int,
-        sender: str | None = None,
+        journal: int | None = None,
     ) -> int:
-        """Adds a run under an id that is given, with what is known of it; gives its number. `sender`: the journal's, if any."""
+        """Adds a run under an id that is given, with what is known of it; gives its number. `journal`: its sender's."""
         check_key(name, "name of a run")
         above = reading.row_of(self.tx, parent).number if parent is not None else None
         row = {
@@ -60,7 +60,7 @@ class Writing:
             "note": "",
             "parent": above,
             "environment": self._environment(environment),
-            "sender": sender,
+            "sender": journal,
             "batches": 0,
         }
         added = self.tx.execute(_INSERT, row)

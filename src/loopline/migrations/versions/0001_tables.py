@@ -415,13 +415,14 @@ def upgrade() -> None:
     )
     op.create_table(
         "run_senders",
+        sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("sender", sa.String(length=26), nullable=False),
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("principal", sa.String(length=256), nullable=False),
-        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("taken", sa.BigInteger(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("sender", name=op.f("pk_run_senders")),
-        sqlite_with_rowid=False,
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_run_senders")),
+        sa.UniqueConstraint("sender", name=op.f("uq_run_senders_sender")),
     )
     op.create_table(
         "run_words",
@@ -479,16 +480,17 @@ def upgrade() -> None:
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("parent", sa.Integer(), nullable=True),
         sa.Column("environment", sa.Integer(), nullable=True),
-        sa.Column("sender", sa.String(length=26), nullable=True),
+        sa.Column("sender", sa.Integer(), nullable=True),
         sa.Column("batches", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["environment"], ["run_environments.id"], name=op.f("fk_runs_environment")),
         sa.ForeignKeyConstraint(["parent"], ["runs.number"], name=op.f("fk_runs_parent")),
+        sa.ForeignKeyConstraint(["sender"], ["run_senders.number"], name=op.f("fk_runs_sender")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_runs")),
-        sa.UniqueConstraint("id", name=op.f("uq_runs_id")),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_runs_created", "runs", ["project", "created"], unique=False)
     op.create_index("ix_runs_name", "runs", ["project", "name", "id"], unique=False)
-    op.create_index("ix_runs_page", "runs", ["project", "id"], unique=False)
+    op.create_index("ix_runs_page", "runs", ["project", "id"], unique=True)
     op.create_index("ix_runs_parent", "runs", ["parent"], unique=False, sqlite_where=sa.text("parent IS NOT NULL"))
     op.create_table(
         "tokens",
