@@ -68,7 +68,7 @@ def write(
     kept = _with_time(frame, time, notes)
     learned = check_learning(kept, Learning(label=label, time=time, group=group))
     task = learned.task
-    found = infer(kept, label=label, ignore=[c for c in (time, group) if c])
+    found = infer(kept, label=label, ignore=[c for c in (time, group) if c], typed=True)
     dropped = [d for d in found.dropped if d.name not in (time, group)]
     if dropped:
         more = f", and {len(dropped) - _SHOWN} more" if len(dropped) > _SHOWN else ""
