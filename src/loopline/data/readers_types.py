@@ -130,7 +130,7 @@ def _without_placeholders(raw: pl.Series, present: pl.Series, pattern: str) -> p
 def holds_numbers(series: pl.Series) -> bool:
     """Whether many of the texts are spelled as numbers, but not all: in JSON, numbers and texts may have been mixed."""
     spelled = series.drop_nulls().str.contains(_NUMBER)
-    return len(spelled) > 0 and _ENOUGH <= spelled.mean() < 1  # type: ignore[operator]
+    return _ENOUGH * len(spelled) <= int(spelled.sum()) < len(spelled)
 
 
 def said_missing(name: str, count: int) -> str:

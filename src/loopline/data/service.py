@@ -59,10 +59,13 @@ class DatasetsService(DatasetsVerbs):
         rules = Contract.from_json(json.dumps(contract).encode()) if contract else None
         with self._on_disk(source) as path:
             read, digest = read_table(path, name=source.name), digest_file(path)
-        good, quarantined, broken = read.frame, None, dict[str, int]()
+        good, quarantined, broken, warned = read.frame, None, dict[str, int](), dict[str, int]()
         if rules is not None:
             good, quarantined, report = partition(read.frame, rules)
-            broken = {rule.name: rule.broken for rule in report.rules if rule.broken and rule.severity == "quarantine"}
+            broken, warned = (
+                {rule.name: rule.broken for rule in report.broken if rule.severity == severity}
+                for severity in ("quarantine", "warn")
+            )
             if good.height == 0:
                 worst = max(broken, key=broken.__getitem__)
                 raise Invalid(
@@ -77,6 +80,7 @@ class DatasetsService(DatasetsVerbs):
             good,
             quarantined=quarantined,
             broken=broken,
+            warned=warned,
             contract=rules.digest if rules is not None else "",
             source=f"source:{_source_name(source.name)}@{digest.partition(':')[2]}",
             inputs=read_from,
@@ -227,6 +231,7 @@ class DatasetsService(DatasetsVerbs):
         message: str,
         quarantined: pl.DataFrame | None = None,
         broken: dict[str, int] | None = None,
+        warned: dict[str, int] | None = None,
         contract: str = "",
         source: str = "",
         sealed: bool = False,
@@ -266,6 +271,7 @@ class DatasetsService(DatasetsVerbs):
                 inputs=[*inputs],
                 quarantined=held,
                 broken=broken or {},
+                warned=warned or {},
                 profile=summary.digest,
                 facts=facts,
                 message=message,
@@ -362,6 +368,7 @@ class DatasetsService(DatasetsVerbs):
             inputs=tuple(row.inputs),
             quarantined=row.quarantined,
             broken=row.broken,
+            warned=row.warned,
             contract=row.contract,
             sealed=row.sealed,
             looks=self._looks(row) if row.sealed else 0,
