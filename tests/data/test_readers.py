@@ -143,7 +143,7 @@ def test_a_spelling_of_missing_among_numbers_is_missing(tmp_path: Path, spelled:
         read = _read(tmp_path, "x,y\n" + "".join(f"{v},a\n" for v in values))
     assert read.frame["x"].to_list() == [None if isinstance(v, str) else v for v in values]
     assert read.facts.warnings == (
-        "column 'x': 20 values such as '-' or 'none' were read as missing, since all others are numbers",
+        f"column 'x': 20 values ({spelled.lower()!r}) were read as missing, since all others are numbers",
     )
 
 

@@ -130,7 +130,9 @@ def _mixed(name: str, values: list[Any], missing: Sequence[str]) -> tuple[list[A
     if odd or 2 * numbers < given:
         stays = texts and len(texts) * 20 <= given
         return values, said_text(name, "number", len(texts), given, texts[0] + 1) if stays else ""
-    return [None if isinstance(v, str) else v for v in values], said_missing(name, len(texts)) if texts else ""
+    return [None if isinstance(v, str) else v for v in values], said_missing(
+        name, [values[n] for n in texts]
+    ) if texts else ""
 
 
 def _spread(row: dict[str, Any]) -> dict[str, Any]:

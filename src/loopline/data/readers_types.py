@@ -100,7 +100,7 @@ def _column(series: pl.Series, missing: Sequence[str], *, numbers: bool, decimal
     if (filled := _without_placeholders(raw, present, _COMMA_NUMBER if comma else _NUMBER)) is not None:
         found = _comma_number(filled, filled.drop_nulls()) if comma else _number(filled)
         if found is not None:
-            return found, said_missing(raw.name, found.null_count() - raw.null_count())
+            return found, said_missing(raw.name, raw.filter(filled.is_null() & raw.is_not_null()).to_list())
     return raw, "" if comma else _nearly(raw, present, numbers=True)
 
 
@@ -133,9 +133,10 @@ def holds_numbers(series: pl.Series) -> bool:
     return _ENOUGH * len(spelled) <= int(spelled.sum()) < len(spelled)
 
 
-def said_missing(name: str, count: int) -> str:
-    """The warning about a column of numbers in which placeholders were read as missing."""
-    return f"column {name!r}: {count:,} values such as '-' or 'none' were read as missing, since all others are numbers"
+def said_missing(name: str, placeholders: Sequence[str]) -> str:
+    """The warning about a column of numbers in which these placeholders, one a row, were read as missing."""
+    kinds = ", ".join(repr(text) for text in sorted({text.strip().lower() for text in placeholders}))
+    return f"column {name!r}: {len(placeholders):,} values ({kinds}) were read as missing, since all others are numbers"
 
 
 def _whole(raw: pl.Series, found: pl.Series) -> bool:

@@ -171,7 +171,7 @@ class Fitting:
             "run": run.ref,
             "runtime": manifest.runtime,
             "said": f"{what}: validation {fit.metric} {fit.value:.3f}; {draft.ref}, served by {manifest.runtime}"
-            + "".join(f"; look at {one.said()}" for one in told),
+            + "".join(f"; {one.said()}" for one in told),
         }
 
     def _run(self, name: str, given: Given, what: Any, *, kind: RunKind, inputs: tuple[str, ...], **more: Any) -> Run:
