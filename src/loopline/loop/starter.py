@@ -211,7 +211,7 @@ def _about_rows(kept: pl.DataFrame, learned: LabelFacts, group: str | None) -> l
             f"regression is measured on {LEAST_ROWS} or more; give {math.ceil(LEAST_ROWS / TESTED)} rows"
         )
     if group is not None:
-        largest = int(kept[group].drop_nulls().value_counts()["count"].max() or 0)  # type: ignore[arg-type]
+        largest = int(kept[group].drop_nulls().unique_counts().max() or 0)  # type: ignore[arg-type]
         if largest > kept.height / 2:
             notes.append(
                 f"one {group!r} has {largest / kept.height:.0%} of the rows; a group is never parted, so the sides will be far "
