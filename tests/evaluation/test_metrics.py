@@ -180,6 +180,7 @@ def test_a_class_of_about_one_row_does_not_widen_the_mean_that_it_hardly_weighs_
     for _ in range(repeats):
         found = {m.name: m for m in with_intervals(kinds(300), bootstrap=bootstrap)}
         weighted, plain = found["roc_auc_ovr_weighted"], found["roc_auc_ovr"]
+        assert {type(end) for end in (weighted.value, weighted.low, weighted.high)} == {float}  # as records keep them
         covered += weighted.low <= true <= weighted.high
         widest = max(widest, weighted.high - weighted.low)
         assert plain.high - plain.low > 0.5 * (weighted.high - weighted.low)

@@ -122,7 +122,7 @@ def _one_against_rest(rows: Scored) -> dict[str, Area]:
         return {}
     each = [roc_area(rows.truth == c, rows.prediction[:, c]) for c in present]
     mean = Area(float(np.mean([a.value for a in each])), np.mean([a.influence for a in each], axis=0))
-    weighted = sum(share * a.value for share, a in zip(shares, each, strict=True))
+    weighted = float(shares @ [a.value for a in each])
     # A row also moves the weights: its own class gains.
     pull = np.zeros(rows.n)
     for c, share, area in zip(present, shares, each, strict=True):
