@@ -27,6 +27,7 @@ from loopline.serving import live as lives
 from loopline.serving import metrics
 from loopline.serving.access import Gate
 from loopline.serving.asgi import App
+from loopline.serving.connection import Server
 from loopline.serving.door import Door, read_state
 from loopline.serving.engine import Engine
 from loopline.serving.forward import Forwarder
@@ -35,11 +36,10 @@ from loopline.serving.protocol import bound
 from loopline.serving.records import WorkerSettings
 
 logger = logging.getLogger("loopline.serving")
-KEEP_ALIVE = 75
 
 
-class WorkerServer(uvicorn.Server):
-    """uvicorn's server, which closes the engine when the last answer is out."""
+class WorkerServer(Server):
+    """The server, which closes the engine when the last answer is out."""
 
     def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
         super().__init__(config)
@@ -84,7 +84,6 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(settings.drain),
     )
     server = WorkerServer(config, engine)
