@@ -15,7 +15,7 @@ from loopline.database import Tx
 from loopline.deployment.records import Decision, Endpoint, Plan, Rollout, RolloutStep
 from loopline.deployment.tables import decisions, endpoints, rollouts, routing
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
-from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
+from loopline.errors import Conflict, Invalid, LooplineError, NotFound, did_you_mean
 from loopline.evaluation.catalogue import kind
 from loopline.outcomes.service import SEPARATOR
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
@@ -118,7 +118,7 @@ class EndpointsService(EndpointsVerbs):
                 variants=tuple(
                     Variant(
                         name=name,
-                        bundle=str(self.folder(f"{ref}{version}")),
+                        bundle=self._bundle(f"{ref}{version}"),
                         model=f"{ref}{version}",
                         weight=weight,
                         mode=how,
@@ -130,6 +130,13 @@ class EndpointsService(EndpointsVerbs):
                 passthrough=tuple(row.passthrough),
             )
         return RouteTable(epoch=epoch(self.tx), endpoints=table)
+
+    def _bundle(self, ref: str) -> str:
+        """The folder of a version that is routed already; "" where the registry does not give it: the others are served."""
+        try:
+            return str(self.folder(ref))
+        except LooplineError:
+            return ""
 
     def _row(self, name: str) -> Any:
         return self.tx.first(

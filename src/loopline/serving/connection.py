@@ -80,7 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
             cause = e.__context__
             self.refuse(cause if isinstance(cause, Problem) else unreadable())
         else:
-            if self._read > HEAD_LIMIT and self.stage != "over":
+            if self._read > HEAD_LIMIT:
                 self.refuse(head_too_large())
 
     def on_message_begin(self) -> None:
@@ -293,9 +293,11 @@ def head_too_large() -> Problem:
 
 def too_slow(what: str, seconds: int) -> Problem:
     """The 408 of a request that does not come to its end."""
-    said = (
-        f"The request's head was not complete after {seconds} s."
-        if what == "head"
-        else f"Nothing of the request's body came for {seconds} s."
+    return Problem(
+        408,
+        Invalid(
+            f"The rest of the request's {what} did not come within {seconds} s.",
+            code="too-slow",
+            hint="Send the request again, as a whole.",
+        ),
     )
-    return Problem(408, Invalid(said, code="too-slow", hint="Send the request again, as a whole."))
