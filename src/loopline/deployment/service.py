@@ -109,21 +109,15 @@ class EndpointsService(EndpointsVerbs):
                 percent, mode = stage.percent, SHADOW if stage.kind == "shadow" else LIVE
             in_project = "" if row.project == DEFAULT_PROJECT else f"{row.project}/"
             ref = f"model:{in_project}{row.model}@"
-            shares = [(CHAMPION, row.champion, BUCKETS - percent * BUCKETS // 100, LIVE)]
+            shares = [(CHAMPION, f"{ref}{row.champion}", BUCKETS - percent * BUCKETS // 100, LIVE)]
             if open_rollout is not None:
-                shares.append((CHALLENGER, open_rollout.challenger, percent * BUCKETS // 100, mode))
+                shares.append((CHALLENGER, f"{ref}{open_rollout.challenger}", percent * BUCKETS // 100, mode))
             address = routed_name(row.project, row.name)
             table[address] = Routed(
                 name=address,
                 variants=tuple(
-                    Variant(
-                        name=name,
-                        bundle=self._bundle(f"{ref}{version}"),
-                        model=f"{ref}{version}",
-                        weight=weight,
-                        mode=how,
-                    )
-                    for name, version, weight, how in shares
+                    Variant(name=name, bundle=self._bundle(model), model=model, weight=weight, mode=how)
+                    for name, model, weight, how in shares
                 ),
                 salt=row.salt,
                 route_key=row.route_key,

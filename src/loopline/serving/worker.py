@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -27,7 +28,7 @@ from loopline.serving import live as lives
 from loopline.serving import metrics
 from loopline.serving.access import Gate
 from loopline.serving.asgi import App
-from loopline.serving.connection import Server
+from loopline.serving.connection import BoundedProtocol, Server
 from loopline.serving.door import Door, read_state
 from loopline.serving.engine import Engine
 from loopline.serving.forward import Forwarder
@@ -144,6 +145,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fd", type=int, help="a listening socket")
     parser.add_argument("--door", type=int, help="a Unix socket to the supervisor")
     args = parser.parse_args(argv)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * BoundedProtocol.connection_limit  # each takes a descriptor, and two more while it is forwarded
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = msgspec.json.decode(args.settings.read_bytes(), type=WorkerSettings)
