@@ -60,6 +60,12 @@ def test_the_one_shape_of_an_error(served: Any) -> None:
     }
 
 
+@pytest.mark.parametrize(("method", "target"), [("GET", "/%0d%0ax"), ("POST", "/api/v1/%0a"), ("OPTIONS", "*")])
+def test_a_path_of_any_form_is_refused_in_the_one_shape(served: Any, method: str, target: str) -> None:
+    reply = served.ask(method, target)
+    assert (reply.status, reply.json["error"]["code"]) == (404, "no-route")
+
+
 def test_an_inner_failure_tells_nothing_but_its_number(caplog: pytest.LogCaptureFixture) -> None:
     try:
         raise KeyError("secret inner thing")
