@@ -17,6 +17,7 @@ from loopline.loop.tables import loop_requests, loops
 from loopline.loop.verbs import LoopsVerbs
 from loopline.monitoring.records import Alert
 from loopline.monitoring.verbs import AlertsVerbs
+from loopline.operations import check_limit
 from loopline.refs import check_name, parse
 
 _OPEN = ("asked", "running")
@@ -72,6 +73,7 @@ class LoopsService(LoopsVerbs):
         return self._ask(name, reason, "")
 
     def requests(self, status: RequestStatus | None = None, limit: int = 50) -> tuple[LoopRequest, ...]:
+        check_limit(limit, "requests")
         query = sa.select(loop_requests).where(loop_requests.c.project == self.tx.project)
         if status is not None:
             query = query.where(loop_requests.c.status == status)

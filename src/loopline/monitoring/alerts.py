@@ -13,6 +13,7 @@ from loopline.errors import Invalid, NotFound
 from loopline.monitoring.records import Alert, AlertStatus
 from loopline.monitoring.tables import alerts
 from loopline.monitoring.verbs import AlertsVerbs
+from loopline.operations import check_limit
 
 
 class AlertsService(AlertsVerbs):
@@ -22,6 +23,7 @@ class AlertsService(AlertsVerbs):
         self.tx = tx
 
     def list(self, endpoint: str | None = None, status: AlertStatus | None = None, limit: int = 50) -> list[Alert]:
+        check_limit(limit, "alerts")
         query = self._query()
         if endpoint is not None:
             query = query.where(alerts.c.endpoint == endpoint)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from loopline.database import Tx
 from loopline.errors import Invalid, NotFound
 from loopline.hashing import digest_json
-from loopline.operations import Bytes
+from loopline.operations import Bytes, check_limit
 from loopline.outcomes import frames
 from loopline.outcomes.frames import Logged
 from loopline.outcomes.records import Collected, Label, LabelsTaken, Prediction, Traffic, VariantTraffic
@@ -108,6 +108,7 @@ class PredictionsService(PredictionsVerbs):
     def list(
         self, endpoint: str, since: int = 0, limit: int = 100, variant: str | None = None, labelled: bool = False
     ) -> list[Prediction]:
+        check_limit(limit, "predictions", 100_000)
         frame = self.frame(endpoint, since=since).filter(pl.col("status") < 400)
         if variant is not None:
             frame = frame.filter(pl.col("variant") == variant)
