@@ -49,7 +49,7 @@ class LedgerService(LedgerVerbs):
         return reading.prove(self.tx, seq)
 
     def checkpoint(self) -> Checkpoint:
-        return self.ledger.checkpoint(self.tx)
+        return self.ledger.checkpoint(self.tx, anew=True)
 
     def checkpoints(self, *, limit: int = 100) -> list[Checkpoint]:
         check_limit(limit, "checkpoints")
