@@ -128,7 +128,8 @@ class LoopsService(LoopsVerbs):
         rule = row.declaration.get("retrain")
         if not rule or alert.kind not in rule["on"]:
             return f"the loop {row.name} does not retrain on {alert.kind}"
-        if self.tx.first(sa.select(loop_requests.c.id).where(loop_requests.c.alert == alert.ref)) is not None:
+        newest = self.tx.scalar(sa.select(sa.func.max(loop_requests.c.asked)).where(loop_requests.c.alert == alert.ref))
+        if newest is not None and newest >= alert.last:
             return "asked for already"
         if self._open(row.name) is not None:
             return f"a run of {row.name} is under way"
