@@ -167,7 +167,6 @@ def test_drift_is_told_once_a_column(place: Place) -> None:
     (grown,) = place.session.alerts.list("risk")
     assert (grown.columns, grown.found, grown.status) == (("x", "ward"), 2, "open")
     assert (grown.raised, grown.last) == (alert.raised, place.clock.now())
-    assert grown.summary.startswith(alert.summary)
     assert "ward" in grown.summary
     report = msgspec.json.decode(place.session.monitors.drift("risk").read(), type=DriftReport)
     assert {c.column for c in report.drifted} >= {"ward"}

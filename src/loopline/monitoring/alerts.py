@@ -66,7 +66,7 @@ class AlertsService(AlertsVerbs):
                 alerts.update()
                 .where(alerts.c.project == self.tx.project, alerts.c.id == standing.id)
                 .values(
-                    summary=f"{standing.summary}; {summary}",
+                    summary=summary,  # the newest look has seen the most rows
                     columns=list(dict.fromkeys([*standing.columns, *columns])),
                     since=min(standing.since, since),
                     found=standing.found + 1,
