@@ -106,7 +106,7 @@ class Versions:
             self.missing(name)
         if version == LATEST:
             return int(latest)
-        return self.aliases.at(name, version.removeprefix("@"), None).version
+        return self.aliases.at(name, str(version).removeprefix("@"), None).version
 
     def record(self, name: str, version: int | str) -> ModelVersion:
         """The record of a version."""
