@@ -246,9 +246,10 @@ class Platform:
             case "predictions":
                 return self._predictions(tx)
             case "labels":
+                from loopline.deployment.truth import classes
                 from loopline.outcomes.service import LabelsService
 
-                return LabelsService(tx, self._predictions(tx))
+                return LabelsService(tx, self._predictions(tx), partial(classes, tx, partial(self._bundle, tx)))
             case "endpoints":
                 from loopline.deployment.service import EndpointsService
 

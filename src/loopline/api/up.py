@@ -56,6 +56,14 @@ def address_of(workspace: Path) -> Address | None:
     return found
 
 
+def note(workspace: Path, address: Address) -> None:
+    """Says in the workspace who serves it; the file appears whole or not at all."""
+    aside = workspace / f"{SERVER_FILE}.{os.getpid()}"
+    aside.write_bytes(msgspec.json.encode(address))
+    failpoint("api.up.before_rename")
+    aside.replace(workspace / SERVER_FILE)
+
+
 class Service:
     """A workspace in service, from `start` until `stop`. One process at a time; raises `Conflict` where another has it.
 
@@ -102,7 +110,7 @@ class Service:
             self.supervisor.start(table, tokens)
             opening.callback(self.supervisor.stop)
             self.url = f"http://{shown}:{self.supervisor.port}"
-            self._note(workspace)
+            note(workspace, Address(url=self.url, pid=os.getpid(), started=self.platform.clock.now()))
             opening.callback((workspace / SERVER_FILE).unlink, missing_ok=True)
             self.controller = Controller(
                 session,
@@ -203,10 +211,3 @@ class Service:
                 stderr=said,
                 start_new_session=True,
             )
-
-    def _note(self, workspace: Path) -> None:
-        address = Address(url=self.url, pid=os.getpid(), started=self.platform.clock.now())
-        aside = workspace / f"{SERVER_FILE}.{os.getpid()}"
-        aside.write_bytes(msgspec.json.encode(address))
-        failpoint("api.up.before_rename")
-        aside.replace(workspace / SERVER_FILE)

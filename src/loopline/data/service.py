@@ -25,13 +25,13 @@ from loopline.data.windows import Windows
 from loopline.database import Tx
 from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_file, digest_table
-from loopline.operations import Body, Bytes
+from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import partition
 from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_page import page
-from loopline.refs import check_name, parse
+from loopline.refs import check_name, parse, version_number
 from loopline.store.service import Store
 
 _ROWS_OF = dataset_versions.c
@@ -153,6 +153,7 @@ class DatasetsService(DatasetsVerbs):
         )
 
     def quarantine(self, name: str, version: str = "latest", limit: int = 20) -> Quarantine:
+        check_limit(limit, "rows")
         row = self._row(name, version)
         ref = self.tx.ref("data", name, row.version)
         self.tx.note(inputs=[ref])
@@ -367,13 +368,14 @@ class DatasetsService(DatasetsVerbs):
             self._missing(name)
         if version == "latest":
             return newest
-        if not version.isdecimal():
+        number = version_number(version)
+        if number is None:
             raise Invalid(
                 f"{version!r} is no version of a dataset.", code="bad-version", hint="Give a number, or latest."
             )
         row = self.tx.first(
             sa.select(dataset_versions).where(
-                _ROWS_OF.project == self.tx.project, _ROWS_OF.name == name, _ROWS_OF.version == int(version)
+                _ROWS_OF.project == self.tx.project, _ROWS_OF.name == name, _ROWS_OF.version == number
             )
         )
         if row is None:

@@ -17,6 +17,7 @@ from loopline.deployment.tables import decisions, endpoints, rollouts, routing
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, did_you_mean
 from loopline.evaluation.catalogue import kind
+from loopline.operations import check_limit
 from loopline.outcomes.service import SEPARATOR
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
 from loopline.registry.verbs import ModelsVerbs
@@ -266,6 +267,7 @@ class RolloutsService(RolloutsVerbs):
         return self._record(self._row(rollout))
 
     def list(self, endpoint: str | None = None, status: str | None = None, limit: int = 50) -> list[Rollout]:
+        check_limit(limit, "rollouts")
         query = sa.select(rollouts).where(rollouts.c.project == self.tx.project)
         if endpoint is not None:
             query = query.where(rollouts.c.endpoint == endpoint)

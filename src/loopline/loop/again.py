@@ -55,7 +55,7 @@ def _answer(house: House, request: str, workspace: Path, watcher: Watcher | None
     try:
         _, loop = _read(house, asked.loop)
         base = base_version(house, loop.name)
-        rows = _rows(house, loop, request, workspace)
+        rows = rows_of(house, loop, request, workspace)
         result = run_loop(
             loop,
             house,
@@ -73,7 +73,8 @@ def _answer(house: House, request: str, workspace: Path, watcher: Watcher | None
     return result
 
 
-def _rows(house: House, loop: Loop, request: str, workspace: Path) -> Path:
+def rows_of(house: House, loop: Loop, request: str, workspace: Path) -> Path:
+    """The file of the rows that a request is answered on, written when it is first asked for."""
     path = workspace / "runs" / f"{request}.parquet"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)

@@ -120,6 +120,8 @@ class MonitorsService(MonitorsVerbs):
             self.tx.execute(monitors.insert().values(project=self.tx.project, endpoint=endpoint, report="", **values))
         else:
             self.tx.execute(monitors.update().where(*self._where(endpoint)).values(**values))
+            # They told of the former watch; this one tells again of what still holds.
+            AlertsService(self.tx).close_all(endpoint, f"closed: the monitor began anew, against {reference}")
         Store(self.tx, self.blobs).retain(kept.digest, self.tx.ref("monitor", endpoint))
         self.tx.note(
             inputs=[reference, self.tx.ref("endpoint", endpoint)],

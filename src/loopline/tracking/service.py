@@ -17,7 +17,7 @@ from loopline.database import Database, Tx
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.failpoints import failpoint
 from loopline.hashing import canonical_json
-from loopline.operations import Body, Bytes
+from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.refs import parse
 from loopline.store.service import Store
@@ -146,8 +146,7 @@ class RunsService(RunsVerbs):
         limit: int = 100,
         after: str | None = None,
     ) -> RunPage:
-        if not 0 < limit <= _LARGEST_PAGE:
-            raise Invalid(f"A page of {limit} runs cannot be given.", code="bad-limit", hint=f"1 to {_LARGEST_PAGE}.")
+        check_limit(limit, "runs", _LARGEST_PAGE)
         query = sa.select(runs).where(runs.c.project == self.tx.project)
         for column, value in ((runs.c.name, name), (runs.c.kind, kind), (runs.c.status, status)):
             if value is not None:

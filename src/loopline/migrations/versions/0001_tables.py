@@ -22,6 +22,8 @@ def upgrade() -> None:
         sa.Column("columns", sa.JSON(), nullable=False),
         sa.Column("since", sa.BigInteger(), nullable=False),
         sa.Column("raised", sa.BigInteger(), nullable=False),
+        sa.Column("found", sa.Integer(), nullable=False),
+        sa.Column("last", sa.BigInteger(), nullable=False),
         sa.Column("changed", sa.BigInteger(), nullable=False),
         sa.Column("silent_until", sa.BigInteger(), nullable=True),
         sa.Column("by", sa.String(length=256), nullable=False),
