@@ -68,10 +68,13 @@ class DatasetsService(DatasetsVerbs):
             self._check_open(before)
             rows = _behind(self._rows(before), rows, self.tx.ref("data", name, before.version))
             read_from.append(self.tx.ref("data", name, before.version))
-        good, quarantined, broken = rows, None, dict[str, int]()
+        good, quarantined, broken, warned = rows, None, dict[str, int](), dict[str, int]()
         if rules is not None:
             good, quarantined, report = partition(rows, rules)
-            broken = {rule.name: rule.broken for rule in report.rules if rule.broken and rule.severity == "quarantine"}
+            broken, warned = (
+                {rule.name: rule.broken for rule in report.broken if rule.severity == severity}
+                for severity in ("quarantine", "warn")
+            )
             if good.height == 0:
                 worst = max(broken, key=broken.__getitem__)
                 raise Invalid(
@@ -86,6 +89,7 @@ class DatasetsService(DatasetsVerbs):
             good,
             quarantined=quarantined,
             broken=broken,
+            warned=warned,
             contract=rules.digest if rules is not None else "",
             source=f"source:{_source_name(source.name)}@{digest.partition(':')[2]}",
             inputs=read_from,
@@ -258,6 +262,7 @@ class DatasetsService(DatasetsVerbs):
         message: str,
         quarantined: pl.DataFrame | None = None,
         broken: dict[str, int] | None = None,
+        warned: dict[str, int] | None = None,
         contract: str = "",
         source: str = "",
         sealed: bool = False,
@@ -299,6 +304,7 @@ class DatasetsService(DatasetsVerbs):
                 inputs=[*inputs],
                 quarantined=held,
                 broken=broken or {},
+                warned=warned or {},
                 profile=summary.digest,
                 facts=facts,
                 message=message,
@@ -402,6 +408,7 @@ class DatasetsService(DatasetsVerbs):
             inputs=tuple(row.inputs),
             quarantined=row.quarantined,
             broken=row.broken,
+            warned=row.warned,
             contract=row.contract,
             sealed=row.sealed,
             looks=self._looks(row) if row.sealed else 0,

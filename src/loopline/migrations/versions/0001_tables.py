@@ -76,6 +76,7 @@ def upgrade() -> None:
         sa.Column("inputs", sa.JSON(), nullable=False),
         sa.Column("quarantined", sa.BigInteger(), nullable=False),
         sa.Column("broken", sa.JSON(), nullable=False),
+        sa.Column("warned", sa.JSON(), nullable=False),
         sa.Column("contract", sa.String(length=80), nullable=False),
         sa.Column("profile", sa.String(length=80), nullable=False),
         sa.Column("sealed", sa.Boolean(), nullable=False),
