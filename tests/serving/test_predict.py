@@ -47,8 +47,12 @@ def test_rows_are_answered_as_the_model_reckons(start: Callable[..., int], bundl
         "champion",
     )
     for row, prediction in zip(ROWS, said["predictions"], strict=True):
-        assert math.isclose(prediction["probability"], expected(row), rel_tol=1e-4, abs_tol=1e-6)
-        assert prediction["label"] == ("yes" if prediction["probability"] >= 0.5 else "no")
+        positive = prediction["probabilities"]["yes"]
+        assert math.isclose(positive, expected(row), rel_tol=1e-4, abs_tol=1e-6)
+        assert prediction["label"] == ("yes" if positive >= 0.5 else "no")
+        assert prediction["probability"] == prediction["probabilities"][prediction["label"]]
+        assert list(prediction["probabilities"]) == ["no", "yes"]
+        assert math.isclose(sum(prediction["probabilities"].values()), 1, rel_tol=1e-5)
     ids = [p["id"] for p in said["predictions"]]
     assert ids == sorted(set(ids))
     again = call(port, "POST", "/predict/risk", ROWS[0]).json
