@@ -88,11 +88,11 @@ class Controller:
         for request in self.house.loops.requests("asked"):
             if request.alert and self._closed(request.alert):
                 self.house.loops.settle(request.id, "withdrawn", f"{request.alert} was closed")
-            elif (why := self._waits(request)) is None:
+            elif (waits := self._waits(request)) is None:
                 self.house.loops.settle(request.id, "running")
                 self._runs[request.id] = self._launch(request)
-            elif why != request.message:
-                self.house.loops.settle(request.id, "asked", why)
+            elif waits != request.message:
+                self.house.loops.settle(request.id, "asked", waits)
         for request in self.house.loops.requests("waiting"):
             if self._answered(request):  # a person said yes or no: the run goes on, or ends
                 self.house.loops.settle(request.id, "running")
