@@ -44,7 +44,7 @@ def test_not_one_request_fails_in_100_hot_swaps(serve: Serve, bundle: Bundle) ->
 
 def test_what_cannot_be_served_never_comes_into_force(serve: Serve, bundle: Bundle, tmp_path: Path) -> None:
     server = serve(table(1, live(bundle(version=1))))
-    wrong_golden = bundle(version=2, golden={"probability": 0.123, "label": "no"})
+    wrong_golden = bundle(version=2, golden={"probabilities": {"no": 0.877, "yes": 0.123}, "label": "no"})
     cut = bundle(version=2)
     (cut / "model.onnx").write_bytes((cut / "model.onnx").read_bytes()[:-20])
     bad: list[tuple[RouteTable, type[LooplineError]]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,8 @@ def first(
     rows = Path(data) if data is not None else path.parent / loop.data.path
     check_file(rows, str(rows))
     house.loops.declare(loop.name, str(path), loop.describe())
-    return run_loop(loop, house, rows, scratch=workspace / "scratch", facts=facts, watcher=watcher)
+    with _turn(workspace, loop.name):
+        return run_loop(loop, house, rows, scratch=workspace / "scratch", facts=facts, watcher=watcher)
 
 
 def answer(house: House, request: str, workspace: Path, *, watcher: Watcher | None = None) -> Result:
@@ -56,21 +58,27 @@ def _answer(house: House, request: str, workspace: Path, watcher: Watcher | None
         _, loop = _read(house, asked.loop)
         base = base_version(house, loop.name)
         rows = rows_of(house, loop, request, workspace)
-        result = run_loop(
-            loop,
-            house,
-            rows,
-            scratch=workspace / "scratch",
-            reason=asked.reason,
-            onto=base,
-            facts={**{k: v for k, v in base.facts.items() if k != "format"}, LIVE: "served rows with their labels"},
-            watcher=watcher,
-        )
+        with _turn(workspace, loop.name):
+            result = run_loop(
+                loop,
+                house,
+                rows,
+                scratch=workspace / "scratch",
+                reason=asked.reason,
+                onto=base,
+                facts={**{k: v for k, v in base.facts.items() if k != "format"}, LIVE: "served rows with their labels"},
+                watcher=watcher,
+            )
     except LooplineError as e:
         house.loops.settle(request, "failed", str(e)[:1000])
         raise
     house.loops.settle(request, result.outcome, result.reason[:1000])
     return result
+
+
+def _turn(workspace: Path, name: str) -> contextlib.AbstractContextManager[None]:
+    """One run of a loop at a time: one from the command line may stand beside the controller's."""
+    return alone(workspace / "runs" / f"{name}.lock")
 
 
 def rows_of(house: House, loop: Loop, request: str, workspace: Path) -> Path:

@@ -212,7 +212,7 @@ class Stages:
             "failed": failed,
             "asks": asks,
             "verdicts": [msgspec.to_builtins(v) for v in judged.verdicts],
-            "said": "; ".join([f"{passed} of {len(judged.verdicts)} gates passed", *failed, *asks]),
+            "said": f"{passed} of {len(judged.verdicts)} gates passed",  # the run ends with the reasons of the others
         }
 
     def _register(self, given: Given) -> Outputs:

@@ -129,6 +129,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     summary: str
     alert: str | None = None
+    due: int | None = None
+    """When the next look is due, where it was not yet."""
 
 
 class QualityWindow(msgspec.Struct, frozen=True, kw_only=True):

@@ -50,18 +50,20 @@ class LiveVariant:
         # Filled by the % operator, so a class's own percent signs are doubled.
         classes = [quoted[c].replace("%", "%%") for c in manifest.classes]
         if self.task == "binary":
-            self._low, self._high = (f'","label":{c},"probability":%.9g}}' for c in classes)
+            low, high = classes
+            each = f'"probabilities":{{{low}:%.9g,{high}:%.9g}}}}'
+            self._low, self._high = (f'","label":{c},"probability":%.9g,{each}' for c in classes)
         elif self.task == "multiclass":
             each = ",".join(f"{c}:%.9g" for c in classes)
             self._classes = [f'","label":{c},"probability":%.9g,"probabilities":{{{each}}}}}' for c in classes]
 
     def render(self, prefix: str, first: int, output: list[list[float]]) -> list[str]:
-        """One JSON object a row: id, and label and probability, or label and probabilities, or value."""
+        """One JSON object a row: id, and the label with its probability and those of all classes, or the value."""
         if self.task == "binary":
             threshold, low, high = self.threshold, self._low, self._high
             return [
-                f'{{"id":"{prefix}{n:08x}' + (high if p >= threshold else low) % p
-                for n, (_, p) in enumerate(output, first)
+                f'{{"id":"{prefix}{n:08x}' + (high % (p, q, p) if p >= threshold else low % (q, q, p))
+                for n, (q, p) in enumerate(output, first)
             ]
         if self.task == "multiclass":
             return [

@@ -94,9 +94,9 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One prediction of the log, or one refused request (`status` >= 400: no row, no output, `error` is its code).
 
     `id` is the prediction's own; `request` is shared by the rows of one request. `row` holds the raw values as they were
-    sent, `output` what was answered: label and probability (binary), label and probabilities by class (multiclass), value
-    (regression). A shadow record has the live prediction's id and no row. `propensity` is the chance with which the routing
-    table gave this variant. `time_ms` is when the request's tick began, in milliseconds since 1970 UTC.
+    sent, nested objects under dotted names; `output` what was answered: the label with its probability and those of all classes,
+    or the value (regression). A shadow record has the live prediction's id and no row. `propensity` is the chance with which the
+    routing table gave this variant. `time_ms` is when the request's tick began, in milliseconds since 1970 UTC.
     """
 
     id: str
