@@ -284,7 +284,7 @@ def test_what_is_not_there_is_said_with_the_way_out(platform: Platform, bundle: 
         models.document("readmission", 1, "evaluation")
     with pytest.raises(NotFound):
         models.versions("other")
-    with pytest.raises(NotFound):
+    with pytest.raises(Invalid, match="numbers no version"):
         models.show("readmission", 10**30)
     with pytest.raises(Invalid):
         models.draft("../up", bundle())
