@@ -57,10 +57,20 @@ def status(ctx: click.Context, json: bool) -> None:
         ["endpoint", "verdict", "looks", "last look"],
         [(m.endpoint, m.verdict, m.looks, show.ago(m.last_look, at)) for m in found.monitors],
     )
+    told = {need.ref for need in found.needs}  # in full, above
     _section(
         "Newest runs",
         ["pipeline", "run", "status", "came to", "started"],
-        [(r.name, r.id, r.status, r.message, show.ago(r.started, at)) for r in found.runs],
+        [
+            (
+                r.name,
+                r.id,
+                r.status,
+                r.message.partition(":")[0] if r.ref in told else r.message,
+                show.ago(r.started, at),
+            )
+            for r in found.runs
+        ],
     )
 
 

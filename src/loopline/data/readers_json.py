@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import mmap
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import polars as pl
 
+from loopline.data.nested import spread
 from loopline.data.readers_csv import check_utf8
 from loopline.data.readers_types import PLACEHOLDERS, check_names, holds_numbers, said_missing, said_text, typed
 from loopline.errors import Invalid
 
 _BOM = b"\xef\xbb\xbf"
+_SPACED = re.compile(rb'"\s+:')
 
 
 def read_json(
@@ -23,7 +28,8 @@ def read_json(
     """The frame, form ("ndjson" or "json"), encoding and warnings of a JSON text.
 
     A key that a row lacks is a missing value. A column of texts and numbers becomes text. Raises Invalid for text that is
-    not UTF-8, for a line that is no JSON object (with its number), and where there is no row or a name is empty.
+    not UTF-8, for a line that is no JSON object or has a key twice (with its number), and where there is no row or a name is
+    empty.
     """
     check_utf8(called, content)
     text = bytes(content)
@@ -42,6 +48,8 @@ def read_json(
 
 def _from_lines(text: bytes, called: str, missing: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
     lines = text.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        _check_once(line, f"{called}: line {number}", line=number)
     if all(line.lstrip()[:1] in (b"{", b"") for line in lines):  # polars passes over a line that is no object
         try:
             frame = pl.read_ndjson(io.BytesIO(text), infer_schema_length=None)
@@ -73,13 +81,15 @@ def _from_lines(text: bytes, called: str, missing: Sequence[str]) -> tuple[pl.Da
                 hint='Each line must be an object like {"age": 41, "sex": "Female"}.',
                 line=number,
             )
-        rows.append(_spread(row))
+        rows.append(dict(spread(row)))
     return _from_rows(rows, missing)
 
 
 def _from_array(text: bytes, called: str, missing: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
     try:
         rows = msgspec.json.decode(text)
+        for number, item in enumerate(msgspec.json.decode(text, type=list[msgspec.Raw]), 1):
+            _check_once(bytes(item), f"{called}: item {number} of the array")
     except msgspec.DecodeError as error:
         raise Invalid(f"{called} is not JSON: {error}.", code="json-broken", hint="Was it cut off?") from error
     for number, row in enumerate(rows, 1):
@@ -89,7 +99,34 @@ def _from_array(text: bytes, called: str, missing: Sequence[str]) -> tuple[pl.Da
                 code="json-broken",
                 hint='Each item must be an object like {"age": 41, "sex": "Female"}.',
             )
-    return _from_rows([_spread(row) for row in rows], missing)
+    return _from_rows([dict(spread(row)) for row in rows], missing)
+
+
+def _check_once(row: bytes, where: str, **details: int) -> None:
+    """Raises Invalid where an object has a key twice: which value holds is anybody's guess. What is no JSON is left to others."""
+    try:
+        keys = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return
+    # A quotation mark and a colon end each key: where there are no more of them than keys, none was given twice.
+    if row.count(b'":') == len(keys) and not _SPACED.search(row):
+        return
+
+    def once(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise Invalid(
+                    f"{where} has the key {name!r} twice in one object.",
+                    code="duplicate-key",
+                    hint="Give each key once.",
+                    field=name,
+                    **details,
+                )
+            seen.add(name)
+
+    with contextlib.suppress(RecursionError):
+        json.loads(row, object_pairs_hook=once)
 
 
 def _from_rows(rows: list[dict[str, Any]], missing: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -133,17 +170,6 @@ def _mixed(name: str, values: list[Any], missing: Sequence[str]) -> tuple[list[A
     return [None if isinstance(v, str) else v for v in values], said_missing(
         name, [values[n] for n in texts]
     ) if texts else ""
-
-
-def _spread(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with nested objects under dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in row.items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{inner}": v for inner, v in _spread(value).items()}
-        else:
-            flat[key] = value
-    return flat
 
 
 def _kind(value: Any) -> str:

@@ -38,6 +38,8 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     sealed: bool
     """Whether only evaluation may read it; each look is counted."""
     looks: int
+    opened: str
+    """Of a sealed version: the readable one that holds rows of it since, so that it is evidence no more; empty: none."""
     facts: dict[str, str]
     message: str
     created: int

@@ -25,6 +25,8 @@ dataset_versions = sa.Table(
     sa.Column("contract", sa.String(80), nullable=False),
     sa.Column("profile", sa.String(80), nullable=False),
     sa.Column("sealed", sa.Boolean, nullable=False),
+    sa.Column("opened", sa.String(400)),  # of a sealed version: the readable one that holds rows of it since
+    sa.Column("shares", sa.JSON, nullable=False),  # of a sealed version: the earlier ones whose rows it holds, too
     sa.Column("facts", sa.JSON, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),

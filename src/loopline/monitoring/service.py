@@ -122,6 +122,8 @@ class MonitorsService(MonitorsVerbs):
             self.tx.execute(monitors.insert().values(project=self.tx.project, endpoint=endpoint, report="", **values))
         else:
             self.tx.execute(monitors.update().where(*self._where(endpoint)).values(**values))
+            # They told of the former watch; this one tells again of what still holds.
+            AlertsService(self.tx).close_all(endpoint, f"closed: the monitor began anew, against {reference}")
         Store(self.tx, self.blobs).retain(kept.digest, self.tx.ref("monitor", endpoint))
         self.tx.note(
             inputs=[reference, self.tx.ref("endpoint", endpoint)],
@@ -141,12 +143,14 @@ class MonitorsService(MonitorsVerbs):
         settings = msgspec.convert(row.settings, Settings)
         due = row.last_look is None or self.tx.now - row.last_look >= settings.look
         if not due:
-            return Look(endpoint=endpoint, taken=False, rows=0, summary="not due")
+            return Look(endpoint=endpoint, taken=False, rows=0, summary="not due", due=row.last_look + settings.look)
         came = self._came(endpoint, row.rows_until)
         labelled = self._labelled(endpoint, row.labels_until)  # they come later than rows, and also when no row comes
         enough, enough_labels = came.height >= settings.rows, labelled.height >= settings.rows
         if not enough and not enough_labels:
-            return Look(endpoint=endpoint, taken=False, rows=came.height, summary="too few rows")
+            return Look(
+                endpoint=endpoint, taken=False, rows=came.height, summary=f"too few rows, {settings.rows:,} are wanted"
+            )
         reference = Profile.from_json(self.blobs.read(row.profile))
         state, label_state = WatchState.from_json(row.state), WatchState.from_json(row.label_state)
         rows_until, labels_until = row.rows_until, row.labels_until
