@@ -324,6 +324,90 @@ def test_over_the_api_no_role_reads_the_sealed_side(split: Session, platform: Pl
     assert (b"sealed" in said) or not reads
 
 
+def counted(platform: Platform, ref: str) -> int:
+    """Looks at a window, and gives which look it was."""
+    from loopline.data.service import DatasetsService
+
+    with platform.database.begin(principal="os:tester") as tx:
+        workspace = platform.settings.workspace
+        datasets = DatasetsService(tx, platform.blobs, workspace / "tables", workspace / "scratch")
+        _, look = datasets.look(ref)
+        assert datasets.count(ref, look, "a test")
+        return look
+
+
+def test_sealed_rows_are_read_through_no_other_version(split: Session) -> None:
+    """Neither through the version that was split, nor through a later one that holds the same rows."""
+    test = set(range(400)) - set(rows_of(split, "visits.train")["id"]) - set(rows_of(split, "visits.validation")["id"])
+    assert len(test) == 60
+    assert set(rows_of(split, "visits")["id"]) == set(range(400)) - test
+    split.datasets.add("visits", body(visits(500)))
+    assert set(rows_of(split, "visits", "2")["id"]) == set(range(500)) - test
+
+
+def test_a_split_that_opens_a_window_says_so_and_ends_it_as_evidence(split: Session, platform: Platform) -> None:
+    counted(platform, "data:visits.test@1")
+    again = split.datasets.split("visits", "back", time="id", fractions=(0.98, 0.01, 0.01))
+    opened = split.datasets.show("visits.test", "1")
+    assert opened.opened == again.train
+    with pytest.raises(Refused) as refused:
+        counted(platform, "data:visits.test@1")
+    assert refused.value.code == "window-opened"
+    assert again.train in str(refused.value)
+    assert again.test == "data:visits.test@2"
+    assert counted(platform, again.test) == 2, "its rows were looked at in the first window"
+    assert split.datasets.show("visits.test", "2").opened == ""
+
+
+@pytest.mark.parametrize("by", [{"time": "id"}, {"group": "who"}, {}])
+def test_a_new_version_s_window_is_of_rows_that_nobody_looked_at(
+    session: Session, platform: Platform, by: dict[str, str]
+) -> None:
+    frame = visits(1000).with_columns((pl.col("id") // 4).alias("who"))
+    session.datasets.add("visits", body(frame.head(500)))
+    first = session.datasets.split("visits", "back", **by)
+    with platform.database.begin(principal="os:tester") as tx:
+        workspace = platform.settings.workspace
+        from loopline.data.service import DatasetsService
+
+        datasets = DatasetsService(tx, platform.blobs, workspace / "tables", workspace / "scratch")
+        seen = set(datasets.look(first.test)[0]["id"])
+    assert counted(platform, first.test) == 1
+    session.datasets.add("visits", body(frame.slice(500, 100)), onto="1")
+    assert session.datasets.show("visits").inputs == ("data:visits@1",)
+    second = session.datasets.split("visits", "back", **by)
+    with platform.database.begin(principal="os:tester") as tx:
+        datasets = DatasetsService(tx, platform.blobs, workspace / "tables", workspace / "scratch")
+        new = set(datasets.look(second.test)[0]["id"])
+    assert new
+    assert not new & seen
+    assert counted(platform, second.test) == 1
+    assert session.datasets.show("visits.test", "1").opened in (second.train, "")
+    assert seen <= set(rows_of(session, "visits.train")["id"]) | set(rows_of(session, "visits.validation")["id"])
+
+
+def test_too_few_new_rows_make_no_window_and_the_old_ones_bring_their_looks(
+    session: Session, platform: Platform
+) -> None:
+    session.datasets.add("visits", body(visits(400)))
+    assert counted(platform, session.datasets.split("visits", "back", time="id").test) == 1
+    session.datasets.add("visits", body(visits(405)))
+    second = session.datasets.split("visits", "back", time="id")
+    assert session.datasets.show("visits.test", "2").rows == 61
+    assert counted(platform, second.test) == 2
+
+
+def test_rows_go_behind_a_version_only_if_they_are_alike(session: Session) -> None:
+    session.datasets.add("visits", body(visits(50)))
+    with pytest.raises(Invalid, match="'back'") as refused:
+        session.datasets.add("visits", body(visits(60).drop("back")), onto="1")
+    assert refused.value.code == "no-column"
+    with pytest.raises(Invalid) as refused:
+        session.datasets.add("visits", body(visits(60).with_columns(pl.lit("x").alias("id"))), onto="1")
+    assert refused.value.code == "other-types"
+    assert len(session.datasets.log("visits")) == 1
+
+
 # Two writers, a full disk, a kill
 
 
@@ -406,9 +490,12 @@ def test_a_killed_ingest_shows_no_half_version(place: str, tmp_path: Path) -> No
             shown = {d.name: session.datasets.log(d.name) for d in session.datasets.list()}
             assert all(len(log) == 1 for log in shown.values())
             assert len(shown) in ((4,) if finished else (0, 1, 4))  # the sides of a split appear together
-            for log in shown.values():
-                if not log[0].sealed:
-                    assert digest_table(rows_of(session, log[0].name).to_arrow()) == log[0].digest
+            sealed = sum(log[0].rows for log in shown.values() if log[0].sealed)
+            for name, (version,) in shown.items():
+                if name == "visits" and sealed:
+                    assert rows_of(session, name).height == version.rows - sealed
+                elif not version.sealed:
+                    assert digest_table(rows_of(session, name).to_arrow()) == version.digest
             assert session.ledger.verify().ok
         finally:
             platform.close()
@@ -428,3 +515,13 @@ def test_what_a_version_was_made_from_is_printed_whole(session: Session, platfor
             session.datasets.add("t", Body(body, name="t.csv"), inputs=[bad])
         assert refused.value.code in ("bad-ref", "bad-name")
     assert session.datasets.list() == []
+
+
+@pytest.mark.parametrize("folder", ["my work", "100%", "é#?"])
+def test_a_workspace_lies_in_a_folder_of_any_name(tmp_path: Path, folder: str) -> None:
+    place = tmp_path / folder
+    platform = Platform.open(workspace=place / "w", checkpoints=str(place / "copies"))
+    session = platform.session()
+    session.datasets.add("visits", Body(b"a,b\n1,2\n3,4\n", name="x.csv"))
+    assert pl.read_ipc_stream(io.BytesIO(session.datasets.read("visits").read())).rows() == [(1, 2), (3, 4)]
+    platform.close()

@@ -100,6 +100,8 @@ BAD: list[tuple[Any, str, dict[str, Any]]] = [
     ([{**EXAMPLE, "visits": None}], "missing-value", {"field": "visits", "row": 0, "got": "null"}),
     ([{**EXAMPLE, "age": "old"}], "wrong-type", {"field": "age", "row": 0, "expected": "a number", "got": '"old"'}),
     ([{**EXAMPLE, "age": True}], "wrong-type", {"field": "age"}),
+    ({"rows": [{**EXAMPLE, "age": [1]}]}, "wrong-type", {"field": "age", "row": 0, "got": "[1]"}),
+    ({name: [value] for name, value in EXAMPLE.items()}, "wrong-type", {"field": "age", "row": 0}),
     ([{**EXAMPLE, "visits": 2.5}], "wrong-type", {"field": "visits", "got": "2.5"}),
     ([EXAMPLE, {**EXAMPLE, "insured": "yes"}], "wrong-type", {"field": "insured", "row": 1}),
     ([{**EXAMPLE, "admitted": "31.5.2024"}], "wrong-type", {"field": "admitted"}),

@@ -10,8 +10,10 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from loopline.access.records import Principal
 from loopline.app import Platform
 from loopline.errors import Conflict, Invalid, NotFound
+from loopline.operations import Body
 from loopline.tracking.records import Point, Run
 from loopline.tracking.tables import metric_points
 
@@ -184,6 +186,27 @@ def test_another_projects_run_is_not_there(platform: Platform) -> None:
         with pytest.raises(NotFound):
             attempt()
     assert here.runs.list().runs == ()
+
+
+def test_what_a_run_read_is_of_projects_that_its_maker_can_read(platform: Platform) -> None:
+    owner = platform.session()
+    owner.projects.create("clinic")
+    owner.access.add_principal("ann")
+    owner.access.grant("ann", "data_scientist")
+    foreign = ("data:clinic/visits@1",)
+    runs = platform.session(Principal(name="ann")).runs
+    for attempt in (
+        lambda: runs.create("a", inputs=foreign),
+        lambda: runs.finish(runs.create("b").id, outputs=foreign),
+    ):
+        with pytest.raises(NotFound, match="clinic"):
+            attempt()
+    assert [run.name for run in runs.list().runs] == ["b"]
+    with pytest.raises(NotFound, match="clinic"):
+        platform.session(Principal(name="ann")).datasets.add(
+            "t", Body(b"a,b\n1,2\n", name="t.csv"), inputs=list(foreign)
+        )
+    assert owner.runs.create("c", inputs=foreign).inputs == foreign
 
 
 def test_artifacts_are_stored_once_and_given_back_when_replaced(platform: Platform, tmp_path: Path) -> None:

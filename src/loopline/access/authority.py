@@ -21,7 +21,7 @@ from loopline.access.tables import INSTANCE, grants, principals, projects, token
 from loopline.database import Tx
 from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.operations import Action
-from loopline.refs import DEFAULT_PROJECT, Ref, check_name
+from loopline.refs import DEFAULT_PROJECT, Ref, check_name, parse
 
 PREFIX = "ll_"
 """What every token begins with, so that scanners for leaked secrets know one."""
@@ -123,9 +123,23 @@ def digests_for(tx: Tx, action: Action) -> dict[str, tuple[str, ...]]:
     return {project: tuple(digests) for project, digests in found.items()}
 
 
+def living_digests(tx: Tx) -> tuple[str, ...]:
+    """The digests of all living tokens, whatever they allow."""
+    living = sa.select(tokens.c.digest).where(tokens.c.revoked.is_(None), tokens.c.expires > tx.now)
+    return tuple(row.digest for row in tx.rows(living.order_by(tokens.c.id)))
+
+
 def caller(tx: Tx) -> Principal:
     """Who was let into this transaction, with the bounds of the token they came by."""
     return _callers.get(tx) or Principal(name=tx.principal)
+
+
+def readable(tx: Tx, refs: Iterable[str]) -> list[str]:
+    """The refs as they are printed in full. Raises `NotFound` where one is of a project that the caller cannot read."""
+    found = [parse(given, project=tx.project) for given in refs]
+    for project in {one.project for one in found} - {tx.project}:
+        authorise(tx, caller(tx), "read", project)
+    return [str(one) for one in found]
 
 
 def not_requester(tx: Tx, requester: str) -> None:

@@ -31,11 +31,15 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int
     broken: dict[str, int]
     """Rows that broke each rule of the contract, by the rule's name."""
+    warned: dict[str, int] = {}
+    """Rows read that broke each rule which only warns; they were taken, unless they broke another one."""
     contract: str
     """Digest of the contract it was checked against; empty: none."""
     sealed: bool
     """Whether only evaluation may read it; each look is counted."""
     looks: int
+    opened: str
+    """Of a sealed version: the readable one that holds rows of it since, so that it is evidence no more; empty: none."""
     facts: dict[str, str]
     message: str
     created: int

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from loopline.access import authority
 from loopline.data import versions
 from loopline.data.learning import check_learning
 from loopline.data.readers import read_table
@@ -20,16 +21,17 @@ from loopline.data.records import Column, Dataset, DatasetVersion, Learning, Qua
 from loopline.data.split import split as split_frame
 from loopline.data.tables import dataset_versions, looks
 from loopline.data.verbs import DatasetsVerbs
+from loopline.data.windows import Windows
 from loopline.database import Tx
 from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_file, digest_table
-from loopline.operations import Body, Bytes
+from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import partition
 from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_page import page
-from loopline.refs import check_name, parse
+from loopline.refs import check_name, parse, version_number
 from loopline.store.service import Store
 
 _ROWS_OF = dataset_versions.c
@@ -53,16 +55,26 @@ class DatasetsService(DatasetsVerbs):
         facts: dict[str, str] | None = None,
         inputs: list[str] | None = None,
         learning: Learning | None = None,
+        onto: str | None = None,
     ) -> DatasetVersion:
         check_name(name, "name of a dataset")
-        read_from = [str(parse(ref, project=self.tx.project)) for ref in inputs or []]
+        read_from = authority.readable(self.tx, inputs or [])
         rules = Contract.from_json(json.dumps(contract).encode()) if contract else None
         with self._on_disk(source) as path:
             read, digest = read_table(path, name=source.name), digest_file(path)
-        good, quarantined, broken = read.frame, None, dict[str, int]()
+        rows = read.frame
+        if onto is not None:
+            before = self._row(name, onto)
+            self._check_open(before)
+            rows = _behind(self._rows(before), rows, self.tx.ref("data", name, before.version))
+            read_from.append(self.tx.ref("data", name, before.version))
+        good, quarantined, broken, warned = rows, None, dict[str, int](), dict[str, int]()
         if rules is not None:
-            good, quarantined, report = partition(read.frame, rules)
-            broken = {rule.name: rule.broken for rule in report.rules if rule.broken and rule.severity == "quarantine"}
+            good, quarantined, report = partition(rows, rules)
+            broken, warned = (
+                {rule.name: rule.broken for rule in report.broken if rule.severity == severity}
+                for severity in ("quarantine", "warn")
+            )
             if good.height == 0:
                 worst = max(broken, key=broken.__getitem__)
                 raise Invalid(
@@ -77,6 +89,7 @@ class DatasetsService(DatasetsVerbs):
             good,
             quarantined=quarantined,
             broken=broken,
+            warned=warned,
             contract=rules.digest if rules is not None else "",
             source=f"source:{_source_name(source.name)}@{digest.partition(':')[2]}",
             inputs=read_from,
@@ -144,6 +157,7 @@ class DatasetsService(DatasetsVerbs):
         )
 
     def quarantine(self, name: str, version: str = "latest", limit: int = 20) -> Quarantine:
+        check_limit(limit, "rows")
         row = self._row(name, version)
         ref = self.tx.ref("data", name, row.version)
         self.tx.note(inputs=[ref])
@@ -159,7 +173,7 @@ class DatasetsService(DatasetsVerbs):
         self._check_open(row)
         self.tx.note(inputs=[ref])
         buffer = io.BytesIO()
-        versions.read(self._folder(name), row.delta_version).write_ipc_stream(buffer)
+        self._windows(name).readable(self._rows(row)).write_ipc_stream(buffer)
         return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
 
     def split(
@@ -175,8 +189,19 @@ class DatasetsService(DatasetsVerbs):
     ) -> SplitVersions:
         row = self._row(name, version)
         self._check_open(row)
-        frame = versions.read(self._folder(name), row.delta_version)
-        sides = split_frame(frame, label=label, time=time, group=group, task=task, fractions=fractions, seed=seed)
+        frame = self._rows(row)
+        windows = self._windows(name)
+        again = [window for window in windows.all() if self.tx.ref("data", name, row.version) in window.inputs]
+        sides = split_frame(
+            frame,
+            label=label,
+            time=time,
+            group=group,
+            task=task,
+            fractions=fractions,
+            seed=seed,
+            spent=None if again else windows.spent(frame),
+        )
         source = self.tx.ref("data", name, row.version)
         made = {
             side: self._write(
@@ -186,11 +211,13 @@ class DatasetsService(DatasetsVerbs):
                 facts=row.facts,
                 message=f"the {side} side of {source}",
                 sealed=side == "test",
+                shares=windows.shared(sides.test) if side == "test" else [],
                 noted=side,
-            ).ref
+            )
             for side in ("train", "validation", "test")
         }
-        return SplitVersions(**made, facts=sides.facts.to_dict())
+        windows.open([sides.train, sides.validation], made["train"].ref, kept=made["test"].version)
+        return SplitVersions(**{side: version.ref for side, version in made.items()}, facts=sides.facts.to_dict())
 
     def frame(self, ref: str) -> pl.DataFrame:
         """The rows of a version that is not sealed, for the rooms above. Raises `Refused` for a sealed one."""
@@ -199,7 +226,13 @@ class DatasetsService(DatasetsVerbs):
     def look(self, ref: str) -> tuple[pl.DataFrame, int]:
         """The rows of a version, sealed or not, and which look at them this is. For evaluation alone, which must `count` it."""
         row = self._row(*self._named(ref))
-        return versions.read(self._folder(row.name), row.delta_version), 1 + self._looks(row)
+        if row.opened is not None:
+            raise Refused(
+                f"The window {ref} is opened: rows of it stand in {row.opened}, where models learn from them.",
+                code="window-opened",
+                hint="Measure on the newest test side; `loopline data split` makes one.",
+            )
+        return self._rows(row), 1 + self._looks(row)
 
     def count(self, ref: str, look: int, purpose: str) -> bool:
         """Counts a look, before anything that it showed is kept. False where another was counted under that number meanwhile."""
@@ -213,8 +246,10 @@ class DatasetsService(DatasetsVerbs):
         return True
 
     def _looks(self, row: Any) -> int:
+        """How often its rows were looked at, in earlier windows that they stand in, too."""
         c = looks.c
-        query = sa.select(sa.func.count()).where(c.project == row.project, c.name == row.name, c.version == row.version)
+        same = c.version.in_([row.version, *row.shares])
+        query = sa.select(sa.func.count()).where(c.project == row.project, c.name == row.name, same)
         return int(self.tx.scalar(query))
 
     def _write(
@@ -227,9 +262,11 @@ class DatasetsService(DatasetsVerbs):
         message: str,
         quarantined: pl.DataFrame | None = None,
         broken: dict[str, int] | None = None,
+        warned: dict[str, int] | None = None,
         contract: str = "",
         source: str = "",
         sealed: bool = False,
+        shares: Sequence[int] = (),
         noted: str = "content",
     ) -> DatasetVersion:
         frame = frame.rechunk()  # Delta's writer mixes several chunks, and the order of the rows is part of the version
@@ -263,9 +300,11 @@ class DatasetsService(DatasetsVerbs):
                 rows=frame.height,
                 columns=[{"name": f.name, "type": str(f.type)} for f in written.schema],
                 **said,
+                shares=[*shares],
                 inputs=[*inputs],
                 quarantined=held,
                 broken=broken or {},
+                warned=warned or {},
                 profile=summary.digest,
                 facts=facts,
                 message=message,
@@ -296,6 +335,12 @@ class DatasetsService(DatasetsVerbs):
                 file.write(chunk)
             file.flush()
             yield Path(file.name)
+
+    def _rows(self, row: Any) -> pl.DataFrame:
+        return versions.read(self._folder(row.name), row.delta_version)
+
+    def _windows(self, name: str) -> Windows:
+        return Windows(self.tx, name, self._rows)
 
     def _check_open(self, row: Any) -> None:
         if row.sealed:
@@ -329,13 +374,14 @@ class DatasetsService(DatasetsVerbs):
             self._missing(name)
         if version == "latest":
             return newest
-        if not version.isdecimal():
+        number = version_number(version)
+        if number is None:
             raise Invalid(
                 f"{version!r} is no version of a dataset.", code="bad-version", hint="Give a number, or latest."
             )
         row = self.tx.first(
             sa.select(dataset_versions).where(
-                _ROWS_OF.project == self.tx.project, _ROWS_OF.name == name, _ROWS_OF.version == int(version)
+                _ROWS_OF.project == self.tx.project, _ROWS_OF.name == name, _ROWS_OF.version == number
             )
         )
         if row is None:
@@ -362,14 +408,34 @@ class DatasetsService(DatasetsVerbs):
             inputs=tuple(row.inputs),
             quarantined=row.quarantined,
             broken=row.broken,
+            warned=row.warned,
             contract=row.contract,
             sealed=row.sealed,
             looks=self._looks(row) if row.sealed else 0,
+            opened=row.opened or "",
             facts=row.facts,
             message=row.message,
             created=row.created,
             creator=row.creator,
         )
+
+
+def _behind(base: pl.DataFrame, rows: pl.DataFrame, ref: str) -> pl.DataFrame:
+    """The rows behind those of a version, with its columns and types. Raises `Invalid` where they have others."""
+    if missing := [column for column in base.columns if column not in rows.columns]:
+        raise Invalid(
+            f"The rows cannot go behind those of {ref}: they have no column {missing[0]!r}.",
+            code="no-column",
+            hint=did_you_mean(missing[0], rows.columns),
+        )
+    try:
+        return pl.concat([base, rows.select(pl.col(c).cast(kind) for c, kind in base.schema.items())])
+    except pl.exceptions.PolarsError as e:
+        raise Invalid(
+            f"The rows cannot go behind those of {ref}: {str(e).splitlines()[0]}.",
+            code="other-types",
+            hint="Give each column the type that it has there.",
+        ) from e
 
 
 def _source_name(name: str) -> str:

@@ -21,6 +21,7 @@ from loopline.data.readers_label import infer_task
 from loopline.errors import Invalid, did_you_mean
 
 SIDES = ("train", "validation", "test")
+TEST = SIDES.index("test")
 Moment = int | float | date | datetime
 
 
@@ -93,8 +94,12 @@ def split(
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     boundaries: tuple[Moment, Moment] | None = None,
     seed: int,
+    spent: pl.Series | None = None,
 ) -> Split:
     """The frame in three sides: by time if a time column is given, else by whole groups, else at random.
+
+    Rows that are `spent` (they were in a test that somebody looked at) keep out of the test side: by time it begins after them,
+    else they are training rows. Where that would leave less than half of its rows, it is as if none were.
 
     `fractions` are of all rows, before groups are dropped. By time, rows of one moment are never parted: `boundaries`, where
     given, are the first moments of validation and test, and no fraction is used. Without a time, classes are stratified
@@ -107,7 +112,7 @@ def split(
     task = task or infer_task(frame[label])
     parts = _fractions(fractions)
     if time is not None:
-        return _by_time(frame, label, time, group, task, parts, boundaries)
+        return _by_time(frame, label, time, group, task, parts, boundaries, spent)
     if boundaries is not None:
         raise Invalid("A split has boundaries but no time column.", code="split-time", hint="Name the time column.")
     strata = _strata(frame, label, task)
@@ -121,6 +126,12 @@ def split(
         np.minimum.at(of_unit, number, strata)  # a group counts as its rarest class
         side = _assigned(of_unit, np.bincount(number, minlength=units), parts, seed)[number]
         by = "group"
+        if spent is not None:
+            spent = pl.Series(np.isin(number, number[spent.to_numpy()]))  # a group goes as a whole
+    if spent is not None:
+        kept = np.where(spent.to_numpy() & (side == TEST), 0, side)
+        if 2 * int((kept == TEST).sum()) >= int((side == TEST).sum()):
+            side = kept
     return _split(frame, side, np.zeros(frame.height, bool), label, None, group, task, by, seed=seed)
 
 
@@ -235,11 +246,17 @@ def _by_time(
     task: str,
     parts: tuple[float, float],
     boundaries: tuple[Moment, Moment] | None,
+    spent: pl.Series | None,
 ) -> Split:
     times = _times(frame, time)
     ordered = frame.sort(time, maintain_order=True)
     if boundaries is None:
         cuts = _cuts(ordered[time], parts)
+        if spent is not None and spent.any():
+            newest = frame.filter(spent)[time].max()
+            after = int((ordered[time] <= newest).sum())
+            if cuts[1] < after and 2 * (ordered.height - after) >= ordered.height - cuts[1]:
+                cuts[1] = after
         shown = [_shown(ordered[time][c]) if c < ordered.height else None for c in cuts]
         side = np.searchsorted(np.array(cuts), np.arange(ordered.height), side="right")
     else:

@@ -21,9 +21,12 @@ dataset_versions = sa.Table(
     sa.Column("inputs", sa.JSON, nullable=False),
     sa.Column("quarantined", sa.BigInteger, nullable=False),
     sa.Column("broken", sa.JSON, nullable=False),
+    sa.Column("warned", sa.JSON, nullable=False),
     sa.Column("contract", sa.String(80), nullable=False),
     sa.Column("profile", sa.String(80), nullable=False),
     sa.Column("sealed", sa.Boolean, nullable=False),
+    sa.Column("opened", sa.String(400)),  # of a sealed version: the readable one that holds rows of it since
+    sa.Column("shares", sa.JSON, nullable=False),  # of a sealed version: the earlier ones whose rows it holds, too
     sa.Column("facts", sa.JSON, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),

@@ -21,12 +21,14 @@ class DatasetsVerbs(Protocol):
         facts: dict[str, str] | None = None,
         inputs: list[str] | None = None,
         learning: Learning | None = None,
+        onto: str | None = None,
     ) -> DatasetVersion:
         """Read a file into the next version of a dataset; rows that break the contract go to quarantine.
 
         `source` is CSV, Parquet or NDJSON. The same content as the newest version, checked against the same contract, gives that
-        version again. Raises `Invalid` (nothing is written) on a file that is no table and, with `learning`, on rows that cannot
-        be learned from: a label that is absent, of one value or missing in rows, too few rows to split.
+        version again. `onto` is the number of a version whose rows come first. Raises `Invalid` (nothing is written) on a file
+        that is no table and, with `learning`, on rows that cannot be learned from: a label that is absent, of one value or
+        missing in rows, too few rows to split.
         """
         ...
 
@@ -61,7 +63,10 @@ class DatasetsVerbs(Protocol):
         "GET /projects/{project}/datasets/{name}/versions/{version}/rows", action="read_personal", record="entry"
     )
     def read(self, name: str, version: str = "latest") -> Bytes:
-        """All rows of a version as an Arrow IPC stream. Raises `Refused` for a sealed version."""
+        """The rows of a version as an Arrow IPC stream, but for those that a split of the dataset has sealed.
+
+        Raises `Refused` for a sealed version.
+        """
         ...
 
     @operation("POST /projects/{project}/datasets/{name}/versions/{version}/split", action="run", prepares=True)
@@ -76,5 +81,9 @@ class DatasetsVerbs(Protocol):
         fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
         seed: int = 0,
     ) -> SplitVersions:
-        """Split a version into train, validation and a sealed test, by time where there is one, each group on one side."""
+        """Split a version into train, validation and a sealed test, by time where there is one, each group on one side.
+
+        Rows that were looked at in an earlier test are no rows of the new one, as far as enough others are there; those that
+        are bring their looks along. An earlier test whose rows are now in a side that can be read is opened: no evidence any more.
+        """
         ...

@@ -57,7 +57,7 @@ def _answer(house: House, request: str, workspace: Path, watcher: Watcher | None
     try:
         _, loop = _read(house, asked.loop)
         base = base_version(house, loop.name)
-        rows = _rows(house, loop, request, workspace)
+        rows = rows_of(house, loop, request, workspace)
         with _turn(workspace, loop.name):
             result = run_loop(
                 loop,
@@ -65,7 +65,7 @@ def _answer(house: House, request: str, workspace: Path, watcher: Watcher | None
                 rows,
                 scratch=workspace / "scratch",
                 reason=asked.reason,
-                inputs=(base.ref,),
+                onto=base,
                 facts={**{k: v for k, v in base.facts.items() if k != "format"}, LIVE: "served rows with their labels"},
                 watcher=watcher,
             )
@@ -81,12 +81,19 @@ def _turn(workspace: Path, name: str) -> contextlib.AbstractContextManager[None]
     return alone(workspace / "runs" / f"{name}.lock")
 
 
-def _rows(house: House, loop: Loop, request: str, workspace: Path) -> Path:
+def rows_of(house: House, loop: Loop, request: str, workspace: Path) -> Path:
+    """The file of the rows that a request is answered on, written when it is first asked for."""
     path = workspace / "runs" / f"{request}.parquet"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         aside = path.with_suffix(f".{os.getpid()}")
-        training_file(house, loop.name, loop.data.label, aside)
+        if not training_file(house, loop.name, loop.data.label, aside):
+            aside.unlink()
+            raise Conflict(
+                f"No row that {loop.name} answered has a label yet, so there is nothing new to learn from.",
+                code="nothing-new",
+                hint=f"`loopline labels add {loop.name} FILE` brings labels.",
+            )
         failpoint("loop.again.before_rename")
         aside.replace(path)
     return path

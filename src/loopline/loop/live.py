@@ -55,11 +55,11 @@ def decoded(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def training_file(house: House, name: str, label: str, path: Path) -> int:
-    """Writes the base rows, and after them all labelled ones, to a Parquet file; gives how many were served."""
+    """Writes the rows that were served and are labelled by now to a Parquet file, as the loop's base has them; gives how many."""
     version = base_version(house, name)
     base = pl.read_ipc_stream(io.BytesIO(house.datasets.read(name, str(version.version)).read()))
     live = labelled_rows(house, name, base, label)
-    pl.concat([base, live]).write_parquet(path)
+    live.write_parquet(path)
     return live.height
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from loopline.data.records import DatasetVersion
 from loopline.errors import Conflict
 from loopline.loop.declaration import Loop
 from loopline.loop.house import House
@@ -42,17 +43,17 @@ def run_loop(
     *,
     scratch: Path,
     reason: str = "",
-    inputs: tuple[str, ...] = (),
+    onto: DatasetVersion | None = None,
     facts: Mapping[str, str] | None = None,
     watcher: Watcher | None = None,
     seed: int = 0,
     threads: int = 2,
 ) -> Result:
-    """Runs the loop's stages on a file of rows; takes up a run that was cut off.
+    """Runs the loop's stages on a file of rows (behind those of a version, `onto`); takes up a run that was cut off.
 
     Raises what a stage raises, and `Conflict` before any of them where a rollout would be in the way of what they make.
     """
-    stages = Stages(loop, house, path, scratch=scratch, inputs=inputs, facts=facts, seed=seed, threads=threads)
+    stages = Stages(loop, house, path, scratch=scratch, onto=onto, facts=facts, seed=seed, threads=threads)
     nodes = stages.nodes()
     _check_free(loop, house, nodes)
     record, outputs = run_graph(loop.name, nodes, house.pipelines, reason=reason, watcher=watcher, stop=stages.stop)

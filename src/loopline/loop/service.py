@@ -18,6 +18,7 @@ from loopline.loop.tables import loop_requests, loops
 from loopline.loop.verbs import LoopsVerbs
 from loopline.monitoring.records import Alert
 from loopline.monitoring.verbs import AlertsVerbs
+from loopline.operations import check_limit
 from loopline.refs import check_name, parse
 
 _OPEN = ("asked", "running")
@@ -83,6 +84,7 @@ class LoopsService(LoopsVerbs):
         return self._ask(name, reason, "")
 
     def requests(self, status: RequestStatus | None = None, limit: int = 50) -> tuple[LoopRequest, ...]:
+        check_limit(limit, "requests")
         query = sa.select(loop_requests).where(loop_requests.c.project == self.tx.project)
         if status is not None:
             query = query.where(loop_requests.c.status == status)
@@ -145,7 +147,8 @@ class LoopsService(LoopsVerbs):
         rule = row.declaration.get("retrain")
         if not rule or alert.kind not in rule["on"]:
             return f"the loop {row.name} does not retrain on {alert.kind}"
-        if self.tx.first(sa.select(loop_requests.c.id).where(loop_requests.c.alert == alert.ref)) is not None:
+        newest = self.tx.scalar(sa.select(sa.func.max(loop_requests.c.asked)).where(loop_requests.c.alert == alert.ref))
+        if newest is not None and newest >= alert.last:
             return "asked for already"
         if self._open(row.name) is not None:
             return f"a run of {row.name} is under way"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from loopline.data.records import Learning
+from loopline.data.records import DatasetVersion, Learning
 from loopline.errors import Refused
 from loopline.evaluation.records import Evaluation
 from loopline.hashing import digest_file, digest_json
@@ -27,7 +27,7 @@ from loopline.registry.records import ModelVersion
 class Stages:
     """The stages of one loop, on one file of rows.
 
-    `path` is the file (the loop's own, or one with newer rows), `inputs` the refs that it was derived from, `scratch` a folder
+    `path` is the file (the loop's own, or one of newer rows, that go behind those of the version `onto`), `scratch` a folder
     for bundles under way, `facts` short texts that go with the data and the model ("data": "synthetic").
     """
 
@@ -38,7 +38,7 @@ class Stages:
         path: Path,
         *,
         scratch: Path,
-        inputs: tuple[str, ...] = (),
+        onto: DatasetVersion | None = None,
         facts: Mapping[str, str] | None = None,
         seed: int = 0,
         threads: int = 2,
@@ -46,7 +46,7 @@ class Stages:
         self.loop = loop
         self.house = house
         self.path = path
-        self.inputs = inputs
+        self.onto = onto
         self.facts = dict(facts or {})
         self.seed = seed
         self._fitting = Fitting(loop, house, scratch=scratch, facts=self.facts, seed=seed, threads=threads)
@@ -69,6 +69,7 @@ class Stages:
                 self._data,
                 given={
                     "file": digest_file(self.path),
+                    "onto": self.onto.ref if self.onto else None,
                     "contract": digest_json(described["contract"]),
                     "facts": self.facts,
                     "learning": msgspec.to_builtins(self._learning()),
@@ -116,16 +117,19 @@ class Stages:
             Body(self.path),
             contract=msgspec.to_builtins(self.loop.contract) if self.loop.contract else None,
             facts=self.facts,
-            inputs=list(self.inputs),
+            onto=str(self.onto.version) if self.onto else None,
             learning=self._learning(),
         )
         broken = ", ".join(f"{name} {count:,}" for name, count in version.broken.items())
         held = f"; {version.quarantined:,} quarantined ({broken})" if version.quarantined else ""
+        warned = ", ".join(f"{name} {count:,}" for name, count in version.warned.items())
         return {
             "dataset": version.ref,
             "rows": version.rows,
             "quarantined": version.quarantined,
-            "said": f"{version.rows + version.quarantined:,} rows of {len(version.columns)} columns as {version.ref}{held}",
+            "warned": version.warned,
+            "said": f"{version.rows + version.quarantined:,} rows of {len(version.columns)} columns as {version.ref}{held}"
+            + (f"; warned of: {warned}" if warned else ""),
         }
 
     def _split(self, given: Given) -> Outputs:

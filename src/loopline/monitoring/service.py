@@ -74,6 +74,7 @@ class MonitorsService(MonitorsVerbs):
         look: int = 3_600_000,
         rows: int = 500,
         expected: float | None = None,
+        ignore: list[str] | None = None,
     ) -> MonitorRecord:
         named = parse(reference, "data", self.tx.project)
         if named.project != self.tx.project:
@@ -97,8 +98,9 @@ class MonitorsService(MonitorsVerbs):
             rows=rows,
             expected=expected,
         )
-        # What names a row or orders rows changes by its nature.
-        watched = [c for c in frame.columns if c not in (group, time)]
+        # What names a row or orders rows changes by its nature; what the model does not read may be left out by its callers.
+        without = {group, time, *(ignore or [])} - {label}
+        watched = [c for c in frame.columns if c not in without]
         summary = profile(frame, label=label, groups=group).only(watched).freeze()
         kept = self.blobs.put([summary.to_json()])
         now = self.tx.write() and self.tx.now
@@ -120,6 +122,8 @@ class MonitorsService(MonitorsVerbs):
             self.tx.execute(monitors.insert().values(project=self.tx.project, endpoint=endpoint, report="", **values))
         else:
             self.tx.execute(monitors.update().where(*self._where(endpoint)).values(**values))
+            # They told of the former watch; this one tells again of what still holds.
+            AlertsService(self.tx).close_all(endpoint, f"closed: the monitor began anew, against {reference}")
         Store(self.tx, self.blobs).retain(kept.digest, self.tx.ref("monitor", endpoint))
         self.tx.note(
             inputs=[reference, self.tx.ref("endpoint", endpoint)],

@@ -9,14 +9,18 @@ import msgspec
 BUCKETS = 10_000
 """Weights are given in ten-thousandths: the live weights of an endpoint sum to this."""
 
+KNOWN = ""
+"""Stands among the endpoints for the tokens that are known, whatever they may call."""
+
 Mode = Literal["live", "shadow"]
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """A model version behind an endpoint.
 
-    `bundle` is the folder that holds it, `model` its ref (`model:readmission@3`). A live variant answers `weight` of
-    10,000 buckets; a shadow one is scored after the answer is out, and only recorded.
+    `bundle` is the folder that holds it ("": it cannot be had, and its endpoint is not served), `model` its ref
+    (`model:readmission@3`). A live variant answers `weight` of 10,000 buckets; a shadow one is scored after the answer is out,
+    and only recorded.
     """
 
     name: str
@@ -52,7 +56,8 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
 class ControlMessage(msgspec.Struct, frozen=True, kw_only=True):
     """What the control process tells its workers: the table, and who may call which endpoint.
 
-    `tokens` maps an endpoint (or `*`) to the SHA-256 hex digests of the bearer tokens that may call it.
+    `tokens` maps an endpoint (or `*`) to the SHA-256 hex digests of the bearer tokens that may call it, and `KNOWN` to those of
+    tokens that may perhaps call nothing.
     """
 
     table: RouteTable

@@ -12,11 +12,12 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from loopline.access import authority
 from loopline.database import Database, Tx
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.failpoints import failpoint
 from loopline.hashing import canonical_json
-from loopline.operations import Body, Bytes
+from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.refs import parse
 from loopline.store.service import Store
@@ -56,7 +57,7 @@ class RunsService(RunsVerbs):
         self.tx.write()  # the id carries the time of the write transaction
         above = self._row(parent).id if parent is not None else None
         run = ulid(self.tx.now)
-        read = [str(parse(ref, project=self.tx.project)) for ref in inputs]
+        read = authority.readable(self.tx, inputs)
         self.tx.execute(
             runs.insert().values(
                 id=run,
@@ -116,7 +117,7 @@ class RunsService(RunsVerbs):
     def finish(self, run: str, status: Ending = "finished", outputs: tuple[str, ...] = (), message: str = "") -> Run:
         self.tx.write()
         row = self._row(run)
-        made = [str(parse(ref, project=self.tx.project)) for ref in outputs]
+        made = authority.readable(self.tx, outputs)
         if row.status != "running":
             if (row.status, row.outputs, row.message) == (status, made, message):
                 return self.show(row.id)  # the same again, after a lost answer
@@ -145,8 +146,7 @@ class RunsService(RunsVerbs):
         limit: int = 100,
         after: str | None = None,
     ) -> RunPage:
-        if not 0 < limit <= _LARGEST_PAGE:
-            raise Invalid(f"A page of {limit} runs cannot be given.", code="bad-limit", hint=f"1 to {_LARGEST_PAGE}.")
+        check_limit(limit, "runs", _LARGEST_PAGE)
         query = sa.select(runs).where(runs.c.project == self.tx.project)
         for column, value in ((runs.c.name, name), (runs.c.kind, kind), (runs.c.status, status)):
             if value is not None:

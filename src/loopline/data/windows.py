@@ -1,0 +1,83 @@
+"""Sealed windows of a dataset: what of it nobody reads, and how the next window stays a new one.
+
+A window is the test side of a split. While it is closed its rows are left out wherever the dataset is read, in whichever version
+they stand. A later split may make training rows of them (a retraining learns from all that is past): then the window is opened,
+that is on record, and it is evidence no more. Rows that were looked at before and stand in a new window again bring their looks
+along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from loopline.data.tables import dataset_versions, looks
+from loopline.database import Tx
+
+_C = dataset_versions.c
+
+
+class Windows:
+    """The windows that splits of one dataset have sealed. `read` gives the rows of a version by its row in the table."""
+
+    def __init__(self, tx: Tx, name: str, read: Callable[[Any], pl.DataFrame]) -> None:
+        self.tx = tx
+        self.name = f"{name}.test"
+        self._read = read
+        self._frames: dict[int, pl.DataFrame] = {}
+
+    def all(self) -> Sequence[Any]:
+        """The rows of all of them, oldest first."""
+        mine = (_C.project == self.tx.project) & (_C.name == self.name) & _C.sealed
+        return self.tx.rows(sa.select(dataset_versions).where(mine).order_by(_C.version))
+
+    def readable(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame without the rows of windows that are closed."""
+        for window in self.all():
+            if window.opened is None:
+                rows, on = self._beside(window, frame)
+                frame = frame.join(rows, on=on, how="anti", nulls_equal=True, maintain_order="left")
+        return frame
+
+    def looked_at(self) -> list[Any]:
+        """The windows at which somebody looked."""
+        query = sa.select(looks.c.version).where(looks.c.project == self.tx.project, looks.c.name == self.name)
+        seen = {row.version for row in self.tx.rows(query.distinct())}
+        return [window for window in self.all() if window.version in seen]
+
+    def spent(self, frame: pl.DataFrame) -> pl.Series:
+        """Which rows of the frame were looked at in a window."""
+        spent = pl.Series([False]).new_from_index(0, frame.height)
+        for window in self.looked_at():
+            spent = spent | self._held(window, frame)
+        return spent
+
+    def shared(self, test: pl.DataFrame) -> list[int]:
+        """The windows that were looked at and hold rows of this one, too."""
+        return [window.version for window in self.looked_at() if self._held(window, test).any()]
+
+    def open(self, sides: Sequence[pl.DataFrame], ref: str, kept: int) -> None:
+        """Opens the windows whose rows stand in these sides, but for the one of version `kept`; `ref` names who has them now."""
+        for window in self.all():
+            if window.opened is None and window.version != kept and any(self._held(window, s).any() for s in sides):
+                place = (_C.project == self.tx.project) & (_C.name == self.name) & (_C.version == window.version)
+                self.tx.execute(sa.update(dataset_versions).where(place).values(opened=ref))
+
+    def _held(self, window: Any, frame: pl.DataFrame) -> pl.Series:
+        """Which rows of the frame stand in a window."""
+        rows, on = self._beside(window, frame)
+        marked = frame.select(on).join(
+            rows.with_columns(pl.lit(True).alias("_held")), on=on, how="left", nulls_equal=True, maintain_order="left"
+        )
+        return marked["_held"].fill_null(False)
+
+    def _beside(self, window: Any, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+        """The different rows of a window and the columns by which they are the frame's."""
+        if window.version not in self._frames:
+            self._frames[window.version] = self._read(window)
+        rows = self._frames[window.version]
+        on = [column for column, kind in frame.schema.items() if rows.schema.get(column) == kind]
+        return rows.select(on).unique(), on
