@@ -236,7 +236,9 @@ def test_a_run_that_was_asked_for_is_cancelled(shell: Shell, tmp_path: Path) -> 
     )
     try:
         asked = platform.session().loops.request("visits")
+        assert "Runs asked for" in copied("status").out
         assert "is withdrawn" in copied("run", "visits", "--cancel").out
         assert [r.status for r in platform.session().loops.requests() if r.id == asked.id] == ["withdrawn"]
+        assert "Runs asked for" not in copied("status").out
     finally:
         platform.close()

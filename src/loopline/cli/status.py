@@ -57,6 +57,14 @@ def status(ctx: click.Context, json: bool) -> None:
         ["endpoint", "verdict", "looks", "last look"],
         [(m.endpoint, m.verdict, m.looks, show.ago(m.last_look, at)) for m in found.monitors],
     )
+    _section(
+        "Runs asked for",
+        ["loop", "asked by", "waits for", "since"],
+        [
+            (r.loop, r.alert or "a person", r.message or "a running `loopline up`", show.ago(r.asked, at))
+            for r in found.asked
+        ],
+    )
     told = {need.ref for need in found.needs}  # in full, above
     _section(
         "Newest runs",
