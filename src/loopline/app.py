@@ -59,6 +59,7 @@ class Platform:
         self.database.create()
         self.ledger.create(self.database)
         self.owner = self._first_start()
+        self._bundles: set[Path] = set()  # unpacked ones that were held against the registry
 
     @classmethod
     def open(cls, settings: Settings | None = None, *, clock: Clock | None = None, **given: Any) -> Platform:
@@ -246,9 +247,10 @@ class Platform:
             case "predictions":
                 return self._predictions(tx)
             case "labels":
+                from loopline.deployment.truth import classes
                 from loopline.outcomes.service import LabelsService
 
-                return LabelsService(tx, self._predictions(tx))
+                return LabelsService(tx, self._predictions(tx), partial(classes, tx, partial(self._bundle, tx)))
             case "endpoints":
                 from loopline.deployment.service import EndpointsService
 
@@ -280,7 +282,9 @@ class Platform:
     def _bundle(self, tx: Tx, ref: str) -> Path:
         """The folder of a model version's bundle, in whichever project it is, as workers open it."""
         within = tx.within(parse(ref, "model", tx.project).project)
-        folder: Path = self._service("models", within).folder(ref, self.settings.workspace / "serving" / "bundles")
+        folder: Path = self._service("models", within).folder(
+            ref, self.settings.workspace / "serving" / "bundles", self._bundles
+        )
         return folder
 
     def _metrics(self) -> Database | None:

@@ -110,7 +110,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint that names the nearest of the known names, or else all of them (ten at most)."""
     names = sorted(str(k) for k in known)
     folded = {k.casefold(): k for k in names}
-    near = get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.6)
+    near = get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.65)  # from there on it is a slip of the finger
     if near:
         return f"Did you mean {folded[near[0]]!r}?"
     if not names:

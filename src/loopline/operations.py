@@ -15,6 +15,8 @@ from typing import IO, Any, Literal, TypeVar, get_type_hints
 
 import msgspec
 
+from loopline.errors import Invalid
+
 Action = Literal[
     "any", "read", "read_personal", "run", "register", "deploy", "label", "predict", "approve", "administer", "audit"
 ]  # fmt: skip
@@ -92,6 +94,12 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OPERATIONS: dict[str, Operation] = {}
+
+
+def check_limit(limit: int, things: str, most: int = 10_000) -> None:
+    """Raises `Invalid` where a verb is asked for fewer than one of the things, or for more than it gives at once."""
+    if not 1 <= limit <= most:
+        raise Invalid(f"limit is {limit}.", code="bad-limit", hint=f"Ask for 1 to {most} {things} at once.")
 
 
 def operation(http: str, *, action: Action, record: Record | None = None, prepares: bool = False) -> Callable[[F], F]:

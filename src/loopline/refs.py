@@ -40,7 +40,7 @@ class Ref(msgspec.Struct, frozen=True, order=True):
     @property
     def number(self) -> int | None:
         """The version as a number, or None where it is an alias or missing."""
-        return int(self.version) if self.version is not None and self.version.isdecimal() else None
+        return None if self.version is None else version_number(self.version)
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -52,6 +52,19 @@ def check_name(name: str, what: str = "name") -> str:
         f"{name!r} cannot be a {what}: letters, digits, '.', '_' and '-' only, at most 128, starting with a letter or digit.",
         code="bad-name",
         hint=f"For example {suggestion!r}." if suggestion and _NAME.fullmatch(suggestion) else "",
+    )
+
+
+def version_number(version: str) -> int | None:
+    """The number that a version's text is, or None where it is a word. Raises `Invalid` for digits that number no version."""
+    if not version.isdecimal():
+        return None
+    if version.isascii() and len(version) <= 10 and int(version) < 1 << 31:
+        return int(version)
+    raise Invalid(
+        f"{version[:40]!r} numbers no version.",
+        code="bad-version",
+        hint="Give a number in the digits 0 to 9, below 2147483648, or an alias.",
     )
 
 

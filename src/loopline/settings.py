@@ -78,11 +78,16 @@ def load(**given: Any) -> Settings:
         if name != "workspace" and value is not None:
             found[name], origins[name] = value, "call"
     try:
-        return msgspec.convert({**found, "workspace": path, "origins": origins}, Settings, strict=False)
+        settings = msgspec.convert({**found, "workspace": path, "origins": origins}, Settings, strict=False)
     except msgspec.ValidationError as e:
         raise Invalid(
             f"A setting cannot be read: {e}.", code="bad-setting", hint="`loopline doctor` shows where each comes from."
         ) from e
+    if not 0 <= settings.port <= 65535:  # the system would take its last 16 bits, which is another port
+        raise Invalid(
+            f"{settings.port} is no port.", code="bad-setting", hint="Give a port of 0 to 65535 (0: any that is free)."
+        )
+    return settings
 
 
 def _file(path: Path, names: set[str]) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Every operation and every foreign route: without a token, with a wrong one, for each role, and in another project.
 
 What is expected follows from the policy alone. Calls carry placeholders, so an authorised one may end in `NotFound` or `Invalid`,
-but never in a denial; an unauthorised one is denied and leaves nothing behind but a `denied` entry.
+but never in a denial; an unauthorised one is denied and leaves nothing behind but a `denied` entry. What a path of another project
+names is test_other_projects.py's, what the workers answer themselves test_served_routes.py's.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import types
 from pathlib import Path
@@ -23,7 +23,7 @@ from loopline.access.tables import tokens
 from loopline.api import foreign
 from loopline.api.routing import PREFIX
 from loopline.database import metadata
-from loopline.operations import OPERATIONS, Action, Body, Operation
+from loopline.operations import OPERATIONS, Action, Operation
 
 DENIALS = frozenset({"unauthenticated", "forbidden", "no-project"})
 
@@ -220,62 +220,6 @@ def test_a_token_makes_a_token_only_as_an_unbounded_one_of_an_admin(matrix: Matr
     for caller, (_, instance) in CALLERS.items():
         reply = matrix.ask(caller, op, HERE)
         assert (reply.code or "yes") == ("yes" if "admin" in instance else "forbidden"), caller
-
-
-def _a_run(owner: Any) -> dict[str, str]:
-    run = owner.runs.create("secret-run").id
-    owner.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
-    owner.runs.log(run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
-    return {"run": run, "path": "notes.txt", "key": "loss"}
-
-
-def _a_dataset(owner: Any) -> dict[str, str]:
-    owner.datasets.add("secret-data", Body(b"a,b\n1,2\n3,4\n", name="x.csv"))
-    return {"name": "secret-data", "version": "1"}
-
-
-def _a_pipeline(owner: Any) -> dict[str, str]:
-    key = "sha256:" + "0" * 64
-    return {
-        "run": owner.pipelines.start("secret-pipeline", key=key).id, "name": "secret-pipeline", "step": "x", "key": key
-    }  # fmt: skip
-
-
-OBJECTS = {"runs": _a_run, "datasets": _a_dataset, "pipelines": _a_pipeline}
-"""By group: makes a real object, and gives what to put into the places of a path."""
-
-
-@pytest.fixture(scope="module")
-def elsewhere(matrix: Matrix, request: pytest.FixtureRequest) -> dict[str, str]:
-    """A real object of the project ELSEWHERE, of the group asked for."""
-    return OBJECTS[request.param](matrix.platform.session(project=ELSEWHERE))
-
-
-READING = [
-    (op.group, op.name)
-    for op in sorted(OPERATIONS.values(), key=lambda op: op.name)
-    if op.group in OBJECTS and op.placed and op.scope == "project" and op.method == "GET"
-]
-
-
-@pytest.mark.parametrize(("elsewhere", "name"), READING, indirect=["elsewhere"])
-def test_an_object_of_another_project_is_not_found_by_its_name(
-    matrix: Matrix, elsewhere: dict[str, str], name: str
-) -> None:
-    op = OPERATIONS[name]
-    path = op.path
-    for place in op.placed:
-        path = re.sub(rf"{{{place}(:path)?}}", quote(elsewhere[place], safe=""), path)
-    replies = {}
-    for project in (ELSEWHERE, HERE):
-        target = PREFIX + path.replace("{project}", project)
-        # The owner has every role but approver in both projects, so that only the object's own project can refuse.
-        own = {"x-loopline-peer": "127.0.0.1:50000", "x-loopline-peer-uid": str(os.getuid())}
-        replies[project] = matrix.served.ask("GET", target, headers=own)
-    there, here = replies[ELSEWHERE], replies[HERE]
-    assert there.status in (200, 204), there.content
-    assert here.status == 404 or here.content in (b"", b"null", b"[]"), here.content
-    assert b"secret\n" not in here.content
 
 
 @pytest.mark.parametrize("route", foreign.ROUTES, ids=lambda route: f"{route.method} {route.path}")

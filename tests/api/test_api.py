@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -17,7 +18,7 @@ from loopline.api.arguments import arguments
 from loopline.api.server import ApiServer
 from loopline.app import Platform
 from loopline.errors import Conflict, Invalid, MissingExtra, NotFound, Refused, Unavailable
-from loopline.operations import OPERATIONS
+from loopline.operations import OPERATIONS, Body
 
 WHO = "/api/v1/access/whoami"
 PRINCIPALS = "/api/v1/access/principals"
@@ -58,6 +59,42 @@ def test_the_one_shape_of_an_error(served: Any) -> None:
             "details": {},
         }
     }
+
+
+@pytest.mark.parametrize(("method", "target"), [("GET", "/%0d%0ax"), ("POST", "/api/v1/%0a"), ("OPTIONS", "*")])
+def test_a_path_of_any_form_is_refused_in_the_one_shape(served: Any, method: str, target: str) -> None:
+    reply = served.ask(method, target)
+    assert (reply.status, reply.json["error"]["code"]) == (404, "no-route")
+
+
+LISTS = sorted(name for name, op in OPERATIONS.items() if "limit" in op.args.__struct_fields__)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_list_refuses_a_limit_that_is_none(served: Any, name: str) -> None:
+    op = OPERATIONS[name]
+    path = "/api/v1" + re.sub(r"{\w+}", "x", op.path.replace("{project}", "default"))
+    for limit in (-5, -1, 0, 100_001, 2**63 - 1):
+        assert served.ask("GET", f"{path}?limit={limit}").code == "bad-limit", limit
+    assert served.ask("GET", f"{path}?limit=1").code in ("", "no-dataset", "no-endpoint")
+
+
+NUMBERED = sorted(
+    name for name, op in OPERATIONS.items() if "{version}" in op.path and op.method == "GET" and op.scope == "project"
+)
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_digits_that_number_no_version_are_refused(served: Any, name: str) -> None:
+    session = served.platform.session()
+    if not any(dataset.name == "numbered" for dataset in session.datasets.list()):
+        session.datasets.add("numbered", Body(b"a,b\n1,2\n3,4\n", name="x.csv"))
+    path = (
+        OPERATIONS[name].path.replace("{project}", "default").replace("{name}", "numbered").replace("{kind}", "parity")
+    )
+    for version in ("%D9%A1", "2147483648", "1" * 30, "9" * 5000):
+        reply = served.ask("GET", "/api/v1" + path.replace("{version}", version))
+        assert (reply.status, reply.code) == (400, "bad-version"), (version, reply.content)
 
 
 def test_an_inner_failure_tells_nothing_but_its_number(caplog: pytest.LogCaptureFixture) -> None:

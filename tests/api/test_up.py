@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 
 from loopline.api.up import Service
 from loopline.app import Platform
@@ -43,6 +44,16 @@ def served(folder: Path) -> Platform:
     return platform
 
 
+def ruin(folder: Path, bundle: Path) -> Callable[[], int]:
+    """Damages a bundle's manifest, unpacked and in the store; gives what mends the store's."""
+    manifest = (bundle / "manifest.json").read_bytes()
+    (blob,) = (p for p in (folder / "workspace" / "blobs").rglob("*") if p.is_file() and p.read_bytes() == manifest)
+    blob.chmod(0o600)
+    for damaged in (blob, bundle / "manifest.json"):
+        damaged.write_bytes(manifest[:-1] + b"?")
+    return lambda: blob.write_bytes(manifest)
+
+
 def test_who_may_call_changes_also_where_the_routes_cannot(tmp_path: Path) -> None:
     platform = served(tmp_path)
     session = platform.session()
@@ -65,7 +76,7 @@ def test_who_may_call_changes_also_where_the_routes_cannot(tmp_path: Path) -> No
         assert status(made.secret) == 200
         session.endpoints.create("second", "model:risk@2")
         bundle = Path(session.endpoints.routes().endpoints["second"].variants[0].bundle)
-        shutil.rmtree(bundle / "native")  # the disk's doing, say
+        ruin(tmp_path, bundle)  # the disk's doing, say
         later = session.access.create_token(principal="ann")
         session.access.revoke_token(made.token.id)
         service.controller.tick()
@@ -75,7 +86,59 @@ def test_who_may_call_changes_also_where_the_routes_cannot(tmp_path: Path) -> No
         assert status(later.secret) == 401
         session.endpoints.remove("second")
         service.controller.tick()
+        session.access.revoke("ann", "operator")
+        idle = session.access.create_token(principal="ann")
+        service.controller.tick()
+        assert (status(idle.secret), status("made up")) == (403, 401)
+        session.access.grant("ann", "operator")
         last = session.access.create_token(principal="ann")
         service.controller.tick()
         assert (status(last.secret), status(later.secret)) == (200, 401)
     platform.close()
+
+
+def ask(service: Service, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", service.supervisor.port, timeout=20)
+    connection.request(method, target, body)
+    answer = connection.getresponse()
+    found = answer.status, answer.read()
+    connection.close()
+    return found
+
+
+def test_a_damaged_bundle_is_fetched_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    platform = served(tmp_path)
+    bundle = Path(platform.session().endpoints.routes().endpoints["risk"].variants[0].bundle)
+    whole = (bundle / "model.onnx").read_bytes()
+    (bundle / "model.onnx").write_bytes(whole[:-1] + b"?")
+    settings = load(workspace=str(tmp_path / "workspace"), checkpoints=str(tmp_path / "copies"), port=0)
+    with Service(settings, turn=3600) as service:
+        assert ask(service, "POST", "/predict/risk", b'{"x": 1.0}')[0] == 200
+    assert (bundle / "model.onnx").read_bytes() == whole
+    assert "model:risk@1" in caplog.text
+    assert "fetched anew" in caplog.text
+
+
+def test_a_bundle_that_cannot_be_had_keeps_nothing_else_down(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    platform = served(tmp_path)
+    session = platform.session()
+    session.endpoints.create("second", "model:risk@2")
+    bundle = Path(session.endpoints.routes().endpoints["risk"].variants[0].bundle)
+    mend = ruin(tmp_path, bundle)
+    settings = load(workspace=str(tmp_path / "workspace"), checkpoints=str(tmp_path / "copies"), port=0)
+    with Service(settings, turn=3600) as service:
+        for target in ("/predict/risk", "/v2/models/risk/infer"):
+            status, body = ask(service, "POST", target, b'{"x": 1.0}')
+            assert (status, b"is not served" in body) == (503, True), body
+        assert ask(service, "GET", "/v2/models/risk")[0] == 503
+        assert ask(service, "POST", "/predict/second", b'{"x": 1.0}')[0] == 200
+        assert [ask(service, "GET", target)[0] for target in ("/", "/health", "/api/v1/projects")] == [200] * 3
+        assert "model:risk@1" in caplog.text
+        service.controller.tick()
+        session.endpoints.create("third", "model:risk@2")  # a new table is put in force all the same
+        service.controller.tick()
+        assert ask(service, "POST", "/predict/third", b'{"x": 1.0}')[0] == 200
+        assert ask(service, "POST", "/predict/risk", b'{"x": 1.0}')[0] == 503
+        mend()
+        service.controller.tick()
+        assert ask(service, "POST", "/predict/risk", b'{"x": 1.0}')[0] == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -212,3 +213,18 @@ def test_the_ledger_is_checked_proven_and_carried_out(two: Shell, tmp_path: Path
     assert two("ledger", "rotate-key", "--json").json["size"] > signed["size"]
     assert two("ledger", "verify", "--json").json["ok"]
     assert "cannot be written" in two("ledger", "export", str(tmp_path / "no" / "such"), code=2).err
+
+
+def test_removed_copies_of_checkpoints_are_no_pass(two: Shell) -> None:
+    signed = {c["size"] for c in two("ledger", "checkpoints", "--limit", "1000", "--json").json}
+    for folder in two.state.glob("**/checkpoints/*"):
+        shutil.rmtree(folder)
+    ended = two("ledger", "verify", code=3)
+    assert "not proven whole" in ended.out
+    assert "The ledger holds" not in ended.out
+    found = two("ledger", "verify", "--json", code=3).json
+    (finding,) = found["findings"]
+    assert (found["ok"], finding["severity"]) == (True, "warning")
+    assert all(f"{size:,}" in finding["message"] for size in sorted(signed)[-20:])
+    two("ledger", "checkpoint")
+    assert "The ledger holds" in two("ledger", "verify").out

@@ -17,6 +17,7 @@ import pytest
 
 from loopline.api.up import address_of
 from loopline.app import Platform
+from loopline.loop import files
 
 
 def _free_port() -> int:
@@ -105,6 +106,14 @@ def test_what_it_says_to_try_next_works(told: tuple[list[dict[str, Any]], Path, 
     assert "synthetic" in card
     assert "source:history.parquet@" in lineage
     assert json.loads(answer)["predictions"][0]["label"] in ("YES", "NO")
+
+
+def test_its_loop_names_rows_that_are_there(told: tuple[list[dict[str, Any]], Path, dict[str, str]]) -> None:
+    _, folder, _ = told
+    path = folder / ".loopline" / "loops" / "readmission.py"
+    rows = path.parent / files.read(path).data.path
+    assert rows.resolve() == folder / ".loopline" / "history.parquet"
+    assert rows.is_file()
 
 
 def test_the_ledger_verifies_after_all_of_it(told: tuple[list[dict[str, Any]], Path, dict[str, str]]) -> None:

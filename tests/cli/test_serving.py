@@ -15,6 +15,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from loopline.app import Platform
+
 Shell = Any  # conftest's
 
 ROWS = 300
@@ -148,8 +150,95 @@ def test_the_monitor_looked(served: Shell, answered: list[str]) -> None:
         assert time.monotonic() < until, "no look was taken"
         time.sleep(0.2)
     assert found[0]["endpoint"] == "visits"
-    assert "No look was taken at visits (0 new rows)" in served("monitor", "look", "visits").out
+    while "(0 new rows)" not in (said := served("monitor", "look", "visits").out):
+        assert time.monotonic() < until, said
+    assert "No look was taken at visits (0 new rows): too few rows, 100 are wanted." in said
     told = served("monitor", "drift", "visits").out
     assert "drift" in told.casefold(), "the report of every look is kept"
     if found[0]["verdict"] != "no drift":
         assert found[0]["verdict"] in told
+
+
+def test_a_look_that_is_not_due_says_when_the_next_one_is(served: Shell, answered: list[str]) -> None:
+    served("monitor", "look", "visits")
+    platform = Platform.open(
+        workspace=str(served.workspace), checkpoints=str(served.state / "loopline" / "checkpoints")
+    )
+    try:
+        # Watched anew with an hour between looks, at rows that come after.
+        session = platform.session()
+        (watch,) = session.monitors.list()
+        session.monitors.declare("visits", watch.reference, watch.label, watch.task, look=3_600_000, rows=50)
+    finally:
+        platform.close()
+    table = pl.read_csv(served.workspace.parent / "visits.csv").tail(60).drop("back")
+    url = json.loads((served.workspace / "server.json").read_bytes())["url"]
+    body = json.dumps(table.to_dicts()).encode()
+    urllib.request.urlopen(urllib.request.Request(f"{url}/predict/visits", body)).close()
+    until = time.monotonic() + 60
+    while "the next is due at" not in (said := served("monitor", "look", "visits").out):
+        assert time.monotonic() < until, said
+        time.sleep(0.2)
+    assert "(0 new rows)" not in said
+    assert "One look each 60 min keeps its budget of false alarms, 1/quarter." in said
+
+
+def test_a_loop_runs_beside_the_server(
+    served: Shell, url: str, write_visits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_visits(tmp_path / "more.csv", seed=9)
+    said = served("run", "visits", "--data", "more.csv", code=3).out
+    assert "data:visits@3" in said
+    assert said.count("misses 0.999") == 1, "the reason is said once"
+    assert "not-remote" in served("--server", url, "run", "visits", "--data", "more.csv", code=2).err
+    said = served("--server", url, "run", "visits").out
+    assert f"The server at {url} runs it" in said
+
+
+def test_the_reason_of_a_refusal_is_told_once_in_full(shell: Shell) -> None:
+    assert shell("status").out.count("misses 0.999") == 1
+
+
+def test_output_that_nobody_reads_does_not_end_a_run(shell: Shell, tmp_path: Path, write_visits: Any) -> None:
+    copied = shell.copy(tmp_path)
+    write_visits(tmp_path / "more.csv", rows=1500, seed=11)
+    line = [
+        sys.executable,
+        "-m",
+        "loopline",
+        "--workspace",
+        str(copied.workspace),
+        "run",
+        "visits",
+        "--data",
+        "more.csv",
+    ]
+    with subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=copied.environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"data")
+        process.stdout.close()
+        told = process.stderr.read().decode()
+    assert (process.returncode, told) == (3, "")
+    newest = copied("pipeline", "ls", "--json").json[0]
+    assert newest["status"] == "stopped"
+    assert newest["message"].startswith("refused by 1 of 1 gates")
+
+
+def test_a_run_that_was_asked_for_is_cancelled(shell: Shell, tmp_path: Path) -> None:
+    copied = shell.copy(tmp_path)
+    assert "no-request" in copied("run", "visits", "--cancel", code=2).err
+    platform = Platform.open(
+        workspace=str(copied.workspace), checkpoints=str(copied.state / "loopline" / "checkpoints")
+    )
+    try:
+        asked = platform.session().loops.request("visits")
+        assert "Runs asked for" in copied("status").out
+        assert "is withdrawn" in copied("run", "visits", "--cancel").out
+        assert [r.status for r in platform.session().loops.requests() if r.id == asked.id] == ["withdrawn"]
+        assert "Runs asked for" not in copied("status").out
+    finally:
+        platform.close()

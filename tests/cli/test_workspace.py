@@ -53,3 +53,11 @@ def test_a_ref_of_another_project_is_told_apart(shell: Shell) -> None:
 
 def test_a_project_that_is_not_there(shell: Shell) -> None:
     assert "no-project" in shell("--project", "clinics", "data", "ls", code=2).err
+
+
+@pytest.mark.parametrize("port", ["70000", "-1", "65536"])
+def test_what_is_no_port_is_refused(bare: Shell, port: str) -> None:
+    said = bare("up", "--port", port, code=2).err
+    assert f"{port} is no port" in said
+    assert "0 to 65535" in said
+    assert not bare.workspace.exists()

@@ -122,13 +122,68 @@ def test_types_are_seen_over_all_rows(tmp_path: Path) -> None:
 
 
 def test_a_nearly_numeric_column_is_told(tmp_path: Path) -> None:
-    read = _read(tmp_path, "age,x\n" + "41,1\n" * 99 + "unknown,2\n")
+    read = _read(tmp_path, "age,x\n" + "41,1\n" * 99 + "about 41,2\n")
     assert read.frame.schema["age"] == pl.String
     assert read.facts.warnings == (
-        "column 'age' stays text: 1 of 100 values are no numbers (first in row 100); "
+        "column 'age' stays text: 1 of 100 values is no number (first in row 100); "
         "declare them missing, or of_type('number') in the contract",
     )
-    assert read_table(tmp_path / "t.csv", missing=["unknown"]).frame["age"].to_list() == [41] * 99 + [None]
+    assert read_table(tmp_path / "t.csv", missing=["about 41"]).frame["age"].to_list() == [41] * 99 + [None]
+
+
+@pytest.mark.parametrize("spelled", ["-", "--", "None", "nil", "Missing", "unknown"])
+@pytest.mark.parametrize("form", ["csv", "csv;", "ndjson"])
+def test_a_spelling_of_missing_among_numbers_is_missing(tmp_path: Path, spelled: str, form: str) -> None:
+    values = [spelled if n % 5 == 0 else n / 2 for n in range(100)]
+    if form == "ndjson":
+        read = _read(tmp_path, "\n".join(json.dumps({"x": v, "y": "a"}) for v in values), "t.ndjson")
+    elif form == "csv;":
+        read = _read(tmp_path, "x;y\n" + "".join(f"{str(v).replace('.', ',')};a\n" for v in values))
+    else:
+        read = _read(tmp_path, "x,y\n" + "".join(f"{v},a\n" for v in values))
+    assert read.frame["x"].to_list() == [None if isinstance(v, str) else v for v in values]
+    assert read.facts.warnings == (
+        f"column 'x': 20 values ({spelled.lower()!r}) were read as missing, since all others are numbers",
+    )
+
+
+def test_a_word_for_missing_is_a_category_where_numbers_are_few(tmp_path: Path) -> None:
+    values = ["none", "none", "3", "none", "12"]
+    read = _read(tmp_path, "x,y\n" + "".join(f"{v},a\n" for v in values))
+    assert (read.frame["x"].to_list(), read.facts.warnings) == (values, ())
+
+
+def test_infinite_numbers_are_numbers(tmp_path: Path) -> None:
+    read = _read(tmp_path, "x,y\n1.5,a\ninf,a\n-Infinity,b\n")
+    assert read.frame["x"].to_list() == [1.5, float("inf"), float("-inf")]
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson", "parquet"])
+def test_a_column_with_one_value_that_is_no_date_stays_text_and_is_told(tmp_path: Path, form: str) -> None:
+    values = [f"2024-01-{1 + n % 28:02}" for n in range(100)] + ["soon"]
+    frame = pl.DataFrame({"u": values, "good": [*values[:-1], "2024-03-01T10:00"], "y": "a"})
+    path = tmp_path / f"t.{form}"
+    {"csv": frame.write_csv, "ndjson": frame.write_ndjson, "parquet": frame.write_parquet}[form](path)
+    read = read_table(path)
+    assert read.frame["u"].to_list() == values
+    assert read.frame["good"][[0, 100]].to_list() == [datetime(2024, 1, 1), datetime(2024, 3, 1, 10)]
+    assert read.facts.warnings == (
+        "column 'u' stays text: 1 of 101 values is no date (first in row 101); "
+        "declare them missing, or of_type('date') in the contract",
+    )
+
+
+def test_one_stray_text_among_the_numbers_of_ndjson_is_told(tmp_path: Path) -> None:
+    rows = [{"x": "odd" if n == 70 else n / 2, "y": "a"} for n in range(100)]
+    read = _read(tmp_path, "\n".join(json.dumps(row) for row in rows), "t.ndjson")
+    assert read.frame.schema["x"] == pl.String
+    assert "column 'x' stays text: 1 of 100 values is no number (first in row 71)" in read.facts.warnings[0]
+
+
+def test_a_nul_in_the_header_is_named_as_what_it_is(tmp_path: Path) -> None:
+    said = _refusal(tmp_path, "al\0ha,b\n1,2\n")
+    assert "a NUL at offset 2" in said.message
+    assert "UTF-8" not in said.message
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -296,6 +351,10 @@ def test_facts_name_the_bytes(tmp_path: Path) -> None:
         (b'{"a": 1}\n[1, 2]\n', "t.ndjson", "json-broken", "line 2 is an array"),
         (b'[{"a": 1}, 3]', "t.json", "json-broken", "item 2 of the array is a number"),
         (b'[{"a": 1}, ', "t.json", "json-broken", "not JSON"),
+        (b'{"a": 1}\n\n{"a": 2, "b": 3, "a": 4}\n', "t.ndjson", "duplicate-key", "line 3 has the key 'a' twice"),
+        (b'{"a": 1, "a" : 4}\n', "t.ndjson", "duplicate-key", "line 1 has the key 'a' twice"),
+        (b'{"u": {"b": 3, "b": 4}, "a": "x\\":"}\n', "t.ndjson", "duplicate-key", "line 1 has the key 'b' twice"),
+        (b'[{"a": 1}, {"a": 2, "a": 4}]', "t.json", "duplicate-key", "item 2 of the array has the key 'a' twice"),
         (b'{"": 1}\n', "t.ndjson", "table-names", "key that is empty"),
         (b"{}\n{}\n", "t.ndjson", "table-empty", "no rows"),
         (b"[]", "t.json", "table-empty", "no rows"),

@@ -515,3 +515,13 @@ def test_what_a_version_was_made_from_is_printed_whole(session: Session, platfor
             session.datasets.add("t", Body(body, name="t.csv"), inputs=[bad])
         assert refused.value.code in ("bad-ref", "bad-name")
     assert session.datasets.list() == []
+
+
+@pytest.mark.parametrize("folder", ["my work", "100%", "é#?"])
+def test_a_workspace_lies_in_a_folder_of_any_name(tmp_path: Path, folder: str) -> None:
+    place = tmp_path / folder
+    platform = Platform.open(workspace=place / "w", checkpoints=str(place / "copies"))
+    session = platform.session()
+    session.datasets.add("visits", Body(b"a,b\n1,2\n3,4\n", name="x.csv"))
+    assert pl.read_ipc_stream(io.BytesIO(session.datasets.read("visits").read())).rows() == [(1, 2), (3, 4)]
+    platform.close()

@@ -78,7 +78,9 @@ def test_what_a_worker_would_refuse_is_not_routed(session: Session, bundles: lis
     # Workers take a routing table whole: one such endpoint would hold up every other, of other projects too.
     unpack([bundles[0]], tmp_path / "bundle")
     manifest = msgspec.json.decode((tmp_path / "bundle" / "manifest.json").read_bytes())
-    manifest["golden"]["probability"] = 1 - manifest["golden"]["probability"]
+    manifest["golden"]["probabilities"] = {
+        name: 1 - chance for name, chance in manifest["golden"]["probabilities"].items()
+    }
     (tmp_path / "bundle" / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     version = session.models.draft("risk", Body(pack(tmp_path / "bundle"), name="bundle.tar")).version
     session.models.register("risk", version)

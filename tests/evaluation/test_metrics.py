@@ -165,6 +165,29 @@ def test_regression_and_multiclass_intervals_cover(n: int) -> None:
         assert all(low <= count <= high for count in covered.values()), covered
 
 
+def test_a_class_of_about_one_row_does_not_widen_the_mean_that_it_hardly_weighs_in() -> None:
+    """It is seen in most windows once or twice; the plain mean, in which it weighs a third, stays as little known as it is."""
+    rng = np.random.default_rng(6)
+
+    def kinds(size: int) -> Scored:
+        y = rng.choice(3, size=size, p=[0.5, 0.4967, 0.0033])
+        raw = np.exp(rng.normal(size=(size, 3)) + 1.5 * np.eye(3)[y])
+        prediction = raw / raw.sum(axis=1, keepdims=True)
+        return scored(np.array(list("abc"))[y], prediction, task="multiclass", classes=tuple("abc"))
+
+    true = values(kinds(2_000_000))["roc_auc_ovr_weighted"]
+    repeats, bootstrap, covered, widest = 400, Bootstrap(seed=5, repeats=20), 0, 0.0
+    for _ in range(repeats):
+        found = {m.name: m for m in with_intervals(kinds(300), bootstrap=bootstrap)}
+        weighted, plain = found["roc_auc_ovr_weighted"], found["roc_auc_ovr"]
+        assert {type(end) for end in (weighted.value, weighted.low, weighted.high)} == {float}  # as records keep them
+        covered += weighted.low <= true <= weighted.high
+        widest = max(widest, weighted.high - weighted.low)
+        assert plain.high - plain.low > 0.5 * (weighted.high - weighted.low)
+    assert binom.ppf(0.001, repeats, 0.93) <= covered <= binom.ppf(0.999, repeats, 0.97)
+    assert widest < 0.15
+
+
 def test_intervals_hold_their_point_and_stay_within_the_metrics_ends() -> None:
     rng = np.random.default_rng(0)
     for size in (3, 12, 5_000):

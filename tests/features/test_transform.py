@@ -13,6 +13,7 @@ from loopline.errors import Invalid
 from loopline.features import dates, table
 from loopline.features.boundary import Boundary
 from loopline.features.infer import infer_fields
+from loopline.features.records import Field
 from loopline.features.transform import SMOOTHING, Style, TableTransform
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -132,6 +133,19 @@ def test_rare_and_unknown_levels_share_one_place() -> None:
     other = transform.names.index("second=(other)")
     assert "second=rare" not in transform.names
     assert features[:, other].tolist() == [1.0, 1.0]
+
+
+def test_texts_that_cannot_be_read_are_missing() -> None:
+    """A table that comes later may hold one odd value, which makes its whole column text: an evaluation takes it as it is."""
+    fields = [
+        Field(name=name, kind=kind, nullable=False) for name, kind in (("d", "date"), ("n", "number"), ("b", "boolean"))
+    ]
+    frame = pl.DataFrame({"d": ["1970-01-03", "soon"], "n": ["many", " 2.5"], "b": ["True", "perhaps"]})
+    assert table.raw_rows(frame, fields) == [
+        {"d": "1970-01-03", "n": None, "b": True},
+        {"d": None, "n": 2.5, "b": None},
+    ]
+    np.testing.assert_array_equal(table.numbers(frame, fields), [[2, np.nan, 1], [np.nan, 2.5, np.nan]])
 
 
 @given(days=st.floats(-25_000, 60_000, width=32))

@@ -6,8 +6,10 @@ A file of scenarios has `SCENARIOS: dict[name, (work, check)]`. `work(folder)` d
 folder, as a person does after a crash; `check(folder, finished)` raises where the invariants do not hold, also for an empty
 folder; `finished` says whether a whole `work` has gone before. Imports that start threads belong inside of them.
 A file may say in `SAMPLED: dict[name, kills]` that its work is too long to be killed everywhere each time: then so many places
-are drawn with a fixed seed, and all are gone through where LOOPLINE_SOAK is set.
-Prints {"reached": {failpoint: passages}, "failures": [...]} as JSON.
+are drawn with a fixed seed, and all are gone through where LOOPLINE_SOAK is set. It may say in `ROOMS: dict[name, rooms]` that
+its work passes those of other rooms as well, which are killed at by their own scenarios: then only these rooms' are, each once,
+but for LOOPLINE_SOAK.
+Prints {"reached": {failpoint: passages}, "killed": [failpoint, ...], "failures": [...]} as JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loopline import failpoints
@@ -47,18 +49,26 @@ def forked(function: Callable[..., None], *arguments: object, armed: str = "") -
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
 
 
-def places(reached: dict[str, int], kills: int) -> list[tuple[str, int]]:
+def places(reached: dict[str, int], kills: int, rooms: Sequence[str] = ()) -> list[tuple[str, int]]:
     """Where to kill: at the first, second, middle and last passage of each failpoint, or at some of these."""
+    soak = bool(os.environ.get("LOOPLINE_SOAK"))
     found = [
         (name, hit)
         for name, passages in sorted(reached.items())
-        for hit in sorted({1, 2, (passages + 1) // 2, passages} & set(range(1, passages + 1)))
+        if soak or not rooms or name.split(".")[0] in rooms
+        for hit in (
+            sorted({1, 2, (passages + 1) // 2, passages} & set(range(1, passages + 1))) if soak or not rooms else [1]
+        )
     ]
-    return found if not kills or os.environ.get("LOOPLINE_SOAK") else random.Random(1).sample(found, kills)
+    return found if not kills or soak else random.Random(1).sample(found, kills)
 
 
 def run(
-    work: Callable[[Path], None], check: Callable[[Path, bool], None], folder: Path, kills: int = 0
+    work: Callable[[Path], None],
+    check: Callable[[Path, bool], None],
+    folder: Path,
+    kills: int = 0,
+    rooms: Sequence[str] = (),
 ) -> dict[str, object]:
     trace, failures = folder / "trace", []
     folder.joinpath("whole").mkdir(parents=True)
@@ -73,18 +83,21 @@ def run(
         if code:
             failures.append(f"without a crash: {function.__name__}: {said}")
     reached = collections.Counter(trace.read_text().split() if trace.exists() else [])
-    for name, hit in places(reached, kills):
+    killed = []
+    for name, hit in places(reached, kills, rooms):
         place = folder / "killed"
         place.mkdir()
         code, said = forked(work, place, armed=f"{name}=kill@{hit}")
         if code != -signal.SIGKILL:
             failures.append(f"{name}@{hit}: not killed ({code}): {said}")
+        else:
+            killed.append(name)
         for function, arguments in ((check, (place, False)), (work, (place,)), (check, (place, True))):
             code, said = forked(function, *arguments)
             if code:
                 failures.append(f"{name}@{hit}: {function.__name__} afterwards: {said}")
         shutil.rmtree(place)
-    return {"reached": reached, "failures": failures}
+    return {"reached": reached, "killed": sorted(set(killed)), "failures": failures}
 
 
 if __name__ == "__main__":
@@ -94,4 +107,5 @@ if __name__ == "__main__":
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    print(json.dumps(run(*module.SCENARIOS[name], Path(folder), getattr(module, "SAMPLED", {}).get(name, 0))))
+    kills, rooms = (getattr(module, said, {}).get(name) for said in ("SAMPLED", "ROOMS"))
+    print(json.dumps(run(*module.SCENARIOS[name], Path(folder), kills or 0, rooms or ())))

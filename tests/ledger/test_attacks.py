@@ -183,6 +183,36 @@ def test_a_cut_end_with_head_and_checkpoints_fitted(database: Database, filled: 
     assert [finding.kind for finding in found.findings] == ["no-copies"]
 
 
+def test_copies_that_somebody_removed_are_named_also_after_the_next_program(database: Database, filled: Ledger) -> None:
+    (folder,) = filled.copies.folder.iterdir()
+    shutil.rmtree(folder)
+    filled.create(database)  # as the next program that opens the workspace
+    assert not folder.exists()
+    (finding,) = verify(database, filled.copies).findings
+    assert (finding.kind, finding.severity) == ("no-copies", "warning")
+    assert "1, 51, 101, " in finding.message
+    assert "601 entries" in finding.message
+    append(database, filled, 1)
+    filled.close(database)
+    (finding,) = verify(database, filled.copies).findings
+    assert (finding.kind, finding.severity) == ("copy-missing", "warning")
+    assert "1, 51, 101, " in finding.message
+    assert "602" not in finding.message
+    with database.begin() as tx:
+        LedgerService(tx, filled).checkpoint()
+    assert verify(database, filled.copies).findings == ()
+
+
+def test_one_copy_that_somebody_removed_is_named(database: Database, filled: Ledger) -> None:
+    (copy,) = filled.copies.folder.glob("*/101.note")
+    copy.unlink()
+    filled.create(database)
+    assert not copy.exists()
+    (finding,) = verify(database, filled.copies).findings
+    assert finding.kind == "copy-missing"
+    assert "the checkpoint of 101 entries" in finding.message
+
+
 def test_an_entry_added_by_hand(database: Database, filled: Ledger) -> None:
     sql(
         database,
@@ -205,7 +235,7 @@ def test_a_database_put_back_to_an_old_backup(database: Database, ledger: Ledger
     append(old, ledger, 150, "other")
     ledger.close(old)
     findings = told(old, ledger)
-    assert "something in 201 to 300 was changed, or the database was put back" in findings["rewritten"]
+    assert "something in 201 to 250 was changed, or the database was put back" in findings["rewritten"]
     old.close()
 
 

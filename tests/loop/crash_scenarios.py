@@ -121,5 +121,38 @@ def check(folder: Path, finished: bool) -> None:
         platform.close()
 
 
-SCENARIOS = {"loop": (work, check)}
+def begin(folder: Path) -> None:
+    """What `loopline init visits` does, and after it the rows of a run that an alert asked for."""
+    place = prepare(folder)
+    os.environ.update(OMP_NUM_THREADS="1", POLARS_MAX_THREADS="1", XDG_STATE_HOME=str(folder / "state"))
+    from loopline.app import Platform
+    from loopline.loop.again import rows_of
+    from loopline.loop.files import read
+    from loopline.loop.starter import write
+    from loopline.operations import Body
+
+    write(folder, "begun", place / "visits.csv", label="back", time="visit", group="person", overwrite=True)
+    platform = Platform.open(workspace=folder / "workspace")
+    session = platform.session()
+    if not session.datasets.list():
+        session.datasets.add("visits", Body(place / "visits.csv"))
+    rows_of(session, read(place / "visits.py", "visits"), "asked", folder / "workspace")
+    platform.close()
+
+
+def check_begun(folder: Path, finished: bool) -> None:
+    """The loop's file and the run's rows are whole or not there."""
+    file, rows = folder / "begun.py", folder / "workspace" / "runs" / "asked.parquet"
+    if finished or file.exists():
+        from loopline.loop.files import read
+
+        assert read(file).data.label == "back"
+    if finished or rows.exists():
+        import polars as pl
+
+        assert pl.read_parquet(rows).height == 600
+
+
+SCENARIOS = {"loop": (work, check), "begun loop": (begin, check_begun)}
 SAMPLED = {"loop": 3}
+ROOMS = {"begun loop": ("loop",)}

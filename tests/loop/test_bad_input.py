@@ -44,6 +44,7 @@ def rows(**changed: Any) -> pl.DataFrame:
 class Told(NamedTuple):
     code: int
     error: str
+    out: str
 
 
 Loopline = Callable[..., Told]
@@ -65,7 +66,8 @@ def loopline(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
         monkeypatch.setattr(sys, "argv", ["loopline", *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return Told(int(ended.value.code or 0), capsys.readouterr().err)
+        written = capsys.readouterr()
+        return Told(int(ended.value.code or 0), written.err, written.out)
 
     return call
 
@@ -176,12 +178,57 @@ def test_init_refuses(home: Path, loopline: Loopline, made: Callable[[Path], str
     assert not (home / "ws").exists()
 
 
-def test_init_refuses_a_label_that_is_missing_in_rows(home: Path, loopline: Loopline) -> None:
-    told = loopline("init", "visits", "--data", label_missing(home), "--label", "ill")
+def one_group(home: Path) -> str:
+    rows(person=pl.lit("p0")).write_csv(home / "visits.csv")
+    return "visits.csv"
+
+
+def test_init_names_a_group_column_of_one_group(home: Path, loopline: Loopline) -> None:
+    told = loopline("init", "visits", "--data", one_group(home), "--label", "ill", "--group", "person")
     assert told.code == 2
-    assert "'ill' is missing in 3 of 200 rows (rows 198, 199, 200)" in told.error
-    assert "Leave those rows out" in told.error
+    assert "'person' has 1 group in all 200 rows" in told.error
+    assert "leave the group out" in told.error
     assert not (home / "visits.py").exists()
+
+
+def test_init_sets_rows_without_a_label_aside(home: Path, loopline: Loopline) -> None:
+    """They are counted and said; `run` refuses them where nobody declared that rule."""
+    told = loopline("init", "visits", "--data", label_missing(home), "--label", "ill")
+    assert (told.code, told.error) == (0, "")
+    assert "3 rows without a 'ill' will be quarantined" in told.out
+    assert 'll.column("ill").not_null()' in (home / "visits.py").read_text()
+
+
+def test_init_refuses_where_too_few_labels_are_left(home: Path, loopline: Loopline) -> None:
+    early = pl.int_range(pl.len()) < 5
+    rows(ill=pl.when(early).then(pl.col("ill")).otherwise(None)).write_parquet(home / "visits.parquet")
+    told = loopline("init", "visits", "--data", "visits.parquet", "--label", "ill")
+    assert told.code == 2
+    assert "Give more rows" in told.error
+    assert not (home / "visits.py").exists()
+
+
+def endless(home: Path) -> str:
+    bill = pl.int_range(pl.len()).cast(pl.Float64)
+    rows(ill=pl.when(bill % 50 == 7).then(float("inf")).otherwise(bill / 3)).write_parquet(home / "visits.parquet")
+    return "visits.parquet"
+
+
+def test_infinite_amounts_are_set_aside_by_rule_and_refused_without_it(home: Path, loopline: Loopline) -> None:
+    told = loopline("init", "visits", "--data", endless(home), "--label", "ill")
+    assert (told.code, told.error) == (0, "")
+    assert "4 rows whose 'ill' is infinite will be quarantined" in told.out
+    text = (home / "visits.py").read_text()
+    (rule,) = [line for line in text.splitlines() if 'll.column("ill").between(-3e38, 3e38)' in line]
+    assert loopline("run", "visits").code in (0, 3)
+    assert left(home).datasets[-1][0].quarantined == 4
+    before = left(home)
+    (home / "visits.py").write_text(text.replace(rule, ""))
+    told = loopline("run", "visits")
+    assert told.code == 2
+    assert "'ill' is infinite or beyond 3e38 in 4 of 200 rows (rows 8, 58, 108, 158)" in told.error
+    assert "let the contract quarantine them" in told.error
+    assert left(home)[:3] == before[:3]
 
 
 class Left(NamedTuple):

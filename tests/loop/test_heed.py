@@ -175,7 +175,11 @@ def test_a_loop_that_does_not_retrain_on_it_is_left_alone(rule: Any, tmp_path: P
 
 def test_a_person_asks_once_at_a_time(place: Place) -> None:
     request = place.session.loops.request("risk", "new labels")
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match="waits for its turn") as caught:
+        place.session.loops.request("risk")
+    assert "loopline run risk --cancel" in caught.value.hint
+    place.session.loops.settle(request.id, "running")
+    with pytest.raises(Conflict, match="is under way"):
         place.session.loops.request("risk")
     place.session.loops.settle(request.id, "challenging", "its rollout has begun")
     assert place.session.loops.request("risk").id != request.id
@@ -271,4 +275,51 @@ def test_enough_labels_are_waited_for(tmp_path: Path) -> None:
     place.session.labels.add("risk", [Label(prediction=p.id, value="yes") for p in found[299:]])
     control.tick()
     assert [r.status for r in place.session.loops.requests()] == ["running"]
+    place.platform.close()
+
+
+def test_what_waits_says_why_and_gives_way_to_a_person(tmp_path: Path) -> None:
+    place = Place(tmp_path, retrain=ll.retrain(on=["drift"], at_least=1200))
+    launched: dict[str, Ran] = {}
+    control = controller(place, launched)
+    place.answer(3.0)
+    control.tick()
+    (waits,) = place.session.loops.requests()
+    assert (waits.status, waits.message) == ("asked", "1,200 answered rows must have their label")
+    entries = place.session.ledger.verify().size
+    control.tick()
+    assert place.session.ledger.verify().size == entries  # said once
+    mine = place.session.loops.request("risk", "at once")
+    control.tick()
+    assert {r.id: r.status for r in place.session.loops.requests()} == {waits.id: "withdrawn", mine.id: "running"}
+    assert list(launched) == [mine.id]
+    place.platform.close()
+
+
+def test_a_run_that_waits_is_withdrawn_by_hand_or_with_its_alert(tmp_path: Path) -> None:
+    place = Place(tmp_path, retrain=ll.retrain(on=["drift"], cool_down="1h", at_least=5000))
+    control = controller(place, launched := {})
+    place.answer(3.0)
+    control.tick()
+    (first,) = place.session.loops.requests("asked")
+    place.session.alerts.change(first.alert.partition(":")[2], "closed")
+    control.tick()
+    assert [(r.status, r.message) for r in place.session.loops.requests()] == [
+        ("withdrawn", f"{first.alert} was closed")
+    ]
+    place.clock.forward(milliseconds=DAY)
+    place.drift()
+    control.tick()
+    (second,) = place.session.loops.requests("asked")
+    place.session.loops.settle(second.id, "withdrawn", "not now")
+    control.tick()
+    with pytest.raises(Conflict) as caught:
+        place.session.loops.settle(second.id, "running")
+    assert caught.value.code == "request-ended"
+    assert place.session.loops.requests("asked") == ()
+    assert launched == {}
+    running = place.session.loops.request("risk")
+    place.session.loops.settle(running.id, "running")
+    with pytest.raises(Conflict, match="is running"):
+        place.session.loops.settle(running.id, "withdrawn")
     place.platform.close()

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from loopline.access.records import Principal
-from loopline.errors import Refused
+from loopline.errors import Conflict, Refused
 from loopline.hashing import digest_file
 
 from .conftest import ASKING, HOPELESS, PASSING, Place, Told
@@ -254,3 +254,18 @@ def test_new_rows_make_a_challenger_with_a_rollout(place: Make, patients: pl.Dat
     assert (again.outcome, again.rollout) == ("challenging", result.rollout)
     assert "rolled back" in again.reason
     assert made.session.rollouts.list(status="running") == []
+
+
+def test_a_rollout_under_way_is_seen_before_anything_is_trained(place: Make, patients: pl.DataFrame) -> None:
+    made = place()
+    made.run()
+    patients.head(3600).write_parquet(made.folder / "rows.parquet")
+    rollout = made.run().rollout
+    tables = ("dataset_versions", "model_versions", "evaluations", "looks", "runs", "pipeline_runs")
+    counts = {table: made.count(table) for table in tables}
+    patients.head(4200).write_parquet(made.folder / "rows.parquet")
+    with pytest.raises(Conflict, match=str(rollout)) as caught:
+        made.run()
+    assert caught.value.code == "rollout-running"
+    assert "loopline rollout back readmission" in caught.value.hint
+    assert {table: made.count(table) for table in tables} == counts

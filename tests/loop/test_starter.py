@@ -168,6 +168,39 @@ def test_rows_without_a_time_will_be_quarantined(tmp_path: Path) -> None:
     assert any(f"{frame['day'].null_count()} rows without a 'day'" in note for note in written.notes)
 
 
+def test_what_a_column_beyond_a_float_holds_is_said(tmp_path: Path) -> None:
+    table().with_columns(h=pl.col("age") * 1e300).write_parquet(tmp_path / "t.parquet")
+    written = write(tmp_path, "t", tmp_path / "t.parquet", label="ill")
+    assert any("'h' (beyond what models count (3.4e38)" in note for note in written.notes)
+
+
+def test_whole_numbers_that_may_be_amounts_are_said(tmp_path: Path) -> None:
+    table().with_columns(stars=pl.col("age") % 5).write_parquet(tmp_path / "t.parquet")
+    written = write(tmp_path, "t", tmp_path / "t.parquet", label="stars")
+    (note,) = [note for note in written.notes if "whole numbers of 'stars'" in note]
+    assert 'task="regression" in t.py' in note
+    text = written.path.read_text()
+    assert '    task="multiclass",' in text
+    changed = text.replace('task="multiclass"', 'task="regression"').replace("roc_auc_ovr_weighted", "r2")
+    written.path.write_text(changed)
+    assert files.read(written.path).data.task == "regression"
+
+
+@pytest.mark.parametrize(("rows", "said"), [(30, True), (70, False)])
+def test_amounts_in_too_few_rows_to_be_measured_are_said(tmp_path: Path, rows: int, said: bool) -> None:
+    frame = pl.DataFrame({"x": [k * 7 % 31 for k in range(rows)], "y": [k * 1.3 for k in range(rows)]})
+    frame.write_parquet(tmp_path / "t.parquet")
+    written = write(tmp_path, "t", tmp_path / "t.parquet", label="y")
+    assert any("give 67 rows" in note for note in written.notes) == said
+
+
+def test_a_group_with_most_of_the_rows_is_said(tmp_path: Path) -> None:
+    frame = table().with_columns(person=pl.when(pl.col("person") < 50).then(0).otherwise(pl.col("person")))
+    frame.write_parquet(tmp_path / "t.parquet")
+    written = write(tmp_path, "t", tmp_path / "t.parquet", label="ill", group="person")
+    assert any("one 'person' has 83% of the rows" in note for note in written.notes)
+
+
 def test_a_price_that_differs_in_every_row_is_no_key(tmp_path: Path) -> None:
     prices = [1000 + i * i for i in range(ROWS)]
     table().drop("visit_id").insert_column(0, pl.Series("price", prices)).write_parquet(tmp_path / "t.parquet")

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from loopline.monitoring.drift import compare
+from loopline.monitoring.service import _LABEL_SHARE, _QUALITY_SHARE
 from loopline.monitoring.watch import Budget, begin, look
 from loopline.quality.profile import profile
 from loopline.quality.profile_column import INDEPENDENT
@@ -44,6 +45,43 @@ def test_shuffled_by_patient_reports_alarm_at_the_stated_rate(encounters: pl.Dat
         naive += bool(compare(plain, current, minimum_effect=0.0).drifted)
     assert alarms <= stats.binom.isf(0.001, 40, 0.05)
     assert naive > alarms + 4  # that rows of one patient are alike does matter here
+
+
+@pytest.mark.parametrize(
+    ("part", "rows"),
+    [
+        pytest.param(0.2, 1500, id="a fifth of the patients"),
+        # Every row, in looks of the size that a monitor waits for.
+        pytest.param(1.0, 500, id="all", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
+    ],
+)
+def test_a_watch_over_shuffled_patients_alarms_at_the_stated_rate(
+    encounters: pl.DataFrame, part: float, rows: int
+) -> None:
+    budget = Budget.parse("1/quarter", every=3_600_000)  # as a monitor has it, shared between columns and label
+    shares = {"columns": budget.share(1 - _LABEL_SHARE - _QUALITY_SHARE), "label": budget.share(_LABEL_SHARE)}
+    names = [name for name in encounters.columns if name != "patient_nbr"]
+    features = [name for name in names if name != "readmitted"]
+    patient = encounters["patient_nbr"].rank("dense").to_numpy() - 1
+    alarms, stated = 0, 0.0
+    for seed in range(40):
+        place = np.random.default_rng(seed).permutation(int(patient.max()) + 1)
+        pooled = encounters[np.argsort(place[patient], kind="stable")].head(int(encounters.height * part))
+        half = pooled.height // 2
+        whole = profile(pooled[:half], label="readmitted", groups="patient_nbr").only(names).freeze()
+        alone = msgspec.structs.replace(whole.only(["readmitted"]), label=None)
+        references = {"columns": whole.only(features), "label": alone}
+        states = {name: begin(share) for name, share in shares.items()}
+        looks = (pooled.height - half) // rows
+        for number in range(looks):
+            window = pooled[half + number * rows : half + (number + 1) * rows]
+            for name, reference in references.items():
+                seen = profile(window.select(*reference.columns), reference=reference)
+                states[name], found = look(states[name], reference, seen, start=number, end=number + 1)
+                alarms += found is not None
+        # A run of 2**length looks is taken together each time that it is full.
+        stated += sum(share.level(n) * (looks >> n) for share in shares.values() for n in range(share.lengths))
+    assert alarms <= stats.poisson.isf(0.001, stated)
 
 
 @pytest.mark.parametrize("blocks", [None, 500])

@@ -163,8 +163,11 @@ def test_drift_is_told_once_a_column(place: Place) -> None:
     place.answer(1000, shift=1.5)
     assert place.session.monitors.look("risk").alert is None
     place.answer(1000, shift=1.5, wards=("a", "c"))
-    assert place.session.monitors.look("risk").alert is not None
-    assert [a.columns for a in place.session.alerts.list("risk")] == [("ward",), ("x",)]
+    assert place.session.monitors.look("risk").alert == alert.ref  # a person has one alert, and it says all of it
+    (grown,) = place.session.alerts.list("risk")
+    assert (grown.columns, grown.found, grown.status) == (("x", "ward"), 2, "open")
+    assert (grown.raised, grown.last) == (alert.raised, place.clock.now())
+    assert "ward" in grown.summary
     report = msgspec.json.decode(place.session.monitors.drift("risk").read(), type=DriftReport)
     assert {c.column for c in report.drifted} >= {"ward"}
     assert b"<html" in place.session.monitors.drift("risk", form="html").read().lower()
@@ -178,6 +181,25 @@ def test_a_new_declaration_begins_anew(place: Place) -> None:
     place.answer(1000, shift=1.5)
     again = place.session.monitors.look("risk").alert
     assert again not in (None, first)
+    now, before = place.session.alerts.list("risk")
+    assert (now.status, before.status) == ("open", "closed")
+    assert "began anew" in before.comment
+
+
+def test_a_closed_alert_is_not_opened_by_the_next_finding(place: Place) -> None:
+    place.watch()
+    place.answer(1000, shift=1.5)
+    first = place.session.monitors.look("risk").alert
+    assert first is not None
+    place.session.alerts.change(first.partition(":")[2], "acknowledged")
+    place.answer(1000, shift=1.5, wards=("a", "c"))
+    assert place.session.monitors.look("risk").alert == first
+    assert place.session.alerts.list("risk")[0].status == "acknowledged"
+    place.session.alerts.change(first.partition(":")[2], "closed")
+    place.label(place.answer(1000, positive=3.0))
+    again = place.session.monitors.look("risk").alert
+    assert again not in (None, first)
+    assert [a.status for a in place.session.alerts.list("risk")] == ["open", "closed"]
 
 
 def test_ids_time_and_groups_are_not_watched(place: Place) -> None:

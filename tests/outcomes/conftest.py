@@ -11,7 +11,10 @@ import pytest
 
 from loopline.app import Platform
 from loopline.catalog import Session
+from loopline.outcomes import frames
+from loopline.outcomes.tables import segments
 from loopline.serving.log import Frame, Part, PredictionLog, encode
+from loopline.store.service import Store
 from loopline.testing.clock import FakeClock
 
 
@@ -71,6 +74,15 @@ def clock() -> FakeClock:
 def platform(tmp_path: Path, clock: FakeClock) -> Iterator[Platform]:
     """A platform on SQLite."""
     platform = Platform.open(workspace=tmp_path / "workspace", checkpoints=str(tmp_path / "copies"), clock=clock)
+    # The log of an endpoint "risk" that was there once, and of which nothing is served any more: so it takes any label.
+    empty = platform.blobs.put([frames.to_parquet(frames.of_log([]))]).digest
+    with platform.database.begin() as tx:
+        tx.execute(
+            segments.insert().values(
+                project="default", endpoint="risk", number=0, blob=empty, rows=0, first=0, last=0, collected=0
+            )
+        )
+        Store(tx, platform.blobs).retain(empty, "endpoint:risk@log.0")
     yield platform
     platform.close()
 

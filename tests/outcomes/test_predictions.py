@@ -93,6 +93,18 @@ def test_rows_answers_and_labels_are_shown(session: Session, worker: Worker, clo
     assert session.predictions.list("none") == []
 
 
+def test_the_score_of_two_classes_is_that_of_the_positive_one_whatever_the_label(
+    session: Session, worker: Worker
+) -> None:
+    worker.answer(1, output={"label": "no", "probability": 0.9, "probabilities": {"no": 0.9, "yes": 0.1}})
+    worker.answer(1, output={"label": "b", "probability": 0.6, "probabilities": {"a": 0.3, "b": 0.6, "c": 0.1}})
+    worker.answer(1, output={"value": 7.5})
+    session.predictions.collect()
+    frame = pl.read_ipc_stream(io.BytesIO(session.predictions.read("risk").read()))
+    assert frame["score"].to_list() == [0.1, 0.6, 7.5]
+    assert frame["label_given"].to_list() == ["no", "b", None]
+
+
 def test_errors_are_counted_and_no_predictions(session: Session, worker: Worker) -> None:
     worker.answer(1)
     worker.answer(1, status=422)

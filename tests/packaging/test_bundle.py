@@ -69,7 +69,7 @@ def test_a_bundle_answers_as_the_model_does(kind: str, tmp_path: Path) -> None:
     answers = predict_rows(Session(tmp_path / "b"), rows)
     native = model.predict(validation)
     if kind == "binary":
-        np.testing.assert_allclose([a["probability"] for a in answers], native, atol=1e-5)
+        np.testing.assert_allclose([[*a["probabilities"].values()][1] for a in answers], native, atol=1e-5)
         assert model.threshold is not None
         expected = ["yes" if p >= model.threshold else "no" for p in native]
         assert [a["label"] for a in answers] == expected

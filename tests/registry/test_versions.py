@@ -63,9 +63,37 @@ def test_the_bundle_comes_back_as_it_was(platform: Platform, tmp_path: Path, bun
     assert read_manifest(tmp_path / "out").name == "readmission"
     with platform.database.begin(lazy=True) as tx:
         models = platform._service("models", tx)
-        folder = models.folder("model:readmission@1", tmp_path / "bundles")
+        checked: set[Path] = set()
+        folder = models.folder("model:readmission@1", tmp_path / "bundles", checked)
         assert read_manifest(folder).name == "readmission"
-        assert models.folder("model:readmission@1", tmp_path / "bundles") == folder
+        assert models.folder("model:readmission@1", tmp_path / "bundles", checked) == folder
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "added", "linked"])
+def test_a_damaged_folder_of_a_bundle_is_written_anew(
+    platform: Platform, tmp_path: Path, bundle: Bundle, damage: str
+) -> None:
+    platform.session().models.draft("readmission", bundle())
+
+    def folder() -> Path:
+        with platform.database.begin(lazy=True) as tx:
+            return platform._service("models", tx).folder("model:readmission@1", tmp_path / "bundles", set())
+
+    place = folder()
+    before = {p: p.read_bytes() for p in place.rglob("*") if p.is_file()}
+    form = place / "manifest.json"
+    if damage == "changed":
+        form.write_bytes(form.read_bytes()[:-1] + b"?")
+    elif damage == "missing":
+        form.unlink()
+    elif damage == "added":
+        (place / "more.txt").write_text("more")
+    else:
+        form.rename(tmp_path / "elsewhere")
+        form.symlink_to(tmp_path / "elsewhere")
+    assert folder() == place
+    assert {p: p.read_bytes() for p in place.rglob("*") if p.is_file()} == before
+    assert not form.is_symlink()
 
 
 def test_the_same_bytes_are_stored_once(platform: Platform, bundle: Bundle) -> None:
@@ -256,7 +284,7 @@ def test_what_is_not_there_is_said_with_the_way_out(platform: Platform, bundle: 
         models.document("readmission", 1, "evaluation")
     with pytest.raises(NotFound):
         models.versions("other")
-    with pytest.raises(NotFound):
+    with pytest.raises(Invalid, match="numbers no version"):
         models.show("readmission", 10**30)
     with pytest.raises(Invalid):
         models.draft("../up", bundle())

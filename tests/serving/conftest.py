@@ -108,6 +108,8 @@ def write(
     bias: float = 0.0,
     threshold: float | None = None,
     fields: tuple[Field, ...] = FIELDS,
+    numbers: tuple[str, ...] = NUMBERS,
+    example: dict[str, Any] = EXAMPLE,
     golden: dict[str, Any] | None = None,
 ) -> Path:
     """Writes a bundle; its golden row is answered by onnxruntime itself, unless given."""
@@ -122,10 +124,10 @@ def write(
         threshold=threshold,
         signature=Signature(inputs=fields, task=task, classes=classes),
         runtime="onnx",
-        numbers=NUMBERS,
+        numbers=numbers,
         strings=("ward",),
         outputs=("value" if task == "regression" else "probabilities",),
-        example=EXAMPLE,
+        example=example,
         golden={},
         digests={"model.onnx": digest_file(folder / "model.onnx")},
         created=0,

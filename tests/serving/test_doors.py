@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from loopline.serving.access import Gate, peer_uid
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem
+from loopline.serving.records import KNOWN
 from loopline.serving.supervisor import Supervisor
 
 from .conftest import EXAMPLE, Load, call, live, raw, table
@@ -225,7 +226,7 @@ def test_tokens_for_those_who_are_not_this_user(serve: Serve, bundle: Bundle) ->
         return (hashlib.sha256(token.encode()).hexdigest(),)
 
     made = bundle()
-    server = serve(table(1, live(made)), {"risk": digest("good"), "other": digest("else")})
+    server = serve(table(1, live(made)), {"risk": digest("good"), "other": digest("else"), KNOWN: digest("idle")})
     elsewhere = {"X-Forwarded-For": "10.0.0.9"}  # a proxy of this user on this machine: the caller is not this user
 
     def ask(path: str, **headers: str) -> Any:
@@ -239,6 +240,8 @@ def test_tokens_for_those_who_are_not_this_user(serve: Serve, bundle: Bundle) ->
         assert ask(path, **elsewhere).status == 401, path
     assert ask("/predict/risk", **elsewhere, Authorization="Bearer good").status == 200
     assert ask("/predict/risk", **elsewhere, Authorization="Bearer else").status == 403
+    for path in ("/predict/risk", "/v2/models/risk", "/metrics", "/predict/unknown"):
+        assert ask(path, **elsewhere, Authorization="Bearer idle").status == 403, path
     assert ask("/predict/risk", **elsewhere, Authorization="Bearer bad").status == 401
     assert ask("/predict/risk", **elsewhere, Authorization="Basic good").status == 401
     assert ask("/predict/risk", Authorization="Bearer bad").status == 401  # a wrong token is wrong for anybody

@@ -99,7 +99,7 @@ def test_missing_values_and_json_out(client: triton.InferenceServerClient, serve
     records, _ = read_segment(segments(folder / "log")[0])
     assert [r.id for r in records] == ids
     assert [r.row for r in records] == ROWS
-    probability = [r.output["probability"] for r in records if r.output]
+    probability = [r.output["probabilities"]["yes"] for r in records if r.output]
     assert np.allclose(probability, answer.as_numpy("probabilities")[:, 1], rtol=1e-6)
 
 

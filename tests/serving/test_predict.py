@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from loopline.serving.log import read_segment, segments
 from loopline.serving.supervisor import Supervisor
 
-from .conftest import EXAMPLE, call, expected, live, raw, table
+from .conftest import EXAMPLE, FIELDS, NUMBERS, call, expected, live, raw, table
 
 Bundle = Callable[..., Path]
 Serve = Callable[..., Supervisor]
@@ -47,8 +49,12 @@ def test_rows_are_answered_as_the_model_reckons(start: Callable[..., int], bundl
         "champion",
     )
     for row, prediction in zip(ROWS, said["predictions"], strict=True):
-        assert math.isclose(prediction["probability"], expected(row), rel_tol=1e-4, abs_tol=1e-6)
-        assert prediction["label"] == ("yes" if prediction["probability"] >= 0.5 else "no")
+        positive = prediction["probabilities"]["yes"]
+        assert math.isclose(positive, expected(row), rel_tol=1e-4, abs_tol=1e-6)
+        assert prediction["label"] == ("yes" if positive >= 0.5 else "no")
+        assert prediction["probability"] == prediction["probabilities"][prediction["label"]]
+        assert list(prediction["probabilities"]) == ["no", "yes"]
+        assert math.isclose(sum(prediction["probabilities"].values()), 1, rel_tol=1e-5)
     ids = [p["id"] for p in said["predictions"]]
     assert ids == sorted(set(ids))
     again = call(port, "POST", "/predict/risk", ROWS[0]).json
@@ -94,6 +100,8 @@ BAD: list[tuple[Any, str, dict[str, Any]]] = [
     ([{**EXAMPLE, "visits": None}], "missing-value", {"field": "visits", "row": 0, "got": "null"}),
     ([{**EXAMPLE, "age": "old"}], "wrong-type", {"field": "age", "row": 0, "expected": "a number", "got": '"old"'}),
     ([{**EXAMPLE, "age": True}], "wrong-type", {"field": "age"}),
+    ({"rows": [{**EXAMPLE, "age": [1]}]}, "wrong-type", {"field": "age", "row": 0, "got": "[1]"}),
+    ({name: [value] for name, value in EXAMPLE.items()}, "wrong-type", {"field": "age", "row": 0}),
     ([{**EXAMPLE, "visits": 2.5}], "wrong-type", {"field": "visits", "got": "2.5"}),
     ([EXAMPLE, {**EXAMPLE, "insured": "yes"}], "wrong-type", {"field": "insured", "row": 1}),
     ([{**EXAMPLE, "admitted": "31.5.2024"}], "wrong-type", {"field": "admitted"}),
@@ -104,6 +112,8 @@ BAD: list[tuple[Any, str, dict[str, Any]]] = [
     ([{**EXAMPLE, "visits": 10**400}], "out-of-range", {"field": "visits"}),
     (b'[{"age":1e999,"visits":1,"insured":true,"admitted":null,"ward":""}]', "out-of-range", {"field": "age"}),
     (b'[{"age":1,"age":2,"visits":1,"insured":true,"admitted":null,"ward":""}]', "duplicate-key", {"field": "age"}),
+    ([{**EXAMPLE, "visits": 99999999999999999999999}], "out-of-range", {"field": "visits"}),
+    ([{**EXAMPLE, "visits": 1e30}], "out-of-range", {"field": "visits"}),
     ({"rows": [EXAMPLE], "routekey": "k"}, "unknown-key", {}),
     ([EXAMPLE] * 11, "too-many-rows", {"limit": 10}),
     (b"x" * 5000, "body-too-large", {"limit": 4096}),
@@ -120,6 +130,7 @@ def test_bad_input_is_named_and_never_a_500(start: Callable[..., int], bundle: B
         assert answer.error["code"] == code, (body, answer.error)
         assert details.items() <= answer.error["details"].items(), (body, answer.error)
         assert answer.error["message"]
+        assert answer.error["hint"] or code == "unknown-column", (body, answer.error)
     assert call(port, "POST", "/predict/risk", [EXAMPLE]).status == 200
     assert "Did you mean 'age'" in call(port, "POST", "/predict/risk", [{**EXAMPLE, "agee": 1}]).error["hint"]
 
@@ -135,6 +146,43 @@ def test_what_needs_a_second_look_is_accepted(start: Callable[..., int], bundle:
         found = call(port, "POST", "/predict/risk", [other])
         assert found.status == 200, found.body
         assert found.json["predictions"][0]["probability"] == plain
+
+
+def test_a_column_named_rows_is_a_column(start: Callable[..., int], bundle: Bundle) -> None:
+    named = tuple(msgspec.structs.replace(f, name="rows") if f.name == "age" else f for f in FIELDS)
+    rows_first = ("rows", *NUMBERS[1:])
+    example = {"rows": 61.5, **{k: v for k, v in EXAMPLE.items() if k != "age"}}
+    port = start(table(1, live(bundle(fields=named, numbers=rows_first, example=example))))
+    alone = call(port, "POST", "/predict/risk", example)
+    assert alone.status == 200, alone.body
+    wanted = alone.json["predictions"][0]["probabilities"]
+    for body in ([example], {"rows": [example]}, {"rows": [example, example], "route_key": "k"}):
+        found = call(port, "POST", "/predict/risk", body)
+        assert found.status == 200, found.body
+        assert found.json["predictions"][-1]["probabilities"] == wanted
+    beside = call(port, "POST", "/predict/risk", {**example, "rows": [example]})
+    assert (beside.status, beside.error["code"], beside.error["details"]["field"]) == (400, "wrong-type", "rows")
+    assert call(port, "POST", "/predict/risk", {"rows": []}).error["code"] == "no-rows"
+
+
+def test_rows_are_taken_as_they_stand_in_the_source(start: Callable[..., int], bundle: Bundle, folder: Path) -> None:
+    named = tuple(msgspec.structs.replace(f, name="user.age") if f.name == "age" else f for f in FIELDS)
+    example = {"user.age": 61.5, **{k: v for k, v in EXAMPLE.items() if k != "age"}}
+    bundled = bundle(fields=named, numbers=("user.age", *NUMBERS[1:]), example=example)
+    port = start(table(1, live(bundled), passthrough=("user.id",)))
+    wanted = call(port, "POST", "/predict/risk", example).json["predictions"][0]["probabilities"]
+    source = {"user": {"id": "u1", "age": 61.5, "tags": ["a"]}, **{k: v for k, v in EXAMPLE.items() if k != "age"}}
+    for row in (source, {**source, "tags": ["new", "late"]}, {**source, "tags": None}):
+        for body in (row, [row], {"rows": [row]}):
+            found = call(port, "POST", "/predict/risk", body)
+            assert found.status == 200, found.body
+            assert found.json["predictions"][0]["probabilities"] == wanted
+    unknown = call(port, "POST", "/predict/risk", {**source, "user": {"age": 61.5, "agee": 2}})
+    assert (unknown.error["code"], unknown.error["details"]["field"]) == ("unknown-column", "user.agee")
+    twice = call(port, "POST", "/predict/risk", {**source, "user.age": 3})
+    assert (twice.status, twice.error["code"]) == (400, "duplicate-key")
+    logged = [r.row for path in segments(folder / "log") for r in read_segment(path)[0] if r.status == 200]
+    assert [row for row in logged[1:] if row] == [{"user.id": "u1", **example}] * 9
 
 
 def test_unknown_endpoint_and_method(start: Callable[..., int], bundle: Bundle) -> None:

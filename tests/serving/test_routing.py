@@ -44,7 +44,7 @@ def test_not_one_request_fails_in_100_hot_swaps(serve: Serve, bundle: Bundle) ->
 
 def test_what_cannot_be_served_never_comes_into_force(serve: Serve, bundle: Bundle, tmp_path: Path) -> None:
     server = serve(table(1, live(bundle(version=1))))
-    wrong_golden = bundle(version=2, golden={"probability": 0.123, "label": "no"})
+    wrong_golden = bundle(version=2, golden={"probabilities": {"no": 0.877, "yes": 0.123}, "label": "no"})
     cut = bundle(version=2)
     (cut / "model.onnx").write_bytes((cut / "model.onnx").read_bytes()[:-20])
     bad: list[tuple[RouteTable, type[LooplineError]]] = [
@@ -179,11 +179,39 @@ def test_a_port_in_use_is_said_before_anything_starts(serve: Serve, bundle: Bund
     taken.close()
 
 
-def test_a_worker_that_cannot_start_says_why(folder: Path, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_start_says_why(folder: Path, bundle: Bundle) -> None:
     server = Supervisor(folder / "s", log=folder / "log", port=0)
+    misnamed = table(1, live(bundle())).endpoints["risk"]
     with pytest.raises(Unavailable, match="nowhere"):
-        server.start(table(1, live(tmp_path / "nowhere")))
+        server.start(RouteTable(epoch=1, endpoints={"nowhere": misnamed}))
     assert server.pids == []
+
+
+def test_an_endpoint_that_cannot_be_served_keeps_no_other_down(
+    serve: Serve, bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def both(epoch: int, folder: Path) -> RouteTable:
+        other = table(epoch, live(folder), name="other").endpoints
+        return RouteTable(epoch=epoch, endpoints={**table(epoch, live(bundle())).endpoints, **other})
+
+    server = serve(both(1, tmp_path / "nowhere"))
+    assert "nowhere" in caplog.text
+
+    def answers() -> list[int]:
+        return [call(server.port, "POST", f"/predict/{name}", [EXAMPLE]).status for name in ("risk", "other")]
+
+    assert answers() == [200, 503]
+    answer = call(server.port, "POST", "/predict/other", [EXAMPLE])
+    assert answer.error["code"] == "endpoint-down"
+    assert str(tmp_path) not in answer.body.decode(), "callers are told nothing of the server's folders"
+    assert call(server.port, "GET", "/v2/models/other").status == 503
+    server.push(both(2, tmp_path / "nowhere"))  # it failed before, and holds up no table
+    assert answers() == [200, 503]
+    server.push(both(3, bundle()))
+    assert answers() == [200, 200]
+    with pytest.raises(NotFound):  # it is served, and stays so
+        server.push(both(4, tmp_path / "nowhere"))
+    assert answers() == [200, 200]
 
 
 def test_sigterm_drains_and_sighup_reads_the_table_again(serve: Serve, bundle: Bundle, folder: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,23 +60,39 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_was_not(tmp_path: Path) ->
     killed = 0
     for moment in range(MOMENTS):
         folder = tmp_path / f"m{moment}"
-        place = crash.prepare(folder)
-        line, environment = command(folder)
-        while True:  # until it ends by itself: one run may be killed several times
+        for again in itertools.count():  # until it was killed: a moment that came after its end is drawn again
+            shutil.rmtree(folder, ignore_errors=True)
+            place = crash.prepare(folder)
+            line, environment = command(folder)
             running = subprocess.Popen(
                 line, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
             )
             try:
-                _, said = running.communicate(timeout=chance.uniform(0, 1.1) * length)
+                _, said = running.communicate(timeout=chance.uniform(0, 1 / (1 + again)) * length)
                 assert running.returncode == 0, said[-3000:]
-                break
             except subprocess.TimeoutExpired:
                 running.send_signal(signal.SIGKILL)
                 running.communicate()
-                killed += 1
-                checked(folder, False)
+                killed += running.returncode == -signal.SIGKILL
+                break
+        checked(folder, False)
+        done = subprocess.run(line, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
         checked(folder, True)
-    assert killed >= MOMENTS // 2
+        shutil.rmtree(folder)
+    assert killed == MOMENTS
+
+
+def test_every_scenario_killed_at_every_passage(tmp_path: Path) -> None:
+    """The scenarios of which `make test` takes a part alone; the loop's own stands below."""
+    environment = {**os.environ, "LOOPLINE_SOAK": "1"}
+    for file, name in (("registry", "model version"), ("loop", "begun loop")):
+        runner = [sys.executable, str(TESTS / "ground" / "crash_runner.py"), str(TESTS / file / "crash_scenarios.py")]
+        done = subprocess.run([*runner, name, str(tmp_path / file)], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["failures"] == []
+        assert found["killed"] == sorted(found["reached"])
 
 
 def test_a_run_killed_at_every_failpoint(tmp_path: Path) -> None:
@@ -84,4 +102,5 @@ def test_a_run_killed_at_every_failpoint(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["failures"] == []
+    assert found["killed"] == sorted(found["reached"])
     assert len(found["reached"]) >= 25

@@ -123,6 +123,12 @@ def digests_for(tx: Tx, action: Action) -> dict[str, tuple[str, ...]]:
     return {project: tuple(digests) for project, digests in found.items()}
 
 
+def living_digests(tx: Tx) -> tuple[str, ...]:
+    """The digests of all living tokens, whatever they allow."""
+    living = sa.select(tokens.c.digest).where(tokens.c.revoked.is_(None), tokens.c.expires > tx.now)
+    return tuple(row.digest for row in tx.rows(living.order_by(tokens.c.id)))
+
+
 def caller(tx: Tx) -> Principal:
     """Who was let into this transaction, with the bounds of the token they came by."""
     return _callers.get(tx) or Principal(name=tx.principal)

@@ -10,7 +10,7 @@ from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, request_response
 
 from loopline.access.records import Principal
 from loopline.api import foreign
@@ -41,6 +41,7 @@ def build(platform: Platform, trust: Trust | None = None) -> Guard:
     routes = [Route(route.path, door.foreign(route), methods=[route.method]) for route in foreign.ROUTES]
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     application = Starlette(routes=[*routes, Route("/{path:path}", door.answer, methods=every)])
+    application.router.default = request_response(door.answer)  # what no pattern matches: `*`, a line break in the path
     settings = platform.settings
     return Guard(
         application,

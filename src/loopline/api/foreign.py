@@ -7,6 +7,7 @@ the permission. `action` says which one that is, and the access matrix test hold
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 from starlette.requests import Request
@@ -74,3 +75,31 @@ ROUTES: list[ForeignRoute] = [
         endpoint=_docs,
     ),
 ]
+
+
+class ServedRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """One route that a worker answers by itself, in front of this API.
+
+    `asks` is who may: "all"; "endpoint": whoever may predict in the endpoint's project; "any": whoever may predict anywhere.
+    """
+
+    method: str
+    path: str
+    asks: Literal["all", "endpoint", "any"]
+
+
+SERVED: list[ServedRoute] = [
+    ServedRoute(method="POST", path="/predict/{endpoint}", asks="endpoint"),
+    ServedRoute(method="POST", path="/v2/models/{endpoint}/infer", asks="endpoint"),
+    ServedRoute(method="POST", path="/v2/models/{endpoint}/versions/1/infer", asks="endpoint"),
+    ServedRoute(method="GET", path="/v2/models/{endpoint}", asks="endpoint"),
+    ServedRoute(method="GET", path="/v2/models/{endpoint}/ready", asks="endpoint"),
+    ServedRoute(method="GET", path="/v2/models/{endpoint}/versions/1", asks="endpoint"),
+    ServedRoute(method="GET", path="/v2/models/{endpoint}/versions/1/ready", asks="endpoint"),
+    ServedRoute(method="GET", path="/metrics", asks="any"),
+    ServedRoute(method="GET", path="/v2", asks="all"),
+    ServedRoute(method="GET", path="/v2/health/live", asks="all"),
+    ServedRoute(method="GET", path="/v2/health/ready", asks="all"),
+    ServedRoute(method="GET", path="/health", asks="all"),
+]
+"""What `serving` answers from its routing table and the digests of tokens; the access matrix test holds the workers to it."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from loopline.access.authority import digests_for
+from loopline.access.authority import digests_for, living_digests
 from loopline.api.server import ApiServer
 from loopline.app import Platform
 from loopline.catalog import Session
@@ -25,7 +25,7 @@ from loopline.loop.lease import held
 from loopline.loop.records import LoopRequest
 from loopline.outcomes.service import SEPARATOR
 from loopline.refs import DEFAULT_PROJECT
-from loopline.serving.records import RouteTable
+from loopline.serving.records import KNOWN, RouteTable
 from loopline.serving.supervisor import Supervisor
 from loopline.settings import Settings
 from loopline.tracking.journal import Target
@@ -57,6 +57,14 @@ def address_of(workspace: Path) -> Address | None:
     except PermissionError:  # it runs, as another user
         pass
     return found
+
+
+def note(workspace: Path, address: Address) -> None:
+    """Says in the workspace who serves it; the file appears whole or not at all."""
+    aside = workspace / f"{SERVER_FILE}.{os.getpid()}"
+    aside.write_bytes(msgspec.json.encode(address))
+    failpoint("api.up.before_rename")
+    aside.replace(workspace / SERVER_FILE)
 
 
 class Service:
@@ -100,12 +108,12 @@ class Service:
             session = self.platform.session()
             table = session.endpoints.routes()
             tokens = self._tokens_of(table)
-            self._known = (table.epoch, tokens)
+            self._known = (table, tokens)
             self._in_force = (table, tokens)
             self.supervisor.start(table, tokens)
             opening.callback(self.supervisor.stop)
             self.url = f"http://{shown}:{self.supervisor.port}"
-            self._note(workspace)
+            note(workspace, Address(url=self.url, pid=os.getpid(), started=self.platform.clock.now()))
             opening.callback((workspace / SERVER_FILE).unlink, missing_ok=True)
             self.controller = Controller(
                 session,
@@ -172,18 +180,18 @@ class Service:
         """Puts the routing table in force where it changed, or where who may call did."""
         table = self.platform.session().endpoints.routes()
         tokens = self._tokens_of(table)
-        if (table.epoch, tokens) == self._known:
+        if (table, tokens) == self._known:
             return
         try:
             self._push(table, tokens)
         except LooplineError:
             # Where the new table cannot be served the old one stays; who may call changes all the same, and at once.
             old, given = self._in_force
-            left = {address: tokens.get(address, ()) for address in old.endpoints}
+            left = {address: tokens.get(address, ()) for address in (KNOWN, *old.endpoints)}
             if left != given:
                 self._push(old, left)
             raise
-        self._known = (table.epoch, tokens)
+        self._known = (table, tokens)
 
     def _push(self, table: RouteTable, tokens: dict[str, tuple[str, ...]]) -> None:
         # Tokens change without a new epoch of ours, and the workers take nothing but a new one.
@@ -192,10 +200,11 @@ class Service:
         self._in_force = (table, tokens)
 
     def _tokens_of(self, table: RouteTable) -> dict[str, tuple[str, ...]]:
-        """The tokens that may call each endpoint of the table."""
+        """The tokens that are known, and those that may call each endpoint of the table."""
         with self.platform.database.begin(lazy=True) as tx:
+            known = living_digests(tx)
             allowed = digests_for(tx, "predict")
-        return {
+        return {KNOWN: known} | {
             address: allowed.get(address.rpartition(SEPARATOR)[0] or DEFAULT_PROJECT, ()) for address in table.endpoints
         }
 
@@ -222,10 +231,3 @@ class Service:
                 stderr=said,
                 start_new_session=True,
             )
-
-    def _note(self, workspace: Path) -> None:
-        address = Address(url=self.url, pid=os.getpid(), started=self.platform.clock.now())
-        aside = workspace / f"{SERVER_FILE}.{os.getpid()}"
-        aside.write_bytes(msgspec.json.encode(address))
-        failpoint("api.up.before_rename")
-        aside.replace(workspace / SERVER_FILE)

@@ -65,6 +65,7 @@ def show_alert(ctx: click.Context, alert: str, json: bool) -> None:
             ("comment", found.comment),
             ("since about", show.when(found.since)),
             ("raised", show.when(found.raised)),
+            ("found", f"by {found.found:,} looks, the last {show.when(found.last)}" if found.found > 1 else ""),
             ("report", f"loopline monitor drift {found.endpoint}" if found.kind == "drift" else ""),
         ]
     )

@@ -44,6 +44,8 @@ def add(ctx: click.Context, name: str, file: str, contract: str | None, message:
     if found.quarantined:
         broken = ", ".join(f"{rule} {count:,}" for rule, count in found.broken.items())
         click.echo(f"  {found.quarantined:,} rows are held back ({broken}): loopline data quarantine {found.ref}")
+    if found.warned:
+        click.echo("  Rules that only warn: " + ", ".join(f"{rule} {count:,}" for rule, count in found.warned.items()))
     click.echo("  Versions stay; to work on with an older one, name it: " + f"{found.name}@{max(1, found.version - 1)}")
 
 
@@ -101,6 +103,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             ("rows", found.rows),
             ("held back", found.quarantined),
             ("broken", found.broken),
+            ("warned of", found.warned),
             ("sealed", f"yes, {found.looks} looks so far" if found.sealed else ""),
             ("made from", _origin(found)),
             ("source", found.source),

@@ -184,7 +184,9 @@ def _first_half(settings: Any, history: Path, facts: dict[str, str], story: Stor
     folder = settings.workspace / "loops"
     folder.mkdir(exist_ok=True)
     file = folder / f"{NAME}.py"
-    file.write_text((files("loopline") / "examples" / f"{NAME}.py").read_text())
+    example = (files("loopline") / "examples" / f"{NAME}.py").read_text()
+    # So that `loopline run` finds the history again, from wherever it is called.
+    file.write_text(example.replace(f'"{FILE}"', f'"../{history.name}"'))
     with (
         held(settings.workspace, "loopline demo"),
         contextlib.closing(Platform.open(settings)) as platform,

@@ -44,7 +44,6 @@ def add(ctx: click.Context, endpoint: str, file: str, json: bool) -> None:
         raise Invalid(f"{file} holds no labels.", code="no-labels", hint="One line each: prediction,value.")
     with session(ctx) as s:
         name = names.one(s, endpoint, "endpoint")
-        s.endpoints.show(name)
         parts = range(0, len(found), _AT_ONCE)
         taken = [s.labels.add(name, found[start : start + _AT_ONCE]) for start in parts]
     total = LabelsTaken(

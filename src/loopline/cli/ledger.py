@@ -9,7 +9,11 @@ from loopline.cli.moments import Moment
 from loopline.cli.session import as_json, group, session
 
 DOES_NOT_HOLD = 3
-"""The exit code of `verify` where the ledger does not hold."""
+"""The exit code of `verify` where the ledger does not hold, or nothing outside the workspace proves that its end was not cut."""
+
+UNPROVEN = frozenset({"no-copies", "copy-missing"})
+"""Findings that are warnings, for each entry agrees, and yet no pass: who cuts the ledger's end off removes the copies as well,
+and a script that asks `verify` is to hear of that."""
 
 
 @group("ledger", "The ledger: every change, hash-linked, signed by checkpoints.")
@@ -23,14 +27,21 @@ def ledger() -> None:
 def verify(ctx: click.Context, json: bool) -> None:
     """Recompute the whole ledger and compare it with every signed checkpoint, here and outside the workspace.
 
-    Exit code 0: it holds; 3: it does not, each finding on a line.
+    Exit code 0: it holds; 3: it does not, or copies of its checkpoints outside the workspace are missing, without which nothing
+    proves that its end was not cut off. Each finding is on a line.
     """
     with session(ctx) as s:
         found = s.ledger.verify()
+    proven = found.ok and not any(finding.kind in UNPROVEN for finding in found.findings)
     if json:
         show.print_json(found)
     else:
-        if found.ok:
+        if found.ok and not proven:
+            click.echo(
+                f"All {found.size:,} entries agree with {found.checkpoints:,} signed checkpoints, but only {found.copies:,} of "
+                "them are copied outside the workspace, so the ledger is not proven whole:"
+            )
+        elif found.ok:
             click.echo(
                 f"The ledger holds: {found.size:,} entries agree with {found.checkpoints:,} signed checkpoints, "
                 f"{found.copies:,} of them outside the workspace."
@@ -43,7 +54,7 @@ def verify(ctx: click.Context, json: bool) -> None:
         if found.unsigned:
             click.echo(f"  {found.unsigned:,} newer entries are not signed yet: loopline ledger checkpoint")
         click.echo(f"  root {found.root}")
-    if not found.ok:
+    if not proven:
         ctx.exit(DOES_NOT_HOLD)
 
 

@@ -30,7 +30,7 @@ class Moment(click.ParamType[int]):
         if isinstance(value, int):
             return value
         text = str(value)
-        if text.isdecimal():
+        if text.isascii() and text.isdecimal() and len(text) < 19:  # a number of 64 bits at most
             return int(text)
         try:
             return int(datetime.datetime.fromisoformat(text).astimezone().timestamp() * 1000)

@@ -38,11 +38,25 @@ def ls(ctx: click.Context, json: bool) -> None:
 @as_json
 @click.pass_context
 def look(ctx: click.Context, endpoint: str, json: bool) -> None:
-    """Look now, where enough rows have come; an alert is raised where the budget of false alarms allows one."""
+    """Look now, where a look is due and enough rows have come.
+
+    An alert is raised where the budget of false alarms allows one. That budget is stated for so many looks, so none is taken
+    before its time.
+    """
     with session(ctx) as s:
-        found = s.monitors.look(names.one(s, endpoint, "endpoint"))
+        name = names.one(s, endpoint, "endpoint")
+        if not ctx.obj["server"]:  # a server takes in by itself what it answers
+            s.predictions.collect()
+        found = s.monitors.look(name)
+        watch = next(m for m in s.monitors.list() if m.endpoint == name)
     if json:
         show.print_json(found)
+        return
+    if found.due is not None:
+        click.echo(
+            f"No look was taken at {name}: the next is due at {show.when(found.due)}. "
+            f"One look each {show.lasting(watch.look)} keeps its budget of false alarms, {watch.false_alarms}."
+        )
         return
     if not found.taken:
         click.echo(f"No look was taken at {found.endpoint} ({found.rows:,} new rows): {found.summary}.")

@@ -27,8 +27,11 @@ def model(session: Session, text: str) -> tuple[str, str]:
 
 def model_number(session: Session, text: str) -> tuple[str, int]:
     """Name and number of a model version, an alias looked up."""
+    from loopline.refs import version_number
+
     name, version = model(session, text)
-    return name, int(version) if version.isdecimal() else session.models.show(name, version).version
+    number = version_number(version)
+    return name, session.models.show(name, version).version if number is None else number
 
 
 def one(session: Session, text: str, kind: str) -> str:

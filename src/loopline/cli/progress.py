@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -29,7 +30,7 @@ class Lines(Watcher):
     def ended(self, step: str, outputs: Outputs, seconds: float, *, reused: bool) -> None:
         self.clear()
         taken = "  as before" if reused else f"{seconds:8.1f} s"
-        click.echo(f"{click.style(f'{step:<{_WIDTH}}', bold=True)} {taken}  {outputs.get('said', '')}")
+        tell(f"{click.style(f'{step:<{_WIDTH}}', bold=True)} {taken}  {outputs.get('said', '')}")
 
     def clear(self) -> None:
         """Takes the spinner away."""
@@ -50,4 +51,12 @@ class Events(Watcher):
 
 def event(name: str, **facts: Any) -> None:
     """One JSON event on standard output."""
-    click.echo(msgspec.json.encode({"event": name, **facts}).decode())
+    tell(msgspec.json.encode({"event": name, **facts}).decode())
+
+
+def tell(line: str) -> None:
+    """A line on standard output. Where nobody reads it any more (`| head -1`) the work goes on all the same, silently."""
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

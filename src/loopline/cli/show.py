@@ -78,13 +78,16 @@ def interval(name: str, value: float, low: float | None = None, high: float | No
 
 def ago(milliseconds: int | None, now: int) -> str:
     """How long ago a time was, roughly: 3 min ago."""
-    if milliseconds is None:
-        return ""
-    seconds = max(0, (now - milliseconds) / 1000)
+    return "" if milliseconds is None else f"{lasting(max(0, now - milliseconds))} ago"
+
+
+def lasting(milliseconds: int) -> str:
+    """How long something takes, roughly: 3 min."""
+    seconds = milliseconds / 1000
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "None yet.") -> None:

@@ -58,9 +58,27 @@ def status(ctx: click.Context, json: bool) -> None:
         [(m.endpoint, m.verdict, m.looks, show.ago(m.last_look, at)) for m in found.monitors],
     )
     _section(
+        "Runs asked for",
+        ["loop", "asked by", "waits for", "since"],
+        [
+            (r.loop, r.alert or "a person", r.message or "a running `loopline up`", show.ago(r.asked, at))
+            for r in found.asked
+        ],
+    )
+    told = {need.ref for need in found.needs}  # in full, above
+    _section(
         "Newest runs",
         ["pipeline", "run", "status", "came to", "started"],
-        [(r.name, r.id, r.status, r.message, show.ago(r.started, at)) for r in found.runs],
+        [
+            (
+                r.name,
+                r.id,
+                r.status,
+                r.message.partition(":")[0] if r.ref in told else r.message,
+                show.ago(r.started, at),
+            )
+            for r in found.runs
+        ],
     )
 
 

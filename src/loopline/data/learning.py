@@ -6,7 +6,7 @@ import polars as pl
 
 from loopline.data.readers_label import LabelFacts, check_label
 from loopline.data.records import Learning
-from loopline.data.split import split
+from loopline.data.split import SIDES, split
 from loopline.errors import Invalid, did_you_mean
 
 
@@ -28,6 +28,14 @@ def check_learning(frame: pl.DataFrame, learning: Learning) -> LabelFacts:
         raise Invalid(
             f"The group column {group!r} has no value in any of {frame.height} rows.",
             code="no-group",
+            hint="Name another column, or leave the group out: then each row is one of its own.",
+        )
+    found = frame[group].drop_nulls().n_unique() + frame[group].null_count() if group is not None else 0
+    if group is not None and learning.time is None and found < len(SIDES):
+        raise Invalid(
+            f"The group column {group!r} has {found} group{'s' if found > 1 else ''} in all {frame.height} rows; a split by group "
+            f"needs one for each of its {len(SIDES)} sides.",
+            code="split-groups",
             hint="Name another column, or leave the group out: then each row is one of its own.",
         )
     others = [c for c in frame.columns if c not in (learning.label, learning.time, group)]

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from loopline.data.readers_csv import Dialect, read_csv
 from loopline.data.readers_json import read_json
 from loopline.data.readers_label import LabelFacts, check_label, infer_task
-from loopline.data.readers_types import MISSING, check_names, plain
+from loopline.data.readers_types import MISSING, check_names, dated, plain
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.hashing import digest_bytes
 
@@ -97,7 +97,8 @@ def read_table(
     `name` is what messages call the file (its own path by default), `digest` the digest of its bytes if known already.
     In text formats the texts of `missing` are missing values, codes with leading zeros and integers beyond 64 bits stay
     text, ISO dates and times become dates and times, true and false become booleans. Parquet keeps its types, but for
-    categories, which become text, and decimals, which become floats; records are spread over dotted column names.
+    categories, which become text, decimals, which become floats, and texts that are all ISO dates, which become dates; records
+    are spread over dotted column names.
 
     Raises NotFound for a missing file and Invalid for everything that is no table: a folder, an empty file, a header
     without rows, ragged lines, names that are empty or come twice, text that is not UTF-8, a file cut off, other formats.
@@ -250,7 +251,9 @@ def _parquet(file: Path, content: bytes | mmap.mmap, called: str, compression: s
         raise Invalid(f"{called} has no columns.", code="table-empty", hint="Look at where it was written.")
     if not frame.height:
         raise Invalid(f"{called} has columns but no rows.", code="table-empty", hint="Look at where it was written.")
-    return ReadTable(frame=frame, facts=TableFacts(format="parquet", source=called, rows=0, columns=0))
+    frame, warnings = dated(frame)
+    facts = TableFacts(format="parquet", source=called, rows=0, columns=0, warnings=warnings)
+    return ReadTable(frame=frame, facts=facts)
 
 
 def _footer(metadata: Any, size: int) -> list[str]:

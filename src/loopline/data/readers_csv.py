@@ -86,11 +86,11 @@ def not_utf8(called: str, content: bytes | mmap.mmap, offset: int) -> Invalid:
     head = content[:4]
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(head) == 4 and head[1] == 0 and head[3] == 0):
         guess = "UTF-16"
-    elif b"\x00" in content[:1024]:
+    elif (nul := content.find(b"\x00", 0, 1024)) >= 0:
         return Invalid(
-            f"{called} is not a text: it holds binary data (byte {offset} is not UTF-8).",
+            f"{called} is not a text: it holds binary data (a NUL at offset {nul}).",
             code="table-format",
-            hint="Give CSV, NDJSON or Parquet.",
+            hint="Take the NULs out (tr -d '\\000' < FILE), or give CSV, NDJSON or Parquet.",
         )
     else:
         guess = "WINDOWS-1252"

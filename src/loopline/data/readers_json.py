@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import mmap
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import polars as pl
 
+from loopline.data.nested import spread
 from loopline.data.readers_csv import check_utf8
-from loopline.data.readers_types import check_names, typed
+from loopline.data.readers_types import PLACEHOLDERS, check_names, holds_numbers, said_missing, said_text, typed
 from loopline.errors import Invalid
 
 _BOM = b"\xef\xbb\xbf"
+_SPACED = re.compile(rb'"\s+:')
 
 
 def read_json(
@@ -23,30 +28,36 @@ def read_json(
     """The frame, form ("ndjson" or "json"), encoding and warnings of a JSON text.
 
     A key that a row lacks is a missing value. A column of texts and numbers becomes text. Raises Invalid for text that is
-    not UTF-8, for a line that is no JSON object (with its number), and where there is no row or a name is empty.
+    not UTF-8, for a line that is no JSON object or has a key twice (with its number), and where there is no row or a name is
+    empty.
     """
     check_utf8(called, content)
     text = bytes(content)
     encoding = "utf-8-sig" if text.startswith(_BOM) else "utf-8"
     text = text.removeprefix(_BOM)
     form = "json" if text.lstrip()[:1] == b"[" else "ndjson"
-    frame = _from_array(text, called) if form == "json" else _from_lines(text, called)
+    frame, said = _from_array(text, called, missing) if form == "json" else _from_lines(text, called, missing)
     if "" in (c.strip() for c in frame.columns):
         raise Invalid(f"{called} has a key that is empty.", code="table-names", hint="Give every key a name.")
     if not frame.height or not frame.width:
         raise Invalid(f"{called} holds no rows with values.", code="table-empty", hint="Look at where it was written.")
     check_names(frame.columns, called)
     frame, warnings = typed(frame, missing, numbers=False)
-    return frame, form, encoding, warnings
+    return frame, form, encoding, (*said, *warnings)
 
 
-def _from_lines(text: bytes, called: str) -> pl.DataFrame:
+def _from_lines(text: bytes, called: str, missing: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
     lines = text.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        _check_once(line, f"{called}: line {number}", line=number)
     if all(line.lstrip()[:1] in (b"{", b"") for line in lines):  # polars passes over a line that is no object
         try:
-            return pl.read_ndjson(io.BytesIO(text), infer_schema_length=None)
+            frame = pl.read_ndjson(io.BytesIO(text), infer_schema_length=None)
+            if not any(holds_numbers(series) for series in frame.iter_columns() if series.dtype == pl.String):
+                return frame, ()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-            pass  # row by row, below: names the line, or copes with a mixture of types
+            pass
+    # Row by row: names the line, or copes with a mixture of types.
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -70,13 +81,15 @@ def _from_lines(text: bytes, called: str) -> pl.DataFrame:
                 hint='Each line must be an object like {"age": 41, "sex": "Female"}.',
                 line=number,
             )
-        rows.append(_spread(row))
-    return _from_rows(rows)
+        rows.append(dict(spread(row)))
+    return _from_rows(rows, missing)
 
 
-def _from_array(text: bytes, called: str) -> pl.DataFrame:
+def _from_array(text: bytes, called: str, missing: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
     try:
         rows = msgspec.json.decode(text)
+        for number, item in enumerate(msgspec.json.decode(text, type=list[msgspec.Raw]), 1):
+            _check_once(bytes(item), f"{called}: item {number} of the array")
     except msgspec.DecodeError as error:
         raise Invalid(f"{called} is not JSON: {error}.", code="json-broken", hint="Was it cut off?") from error
     for number, row in enumerate(rows, 1):
@@ -86,14 +99,49 @@ def _from_array(text: bytes, called: str) -> pl.DataFrame:
                 code="json-broken",
                 hint='Each item must be an object like {"age": 41, "sex": "Female"}.',
             )
-    return _from_rows([_spread(row) for row in rows])
+    return _from_rows([dict(spread(row)) for row in rows], missing)
 
 
-def _from_rows(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Columns from parsed rows: integers and floats mix to floats, other mixtures to text; lists stay lists."""
+def _check_once(row: bytes, where: str, **details: int) -> None:
+    """Raises Invalid where an object has a key twice: which value holds is anybody's guess. What is no JSON is left to others."""
+    try:
+        keys = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return
+    # A quotation mark and a colon end each key: where there are no more of them than keys, none was given twice.
+    if row.count(b'":') == len(keys) and not _SPACED.search(row):
+        return
+
+    def once(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise Invalid(
+                    f"{where} has the key {name!r} twice in one object.",
+                    code="duplicate-key",
+                    hint="Give each key once.",
+                    field=name,
+                    **details,
+                )
+            seen.add(name)
+
+    with contextlib.suppress(RecursionError):
+        json.loads(row, object_pairs_hook=once)
+
+
+def _from_rows(rows: list[dict[str, Any]], missing: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Columns from parsed rows: integers and floats mix to floats, other mixtures to text; lists stay lists.
+
+    Beside numbers, texts that mean a missing value are missing.
+    """
     columns: dict[str, pl.Series] = {}
+    warnings: list[str] = []
     for name in dict.fromkeys(key for row in rows for key in row):
         values = [row.get(name) for row in rows]
+        if {type(v) for v in values} & {int, float} and any(isinstance(v, str) for v in values):
+            values, warning = _mixed(name, values, missing)
+            if warning:
+                warnings.append(warning)
         kinds = {type(v) for v in values if v is not None}
         if kinds <= {int} and all(-(2**63) <= v < 2**63 for v in values if v is not None):
             columns[name] = pl.Series(name, values, dtype=pl.Int64)
@@ -107,18 +155,21 @@ def _from_rows(rows: list[dict[str, Any]]) -> pl.DataFrame:
         else:
             texts = [v if v is None or isinstance(v, str) else msgspec.json.encode(v).decode() for v in values]
             columns[name] = pl.Series(name, texts, dtype=pl.String)
-    return pl.DataFrame(columns)
+    return pl.DataFrame(columns), tuple(warnings)
 
 
-def _spread(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with nested objects under dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in row.items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{inner}": v for inner, v in _spread(value).items()}
-        else:
-            flat[key] = value
-    return flat
+def _mixed(name: str, values: list[Any], missing: Sequence[str]) -> tuple[list[Any], str]:
+    """Values of numbers and texts with those texts missing that mean it; what was done, or why the column stays text."""
+    given = sum(v is not None for v in values)
+    texts = [n for n, v in enumerate(values) if isinstance(v, str) and v not in missing]
+    odd = [n for n in texts if values[n].strip().lower() not in PLACEHOLDERS]
+    numbers = sum(type(v) in (int, float) for v in values)
+    if odd or 2 * numbers < given:
+        stays = texts and len(texts) * 20 <= given
+        return values, said_text(name, "number", len(texts), given, texts[0] + 1) if stays else ""
+    return [None if isinstance(v, str) else v for v in values], said_missing(
+        name, [values[n] for n in texts]
+    ) if texts else ""
 
 
 def _kind(value: Any) -> str:

@@ -15,6 +15,8 @@ _FEW = 10  # as many distinct whole numbers are classes; more are amounts
 MOST_CLASSES = 100
 """More distinct texts are names, not classes."""
 _SHOWN = 5
+LARGEST = 3e38
+"""Amounts beyond it are no 32-bit floats, in which models count."""
 
 
 class LabelFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +66,7 @@ def check_label(frame: pl.DataFrame, label: str, task: str | None = None, *, all
     """The facts of a label that can be learned from this frame; the task is inferred where none is given.
 
     Raises Invalid when the column is absent (the nearest name is suggested), has one value only, does not suit the task,
-    or is missing in rows (counted; `allow_missing` only counts them: labels that come later).
+    or is missing in rows (counted; `allow_missing` only counts them: labels that come later), or is an amount that is not finite.
     """
     if label not in frame.columns:
         raise Invalid(
@@ -78,11 +80,9 @@ def check_label(frame: pl.DataFrame, label: str, task: str | None = None, *, all
     present = _present(series)
     missing = frame.height - len(present)
     if missing and not allow_missing and len(present):
-        gaps = series.is_null() if not series.dtype.is_float() else series.is_null() | series.is_nan()
-        rows = [n + 1 for n in gaps.arg_true().head(_SHOWN)]
+        rows, shown = _places(missing_in(series))
         raise Invalid(
-            f"The label {label!r} is missing in {missing} of {frame.height} rows "
-            f"(row{'s' if missing > 1 else ''} {', '.join(map(str, rows))}{', ...' if missing > _SHOWN else ''}).",
+            f"The label {label!r} is missing in {missing} of {frame.height} rows ({shown}).",
             code="label-missing",
             hint=f"Leave those rows out, or let the contract quarantine them: ll.column({label!r}).not_null().",
             missing=missing,
@@ -91,6 +91,15 @@ def check_label(frame: pl.DataFrame, label: str, task: str | None = None, *, all
     inferred = infer_task(series)
     _check_task(series, present, task)
     chosen = task or inferred
+    if chosen == "regression" and (boundless := beyond(series)).any():
+        rows, shown = _places(boundless)
+        raise Invalid(
+            f"The label {label!r} is infinite or beyond 3e38 in {int(boundless.sum())} of {frame.height} rows ({shown}).",
+            code="label-infinite",
+            hint="Leave those rows out, or let the contract quarantine them: "
+            f"ll.column({label!r}).between(-3e38, 3e38).",
+            rows=rows,
+        )
     counted = [] if chosen == "regression" else _classes(present)
     return LabelFacts(
         label=label,
@@ -101,6 +110,25 @@ def check_label(frame: pl.DataFrame, label: str, task: str | None = None, *, all
         missing=missing,
         all_null=tuple(c for c in frame.columns if frame[c].null_count() == frame.height),
     )
+
+
+def missing_in(series: pl.Series) -> pl.Series:
+    """In which rows there is no value: null, or no number where there should be one."""
+    return series.is_null() | series.is_nan().fill_null(value=False) if series.dtype.is_float() else series.is_null()
+
+
+def beyond(series: pl.Series) -> pl.Series:
+    """In which rows there is a number that models cannot count with."""
+    if not series.dtype.is_float():
+        return series.is_null() & False
+    return ((series.abs() > LARGEST) & ~series.is_nan()).fill_null(value=False)
+
+
+def _places(rows: pl.Series) -> tuple[list[int], str]:
+    """The first rows that are marked, counted from 1, and how they are shown."""
+    first = [n + 1 for n in rows.arg_true().head(_SHOWN)]
+    count = int(rows.sum())
+    return first, f"row{'s' if count > 1 else ''} {', '.join(map(str, first))}{', ...' if count > _SHOWN else ''}"
 
 
 def _present(series: pl.Series) -> pl.Series:

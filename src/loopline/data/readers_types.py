@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -11,15 +11,20 @@ from loopline.errors import Invalid
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
 """Texts that mean a missing value in text formats. "None" is not among them: it is often a category ("none measured")."""
 
+PLACEHOLDERS = ("-", "--", ".", "none", "nil", "missing", "unknown")
+"""Texts, in any case, that mean a missing value where at least half of a column's values are numbers and all others are such."""
+
 _SAMPLE = 200
 _NEARLY = 0.95
+_ENOUGH = 0.5
 _INTEGERS = 9e18
 _ZERO_LED = r"^[+-]?0\d"
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf|infinity))$"
 _COMMA_NUMBER = r"^[+-]?\d+(,\d+)?$"
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
 _TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?$"
 _ZONED = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$"
+_MOMENT = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 _BOOLEANS = ("true", "false", "True", "False", "TRUE", "FALSE")
 
 
@@ -63,6 +68,20 @@ def typed(
     return pl.DataFrame(columns), tuple(warnings)
 
 
+def dated(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The frame with those of its text columns as dates that hold nothing else, and warnings about those that nearly do."""
+    columns, warnings = [], []
+    for series in frame.iter_columns():
+        found, warning = series, ""
+        if series.dtype == pl.String and len(present := series.drop_nulls()):
+            read = _read(series, present, (_DAY, _TIME, _ZONED, _MOMENT))
+            found, warning = (read, "") if read is not None else (series, _nearly(series, present, numbers=False))
+        columns.append(found)
+        if warning:
+            warnings.append(warning)
+    return pl.DataFrame(columns), tuple(warnings)
+
+
 def _column(series: pl.Series, missing: Sequence[str], *, numbers: bool, decimal_comma: bool) -> tuple[pl.Series, str]:
     raw = series
     gaps = raw.is_in(missing).fill_null(value=False)
@@ -71,20 +90,53 @@ def _column(series: pl.Series, missing: Sequence[str], *, numbers: bool, decimal
     present = raw.drop_nulls()
     if not len(present):
         return raw, ""
-    sample = present.head(_SAMPLE)
-    if numbers and decimal_comma and sample.str.contains(",", literal=True).any():
-        if present.str.contains(_COMMA_NUMBER).all() and not present.str.contains(_ZERO_LED).any():
-            return raw.str.replace(",", ".", literal=True).cast(pl.Float64), ""
-        return raw, ""
-    for pattern, parse in _READERS.items():
-        if not sample.str.strip_chars().str.contains(pattern).all():
-            continue
-        if not numbers and pattern == _NUMBER:
-            continue
-        found = parse(raw)
+    if not numbers:
+        found = _read(raw, present, [pattern for pattern in _READERS if pattern != _NUMBER])
+        return (raw, _nearly(raw, present, numbers=False)) if found is None else (found, "")
+    comma = decimal_comma and present.head(_SAMPLE).str.contains(",", literal=True).any()
+    found = _comma_number(raw, present) if comma else _read(raw, present, _READERS)
+    if found is not None:
+        return found, ""
+    if (filled := _without_placeholders(raw, present, _COMMA_NUMBER if comma else _NUMBER)) is not None:
+        found = _comma_number(filled, filled.drop_nulls()) if comma else _number(filled)
         if found is not None:
-            return found, ""
-    return raw, _nearly(raw, present) if numbers else ""
+            return found, said_missing(raw.name, raw.filter(filled.is_null() & raw.is_not_null()).to_list())
+    return raw, "" if comma else _nearly(raw, present, numbers=True)
+
+
+def _read(raw: pl.Series, present: pl.Series, patterns: Iterable[str]) -> pl.Series | None:
+    sample = present.head(_SAMPLE).str.strip_chars()
+    for pattern in patterns:
+        if sample.str.contains(pattern).all() and (found := _READERS[pattern](raw)) is not None:
+            return found
+    return None
+
+
+def _comma_number(raw: pl.Series, present: pl.Series) -> pl.Series | None:
+    if not present.str.contains(_COMMA_NUMBER).all() or present.str.contains(_ZERO_LED).any():
+        return None
+    return raw.str.replace(",", ".", literal=True).cast(pl.Float64)
+
+
+def _without_placeholders(raw: pl.Series, present: pl.Series, pattern: str) -> pl.Series | None:
+    """The texts without those that stand for a missing value, where that leaves numbers alone and enough of them."""
+    if (present.head(_SAMPLE).str.contains(pattern).mean() or 0) < _ENOUGH / 2:  # type: ignore[operator]
+        return None
+    stands = raw.str.strip_chars().str.to_lowercase().is_in(PLACEHOLDERS).fill_null(value=False)
+    left = len(present) - int(stands.sum())
+    return raw.set(stands, None) if stands.any() and left >= _ENOUGH * len(present) else None
+
+
+def holds_numbers(series: pl.Series) -> bool:
+    """Whether many of the texts are spelled as numbers, but not all: in JSON, numbers and texts may have been mixed."""
+    spelled = series.drop_nulls().str.contains(_NUMBER)
+    return _ENOUGH * len(spelled) <= int(spelled.sum()) < len(spelled)
+
+
+def said_missing(name: str, placeholders: Sequence[str]) -> str:
+    """The warning about a column of numbers in which these placeholders, one a row, were read as missing."""
+    kinds = ", ".join(repr(text) for text in sorted({text.strip().lower() for text in placeholders}))
+    return f"column {name!r}: {len(placeholders):,} values ({kinds}) were read as missing, since all others are numbers"
 
 
 def _whole(raw: pl.Series, found: pl.Series) -> bool:
@@ -144,26 +196,50 @@ def _zoned(raw: pl.Series) -> pl.Series | None:
     return found if _whole(raw, found) else None
 
 
+def _moment(raw: pl.Series) -> pl.Series | None:
+    """Days and times mixed, with zones and without: what has no zone counts as UTC, as it does at serving."""
+    text = raw.str.strip_chars().str.replace(" ", "T", literal=True)
+    if not text.drop_nulls().str.contains(_MOMENT).all():
+        return None
+    zoned = text.str.contains(_ZONED)
+    text = text.str.replace(r"^(\d{4}-\d{2}-\d{2})$", "${1}T00:00:00").str.replace(
+        r"(T\d{2}:\d{2})($|Z|[+-])", "$1:00$2"
+    )
+    text = text.str.replace(r"([+-]\d{2})(\d{2})$", "$1:$2").str.replace(r"(T[\d:.]+)$", "${1}Z")
+    found = text.str.to_datetime("%+", time_unit="us", strict=False)
+    if not _whole(raw, found):
+        return None
+    return found if zoned.any() else found.dt.replace_time_zone(None)
+
+
 _READERS = {
     _NUMBER: _number,
     r"^(true|false|True|False|TRUE|FALSE)$": _boolean,
     _DAY: _date,
     _TIME: _time,
     _ZONED: _zoned,
+    _MOMENT: _moment,
 }
 
 
-def _nearly(raw: pl.Series, present: pl.Series) -> str:
-    if present.head(_SAMPLE).str.contains(_NUMBER).mean() < 0.5:  # type: ignore[operator]
-        return ""
-    numeric = raw.str.contains(_NUMBER)
-    others = (~numeric).fill_null(value=False)
-    count = int(others.sum())
-    if not count or count > (1 - _NEARLY) * len(present):
-        return ""
+def _nearly(raw: pl.Series, present: pl.Series, *, numbers: bool) -> str:
+    """What is said of a text column of which all but a few values are numbers, or dates; "" of any other."""
+    for kind, pattern in (("number", _NUMBER), ("date", _MOMENT)):
+        if (kind == "number" and not numbers) or present.head(_SAMPLE).str.contains(pattern).mean() < _ENOUGH:  # type: ignore[operator]
+            continue
+        others = (~raw.str.contains(pattern)).fill_null(value=False)
+        count = int(others.sum())
+        if count and count <= (1 - _NEARLY) * len(present):
+            return said_text(raw.name, kind, count, len(present), int(others.arg_true()[0]) + 1)
+    return ""
+
+
+def said_text(name: str, kind: str, count: int, values: int, row: int) -> str:
+    """The warning about a column that stays text for a few of its values."""
+    are = f"is no {kind}" if count == 1 else f"are no {kind}s"
     return (
-        f"column {raw.name!r} stays text: {count} of {len(present)} values are no numbers "
-        f"(first in row {int(others.arg_true()[0]) + 1}); declare them missing, or of_type('number') in the contract"
+        f"column {name!r} stays text: {count} of {values} values {are} "
+        f"(first in row {row}); declare them missing, or of_type({kind!r}) in the contract"
     )
 
 

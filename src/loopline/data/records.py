@@ -31,6 +31,8 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int
     broken: dict[str, int]
     """Rows that broke each rule of the contract, by the rule's name."""
+    warned: dict[str, int] = {}
+    """Rows read that broke each rule which only warns; they were taken, unless they broke another one."""
     contract: str
     """Digest of the contract it was checked against; empty: none."""
     sealed: bool

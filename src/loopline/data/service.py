@@ -25,13 +25,13 @@ from loopline.data.windows import Windows
 from loopline.database import Tx
 from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_file, digest_table
-from loopline.operations import Body, Bytes
+from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import partition
 from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_page import page
-from loopline.refs import check_name, parse
+from loopline.refs import check_name, parse, version_number
 from loopline.store.service import Store
 
 _ROWS_OF = dataset_versions.c
@@ -68,10 +68,13 @@ class DatasetsService(DatasetsVerbs):
             self._check_open(before)
             rows = _behind(self._rows(before), rows, self.tx.ref("data", name, before.version))
             read_from.append(self.tx.ref("data", name, before.version))
-        good, quarantined, broken = rows, None, dict[str, int]()
+        good, quarantined, broken, warned = rows, None, dict[str, int](), dict[str, int]()
         if rules is not None:
             good, quarantined, report = partition(rows, rules)
-            broken = {rule.name: rule.broken for rule in report.rules if rule.broken and rule.severity == "quarantine"}
+            broken, warned = (
+                {rule.name: rule.broken for rule in report.broken if rule.severity == severity}
+                for severity in ("quarantine", "warn")
+            )
             if good.height == 0:
                 worst = max(broken, key=broken.__getitem__)
                 raise Invalid(
@@ -86,6 +89,7 @@ class DatasetsService(DatasetsVerbs):
             good,
             quarantined=quarantined,
             broken=broken,
+            warned=warned,
             contract=rules.digest if rules is not None else "",
             source=f"source:{_source_name(source.name)}@{digest.partition(':')[2]}",
             inputs=read_from,
@@ -153,6 +157,7 @@ class DatasetsService(DatasetsVerbs):
         )
 
     def quarantine(self, name: str, version: str = "latest", limit: int = 20) -> Quarantine:
+        check_limit(limit, "rows")
         row = self._row(name, version)
         ref = self.tx.ref("data", name, row.version)
         self.tx.note(inputs=[ref])
@@ -257,6 +262,7 @@ class DatasetsService(DatasetsVerbs):
         message: str,
         quarantined: pl.DataFrame | None = None,
         broken: dict[str, int] | None = None,
+        warned: dict[str, int] | None = None,
         contract: str = "",
         source: str = "",
         sealed: bool = False,
@@ -298,6 +304,7 @@ class DatasetsService(DatasetsVerbs):
                 inputs=[*inputs],
                 quarantined=held,
                 broken=broken or {},
+                warned=warned or {},
                 profile=summary.digest,
                 facts=facts,
                 message=message,
@@ -367,13 +374,14 @@ class DatasetsService(DatasetsVerbs):
             self._missing(name)
         if version == "latest":
             return newest
-        if not version.isdecimal():
+        number = version_number(version)
+        if number is None:
             raise Invalid(
                 f"{version!r} is no version of a dataset.", code="bad-version", hint="Give a number, or latest."
             )
         row = self.tx.first(
             sa.select(dataset_versions).where(
-                _ROWS_OF.project == self.tx.project, _ROWS_OF.name == name, _ROWS_OF.version == int(version)
+                _ROWS_OF.project == self.tx.project, _ROWS_OF.name == name, _ROWS_OF.version == number
             )
         )
         if row is None:
@@ -400,6 +408,7 @@ class DatasetsService(DatasetsVerbs):
             inputs=tuple(row.inputs),
             quarantined=row.quarantined,
             broken=row.broken,
+            warned=row.warned,
             contract=row.contract,
             sealed=row.sealed,
             looks=self._looks(row) if row.sealed else 0,

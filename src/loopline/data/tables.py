@@ -21,6 +21,7 @@ dataset_versions = sa.Table(
     sa.Column("inputs", sa.JSON, nullable=False),
     sa.Column("quarantined", sa.BigInteger, nullable=False),
     sa.Column("broken", sa.JSON, nullable=False),
+    sa.Column("warned", sa.JSON, nullable=False),
     sa.Column("contract", sa.String(80), nullable=False),
     sa.Column("profile", sa.String(80), nullable=False),
     sa.Column("sealed", sa.Boolean, nullable=False),

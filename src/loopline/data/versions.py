@@ -89,7 +89,8 @@ def read(folder: Path, delta_version: int) -> pl.DataFrame:
     """The frame of one Delta version, its rows in the order in which they were written."""
     table = deltalake.DeltaTable(str(folder), version=delta_version)
     # Within one write the files are numbered (part-00000-...), and their order is the order of the rows.
-    files = sorted(table.file_uris(), key=lambda uri: uri.rsplit("/", 1)[-1])
+    # They lie in the folder itself; a URI would spell its name another way (a space as %20).
+    files = sorted(uri.rsplit("/", 1)[-1] for uri in table.file_uris())
     if not files:
         return pl.DataFrame(pl.from_arrow(pa.schema(table.schema().to_arrow()).empty_table()))
-    return pl.DataFrame(pl.from_arrow(pa.concat_tables([pq.read_table(file) for file in files])))
+    return pl.DataFrame(pl.from_arrow(pa.concat_tables([pq.read_table(folder / file) for file in files])))

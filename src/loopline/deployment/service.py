@@ -15,8 +15,9 @@ from loopline.database import Tx
 from loopline.deployment.records import Decision, Endpoint, Plan, Rollout, RolloutStep
 from loopline.deployment.tables import decisions, endpoints, rollouts, routing
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
-from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
+from loopline.errors import Conflict, Invalid, LooplineError, NotFound, did_you_mean
 from loopline.evaluation.catalogue import kind
+from loopline.operations import check_limit
 from loopline.outcomes.service import SEPARATOR
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
 from loopline.registry.verbs import ModelsVerbs
@@ -109,27 +110,28 @@ class EndpointsService(EndpointsVerbs):
                 percent, mode = stage.percent, SHADOW if stage.kind == "shadow" else LIVE
             in_project = "" if row.project == DEFAULT_PROJECT else f"{row.project}/"
             ref = f"model:{in_project}{row.model}@"
-            shares = [(CHAMPION, row.champion, BUCKETS - percent * BUCKETS // 100, LIVE)]
+            shares = [(CHAMPION, f"{ref}{row.champion}", BUCKETS - percent * BUCKETS // 100, LIVE)]
             if open_rollout is not None:
-                shares.append((CHALLENGER, open_rollout.challenger, percent * BUCKETS // 100, mode))
+                shares.append((CHALLENGER, f"{ref}{open_rollout.challenger}", percent * BUCKETS // 100, mode))
             address = routed_name(row.project, row.name)
             table[address] = Routed(
                 name=address,
                 variants=tuple(
-                    Variant(
-                        name=name,
-                        bundle=str(self.folder(f"{ref}{version}")),
-                        model=f"{ref}{version}",
-                        weight=weight,
-                        mode=how,
-                    )
-                    for name, version, weight, how in shares
+                    Variant(name=name, bundle=self._bundle(model), model=model, weight=weight, mode=how)
+                    for name, model, weight, how in shares
                 ),
                 salt=row.salt,
                 route_key=row.route_key,
                 passthrough=tuple(row.passthrough),
             )
         return RouteTable(epoch=epoch(self.tx), endpoints=table)
+
+    def _bundle(self, ref: str) -> str:
+        """The folder of a version that is routed already; "" where the registry does not give it: the others are served."""
+        try:
+            return str(self.folder(ref))
+        except LooplineError:
+            return ""
 
     def _row(self, name: str) -> Any:
         return self.tx.first(
@@ -265,6 +267,7 @@ class RolloutsService(RolloutsVerbs):
         return self._record(self._row(rollout))
 
     def list(self, endpoint: str | None = None, status: str | None = None, limit: int = 50) -> list[Rollout]:
+        check_limit(limit, "rollouts")
         query = sa.select(rollouts).where(rollouts.c.project == self.tx.project)
         if endpoint is not None:
             query = query.where(rollouts.c.endpoint == endpoint)

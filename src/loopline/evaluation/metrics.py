@@ -18,7 +18,7 @@ from loopline.evaluation.records import Metric
 from loopline.evaluation.scored import Scored
 from loopline.statistics.bootstrap import Bootstrap, standard_error
 from loopline.statistics.intervals import on_scale, wilson
-from loopline.statistics.ranking import Area, area_interval, precision_recall_area, roc_area
+from loopline.statistics.ranking import Area, area_interval, mean_area_interval, precision_recall_area, roc_area
 from loopline.statistics.records import Interval
 
 Floats = NDArray[np.float64]
@@ -88,8 +88,13 @@ def with_intervals(rows: Scored, *, bootstrap: Bootstrap, confidence: float = 0.
                 )
     for name, area in areas(rows).items():
         method = "delong-logit" if name == "roc_auc" else "influence-logit"
-        positive = rows.positive if rows.task == "binary" else rows.truth == _rarest(rows)
-        intervals[name] = area_interval(area, positive, confidence=confidence, method=method)
+        if rows.task == "binary":
+            intervals[name] = area_interval(area, rows.positive, confidence=confidence, method=method)
+        else:
+            _, shares = _ranked(rows)
+            weights = shares if name == "roc_auc_ovr_weighted" else np.full(len(shares), 1 / len(shares))
+            known = np.minimum(shares, 1 - shares) * rows.n
+            intervals[name] = mean_area_interval(area, weights, known, confidence=confidence, method=method)
     return tuple(
         Metric(name=name, value=found.value, low=found.low, high=found.high, n=rows.n, method=found.method)
         for name in METRICS
@@ -112,18 +117,24 @@ def areas(rows: Scored) -> dict[str, Area]:
 
 
 def _one_against_rest(rows: Scored) -> dict[str, Area]:
-    present = [c for c in range(len(rows.classes)) if 0 < int((rows.truth == c).sum()) < rows.n]
+    present, shares = _ranked(rows)
     if not present:
         return {}
     each = [roc_area(rows.truth == c, rows.prediction[:, c]) for c in present]
-    shares = [float((rows.truth == c).mean()) for c in present]
     mean = Area(float(np.mean([a.value for a in each])), np.mean([a.influence for a in each], axis=0))
-    weighted = sum(share * a.value for share, a in zip(shares, each, strict=True))
+    weighted = float(shares @ [a.value for a in each])
     # A row also moves the weights: its own class gains.
     pull = np.zeros(rows.n)
     for c, share, area in zip(present, shares, each, strict=True):
         pull += share * area.influence + ((rows.truth == c) - share) * area.value
     return {"roc_auc_ovr": mean, "roc_auc_ovr_weighted": Area(weighted, pull)}
+
+
+def _ranked(rows: Scored) -> tuple[list[int], Floats]:
+    """The classes that can be ranked against the rest, and their shares of the rows."""
+    counts = np.bincount(rows.truth, minlength=len(rows.classes))
+    present = np.flatnonzero((counts > 0) & (counts < rows.n))
+    return present.tolist(), counts[present] / rows.n
 
 
 def _rarest(rows: Scored) -> int:

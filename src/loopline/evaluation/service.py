@@ -21,7 +21,7 @@ from loopline.evaluation.tables import evaluations, gate_sets
 from loopline.evaluation.verbs import EvaluationsVerbs
 from loopline.features.labels import encode_labels
 from loopline.hashing import canonical_json, digest_json
-from loopline.operations import Bytes
+from loopline.operations import Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.ports.predictor import Predictor
 from loopline.refs import parse
@@ -168,6 +168,7 @@ class EvaluationsService(EvaluationsVerbs):
         return self._record(self._row(evaluation))
 
     def list(self, model: str | None = None, limit: int = 50) -> list[Evaluation]:
+        check_limit(limit, "evaluations")
         query = sa.select(evaluations).where(evaluations.c.project == self.tx.project)
         if model is not None:
             query = query.where(evaluations.c.model == model)
@@ -226,7 +227,7 @@ class EvaluationsService(EvaluationsVerbs):
                 f"There is no {ref} in project {self.tx.project!r}.",
                 code="no-dataset" if kind == "data" else "no-model",
             )
-        if not (named.version or "").isdecimal():
+        if named.number is None:
             raise Invalid(
                 f"{ref} names no version by its number.",
                 code="bad-version",

@@ -34,6 +34,14 @@ _WANTED = {
     "text": "a string",
     "date": "an ISO 8601 date as a string, for example 2024-03-31 or 2024-03-31T08:15:00Z",
 }
+_WRITE = {
+    "number": 'Write it as a number without quotes, as in {"column": 4.5}.',
+    "integer": 'Write it as a whole number without quotes, as in {"column": 4}.',
+    "boolean": "Write true or false without quotes.",
+    "category": 'Write the category as a string, as in {"column": "4"}.',
+    "text": 'Write it as a string, as in {"column": "4"}.',
+    "date": "Write an ISO 8601 date as a string, as in 2024-03-31.",
+}
 _JSON_NAMES = ((bool, "a boolean"), (int, "a number"), (float, "a number"), (str, "a string"), (dict, "an object"))
 
 
@@ -148,7 +156,9 @@ def _number(field: Field, value: Any, row: int) -> float:
 
 def _integer(field: Field, value: Any, row: int) -> float:
     if type(value) is int or (type(value) is float and value.is_integer()):
-        return _in_range(field, value, row)
+        if not -(1 << 63) <= value < 1 << 64:
+            raise _too_large(field, row, "Whole numbers have 64 bits at most, as in a table.")
+        return float(value)
     raise _wrong(field, value, row)
 
 
@@ -171,21 +181,25 @@ def _date(field: Field, value: Any, row: int) -> float:
 
 def _in_range(field: Field, value: float, row: int) -> float:
     if not -LARGEST <= value <= LARGEST:
-        raise Invalid(
-            f"Row {row}, column {field.name!r}: the number is too large.",
-            code="out-of-range",
-            hint="Models count in 32-bit floats, up to 3.4e38.",
-            row=row,
-            column=field.name,
-        )
+        raise _too_large(field, row, "Models count in 32-bit floats, up to 3.4e38.")
     return float(value)
+
+
+def _too_large(field: Field, row: int, hint: str) -> Invalid:
+    return Invalid(
+        f"Row {row}, column {field.name!r}: the number is too large.",
+        code="out-of-range",
+        hint=hint,
+        row=row,
+        column=field.name,
+    )
 
 
 def _wrong(field: Field, value: Any, row: int) -> Invalid:
     return Invalid(
         f"Row {row}, column {field.name!r}: {_json_name(value)}, and {_WANTED[field.kind]} is wanted.",
         code="wrong-type",
-        hint="" if field.kind != "category" or isinstance(value, str) else "Write the category as a string.",
+        hint=_WRITE[field.kind] + (" A missing value is null." if field.nullable else ""),
         row=row,
         column=field.name,
     )

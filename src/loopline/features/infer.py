@@ -23,18 +23,19 @@ def infer_fields(frame: pl.DataFrame, *, label: str, ignore: Collection[str] = (
     return infer(frame, label=label, ignore=ignore).fields
 
 
-def infer(frame: pl.DataFrame, *, label: str, ignore: Collection[str] = ()) -> Inference:
+def infer(frame: pl.DataFrame, *, label: str, ignore: Collection[str] = (), typed: bool = False) -> Inference:
     """The fields to learn from, and each column left out with its reason.
 
     Left out are constant and all-null columns, identifiers (a different value in every row), free text and nested values. Look
-    at training rows only. Raises `Invalid` where no field is left.
+    at training rows only. `typed` says that the columns have the types that all rows of their table have: a text that reads as a
+    date in each of these rows is none in others, and no date. Raises `Invalid` where no field is left.
     """
     fields: list[Field] = []
     dropped: list[Dropped] = []
     for name in frame.columns:
         if name == label:
             continue
-        found = Dropped(name=name, reason="declared to be no feature") if name in ignore else _look(frame[name])
+        found = Dropped(name=name, reason="declared to be no feature") if name in ignore else _look(frame[name], typed)
         if isinstance(found, Field):
             fields.append(found)
         else:
@@ -49,13 +50,16 @@ def infer(frame: pl.DataFrame, *, label: str, ignore: Collection[str] = ()) -> I
     return Inference(fields=tuple(fields), dropped=tuple(dropped))
 
 
-def _look(series: pl.Series) -> Field | Dropped:
+def _look(series: pl.Series, typed: bool) -> Field | Dropped:
     name = series.name
     if series.dtype.is_nested() or series.dtype in (pl.Binary, pl.Object, pl.Time, pl.Duration):
         return Dropped(name=name, reason=f"holds {series.dtype} values, which are no numbers, categories or dates")
     present = series.drop_nulls()
     if series.dtype.is_float():
-        present = present.filter(present.abs() <= boundary.LARGEST)  # what lies beyond, models do not count
+        given = present.drop_nans()
+        present = given.filter(given.abs() <= boundary.LARGEST)  # what lies beyond, models do not count
+        if len(given) and not len(present):
+            return Dropped(name=name, reason="beyond what models count (3.4e38) in every row that has a value")
     elif not series.dtype.is_numeric() and not series.dtype.is_temporal() and series.dtype != pl.Boolean:
         present = present.cast(pl.String)
         present = present.filter(present != "")
@@ -71,6 +75,9 @@ def _look(series: pl.Series) -> Field | Dropped:
         return _ranged(name, "date", nullable, _days(present))
     if present.dtype.is_numeric():
         return _numeric(name, present, distinct, nullable)
+    if not typed and _dates(present):
+        read = [boundary.days(text) for text in present.unique().to_list()]
+        return _ranged(name, "date", nullable, pl.Series(read))
     return _stringly(name, present, distinct, nullable)
 
 
@@ -85,9 +92,6 @@ def _numeric(name: str, present: pl.Series, distinct: int, nullable: bool) -> Fi
 
 
 def _stringly(name: str, present: pl.Series, distinct: int, nullable: bool) -> Field | Dropped:
-    if _dates(present):
-        read = [boundary.days(text) for text in present.unique().to_list()]
-        return _ranged(name, "date", nullable, pl.Series(read))
     length = present.str.len_chars().mean()
     if isinstance(length, float) and length > _LONG:
         return Dropped(name=name, reason=f"free text ({length:.0f} characters on average)")

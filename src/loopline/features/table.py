@@ -1,7 +1,7 @@
 """From a frame to arrays: the columns of a polars frame as the numbers and level codes that a transform works on.
 
-It agrees with `boundary` value by value, with one leniency: rows of a frame may be missing in a column that is not nullable,
-since an evaluation has to take the data as they are.
+It agrees with `boundary` value by value, with two leniencies, since an evaluation has to take the data as they are: rows of a
+frame may be missing in a column that is not nullable, and a text that is no number or date, among others that are, is missing.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ def raw_rows(frame: pl.DataFrame, fields: Sequence[Field]) -> list[dict[str, Any
             columns[field.name] = [text or None for text in strings(frame, field).to_list()]
         elif field.kind == "date" and values.dtype.is_temporal():
             columns[field.name] = [None if value is None else value.isoformat() for value in values.to_list()]
+        elif values.dtype == pl.String:
+            columns[field.name] = _readable(values, field)
         elif values.dtype.is_float():
             columns[field.name] = [
                 None if value is None or not abs(value) <= boundary.LARGEST else value for value in values.to_list()
@@ -81,6 +83,14 @@ def raw_rows(frame: pl.DataFrame, fields: Sequence[Field]) -> list[dict[str, Any
         else:
             columns[field.name] = [None if value == "" else _exact(value) for value in values.to_list()]
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _readable(series: pl.Series, field: Field) -> list[Any]:
+    """Texts as a client would send them for a field that is no string: those that cannot be read are missing."""
+    read = [None if v is None or not abs(v) <= boundary.LARGEST else v for v in _floats(series, field).to_list()]
+    if field.kind == "date":
+        return [None if v is None else text for text, v in zip(series.to_list(), read, strict=True)]
+    return [bool(v) if field.kind == "boolean" and v is not None else v for v in read]
 
 
 def _exact(value: Any) -> Any:
@@ -97,21 +107,35 @@ def _floats(series: pl.Series, field: Field) -> pl.Series:
             return series.to_physical().cast(pl.Float64)
         if isinstance(kind, pl.Datetime):
             return series.dt.timestamp("us").cast(pl.Float64) / _DAY
-        if kind == pl.String:
-            return _days(series, field)
     elif kind.is_numeric() or kind == pl.Boolean:
         return series.cast(pl.Float64)
+    if kind == pl.String:
+        read = _read(series, field)
+        if read.null_count() < len(series) or not (series.drop_nulls() != "").any():
+            return read
     raise _wrong(field, series)
 
 
-def _days(series: pl.Series, field: Field) -> pl.Series:
-    """ISO dates as days; each distinct text is read once, by the very function that the server uses."""
-    distinct = series.drop_nulls().unique().to_list()
+def _read(series: pl.Series, field: Field) -> pl.Series:
+    """Texts as numbers: what cannot be read is missing."""
+    if field.kind == "date":  # each distinct text is read once, by the very function that the server uses
+        distinct = series.drop_nulls().unique().to_list()
+        return series.replace_strict(
+            distinct, [_days(text) for text in distinct], default=None, return_dtype=pl.Float64
+        )
+    text = series.str.strip_chars()
+    if field.kind == "boolean":
+        return text.str.to_lowercase().replace_strict(
+            ["false", "true"], [0.0, 1.0], default=None, return_dtype=pl.Float64
+        )
+    return text.cast(pl.Float64, strict=False)
+
+
+def _days(text: str) -> float | None:
     try:
-        read = [boundary.days(text) if text else None for text in distinct]
-    except ValueError as error:
-        raise _wrong(field, series) from error
-    return series.replace_strict(distinct, read, default=None, return_dtype=pl.Float64)
+        return boundary.days(text)
+    except ValueError:
+        return None
 
 
 def _wrong(field: Field, series: pl.Series) -> Invalid:

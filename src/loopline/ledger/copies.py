@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from loopline.failpoints import failpoint
+from loopline.ledger import notes
 from loopline.ports.files import write_whole
 
 
@@ -44,6 +45,13 @@ class Copies:
             if not (path.exists() and path.read_bytes() == content):
                 failpoint("ledger.copy.before_write")
                 write_whole(path, content)
+
+    def newest(self, origin: str) -> int | None:
+        """The size that the latest copy speaks of; None where there is none that can be read."""
+        try:
+            return notes.read((self._of(origin) / "latest.note").read_text()).size
+        except (OSError, ValueError):
+            return None
 
     def notes(self, origin: str) -> dict[Path, str]:
         """All copies that are there."""

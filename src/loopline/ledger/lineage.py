@@ -23,7 +23,8 @@ def lineage(tx: Tx, ref: str, direction: Literal["back", "forward"] = "back", de
     An entry leads from each of its inputs to each of its outputs. Entries of other projects are not looked at. Raises `NotFound`
     where no entry of the project names the ref, `Invalid` where it is none.
     """
-    start = str(parse(ref, project=tx.project))
+    named = parse(ref, project=tx.project)
+    start = str(named)
     if depth < 1:
         raise Invalid(f"depth is {depth}.", code="bad-depth", hint="Give 1 or more.")
     edges: list[Edge] = []
@@ -31,7 +32,7 @@ def lineage(tx: Tx, ref: str, direction: Literal["back", "forward"] = "back", de
     seen, level, leading = {start}, [start], set[str]()
     known, cut = False, False
     for distance in range(1, depth + 2):
-        found = _naming(tx, level)
+        found = _naming(tx, level) if named.project == tx.project else []
         known = known or bool(found)
         wanted, level = set(level), []
         if distance > depth:
@@ -44,6 +45,8 @@ def lineage(tx: Tx, ref: str, direction: Literal["back", "forward"] = "back", de
                 if near not in wanted:
                     continue
                 for other in far:
+                    if "/" in other and parse(other).project != tx.project:
+                        continue  # one entry of the instance (a collection of the log) may be about several projects
                     leading.add(near)
                     source, target = (other, near) if direction == "back" else (near, other)
                     edges.append(

@@ -55,9 +55,13 @@ class Ledger:
         """Begins the ledger where there is none, with its key as entry 0; else brings the outside copies up to date."""
         with database.snapshot() as connection:
             known = connection.execute(sa.select(keys.c.key).order_by(keys.c.since)).scalars().all()
+            origin = connection.execute(sa.select(head.c.origin)).scalar()
+            signed = connection.execute(sa.select(sa.func.count()).select_from(checkpoints)).scalar_one()
         if known:
             self.keys.forget(known[:-1])  # a crash may have come before that
-            self._try_copy(database)
+            if signed == 1 or self.copies.newest(str(origin)) is not None:
+                self._try_copy(database)
+            # Else all copies are gone, which no crash does: nothing is written over that before a person has seen it.
             return
         with database.begin() as tx:
             _lock(tx)
@@ -125,8 +129,13 @@ class Ledger:
             self.checkpoint(tx)
         return entry
 
-    def checkpoint(self, tx: Tx) -> Checkpoint:
-        """Signs the ledger as it stands in the transaction; copied outside the workspace once that is committed."""
+    def checkpoint(self, tx: Tx, *, anew: bool = False) -> Checkpoint:
+        """Signs the ledger as it stands in the transaction; copied outside the workspace once that is committed.
+
+        With `anew`, every checkpoint that has no copy there is copied, too.
+        """
+        if anew:
+            tx.after_commit.append(lambda: self._try_copy(tx.database, anew=True))
         _lock(tx)
         now = _head(tx)
         if now.size == now.signed_size:
@@ -157,19 +166,25 @@ class Ledger:
         tx.after_commit[:0] = [lambda: self.keys.enforce(key), lambda: self.keys.forget([before.key])]
         return signed
 
-    def copy(self, database: Database) -> None:
-        """Copies what is missing outside of the newest checkpoint and the keys (a crash may come between commit and copy)."""
+    def copy(self, database: Database, *, anew: bool = False) -> None:
+        """Copies outside the newest checkpoint, and those that came after the newest copy (a crash or a full disk may have kept
+        them from it). Older ones that are missing were removed: only `anew`, a person's own act, writes them again.
+        """
         with database.snapshot() as connection:
             origin = connection.execute(sa.select(head.c.origin)).scalar_one()
-            newest = connection.execute(sa.select(checkpoints).order_by(checkpoints.c.size.desc()).limit(1)).first()
+            newest = connection.execute(sa.select(sa.func.max(checkpoints.c.size))).scalar()
+            copied = self.copies.newest(origin)
+            since = 0 if anew else newest if copied is None else min(copied + 1, newest or 0)
+            query = sa.select(checkpoints.c.size, checkpoints.c.note).where(checkpoints.c.size >= since)
+            missing = connection.execute(query.order_by(checkpoints.c.size)).all()
             known = connection.execute(sa.select(keys.c.verifier).order_by(keys.c.since)).scalars().all()
-        if newest is not None:
-            self.copies.put(origin, newest.size, newest.note, known)
+        for row in missing:
+            self.copies.put(origin, row.size, row.note, known)
 
-    def _try_copy(self, database: Database) -> None:
+    def _try_copy(self, database: Database, *, anew: bool = False) -> None:
         """Copies where it can: what is committed stays so. The next checkpoint tries again, and verification tells meanwhile."""
         try:
-            self.copy(database)
+            self.copy(database, anew=anew)
         except (LooplineError, OSError) as e:
             _log.warning("The ledger's checkpoint cannot be copied to %s: %s", self.copies.folder, e)
 

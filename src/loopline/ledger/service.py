@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from loopline.database import Tx
-from loopline.errors import Invalid
 from loopline.ledger import lineage, reading, verify
 from loopline.ledger.log import Ledger
 from loopline.ledger.records import Checkpoint, Entry, Lineage, Proof, Verification
 from loopline.ledger.verbs import LedgerVerbs, LineageVerbs
-from loopline.operations import Bytes
-
-_PAGE = 10_000
+from loopline.operations import Bytes, check_limit
 
 
 class LedgerService(LedgerVerbs):
@@ -33,8 +30,7 @@ class LedgerService(LedgerVerbs):
         after: int = -1,
         limit: int = 100,
     ) -> list[Entry]:
-        if not 1 <= limit <= _PAGE:
-            raise Invalid(f"limit is {limit}.", code="bad-limit", hint=f"Ask for 1 to {_PAGE} entries at once.")
+        check_limit(limit, "entries")
         return reading.entries(
             self.tx,
             ref=ref,
@@ -53,9 +49,10 @@ class LedgerService(LedgerVerbs):
         return reading.prove(self.tx, seq)
 
     def checkpoint(self) -> Checkpoint:
-        return self.ledger.checkpoint(self.tx)
+        return self.ledger.checkpoint(self.tx, anew=True)
 
     def checkpoints(self, *, limit: int = 100) -> list[Checkpoint]:
+        check_limit(limit, "checkpoints")
         return self.ledger.checkpoints(self.tx, limit)
 
     def export(self) -> Bytes:

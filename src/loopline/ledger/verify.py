@@ -61,18 +61,22 @@ class _Check:
         self.compare_links()
         agreed = self.compare_statements(inside, outside, tree.size + self.missing)
         covered = max((s.size for s in agreed), default=0)
+        copied = {s.size for _, s in outside}
+        missing = sorted({s.size for _, s in inside} - copied)
         if tree.size and not outside:
             self.find(
                 "no-copies",
-                f"No checkpoint is copied to {self.copies.folder}: a cut or replaced database could not be told.",
-                "Set `checkpoints` to a folder outside the workspace and run `loopline ledger checkpoint`.",
+                f"No checkpoint is copied to {self.copies.folder}, where {_sizes(missing)} should be: "
+                "a cut or replaced database could not be told.",
+                _COPY_ANEW,
                 severity="warning",
             )
-        elif max((s.size for _, s in inside), default=0) > max((s.size for _, s in outside), default=0):
+        elif missing:
             self.find(
                 "copy-missing",
-                f"The newest checkpoint is not copied to {self.copies.folder}: what came since could be cut off unseen.",
-                "Make room there or mend its permissions, then run `loopline ledger checkpoint`.",
+                f"Of {_sizes(missing)} there is no copy in {self.copies.folder}: it could not be written, or somebody "
+                "removed it, and a cut end could not be told by it.",
+                _COPY_ANEW,
                 severity="warning",
             )
         for kind, count in self.counts.items():
@@ -295,6 +299,17 @@ def _mix(key: int, seq: int) -> int:
     return (key * 0x9E3779B97F4A7C15 ^ seq * 0xC2B2AE3D27D4EB4F) & _MASK
 
 
+def _sizes(sizes: list[int]) -> str:
+    """The checkpoints of these sizes in words, the last twenty at most by number."""
+    shown = ", ".join(f"{size:,}" for size in sizes[-_NAMED:])
+    before = f"{len(sizes) - _NAMED:,} more and " if len(sizes) > _NAMED else ""
+    return f"{'the checkpoint' if len(sizes) == 1 else 'the checkpoints'} of {before}{shown} entries"
+
+
+_COPY_ANEW = (
+    "Put the copies back from a backup of that folder and verify again; where there is none, compare the ledger's size with what "
+    "you know of it, see that `checkpoints` names a folder that can be written, and run `loopline ledger checkpoint`."
+)
 _MORE = "Look at the first of them; put the database back from a backup."
 _FORGED = "Somebody may have forged it: look who can write the workspace, and trust the copies on other machines."
 _ROWS = sa.select(entries.c.seq, entries.c.body, entries.c.leaf).order_by(entries.c.seq)

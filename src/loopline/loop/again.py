@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,8 @@ def first(
     rows = Path(data) if data is not None else path.parent / loop.data.path
     check_file(rows, str(rows))
     house.loops.declare(loop.name, str(path), loop.describe())
-    return run_loop(loop, house, rows, scratch=workspace / "scratch", facts=facts, watcher=watcher)
+    with _turn(workspace, loop.name):
+        return run_loop(loop, house, rows, scratch=workspace / "scratch", facts=facts, watcher=watcher)
 
 
 def answer(house: House, request: str, workspace: Path, *, watcher: Watcher | None = None) -> Result:
@@ -55,17 +57,18 @@ def _answer(house: House, request: str, workspace: Path, watcher: Watcher | None
     try:
         _, loop = _read(house, asked.loop)
         base = base_version(house, loop.name)
-        rows = _rows(house, loop, request, workspace)
-        result = run_loop(
-            loop,
-            house,
-            rows,
-            scratch=workspace / "scratch",
-            reason=asked.reason,
-            onto=base,
-            facts={**{k: v for k, v in base.facts.items() if k != "format"}, LIVE: "served rows with their labels"},
-            watcher=watcher,
-        )
+        rows = rows_of(house, loop, request, workspace)
+        with _turn(workspace, loop.name):
+            result = run_loop(
+                loop,
+                house,
+                rows,
+                scratch=workspace / "scratch",
+                reason=asked.reason,
+                onto=base,
+                facts={**{k: v for k, v in base.facts.items() if k != "format"}, LIVE: "served rows with their labels"},
+                watcher=watcher,
+            )
     except LooplineError as e:
         house.loops.settle(request, "failed", str(e)[:1000])
         raise
@@ -73,7 +76,13 @@ def _answer(house: House, request: str, workspace: Path, watcher: Watcher | None
     return result
 
 
-def _rows(house: House, loop: Loop, request: str, workspace: Path) -> Path:
+def _turn(workspace: Path, name: str) -> contextlib.AbstractContextManager[None]:
+    """One run of a loop at a time: one from the command line may stand beside the controller's."""
+    return alone(workspace / "runs" / f"{name}.lock")
+
+
+def rows_of(house: House, loop: Loop, request: str, workspace: Path) -> Path:
+    """The file of the rows that a request is answered on, written when it is first asked for."""
     path = workspace / "runs" / f"{request}.parquet"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)

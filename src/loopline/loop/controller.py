@@ -23,6 +23,7 @@ from loopline.loop.watching import watch
 from loopline.outcomes.service import SHADOWED
 from loopline.ports.clock import Clock
 from loopline.ports.predictor import Predictor
+from loopline.refs import parse
 
 log = logging.getLogger("loopline.controller")
 
@@ -85,9 +86,13 @@ class Controller:
             if request.id not in self._runs:
                 self._runs[request.id] = self._launch(request)
         for request in self.house.loops.requests("asked"):
-            if self._ready(request):
+            if request.alert and self._closed(request.alert):
+                self.house.loops.settle(request.id, "withdrawn", f"{request.alert} was closed")
+            elif (waits := self._waits(request)) is None:
                 self.house.loops.settle(request.id, "running")
                 self._runs[request.id] = self._launch(request)
+            elif waits != request.message:
+                self.house.loops.settle(request.id, "asked", waits)
         for request in self.house.loops.requests("waiting"):
             if self._answered(request):  # a person said yes or no: the run goes on, or ends
                 self.house.loops.settle(request.id, "running")
@@ -105,14 +110,21 @@ class Controller:
         asked = self.house.models.approvals(request.loop, decision="open")
         return not asked and not self.house.rollouts.list(request.loop, status="running")
 
-    def _ready(self, request: LoopRequest) -> bool:
-        """Whether there are as many labelled rows as the loop wants, and no rollout is under way."""
-        rule = self.house.loops.show(request.loop).declaration.get("retrain") or {"at_least": 0}
-        if self.house.rollouts.list(request.loop, status="running"):
-            return False
+    def _closed(self, alert: str) -> bool:
+        """Whether somebody has dealt with the alert."""
+        return self.house.alerts.show(parse(alert, "alert", self.house.project).name).status == "closed"
+
+    def _waits(self, request: LoopRequest) -> str | None:
+        """What an asked run waits for: a rollout's end and, where an alert asked, as many labelled rows as the loop wants."""
+        if under_way := self.house.rollouts.list(request.loop, status="running"):
+            return f"the rollout {under_way[0].id} is under way"
+        rule = self.house.loops.show(request.loop).declaration.get("retrain")
+        if not rule or not request.alert:
+            return None
         variants = self.house.predictions.traffic(request.loop).variants
         labelled = sum(v.labelled for name, v in variants.items() if not name.endswith(SHADOWED))
-        return labelled >= int(rule["at_least"])
+        wanted = int(rule["at_least"])
+        return None if labelled >= wanted else f"{wanted:,} answered rows must have their label"
 
     def _rollouts(self) -> None:
         for rollout in self.house.rollouts.list(status="running"):

@@ -29,6 +29,7 @@ from loopline.refs import parse
 from loopline.registry.bundle_tar import pack
 from loopline.tracking.environment import capture
 from loopline.tracking.records import Point, Run, RunKind
+from loopline.training.leakage import telling
 from loopline.training.model import Model
 from loopline.training.records import Fit, Trial
 from loopline.training.threshold import choose_threshold
@@ -71,7 +72,7 @@ class Fitting:
         """Fits the baseline, as a draft of its own model."""
         step = self.loop.baseline
         model = step(self._rows(given)) if step else linear(self._rows(given))
-        return self._draft(f"{self.loop.name}.baseline", model, given, {}, f"the baseline ({model.family})")
+        return self._draft(f"{self.loop.name}.baseline", model, given, {}, f"the baseline ({model.called})")
 
     def tune(self, given: Given) -> Outputs:
         """Searches the declared space; a search that was cut off goes on with the trials it has."""
@@ -112,11 +113,12 @@ class Fitting:
         """Fits the model with what the search found, as a draft of the next version."""
         params = given["tune"]["params"]
         model = self.loop.train(self._rows(given), **params)
-        return self._draft(self.loop.name, model, given, params, f"{model.family} model")
+        return self._draft(self.loop.name, model, given, params, f"{model.called} model")
 
     def _draft(self, name: str, model: Model, given: Given, params: dict[str, Any], what: str) -> Outputs:
         table = self._rows(given)
         fit = table.measure(model)
+        told = telling(table.problem) if name == self.loop.name else ()
         inputs = (given["split"]["train"], given["split"]["validation"])
         shown = {**params, "family": model.family, "seed": self.seed}
         run = self._run(name, given, shown, kind="step", inputs=inputs, params=shown)
@@ -160,6 +162,7 @@ class Fitting:
                     "validation": {fit.metric: fit.value},
                     "dropped": [msgspec.to_builtins(d) for d in table.problem.dropped],
                     "split": given["split"]["facts"],
+                    "telling": [msgspec.to_builtins(one) for one in told],
                 },
             )
         self.house.runs.finish(run.id, outputs=(draft.ref,))
@@ -167,7 +170,8 @@ class Fitting:
             "model": draft.ref,
             "run": run.ref,
             "runtime": manifest.runtime,
-            "said": f"{what}: validation {fit.metric} {fit.value:.3f}; {draft.ref}, served by {manifest.runtime}",
+            "said": f"{what}: validation {fit.metric} {fit.value:.3f}; {draft.ref}, served by {manifest.runtime}"
+            + "".join(f"; {one.said()}" for one in told),
         }
 
     def _run(self, name: str, given: Given, what: Any, *, kind: RunKind, inputs: tuple[str, ...], **more: Any) -> Run:

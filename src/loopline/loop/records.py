@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-RequestStatus = Literal["asked", "running", "promoted", "challenging", "refused", "waiting", "failed"]
+RequestStatus = Literal["asked", "running", "promoted", "challenging", "refused", "waiting", "failed", "withdrawn"]
 
 
 class LoopRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +32,7 @@ class LoopRequest(msgspec.Struct, frozen=True, kw_only=True):
     asked: int
     ended: int | None
     message: str
+    """What it came to; while it is `asked`: what it waits for."""
 
 
 class Heeded(msgspec.Struct, frozen=True, kw_only=True):

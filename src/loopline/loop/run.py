@@ -9,10 +9,11 @@ from typing import Literal
 import msgspec
 
 from loopline.data.records import DatasetVersion
+from loopline.errors import Conflict
 from loopline.loop.declaration import Loop
 from loopline.loop.house import House
 from loopline.loop.stages import Stages
-from loopline.pipeline.engine import Watcher
+from loopline.pipeline.engine import Node, Watcher, key_of, ordered
 from loopline.pipeline.engine import run as run_graph
 
 Outcome = Literal["promoted", "challenging", "refused", "waiting"]
@@ -50,12 +51,12 @@ def run_loop(
 ) -> Result:
     """Runs the loop's stages on a file of rows (behind those of a version, `onto`); takes up a run that was cut off.
 
-    Raises what a stage raises.
+    Raises what a stage raises, and `Conflict` before any of them where a rollout would be in the way of what they make.
     """
     stages = Stages(loop, house, path, scratch=scratch, onto=onto, facts=facts, seed=seed, threads=threads)
-    record, outputs = run_graph(
-        loop.name, stages.nodes(), house.pipelines, reason=reason, watcher=watcher, stop=stages.stop
-    )
+    nodes = stages.nodes()
+    _check_free(loop, house, nodes)
+    record, outputs = run_graph(loop.name, nodes, house.pipelines, reason=reason, watcher=watcher, stop=stages.stop)
     evaluation = outputs.get("evaluate", {}).get("evaluation")
     metrics = {name: tuple(values) for name, values in outputs.get("evaluate", {}).get("metrics", {}).items()}
     if record.status == "stopped":
@@ -79,4 +80,20 @@ def run_loop(
         evaluation=evaluation,
         rollout=deployed.get("rollout"),
         metrics=metrics,
+    )
+
+
+def _check_free(loop: Loop, house: House, nodes: list[Node]) -> None:
+    """Raises where a rollout is under way: nothing is trained, and no test row looked at, for what could not challenge then."""
+    under_way = house.rollouts.list(loop.name, status="running")
+    if not under_way:
+        return
+    key = key_of(ordered(nodes))
+    # A run that has its evidence already only finds again what it did: it may be the one that began the rollout.
+    if any(r.key == key and any(s.step == "evaluate" for s in r.steps) for r in house.pipelines.list(loop.name)):
+        return
+    raise Conflict(
+        f"The rollout {under_way[0].id} is under way on {loop.name}: a new version could not challenge before it ends.",
+        code="rollout-running",
+        hint=f"Let it end, or roll it back: loopline rollout back {loop.name}",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from loopline.loop.tables import loop_requests, loops
 from loopline.loop.verbs import LoopsVerbs
 from loopline.monitoring.records import Alert
 from loopline.monitoring.verbs import AlertsVerbs
+from loopline.operations import check_limit
 from loopline.refs import check_name, parse
 
 _OPEN = ("asked", "running")
@@ -67,11 +69,22 @@ class LoopsService(LoopsVerbs):
 
     def request(self, name: str, reason: str = "") -> LoopRequest:
         self.show(name)
-        if self._open(name) is not None:
-            raise Conflict(f"A run of {name} is under way or asked for already.", code="loop-running")
+        row = self._open(name)
+        if row is not None and row.status == "asked" and row.alert:
+            # The alert's run waits, for labels as a rule; who asks in person wants one now, and it answers the alert as well.
+            self.settle(row.id, "withdrawn", "a person asked for a run at once")
+        elif row is not None:
+            since = datetime.fromtimestamp(row.asked / 1000, UTC).isoformat(" ", "minutes")
+            if row.status == "running":
+                says, hint = "is under way", "Follow it: loopline status"
+            else:
+                says = f"waits for its turn: {row.message or 'a running `loopline up` begins it'}"
+                hint = f"Withdraw it: loopline run {name} --cancel"
+            raise Conflict(f"A run of {name}, asked for at {since}, {says}.", code="loop-running", hint=hint)
         return self._ask(name, reason, "")
 
     def requests(self, status: RequestStatus | None = None, limit: int = 50) -> tuple[LoopRequest, ...]:
+        check_limit(limit, "requests")
         query = sa.select(loop_requests).where(loop_requests.c.project == self.tx.project)
         if status is not None:
             query = query.where(loop_requests.c.status == status)
@@ -108,7 +121,15 @@ class LoopsService(LoopsVerbs):
         where = (loop_requests.c.project == self.tx.project, loop_requests.c.id == request)
         row = self.tx.first(sa.select(loop_requests).where(*where))
         if row is None:
-            raise NotFound(f"There is no request {request!r}.", code="no-request")
+            raise NotFound(
+                f"There is no request {request!r}.", code="no-request", hint="`loopline status` shows what runs."
+            )
+        if row.status == "withdrawn" or (status == "withdrawn" and row.status != "asked"):
+            raise Conflict(
+                f"The request {request} is {row.status}.",
+                code="request-ended",
+                hint="Only what waits can be withdrawn. `loopline status` shows what runs.",
+            )
         ended = None if status in _OPEN else self.tx.now
         self.tx.execute(loop_requests.update().where(*where).values(status=status, message=message, ended=ended))
         self.tx.note(inputs=[self.tx.ref("loop", row.loop)])
@@ -126,7 +147,8 @@ class LoopsService(LoopsVerbs):
         rule = row.declaration.get("retrain")
         if not rule or alert.kind not in rule["on"]:
             return f"the loop {row.name} does not retrain on {alert.kind}"
-        if self.tx.first(sa.select(loop_requests.c.id).where(loop_requests.c.alert == alert.ref)) is not None:
+        newest = self.tx.scalar(sa.select(sa.func.max(loop_requests.c.asked)).where(loop_requests.c.alert == alert.ref))
+        if newest is not None and newest >= alert.last:
             return "asked for already"
         if self._open(row.name) is not None:
             return f"a run of {row.name} is under way"
@@ -160,7 +182,9 @@ class LoopsService(LoopsVerbs):
 
     def _open(self, name: str) -> Any:
         c = loop_requests.c
-        return self.tx.first(sa.select(c.id).where(c.project == self.tx.project, c.loop == name, c.status.in_(_OPEN)))
+        return self.tx.first(
+            sa.select(loop_requests).where(c.project == self.tx.project, c.loop == name, c.status.in_(_OPEN))
+        )
 
     def _row(self, name: str) -> Any:
         return self.tx.first(sa.select(loops).where(loops.c.project == self.tx.project, loops.c.name == name))

@@ -122,11 +122,14 @@ class Stages:
         )
         broken = ", ".join(f"{name} {count:,}" for name, count in version.broken.items())
         held = f"; {version.quarantined:,} quarantined ({broken})" if version.quarantined else ""
+        warned = ", ".join(f"{name} {count:,}" for name, count in version.warned.items())
         return {
             "dataset": version.ref,
             "rows": version.rows,
             "quarantined": version.quarantined,
-            "said": f"{version.rows + version.quarantined:,} rows of {len(version.columns)} columns as {version.ref}{held}",
+            "warned": version.warned,
+            "said": f"{version.rows + version.quarantined:,} rows of {len(version.columns)} columns as {version.ref}{held}"
+            + (f"; warned of: {warned}" if warned else ""),
         }
 
     def _split(self, given: Given) -> Outputs:
@@ -209,7 +212,7 @@ class Stages:
             "failed": failed,
             "asks": asks,
             "verdicts": [msgspec.to_builtins(v) for v in judged.verdicts],
-            "said": "; ".join([f"{passed} of {len(judged.verdicts)} gates passed", *failed, *asks]),
+            "said": f"{passed} of {len(judged.verdicts)} gates passed",  # the run ends with the reasons of the others
         }
 
     def _register(self, given: Given) -> Outputs:

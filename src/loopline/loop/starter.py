@@ -7,6 +7,7 @@ and gates whose thresholds are conventions. None of them comes from the result o
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -17,17 +18,23 @@ import polars as pl
 
 from loopline.data.learning import check_learning
 from loopline.data.readers import LabelFacts, read_table
+from loopline.data.readers_label import LARGEST, beyond, missing_in
 from loopline.data.records import Learning
+from loopline.data.split import split
 from loopline.errors import Conflict, Invalid, did_you_mean
+from loopline.evaluation.metrics import LEAST_ROWS
 from loopline.failpoints import failpoint
 from loopline.features.infer import infer
-from loopline.loop.starter_text import Facts, source_text
-from loopline.quality.contract import Contract, Unique, column, contract
+from loopline.loop.starter_text import TESTED, Facts, source_text
+from loopline.quality.contract import AnyRule, Contract, Unique, column, contract
 from loopline.quality.contract_suggest import suggest
 from loopline.refs import check_name
+from loopline.training.leakage import telling
+from loopline.training.problem import Problem
 
 _SHOWN = 6
 _RARE = 0.02
+_LOOKED_AT = 20_000  # rows of a side in which columns that tell the label are looked for
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,15 +72,17 @@ def write(
     protected = tuple(dict.fromkeys(protected))
     _columns(frame, label, time, group, protected)
     notes = list(read.facts.warnings)
-    kept = _with_time(frame, time, notes)
+    kept = _usable(frame, label, time, notes)
     learned = check_learning(kept, Learning(label=label, time=time, group=group))
     task = learned.task
-    found = infer(kept, label=label, ignore=[c for c in (time, group) if c])
+    found = infer(kept, label=label, ignore=[c for c in (time, group) if c], typed=True)
     dropped = [d for d in found.dropped if d.name not in (time, group)]
     if dropped:
         more = f", and {len(dropped) - _SHOWN} more" if len(dropped) > _SHOWN else ""
         notes.append("no features: " + "; ".join(f"{d.name!r} ({d.reason})" for d in dropped[:_SHOWN]) + more)
-    notes += _about_label(learned)
+    notes += _about_label(learned, kept, f"{stem}.py")
+    notes += _about_rows(kept, learned, group)
+    notes += _leaks(kept, learned, time, group)
     if protected and task != "binary":
         notes.append(
             f"fairness is judged for two classes only; slices by {', '.join(protected)} are measured all the same"
@@ -147,40 +156,79 @@ def _columns(frame: pl.DataFrame, label: str, time: str | None, group: str | Non
 def _contract(
     frame: pl.DataFrame, label: str, time: str | None, group: str | None, features: Sequence[str]
 ) -> Contract:
-    """The suggested rules, with one for rows without a time: those cannot be placed, and are set aside.
+    """The suggested rules, after those for rows without a label to learn or a time to be placed by, which are set aside.
 
     A column that is distinct in every row by chance is no rule: two houses may have one price, two events one moment.
     """
-    rules = list(suggest(frame, label=label, time=time, group=group, at_most=200).rules)
-    if time is not None and _gaps(frame[time]):
-        rules.append(column(time).not_null())
+    rules: list[AnyRule] = [
+        column(name).not_null() for name in (label, time) if name is not None and missing_in(frame[name]).any()
+    ]
+    if beyond(frame[label]).any():
+        rules.append(column(label).between(-LARGEST, LARGEST))
+    rules += suggest(frame, label=label, time=time, group=group, at_most=200).rules
     chance = {*features, time}
     return contract(*(rule for rule in rules if not (isinstance(rule, Unique) and chance & set(rule.columns))))
 
 
-def _with_time(frame: pl.DataFrame, time: str | None, notes: list[str]) -> pl.DataFrame:
-    if time is None or not (count := _gaps(frame[time])) or count == frame.height:
-        return frame
-    notes.append(f"{count:,} rows without a {time!r} will be quarantined")
-    return frame.filter(~_missing(frame[time]))
+def _usable(frame: pl.DataFrame, label: str, time: str | None, notes: list[str]) -> pl.DataFrame:
+    """The rows that have a label to learn and a time, and a note on how many the contract will set aside."""
+    for name, unusable, what in (
+        (label, missing_in, "without a {name!r}"),
+        (label, beyond, "whose {name!r} is infinite"),
+        (time, missing_in, "without a {name!r}"),
+    ):
+        if name is None or name not in frame.columns:
+            continue
+        rows = unusable(frame[name])
+        if (count := int(rows.sum())) and count < frame.height:
+            notes.append(f"{count:,} rows {what.format(name=name)} will be quarantined")
+            frame = frame.filter(~rows)
+    return frame
 
 
-def _missing(series: pl.Series) -> pl.Series:
-    return series.is_null() | series.is_nan().fill_null(value=False) if series.dtype.is_float() else series.is_null()
-
-
-def _gaps(series: pl.Series) -> int:
-    return int(_missing(series).sum())
-
-
-def _about_label(learned: LabelFacts) -> list[str]:
+def _about_label(learned: LabelFacts, kept: pl.DataFrame, file: str) -> list[str]:
+    notes = []
+    if learned.task == "multiclass" and kept[learned.label].dtype.is_numeric():
+        notes.append(
+            f"the {len(learned.classes)} whole numbers of {learned.label!r} are taken as classes; if they are amounts, write "
+            f'task="regression" in {file}, and "r2" for "roc_auc_ovr_weighted" in its gates'
+        )
     least = min(learned.counts, default=learned.rows)
-    if least >= _RARE * learned.rows:
-        return []
-    which = learned.classes[learned.counts.index(least)]
-    return [
-        f"{learned.label} = {which!r} is rare: {least:,} of {learned.rows:,} rows; probabilities are learnt as they are"
-    ]
+    if least < _RARE * learned.rows:
+        which = learned.classes[learned.counts.index(least)]
+        notes.append(
+            f"{learned.label} = {which!r} is rare: {least:,} of {learned.rows:,} rows; probabilities are learnt as they are"
+        )
+    return notes
+
+
+def _about_rows(kept: pl.DataFrame, learned: LabelFacts, group: str | None) -> list[str]:
+    """What the split will make of the rows, where that is not what one would expect."""
+    notes = []
+    if learned.task == "regression" and kept.height * TESTED < LEAST_ROWS:
+        notes.append(
+            f"{kept.height:,} rows cannot pass its gates: the test window would have about {round(kept.height * TESTED)}, and a "
+            f"regression is measured on {LEAST_ROWS} or more; give {math.ceil(LEAST_ROWS / TESTED)} rows"
+        )
+    if group is not None:
+        largest = int(kept[group].drop_nulls().unique_counts().max() or 0)  # type: ignore[arg-type]
+        if largest > kept.height / 2:
+            notes.append(
+                f"one {group!r} has {largest / kept.height:.0%} of the rows; a group is never parted, so the sides will be far "
+                "from 70, 15 and 15 %"
+            )
+    return notes
+
+
+def _leaks(kept: pl.DataFrame, learned: LabelFacts, time: str | None, group: str | None) -> list[str]:
+    """Columns that alone tell the label, by the rows that will be trained on."""
+    sides = split(kept, label=learned.label, time=time, group=group, task=learned.task, seed=0)
+    train, validation = (side.sample(min(side.height, _LOOKED_AT), seed=0) for side in (sides.train, sides.validation))
+    if train[learned.label].n_unique() < 2:
+        return []  # a rare class that the sample missed
+    ignore = [c for c in (time, group) if c]
+    problem = Problem.of(train, validation, label=learned.label, ignore=ignore, typed=True)
+    return [one.said() for one in telling(problem)]
 
 
 def _shown(data: Path, folder: Path) -> str:

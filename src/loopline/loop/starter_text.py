@@ -12,7 +12,8 @@ from loopline.quality.contract import AnyRule, Contract, NotNull, OneOf, Unique,
 _WIDTH = 120
 _MOST_LINES = 79
 _MOST_RULES = 12
-_TESTED = 0.15  # the share of the rows that the test window gets
+TESTED = 0.15
+"""The share of the rows that the test window gets."""
 _MEASURES = {
     "binary": ("roc_auc", 0.55, "0.5 is chance"),
     "multiclass": ("roc_auc_ovr_weighted", 0.55, "0.5 is chance"),
@@ -148,7 +149,7 @@ def _loop(facts: Facts) -> list[str]:
 
 def _gates(facts: Facts) -> list[str]:
     metric, least, why = _MEASURES[facts.task]
-    margin = next(margin for tested, margin in _MARGINS if facts.rarest * _TESTED >= tested)
+    margin = next(margin for tested, margin in _MARGINS if facts.rarest * TESTED >= tested)
     lines = [
         f'll.gate.at_least("{metric}", {least}),  # {why}',
         f'll.gate.beats("baseline", "{metric}"),',

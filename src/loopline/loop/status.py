@@ -9,6 +9,7 @@ import msgspec
 from loopline.deployment.records import Rollout
 from loopline.evaluation.records import Evaluation
 from loopline.loop.house import House
+from loopline.loop.records import LoopRequest
 from loopline.refs import parse
 from loopline.registry.records import Approval
 
@@ -88,6 +89,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     champions: tuple[Champion, ...]
     rollouts: tuple[UnderWay, ...]
     needs: tuple[Need, ...]
+    asked: tuple[LoopRequest, ...]
+    """Runs that were asked for and have not begun; their `message` says what they wait for."""
     runs: tuple[Ran, ...]
     monitors: tuple[Watched, ...]
 
@@ -100,6 +103,7 @@ def summary(house: House) -> Status:
         champions=_champions(house),
         rollouts=tuple(_under_way(r) for r in house.rollouts.list(status="running")),
         needs=_needs(house),
+        asked=house.loops.requests("asked"),
         runs=tuple(
             Ran(
                 ref=r.ref,

@@ -37,7 +37,7 @@ class Table:
         self.rows = rows
         self.validation = validation
         self.label = label
-        self.problem = Problem.of(rows, validation, label=label, task=task, ignore=ignore, seed=seed)
+        self.problem = Problem.of(rows, validation, label=label, task=task, ignore=ignore, seed=seed, typed=True)
         self.task = self.problem.signature.task
         self._threads = threads
         self._trial = False

@@ -28,7 +28,10 @@ class LoopsVerbs(Protocol):
 
     @operation("POST /projects/{project}/loops/{name}/requests", action="run")
     def request(self, name: str, reason: str = "") -> LoopRequest:
-        """Ask the running platform to run a loop again, on what is known by now."""
+        """Ask the running platform to run a loop again, on what is known by now.
+
+        It waits for nothing but a rollout that is under way. What an alert asked for and has not begun is withdrawn for it.
+        """
         ...
 
     @operation("GET /projects/{project}/loops/requests", action="read")
@@ -43,5 +46,5 @@ class LoopsVerbs(Protocol):
 
     @operation("POST /projects/{project}/loops/requests/{request}/status", action="run")
     def settle(self, request: str, status: RequestStatus, message: str = "") -> LoopRequest:
-        """Record that an asked run has begun, or what it came to."""
+        """Record that an asked run has begun, what it waits for or came to; or withdraw one that has not begun."""
         ...

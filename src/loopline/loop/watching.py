@@ -29,7 +29,16 @@ def watch(house: House, endpoint: str, declaration: dict[str, Any], model: str) 
         look=monitor["look"],
         rows=monitor["rows"],
         expected=_expected(version),
+        ignore=_unread(house, version),
     )
+
+
+def _unread(house: House, version: ModelVersion) -> list[str]:
+    """The columns of its training rows that the version does not read, as its own record says."""
+    if "training" not in version.documents:
+        return []
+    record = house.models.document(version.name, version.version, "training").document
+    return [dropped["name"] for dropped in record["dropped"]]
 
 
 def _expected(version: ModelVersion) -> float | None:

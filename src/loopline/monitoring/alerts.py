@@ -13,6 +13,7 @@ from loopline.errors import Invalid, NotFound
 from loopline.monitoring.records import Alert, AlertStatus
 from loopline.monitoring.tables import alerts
 from loopline.monitoring.verbs import AlertsVerbs
+from loopline.operations import check_limit
 
 
 class AlertsService(AlertsVerbs):
@@ -22,6 +23,7 @@ class AlertsService(AlertsVerbs):
         self.tx = tx
 
     def list(self, endpoint: str | None = None, status: AlertStatus | None = None, limit: int = 50) -> list[Alert]:
+        check_limit(limit, "alerts")
         query = self._query()
         if endpoint is not None:
             query = query.where(alerts.c.endpoint == endpoint)
@@ -53,7 +55,25 @@ class AlertsService(AlertsVerbs):
         return self.show(alert)
 
     def raise_alert(self, endpoint: str, kind: str, summary: str, columns: Sequence[str], since: int) -> str:
-        """Puts a new alert on record, for a monitor's look; gives its ref."""
+        """Puts what a monitor's look found on record; gives the alert's ref.
+
+        One that is not closed takes it in, so that a person has one alert of a kind for an endpoint, however many looks tell of
+        the same change, column by column.
+        """
+        standing = self._standing(endpoint, kind)
+        if standing is not None:
+            self.tx.execute(
+                alerts.update()
+                .where(alerts.c.project == self.tx.project, alerts.c.id == standing.id)
+                .values(
+                    summary=summary,  # the newest look has seen the most rows
+                    columns=list(dict.fromkeys([*standing.columns, *columns])),
+                    since=min(standing.since, since),
+                    found=standing.found + 1,
+                    last=self.tx.now,
+                )
+            )
+            return self.tx.ref("alert", standing.id)
         alert = f"{self.tx.now:012x}{secrets.token_hex(5)}"
         self.tx.execute(
             alerts.insert().values(
@@ -66,12 +86,30 @@ class AlertsService(AlertsVerbs):
                 columns=[*columns],
                 since=since,
                 raised=self.tx.now,
+                found=1,
+                last=self.tx.now,
                 changed=self.tx.now,
                 by=self.tx.principal,
                 comment="",
             )
         )
         return self.tx.ref("alert", alert)
+
+    def close_all(self, endpoint: str, comment: str) -> None:
+        """Closes the alerts of an endpoint whose monitor begins anew."""
+        self.tx.execute(
+            alerts.update()
+            .where(alerts.c.project == self.tx.project, alerts.c.endpoint == endpoint, alerts.c.status != "closed")
+            .values(status="closed", comment=comment, silent_until=None, changed=self.tx.now, by=self.tx.principal)
+        )
+
+    def _standing(self, endpoint: str, kind: str) -> Any:
+        c = alerts.c
+        return self.tx.first(
+            sa.select(alerts).where(
+                c.project == self.tx.project, c.endpoint == endpoint, c.kind == kind, c.status != "closed"
+            )
+        )
 
     def _status(self) -> sa.ColumnElement[str]:
         """An alert's status now: one that was silenced until a time is open again after it."""
@@ -92,6 +130,8 @@ class AlertsService(AlertsVerbs):
             columns=tuple(row.columns),
             since=row.since,
             raised=row.raised,
+            found=row.found,
+            last=row.last,
             changed=row.changed,
             by=row.by,
             comment=row.comment,

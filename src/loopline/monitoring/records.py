@@ -80,7 +80,10 @@ AlertStatus = Literal["open", "acknowledged", "silenced", "closed"]
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """A monitor's finding on record, with its life. `since` is when the change is thought to have begun."""
+    """What a monitor found on record, with its life: one of a kind for an endpoint, until it is closed.
+
+    `since` is when the change is thought to have begun. `found` counts the looks that found something, `last` is the newest.
+    """
 
     ref: str
     id: str
@@ -91,6 +94,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[str, ...]
     since: int
     raised: int
+    found: int
+    last: int
     changed: int
     by: str
     comment: str
@@ -124,6 +129,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     summary: str
     alert: str | None = None
+    due: int | None = None
+    """When the next look is due, where it was not yet."""
 
 
 class QualityWindow(msgspec.Struct, frozen=True, kw_only=True):

@@ -74,6 +74,7 @@ class MonitorsService(MonitorsVerbs):
         look: int = 3_600_000,
         rows: int = 500,
         expected: float | None = None,
+        ignore: list[str] | None = None,
     ) -> MonitorRecord:
         named = parse(reference, "data", self.tx.project)
         if named.project != self.tx.project:
@@ -97,8 +98,9 @@ class MonitorsService(MonitorsVerbs):
             rows=rows,
             expected=expected,
         )
-        # What names a row or orders rows changes by its nature.
-        watched = [c for c in frame.columns if c not in (group, time)]
+        # What names a row or orders rows changes by its nature; what the model does not read may be left out by its callers.
+        without = {group, time, *(ignore or [])} - {label}
+        watched = [c for c in frame.columns if c not in without]
         summary = profile(frame, label=label, groups=group).only(watched).freeze()
         kept = self.blobs.put([summary.to_json()])
         now = self.tx.write() and self.tx.now
@@ -120,6 +122,8 @@ class MonitorsService(MonitorsVerbs):
             self.tx.execute(monitors.insert().values(project=self.tx.project, endpoint=endpoint, report="", **values))
         else:
             self.tx.execute(monitors.update().where(*self._where(endpoint)).values(**values))
+            # They told of the former watch; this one tells again of what still holds.
+            AlertsService(self.tx).close_all(endpoint, f"closed: the monitor began anew, against {reference}")
         Store(self.tx, self.blobs).retain(kept.digest, self.tx.ref("monitor", endpoint))
         self.tx.note(
             inputs=[reference, self.tx.ref("endpoint", endpoint)],
@@ -139,12 +143,14 @@ class MonitorsService(MonitorsVerbs):
         settings = msgspec.convert(row.settings, Settings)
         due = row.last_look is None or self.tx.now - row.last_look >= settings.look
         if not due:
-            return Look(endpoint=endpoint, taken=False, rows=0, summary="not due")
+            return Look(endpoint=endpoint, taken=False, rows=0, summary="not due", due=row.last_look + settings.look)
         came = self._came(endpoint, row.rows_until)
         labelled = self._labelled(endpoint, row.labels_until)  # they come later than rows, and also when no row comes
         enough, enough_labels = came.height >= settings.rows, labelled.height >= settings.rows
         if not enough and not enough_labels:
-            return Look(endpoint=endpoint, taken=False, rows=came.height, summary="too few rows")
+            return Look(
+                endpoint=endpoint, taken=False, rows=came.height, summary=f"too few rows, {settings.rows:,} are wanted"
+            )
         reference = Profile.from_json(self.blobs.read(row.profile))
         state, label_state = WatchState.from_json(row.state), WatchState.from_json(row.label_state)
         rows_until, labels_until = row.rows_until, row.labels_until

@@ -38,6 +38,8 @@ alerts = sa.Table(
     sa.Column("columns", sa.JSON, nullable=False),
     sa.Column("since", sa.BigInteger, nullable=False),
     sa.Column("raised", sa.BigInteger, nullable=False),
+    sa.Column("found", sa.Integer, nullable=False),
+    sa.Column("last", sa.BigInteger, nullable=False),
     sa.Column("changed", sa.BigInteger, nullable=False),
     sa.Column("silent_until", sa.BigInteger),
     sa.Column("by", sa.String(256), nullable=False),

@@ -24,11 +24,13 @@ class MonitorsVerbs(Protocol):
         look: int = 3_600_000,
         rows: int = 500,
         expected: float | None = None,
+        ignore: list[str] | None = None,
     ) -> MonitorRecord:
         """Watch an endpoint against a dataset version, by a budget of false alarms.
 
         `false_alarms` says how many may be expected, with a look each `look` milliseconds at `rows` rows or more. `expected` is the
         least value of the watched metric (roc_auc, accuracy; the greatest rmse) that the labels to come should bear out.
+        Columns of `ignore` are not watched for drift, nor are the group and the time: give those that the model does not read.
         """
         ...
 

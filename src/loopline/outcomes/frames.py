@@ -26,7 +26,10 @@ SCHEMA: dict[str, Any] = {
     "row": pl.String,
     "output": pl.String,
 }
-"""`score` is the probability of the positive class, of the label given (several classes), or the value; `row` and `output` JSON."""
+"""`score` is the probability of the positive class (the last of two), of the label given (of several), or the value.
+
+`row` and `output` are JSON.
+"""
 
 
 class Logged(Protocol):
@@ -53,7 +56,7 @@ def of_log(records: Iterable[Logged]) -> pl.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA}
     for r in records:
         output = r.output or {}
-        score = output.get("probability", output.get("value"))
+        score = _score(output)
         values = (
             r.id,
             r.request,
@@ -73,6 +76,13 @@ def of_log(records: Iterable[Logged]) -> pl.DataFrame:
         for column, value in zip(columns.values(), values, strict=True):
             column.append(value)
     return pl.DataFrame(columns, schema=SCHEMA)
+
+
+def _score(output: dict[str, Any]) -> Any:
+    by_class = output.get("probabilities")
+    if isinstance(by_class, dict) and len(by_class) == 2:
+        return [*by_class.values()][1]  # answered in the order of the classes: negative, positive
+    return output.get("probability", output.get("value"))
 
 
 def to_parquet(frame: pl.DataFrame) -> bytes:

@@ -17,7 +17,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     shadow: bool
     output: dict[str, Any]
-    """As answered: `label`, `probability`, `probabilities` or `value`."""
+    """As answered: `label` with its `probability` and the `probabilities` of all classes, or `value`."""
     row: dict[str, Any]
     """The row as it was sent."""
     label: str | float | None = None

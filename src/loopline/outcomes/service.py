@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from loopline.database import Tx
 from loopline.errors import Invalid, NotFound
 from loopline.hashing import digest_json
-from loopline.operations import Bytes
+from loopline.operations import Bytes, check_limit
 from loopline.outcomes import frames
 from loopline.outcomes.frames import Logged
 from loopline.outcomes.records import Collected, Label, LabelsTaken, Prediction, Traffic, VariantTraffic
@@ -108,6 +108,7 @@ class PredictionsService(PredictionsVerbs):
     def list(
         self, endpoint: str, since: int = 0, limit: int = 100, variant: str | None = None, labelled: bool = False
     ) -> list[Prediction]:
+        check_limit(limit, "predictions", 100_000)
         frame = self.frame(endpoint, since=since).filter(pl.col("status") < 400)
         if variant is not None:
             frame = frame.filter(pl.col("variant") == variant)
@@ -195,6 +196,13 @@ class PredictionsService(PredictionsVerbs):
             frame = frame.filter(pl.col("at") < until)
         return frame.join(self._truth(endpoint, since), on="id", how="left", maintain_order="left")
 
+    def kept(self, endpoint: str) -> bool:
+        """Whether any answers of an endpoint are on record."""
+        c = segments.c
+        return (
+            self.tx.first(sa.select(c.number).where(c.project == self.tx.project, c.endpoint == endpoint)) is not None
+        )
+
     def answered(self, endpoint: str) -> pl.Series:
         """The ids of all predictions of an endpoint that are on record."""
         c = segments.c
@@ -215,15 +223,26 @@ class PredictionsService(PredictionsVerbs):
 
 
 class LabelsService(LabelsVerbs):
-    """The truth that comes later."""
+    """The truth that comes later.
 
-    def __init__(self, tx: Tx, predictions: PredictionsService) -> None:
+    `classes` gives the classes of what an endpoint serves (none: its answers are numbers), and raises `NotFound` for an endpoint
+    that is not there.
+    """
+
+    def __init__(self, tx: Tx, predictions: PredictionsService, classes: Callable[[str], tuple[str, ...]]) -> None:
         self.tx = tx
         self.predictions = predictions
+        self.classes = classes
 
     def add(self, endpoint: str, labels: list[Label]) -> LabelsTaken:
         check_name(endpoint, "name of an endpoint")
         _check(labels)
+        try:
+            _check_values(labels, self.classes(endpoint), endpoint)
+        except NotFound:
+            # The truth about the answers of a removed endpoint still comes; nothing tells its classes any more.
+            if not self.predictions.kept(endpoint):
+                raise
         ids = [label.prediction for label in labels]
         before: dict[str, Any] = {}
         for start in range(0, len(ids), 500):
@@ -285,6 +304,32 @@ def _check(given: Sequence[Label]) -> None:
                 f"{label.prediction} is labelled twice in one call.", code="bad-label", hint="Give each once."
             )
         seen.add(label.prediction)
+
+
+def _check_values(given: Sequence[Label], classes: Sequence[str], endpoint: str) -> None:
+    """Raises `Invalid` for the first value that is none of the classes, or no number where there are none."""
+    for label in given:
+        value = _text(label.value)
+        if classes and value not in classes:
+            raise Invalid(
+                f"The label of {label.prediction} is {value!r}, which is no class of {endpoint}; no label was taken.",
+                code="bad-label",
+                hint=f"Its classes are {', '.join(map(repr, classes))}.",
+            )
+        if not classes and not _is_number(label.value):
+            raise Invalid(
+                f"The label of {label.prediction} is {value!r}, and {endpoint} predicts numbers; no label was taken.",
+                code="bad-label",
+                hint="Give a number.",
+            )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number, or a text that is one (as from a CSV file)."""
+    try:
+        return not isinstance(value, bool) and math.isfinite(float(value))
+    except (ValueError, OverflowError):
+        return False
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from loopline.errors import Conflict
+from loopline.failpoints import failpoint
 from loopline.features.boundary import Boundary
 from loopline.hashing import canonical_json, digest_file
 from loopline.packaging.manifest import CLEANING, MANIFEST, MODEL, NATIVE, PARITY, TRANSFORM
@@ -83,6 +84,7 @@ def write_bundle(
             if path.is_file():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
+        failpoint("packaging.bundle.before_rename")
         work.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -86,7 +86,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             raise Refused(
                 f"{name!r} in {folder} was changed since the bundle was written.",
                 code="bundle-changed",
-                hint="Fetch the bundle again from the registry.",
+                hint="Fetch the bundle again from the registry; `loopline up` does so when it starts.",
                 file=name,
             )
         if name.endswith(".onnx") and points_outside(data):

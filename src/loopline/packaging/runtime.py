@@ -82,16 +82,17 @@ class Session:
 def encode(outputs: Floats, manifest: Manifest) -> list[dict[str, Any]]:
     """One answer a row, as JSON values.
 
-    Binary: `{"probability": of the positive class, "label": class}`, positive from the threshold on (0.5 where there is none).
-    Multiclass: `{"probability": of the label, "label": class, "probabilities": {class: p}}`. Regression: `{"value": v}`.
+    Classes: `{"probability": of the label, "label": class, "probabilities": {class: p}}`. With two of them the label is the
+    positive one (the last) from the threshold on, 0.5 where there is none; with more, the likeliest. Regression: `{"value": v}`.
     """
     if manifest.task == "regression":
         return [{"value": value} for value in outputs[:, 0].tolist()]
     classes = manifest.classes
     if manifest.task == "binary":
         threshold = 0.5 if manifest.threshold is None else manifest.threshold
-        return [{"probability": p, "label": classes[p >= threshold]} for p in outputs[:, 1].tolist()]
-    best = outputs.argmax(axis=1).tolist()
+        best = (outputs[:, 1].astype(np.float64) >= threshold).astype(int).tolist()
+    else:
+        best = outputs.argmax(axis=1).tolist()
     return [
         {"probability": row[k], "label": classes[k], "probabilities": dict(zip(classes, row, strict=True))}
         for row, k in zip(outputs.tolist(), best, strict=True)
@@ -102,7 +103,7 @@ def predict_rows(bundle: Path | Session, rows: Sequence[Mapping[str, Any]]) -> l
     """The answers of a bundle (its folder, or a session of it) for raw rows. Raises `Invalid`."""
     session = bundle if isinstance(bundle, Session) else Session(Path(bundle))
     answers = session.encode(session.run(*session.decode(rows)))
-    if any(value != value for answer in answers for value in answer.values()):
+    if any(value != value for a in answers for value in (a.get("probability"), a.get("value"))):
         raise Invalid(
             "The model gave no number for a row.", code="no-number", hint="Its training data may hold extremes."
         )

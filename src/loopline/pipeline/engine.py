@@ -77,6 +77,11 @@ def ordered(nodes: Iterable[Node]) -> list[Node]:
     return list(done.values())
 
 
+def key_of(plan: Iterable[Node]) -> str:
+    """The key of a run of ordered nodes: the digest of all that it depends on."""
+    return digest_json([[node.name, list(node.needs), dict(node.given)] for node in plan])
+
+
 def run(
     name: str,
     nodes: Iterable[Node],
@@ -93,8 +98,7 @@ def run(
     """
     watcher = watcher or Watcher()
     plan = ordered(nodes)
-    key = digest_json([[node.name, list(node.needs), dict(node.given)] for node in plan])
-    record = pipelines.start(name, key, reason)
+    record = pipelines.start(name, key_of(plan), reason)
     journal = {step.step: step for step in record.steps}
     results: dict[str, Outputs] = {}
     try:

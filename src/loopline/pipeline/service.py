@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound
+from loopline.operations import check_limit
 from loopline.pipeline.records import PipelineRun, Status, StepRun
 from loopline.pipeline.tables import pipeline_runs, steps
 from loopline.pipeline.verbs import PipelinesVerbs
@@ -112,6 +113,7 @@ class PipelinesService(PipelinesVerbs):
         return self._record(self._row(run))
 
     def list(self, name: str | None = None, limit: int = 50) -> list[PipelineRun]:
+        check_limit(limit, "runs")
         query = sa.select(pipeline_runs).where(pipeline_runs.c.project == self.tx.project)
         if name is not None:
             query = query.where(pipeline_runs.c.name == name)

@@ -128,6 +128,11 @@ def _limits(made: Mapping[str, Any], said: str) -> list[str]:
             f"This was look {evaluation['looks']} at the test window; the intervals are widened to a confidence of "
             f"{evaluation['confidence']}."
         )
+    found.extend(
+        f"The column {one['column']!r} alone tells the label ({one['metric']} {one['value']:.3f}): if it is filled in after the "
+        "label is known, the numbers below are worth nothing."
+        for one in made["training"]["record"].get("telling", ())
+    )
     small = [f"{s['column']} = {s['group']} ({s['n']})" for s in evaluation["slices"] if s["n"] < _FEW or s.get("note")]
     if small:
         found.append(f"Groups too small to say much about: {', '.join(small)}.")

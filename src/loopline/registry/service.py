@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +16,7 @@ import sqlalchemy as sa
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
 from loopline.failpoints import failpoint
-from loopline.hashing import digest_json
+from loopline.hashing import digest_file, digest_json
 from loopline.operations import Body, Bytes
 from loopline.ports.blobs import BlobStore
 from loopline.refs import check_name, parse
@@ -38,6 +40,8 @@ from loopline.registry.tables import model_versions, models
 from loopline.registry.verbs import ModelsVerbs
 from loopline.registry.versions import Versions
 from loopline.tracking.service import RunsService
+
+log = logging.getLogger("loopline.registry")
 
 _PARITY = "parity.json"
 
@@ -310,28 +314,34 @@ class ModelsService(ModelsVerbs):
     def approvals(self, name: str | None = None, decision: Decision | None = None) -> tuple[Approval, ...]:
         return self._approvals.list(name, decision)
 
-    def folder(self, ref: str, under: Path) -> Path:
+    def folder(self, ref: str, under: Path, checked: set[Path]) -> Path:
         """The folder of a version's bundle (by its ref) below `under`, for the rooms above; written where it is not there yet.
 
-        It is named by the bundle's digest and appears whole. Every file is checked as it is written; who opens the folder later
+        It is named by the bundle's digest and appears whole. A folder that is not in `checked` is held against the registry
+        first, written anew where it is damaged, and added. Every file is checked as it is written; who opens the folder later
         checks it again (`packaging.manifest.read_manifest`).
         """
         named = parse(self._own(ref), "model", self.tx.project)
         row = self._versions.row(named.name, named.version or "latest")
         place: Path = under / str(row.bundle).partition(":")[2]
         if place.is_dir():
-            return place
+            if place in checked or _holds(place, row.forms):
+                checked.add(place)
+                return place
+            log.warning("The bundle of %s in %s is damaged; it is fetched anew from the registry.", ref, place)
         under.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(prefix="bundle-", dir=under) as aside:
             whole = Path(aside) / "bundle"
             for name, data in self._versions.files(row).items():
                 (whole / name).parent.mkdir(parents=True, exist_ok=True)
                 (whole / name).write_bytes(data)
+            shutil.rmtree(place, ignore_errors=True)
             failpoint("registry.folder.before_rename")
             with contextlib.suppress(OSError):  # another program was first: its folder holds the same
                 whole.rename(place)
         if not place.is_dir():
             raise Unavailable(f"The bundle of {ref} cannot be written to {under}.", code="bundle-unwritten")
+        checked.add(place)
         return place
 
     def _own(self, ref: str) -> str:
@@ -340,3 +350,14 @@ class ModelsService(ModelsVerbs):
         if named.project != self.tx.project:
             raise NotFound(f"There is no {ref} in project {self.tx.project!r}.", code="no-input")
         return str(named)
+
+
+def _holds(folder: Path, forms: Mapping[str, str]) -> bool:
+    """Whether a folder holds these files, by their digests, and no other."""
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()}
+    try:
+        return found.keys() == forms.keys() and not any(
+            path.is_symlink() or digest_file(path) != forms[name] for name, path in found.items()
+        )
+    except OSError:
+        return False

@@ -16,6 +16,7 @@ from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import canonical_json, digest_json
 from loopline.ports.blobs import BlobStore
+from loopline.refs import version_number
 from loopline.registry.aliases import LATEST, Aliases
 from loopline.registry.records import Document, DocumentKind, ModelVersion
 from loopline.registry.statement import statement
@@ -97,14 +98,15 @@ class Versions:
 
     def number(self, name: str, version: int | str) -> int:
         """The number that a number, an alias (with or without "@") or "latest" stands for. Raises `NotFound`."""
-        if isinstance(version, int) or version.isdecimal():
-            return min(int(version), 2**31 - 1)
+        number = version_number(str(version))
+        if number is not None:
+            return number
         latest = self.tx.scalar(self._model(name))
         if latest is None:
             self.missing(name)
         if version == LATEST:
             return int(latest)
-        return self.aliases.at(name, version.removeprefix("@"), None).version
+        return self.aliases.at(name, str(version).removeprefix("@"), None).version
 
     def record(self, name: str, version: int | str) -> ModelVersion:
         """The record of a version."""

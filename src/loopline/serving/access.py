@@ -16,6 +16,7 @@ from loopline.errors import Invalid
 from loopline.serving.live import Live
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem, foreign, no_token, wrong_token
+from loopline.serving.records import KNOWN
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 PROXIES = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
@@ -56,11 +57,10 @@ class Gate:
                 digest = hashlib.sha256(token.strip()).hexdigest()
                 if digest in live.tokens.get("*", ()) or (endpoint and digest in live.tokens.get(endpoint, ())):
                     return
-                if any(digest in digests for digests in live.tokens.values()):
-                    if endpoint is None:
-                        return
-                    raise wrong_token(endpoint)
-                raise no_token()
+                named = [name for name, digests in live.tokens.items() if digest in digests]
+                if endpoint is None and any(name != KNOWN for name in named):
+                    return
+                raise wrong_token(endpoint) if named else no_token()
         if peer_uid(headers, peer) != os.geteuid():
             raise no_token()
 

@@ -21,7 +21,7 @@ from loopline.serving.forward import Forwarder, Message, Receive, Send, control_
 from loopline.serving.live import LiveEndpoint
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem, wrong_method
-from loopline.serving.protocol import DRAINED, body_too_large, check_length, read_headers
+from loopline.serving.protocol import body_too_large, check_length, read_headers
 
 HEALTH_AGE = 1.0
 """Seconds for which the control process's last answer counts."""
@@ -57,19 +57,28 @@ class App:
         if scope["type"] != "http":
             return
         started = False
+        more = any((k == b"content-length" and v != b"0") or k == b"transfer-encoding" for k, v in scope["headers"])
+
+        async def received() -> Message:
+            nonlocal more
+            message = await receive()
+            more = message.get("more_body", False)
+            return message
 
         async def noted(message: Message) -> None:
             nonlocal started
+            if more and not started:  # what is left of the body is wanted by nobody
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             started = True
             await send(message)
 
         plain = not scope["path"].startswith("/v2")
         try:
-            await self._answer(scope, receive, noted)
+            await self._answer(scope, received, noted)
         except Problem as problem:
             if started:
                 raise
-            await _send(send, problem.status, problem.body(plain), problem.headers)
+            await _send(noted, problem.status, problem.body(plain), problem.headers)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -126,25 +135,20 @@ class App:
             check_length(headers.get(b"content-length", b""), limit)
         except Problem as problem:
             call.problem = problem
-        body, more = bytearray(), True
-        size = 0
-        while more and size <= limit * DRAINED:
+        body, more = bytearray(), call.problem is None
+        while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
-            part = message.get("body", b"")
+            body += message.get("body", b"")
             more = message.get("more_body", False)
-            size += len(part)
-            if size > limit:
-                call.problem = call.problem or body_too_large(limit)
-                body.clear()
-            elif call.problem is None:
-                body += part
+            if len(body) > limit:
+                call.problem = body_too_large(limit)
+                break
         call.body = bytes(body)
         call.started = time.perf_counter()
         self.engine.submit(call)
-        status, answer, extra = await call.done
-        await _send(send, status, answer, (*extra, (b"connection", b"close")) if more else extra)
+        await _send(send, *await call.done)
 
     # ------------------------------------------------------------------ what is there
 

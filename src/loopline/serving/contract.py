@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec.structs import astuple
@@ -22,11 +22,11 @@ from msgspec.structs import astuple
 from loopline.errors import Invalid, did_you_mean
 from loopline.features.boundary import LARGEST, STRING_KINDS, Boundary, days
 from loopline.features.records import Field, Signature
+from loopline.serving.bodies import Form, flat, read, rows_of, said
 from loopline.serving.passed import check_passed, unkept
 from loopline.serving.problems import Problem, bad_input, too_large
 
 Row = tuple[Any, ...]
-Form = Literal["list", "object", "rows", "columns", "none"]
 EXPECTED = {
     "number": "a number",
     "integer": "a whole number",
@@ -56,6 +56,8 @@ class Rows(msgspec.Struct):
     """How many values of each column are levels not seen in training."""
     keys: list[str | None] | None = None
     """The values of the declared route-key column, one a row."""
+    sent: bytes | None = None
+    """The rows as the log shall have them, where they are not as in the body: a JSON list."""
 
 
 _ESCAPED = re.compile(r'[\\"\x00-\x1f]')
@@ -65,6 +67,7 @@ class Contract:
     """What callers of one endpoint must send.
 
     `required` are the fields of the live variants; `optional` those that only shadow variants read (absent means missing).
+    `passthrough` may be sent and is kept, though no model reads it.
     """
 
     def __init__(
@@ -215,50 +218,31 @@ class Contract:
         return found
 
     def _decode_slowly(self, body: bytes, row_limit: int) -> Rows:
-        try:
-            if b"\\u" in body:
-                msgspec.json.decode(body)  # refuses half a surrogate pair, which no graph could take
-            value = json.loads(body.decode(), object_pairs_hook=_no_twins, parse_constant=_no_constant)
-        except _Twin as e:
-            bad_input(f"The key {e.args[0]!r} is given twice in one object.", "duplicate-key", field=e.args[0])
-        except (ValueError, msgspec.DecodeError, RecursionError) as e:
-            bad_input(
-                f"The body is not JSON: {str(e) or type(e).__name__}.",
-                "not-json",
-                'Send [{"column": value, ...}, ...] as UTF-8; a missing value is null.',
-            )
-        form: Form = "list"
-        route_key, rows = None, value
-        if isinstance(value, dict):
-            form, rows = "object", [value]
-            if self._enveloped and "rows" in value:
-                form, rows, route_key = "rows", value["rows"], value.get("route_key")
-                for name in value:
-                    if name not in ("rows", "route_key"):
-                        bad_input(
-                            f"{name!r} beside 'rows' is unknown.",
-                            "unknown-key",
-                            did_you_mean(name, ("rows", "route_key")),
-                        )
-                if route_key is not None and not isinstance(route_key, str):
-                    bad_input("'route_key' must be a text.", "bad-route-key", expected="a text", got=said(route_key))
-        if not isinstance(rows, list):
-            bad_input(
-                "The rows are not a list of objects.", "not-rows", 'Send [{"column": value, ...}, ...].', got=said(rows)
-            )
-        if not rows:
-            bad_input("The request has 0 rows.", "no-rows", "Send at least one row.")
+        form, rows, route_key = rows_of(read(body), self._known)
         if len(rows) > row_limit:
             raise self._too_many(len(rows), row_limit)
         checked = self.check(rows)
-        checked.form, checked.route_key = form, route_key
+        checked.route_key = route_key
+        if checked.sent is None:
+            checked.form = form
         return checked
 
     def check(self, rows: list[Any]) -> Rows:
         """The checked rows of raw ones (mappings of column to JSON value), the long way. Raises `Problem`."""
-        for n, row in enumerate(rows):
+        given = rows
+        rows = []
+        for n, row in enumerate(given):
             if not isinstance(row, dict):
-                bad_input(f"Row {n} is not an object.", "not-rows", row=n, expected="an object", got=said(row))
+                bad_input(
+                    f"Row {n} is not an object.",
+                    "not-rows",
+                    'Send [{"column": value, ...}, ...].',
+                    row=n,
+                    expected="an object",
+                    got=said(row),
+                )
+            row = flat(row, n, self._known)
+            rows.append(row)
             if row.keys() >= self._required and row.keys() <= self._known:
                 continue
             for name in row:
@@ -277,7 +261,7 @@ class Contract:
                     bad_input(
                         f"Row {n}: the column {field.name!r} is missing; {EXPECTED[field.kind]} is expected.",
                         "missing-column",
-                        "A missing value is given as null." if field.nullable else "",
+                        _send(field),
                         field=field.name,
                         row=n,
                         expected=EXPECTED[field.kind],
@@ -292,7 +276,9 @@ class Contract:
             raise self._refused(e, raw) from e
         tuples = [(*a, *b) for a, b in zip(numbers.tolist(), strings.tolist(), strict=True)]
         keys = None if self.route_key is None else [_key(row.get(self.route_key)) for row in rows]
-        return Rows(rows=tuples, form="list", unknown=self._unknown(tuples), keys=keys)
+        other = any(row is not before for row, before in zip(rows, given, strict=True))
+        sent = json.dumps(rows, ensure_ascii=False).encode() if other else None
+        return Rows(rows=tuples, form="list", unknown=self._unknown(tuples), keys=keys, sent=sent)
 
     def check_columns(self, columns: dict[str, list[Any]], n: int) -> Rows:
         """The checked rows of raw columns, all with `n` values. Raises `Problem`."""
@@ -317,6 +303,7 @@ class Contract:
                 bad_input(
                     f"The input {field.name!r} is missing; {EXPECTED[field.kind]} is expected.",
                     "missing-column",
+                    f"Send the input {field.name!r}, one value a row.",
                     field=field.name,
                     expected=EXPECTED[field.kind],
                     got="nothing",
@@ -385,30 +372,11 @@ def merge(variants: Iterable[tuple[str, Signature, bool]]) -> tuple[tuple[Field,
     )
 
 
-class _Twin(ValueError):
-    pass
-
-
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise _Twin(name)
-            seen.add(name)
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number; a missing value is null")
-
-
 def _key(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def said(value: Any) -> str:
-    """What was given, short enough for a message."""
-    text = repr(value) if isinstance(value, float) else json.dumps(value, default=repr)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _send(field: Field) -> str:
+    if field.nullable:
+        return f"Send {field.name!r} in each row; a missing value is given as null."
+    return f"Send {field.name!r} in each row; it never was missing in training."

@@ -80,7 +80,9 @@ class Door:
     async def serve(self, sock: socket.socket) -> None:
         """Obeys orders until the supervisor hangs up; then `gone` is called."""
         reader, writer = await asyncio.open_unix_connection(sock=sock)
-        writer.write(frame(Reply(did="hello", epoch=self._engine.live.epoch)))
+        live = self._engine.live
+        error = next((e.to_dict() for e in live.failed.values()), None)
+        writer.write(frame(Reply(did="hello", epoch=live.epoch, error=error)))
         try:
             while True:
                 (length,) = _HEAD.unpack(await reader.readexactly(_HEAD.size))
@@ -102,7 +104,8 @@ class Door:
         if order.do == "prepare":
             if order.message is None:
                 raise Invalid("There is no table in the order.", code="no-table")
-            ready = await asyncio.to_thread(lives.prepare, order.message, self._engine.known())
+            live = self._engine.live
+            ready = await asyncio.to_thread(lives.prepare, order.message, self._engine.known(), live.failed)
             if self._ready is not None:
                 self._engine.discard(self._ready)
             self._ready = ready

@@ -119,6 +119,8 @@ class Engine:
                 endpoint.contract, call.body, call.json_length, self.settings.row_limit
             )
         call.rows = rows
+        if rows.sent is not None:
+            call.body = rows.sent
         count = len(rows.rows)
         call.first = self._next
         self._next += count

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from operator import itemgetter
 from pathlib import Path
 
 import msgspec
 import xxhash
 
-from loopline.errors import Invalid
+from loopline.errors import Invalid, LooplineError, NotFound
 from loopline.features.records import Signature
 from loopline.serving import model as models
 from loopline.serving.contract import Contract, Row, merge
 from loopline.serving.log import Part
 from loopline.serving.model import ServedModel
-from loopline.serving.problems import Problem, no_endpoint
+from loopline.serving.problems import Problem, endpoint_down, no_endpoint
 from loopline.serving.records import BUCKETS, ControlMessage, Endpoint, RouteTable, Variant
 
+logger = logging.getLogger("loopline.serving")
 Pick = Callable[[Row], Row]
 
 
@@ -48,18 +50,20 @@ class LiveVariant:
         # Filled by the % operator, so a class's own percent signs are doubled.
         classes = [quoted[c].replace("%", "%%") for c in manifest.classes]
         if self.task == "binary":
-            self._low, self._high = (f'","label":{c},"probability":%.9g}}' for c in classes)
+            low, high = classes
+            each = f'"probabilities":{{{low}:%.9g,{high}:%.9g}}}}'
+            self._low, self._high = (f'","label":{c},"probability":%.9g,{each}' for c in classes)
         elif self.task == "multiclass":
             each = ",".join(f"{c}:%.9g" for c in classes)
             self._classes = [f'","label":{c},"probability":%.9g,"probabilities":{{{each}}}}}' for c in classes]
 
     def render(self, prefix: str, first: int, output: list[list[float]]) -> list[str]:
-        """One JSON object a row: id, and label and probability, or label and probabilities, or value."""
+        """One JSON object a row: id, and the label with its probability and those of all classes, or the value."""
         if self.task == "binary":
             threshold, low, high = self.threshold, self._low, self._high
             return [
-                f'{{"id":"{prefix}{n:08x}' + (high if p >= threshold else low) % p
-                for n, (_, p) in enumerate(output, first)
+                f'{{"id":"{prefix}{n:08x}' + (high % (p, q, p) if p >= threshold else low % (q, q, p))
+                for n, (q, p) in enumerate(output, first)
             ]
         if self.task == "multiclass":
             return [
@@ -159,18 +163,20 @@ class Live:
     """One epoch."""
 
     def __init__(
-        self, message: ControlMessage, served: dict[str, ServedModel], keys: dict[tuple[str, str], str]
+        self,
+        message: ControlMessage,
+        served: dict[str, ServedModel],
+        endpoints: dict[str, LiveEndpoint],
+        failed: dict[str, LooplineError],
     ) -> None:
-        """`served` are the models by bundle key, `keys` the bundle key of each (endpoint, variant)."""
+        """`served` are the models by bundle key, `failed` the endpoints that could not be made, with the reason."""
         self.message = message
         self.table: RouteTable = message.table
         self.epoch = message.table.epoch
         self.served = served
         self.tokens = {name: frozenset(digests) for name, digests in message.tokens.items()}
-        self.endpoints = {
-            name: LiveEndpoint(e, {v.name: served[keys[name, v.name]] for v in e.variants})
-            for name, e in message.table.endpoints.items()
-        }
+        self.endpoints = endpoints
+        self.failed = failed
         self.paths: dict[bytes, Route] = {}
         for name, endpoint in self.endpoints.items():
             if name != endpoint.record.name:
@@ -183,11 +189,14 @@ class Live:
                 self.paths[path] = Route(endpoint, False, variant)
 
     def endpoint(self, name: str) -> LiveEndpoint:
-        """The endpoint of that name. Raises `Problem` (404)."""
+        """The endpoint of that name. Raises `Problem` (404, or 503 where it failed)."""
         found = self.endpoints.get(name)
         if found is None:
-            raise no_endpoint(name, self.endpoints)
+            raise self._absent(name)
         return found
+
+    def _absent(self, name: str) -> Problem:
+        return endpoint_down(name) if name in self.failed else no_endpoint(name, self.endpoints)
 
     def find(self, path: str) -> tuple[Route | None, Problem | None]:
         """The route of an inference path, or why there is none. (None, None): this is no inference path."""
@@ -196,10 +205,10 @@ class Live:
             return route, None
         parts = path.split("/")[1:]
         if len(parts) == 2 and parts[0] == "predict":
-            return None, no_endpoint(parts[1], self.endpoints)
+            return None, self._absent(parts[1])
         if len(parts) in (4, 6) and parts[:2] == ["v2", "models"] and parts[-1] == "infer":
             if parts[2] not in self.endpoints:
-                return None, no_endpoint(parts[2], self.endpoints)
+                return None, self._absent(parts[2])
             if len(parts) == 6 and parts[3] == "versions":
                 return None, no_endpoint(f"{parts[2]}/versions/{parts[4]}", self.versioned(parts[2]))
         return None, None
@@ -209,32 +218,51 @@ class Live:
         return [f"{name}/versions/{v}" for v in self.endpoints[name].versions()]
 
 
-def prepare(message: ControlMessage, known: dict[str, ServedModel]) -> Live:
+def prepare(message: ControlMessage, known: dict[str, ServedModel], tolerated: Container[str] = ()) -> Live:
     """A table with all its models loaded, warmed and held against their golden rows; `known` ones are reused.
 
-    Takes its time: to be called outside the event loop. Raises `NotFound` or `Invalid`; nothing is changed then.
+    An endpoint of those `tolerated` that fails is left out, and answered with 503. Takes its time: to be called outside the
+    event loop. Raises `NotFound`, `Invalid` or `Refused`; nothing is changed then.
     """
     served: dict[str, ServedModel] = {}
-    keys: dict[tuple[str, str], str] = {}
+    endpoints: dict[str, LiveEndpoint] = {}
+    failed: dict[str, LooplineError] = {}
     fresh: list[ServedModel] = []
     try:
-        for name, endpoint in message.table.endpoints.items():
-            for variant in endpoint.variants:
-                folder = Path(variant.bundle)
-                key = keys[name, variant.name] = models.bundle_key(folder)
-                if key not in served:
-                    if key in known:
-                        served[key] = known[key]
-                    else:
-                        served[key] = models.load(folder)
-                        fresh.append(served[key])
-        return Live(message, served, keys)
+        for name, record in message.table.endpoints.items():
+            try:
+                models_of = {}
+                for variant in record.variants:
+                    key, model = _model(variant, known | served)
+                    if key not in known and key not in served:
+                        fresh.append(model)
+                    models_of[variant.name] = served[key] = model
+                endpoints[name] = LiveEndpoint(record, models_of)
+            except LooplineError as e:
+                if name not in tolerated:
+                    raise
+                logger.error("Endpoint %s is not served: %s", name, e)
+                failed[name] = e
+        return Live(message, served, endpoints, failed)
     except BaseException:
         for model in fresh:
             model.close()
         raise
 
 
+def _model(variant: Variant, known: dict[str, ServedModel]) -> tuple[str, ServedModel]:
+    """The model of a variant with its bundle key."""
+    if not variant.bundle:
+        raise NotFound(
+            f"The registry does not give the bundle of {variant.model}.",
+            code="no-bundle",
+            hint="`loopline models verify` tells what is amiss.",
+        )
+    folder = Path(variant.bundle)
+    key = models.bundle_key(folder)
+    return key, known[key] if key in known else models.load(folder)
+
+
 def nothing() -> Live:
     """What a worker serves before it has a table."""
-    return Live(ControlMessage(table=RouteTable(epoch=0)), {}, {})
+    return Live(ControlMessage(table=RouteTable(epoch=0)), {}, {}, {})

@@ -141,6 +141,7 @@ class PredictionLog:
         if not self._size:
             self.path.unlink(missing_ok=True)
         else:
+            failpoint("serving.log.before_close")
             os.fdatasync(self._fd)
         os.close(self._fd)
 

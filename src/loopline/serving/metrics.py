@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from loopline.failpoints import failpoint
+
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds of the latency histogram's buckets, in seconds."""
 
@@ -133,6 +135,7 @@ def publish(counters: Counters, folder: Path, worker: int) -> None:
     path = folder / f"{worker}.counters"
     new = path.with_suffix(".new")
     new.write_bytes(msgspec.msgpack.encode(counters))
+    failpoint("serving.metrics.before_rename")
     new.replace(path)
 
 

@@ -173,8 +173,6 @@ def _golden(model: ServedModel, output: list[float]) -> None:
     try:
         if manifest.task == "regression":
             expected, got = [golden["value"]], output
-        elif manifest.task == "binary":
-            expected, got = [golden["probability"]], output[1:]
         else:
             expected, got = [golden["probabilities"][c] for c in manifest.classes], output
     except (KeyError, TypeError) as e:

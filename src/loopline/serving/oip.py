@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from loopline.errors import did_you_mean
 from loopline.features.records import Signature
-from loopline.serving.contract import Contract, Rows, said
+from loopline.serving.bodies import said
+from loopline.serving.contract import Contract, Rows
 from loopline.serving.problems import bad_input, too_large
 
 DTYPES: dict[str, Any] = {

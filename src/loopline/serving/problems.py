@@ -10,10 +10,10 @@ from loopline.errors import Invalid, LooplineError, NotFound, Refused, Unavailab
 
 REASONS = {
     200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
-    405: b"Method Not Allowed",
-    413: b"Content Too Large", 415: b"Unsupported Media Type",
-    421: b"Misdirected Request", 500: b"Internal Server Error",
-    502: b"Bad Gateway", 503: b"Service Unavailable",
+    405: b"Method Not Allowed", 408: b"Request Timeout",
+    413: b"Content Too Large", 414: b"URI Too Long", 415: b"Unsupported Media Type",
+    421: b"Misdirected Request", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
+    501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable",
 }  # fmt: skip
 
 
@@ -51,6 +51,19 @@ def no_endpoint(name: str, known: Any) -> Problem:
     )
 
 
+def endpoint_down(name: str) -> Problem:
+    """The 503 of an endpoint whose models could not be loaded; why is in the server's log, not for every caller."""
+    return Problem(
+        503,
+        Unavailable(
+            f"Endpoint {name!r} is not served: the bundle of its model cannot be opened.",
+            code="endpoint-down",
+            hint="The server's log says why; `loopline models verify` tells what is amiss in the registry.",
+            endpoint=name,
+        ),
+    )
+
+
 def wrong_method(method: str, allowed: str) -> Problem:
     """The 405 that names the method to use."""
     return Problem(
@@ -69,13 +82,11 @@ def no_token() -> Problem:
     )
 
 
-def wrong_token(endpoint: str) -> Problem:
-    """The 403 of a token that is good, but not for this endpoint."""
+def wrong_token(endpoint: str | None) -> Problem:
+    """The 403 of a token that is good, but not for this endpoint (None: for none)."""
+    what = "any endpoint" if endpoint is None else repr(endpoint)
     return Problem(
-        403,
-        Refused(
-            f"This token may not call {endpoint!r}.", code="not-allowed", hint="Ask an admin of the project for it."
-        ),
+        403, Refused(f"This token may not call {what}.", code="not-allowed", hint="Ask an admin of the project for it.")
     )
 
 

@@ -1,8 +1,9 @@
-"""uvicorn's own HTTP protocol with a short way for inference.
+"""A connection with a short way for inference.
 
 A request for an inference path, the first in flight on its connection, goes from the parser straight into the engine and its
 answer straight to the transport: no scope, no task, no events. Whatever else comes, pipelined requests too, takes uvicorn's
-ordinary way to the ASGI app, which answers the same. Keep-alive, timeouts, TLS and shutdown stay uvicorn's.
+ordinary way to the ASGI app, which answers the same. Bounds of size and time are the connection's; keep-alive and shutdown stay
+uvicorn's.
 """
 
 from __future__ import annotations
@@ -10,17 +11,13 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from loopline.errors import Invalid
 from loopline.serving.access import Gate, unique
 from loopline.serving.call import Call, Headers
+from loopline.serving.connection import BoundedProtocol, head
 from loopline.serving.engine import Engine
 from loopline.serving.peers import Peer
-from loopline.serving.problems import REASONS, Problem, too_large
-
-DRAINED = 8
-"""A body over the limit is read to its end and thrown away up to so many limits; a longer one is cut off."""
+from loopline.serving.problems import Problem, too_large
 
 
 class _Nobody:
@@ -36,6 +33,8 @@ class ShortCall(Call):
     message_event: ClassVar[Any] = _Nobody()
     response_complete = False
     disconnected = False
+    whole = False
+    """Whether all of the request is there."""
     size = 0
 
     def __init__(self, protocol: InferenceProtocol, keep_alive: bool) -> None:
@@ -48,30 +47,19 @@ class ShortCall(Call):
         self.response_complete = True
         protocol = self.protocol
         transport = protocol.transport
-        if transport.is_closing():
+        if self.disconnected or transport.is_closing():
             return
-        keep_alive = self.keep_alive
-        if status == 200 and not headers and keep_alive:
+        if status == 200 and not headers and self.keep_alive:
             transport.write(b"%s%d\r\n\r\n%s" % (protocol.engine_head(), len(body), body))
         else:
-            transport.write(_head(protocol.server_state.default_headers, status, headers, len(body), keep_alive) + body)
+            keep_alive = self.keep_alive and self.whole
+            transport.write(head(protocol.server_state.default_headers, status, headers, len(body), keep_alive) + body)
             if not keep_alive:
-                transport.close()
+                protocol.end()
         protocol.on_response_complete()
 
 
-def _head(default: list[tuple[bytes, bytes]], status: int, headers: Headers, length: int, keep_alive: bool) -> bytes:
-    lines = [b"HTTP/1.1 %d %s" % (status, REASONS[status])]
-    lines += [b"%s: %s" % pair for pair in (*default, *headers)]
-    if not any(name == b"content-type" for name, _ in headers):
-        lines.append(b"content-type: application/json")
-    if not keep_alive:
-        lines.append(b"connection: close")
-    lines.append(b"content-length: %d\r\n\r\n" % length)
-    return b"\r\n".join(lines)
-
-
-class InferenceProtocol(HttpToolsProtocol):
+class InferenceProtocol(BoundedProtocol):
     """One connection. `engine` and `gate` are set on a subclass for one worker (`bound`)."""
 
     engine: Engine
@@ -91,12 +79,6 @@ class InferenceProtocol(HttpToolsProtocol):
             type(self)._ready = (default, head)
         return head
 
-    def on_message_begin(self) -> None:
-        # The scope that uvicorn would make here is made later, for those requests that need one.
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
-
     def on_headers_complete(self) -> None:
         route = self.engine.live.paths.get(self.url)
         cycle = self.cycle
@@ -108,15 +90,12 @@ class InferenceProtocol(HttpToolsProtocol):
             or self.flow.write_paused
             or self.parser.should_upgrade()
         ):
-            url, seen, expect = self.url, self.headers, self.expect_100_continue
-            super().on_message_begin()
-            self.url, self.expect_100_continue = url, expect
-            self.headers.extend(seen)
+            super().on_headers_complete()
             if self._peer is None:
                 self._peer = Peer(self.client, self.server)
             self.scope["loopline.peer"] = self._peer  # type: ignore[typeddict-unknown-key]
-            super().on_headers_complete()
             return
+        self.check_head()
         parser = self.parser
         call = ShortCall(self, parser.should_keep_alive() and parser.get_http_version() != "1.0")
         self.cycle = call  # type: ignore[assignment]
@@ -142,32 +121,36 @@ class InferenceProtocol(HttpToolsProtocol):
                 check_length(length, self.engine.settings.body_limit)
         except Problem as problem:
             call.problem = problem
+        self.body_begins()
+        if call.problem is not None:
+            self.engine.submit(call)  # at once: nothing of the body is wanted
 
     def on_body(self, body: bytes) -> None:
         call: Any = self.cycle
         if type(call) is not ShortCall:
             super().on_body(body)
             return
-        if call.response_complete:
+        self.age = self._read = 0
+        if call.problem is not None:
             return
         call.size += len(body)
         limit = self.engine.settings.body_limit
-        if call.size > limit:
-            if call.problem is None:
-                call.problem = body_too_large(limit)
-            call.chunks.clear()
-            if call.size > limit * DRAINED:
-                call.keep_alive = False
-                self.engine.submit(call)
-                call.response_complete = True
-        elif call.problem is None:
+        if call.size <= limit:
             call.chunks.append(body)
+        else:
+            call.chunks.clear()
+            call.problem = body_too_large(limit)
+            self.engine.submit(call)
 
     def on_message_complete(self) -> None:
         call: Any = self.cycle
         if type(call) is not ShortCall:
             super().on_message_complete()
-        elif not call.response_complete:
+            return
+        self.stage = "idle"
+        self.age = self._read = 0
+        call.whole = True
+        if call.problem is None:
             call.started = time.perf_counter()
             chunks = call.chunks
             call.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)

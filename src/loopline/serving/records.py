@@ -9,14 +9,18 @@ import msgspec
 BUCKETS = 10_000
 """Weights are given in ten-thousandths: the live weights of an endpoint sum to this."""
 
+KNOWN = ""
+"""Stands among the endpoints for the tokens that are known, whatever they may call."""
+
 Mode = Literal["live", "shadow"]
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """A model version behind an endpoint.
 
-    `bundle` is the folder that holds it, `model` its ref (`model:readmission@3`). A live variant answers `weight` of
-    10,000 buckets; a shadow one is scored after the answer is out, and only recorded.
+    `bundle` is the folder that holds it ("": it cannot be had, and its endpoint is not served), `model` its ref
+    (`model:readmission@3`). A live variant answers `weight` of 10,000 buckets; a shadow one is scored after the answer is out,
+    and only recorded.
     """
 
     name: str
@@ -52,7 +56,8 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
 class ControlMessage(msgspec.Struct, frozen=True, kw_only=True):
     """What the control process tells its workers: the table, and who may call which endpoint.
 
-    `tokens` maps an endpoint (or `*`) to the SHA-256 hex digests of the bearer tokens that may call it.
+    `tokens` maps an endpoint (or `*`) to the SHA-256 hex digests of the bearer tokens that may call it, and `KNOWN` to those of
+    tokens that may perhaps call nothing.
     """
 
     table: RouteTable
@@ -89,9 +94,9 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One prediction of the log, or one refused request (`status` >= 400: no row, no output, `error` is its code).
 
     `id` is the prediction's own; `request` is shared by the rows of one request. `row` holds the raw values as they were
-    sent, `output` what was answered: label and probability (binary), label and probabilities by class (multiclass), value
-    (regression). A shadow record has the live prediction's id and no row. `propensity` is the chance with which the routing
-    table gave this variant. `time_ms` is when the request's tick began, in milliseconds since 1970 UTC.
+    sent, nested objects under dotted names; `output` what was answered: the label with its probability and those of all classes,
+    or the value (regression). A shadow record has the live prediction's id and no row. `propensity` is the chance with which the
+    routing table gave this variant. `time_ms` is when the request's tick began, in milliseconds since 1970 UTC.
     """
 
     id: str

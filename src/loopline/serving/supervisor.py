@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import queue
 import socket
@@ -25,6 +26,7 @@ from loopline.errors import Conflict, Invalid, LooplineError, Unavailable, from_
 from loopline.serving.door import Order, Reply, frame, read_state, receive, write_state
 from loopline.serving.records import ControlMessage, RouteTable, WorkerSettings
 
+logger = logging.getLogger("loopline.serving")
 START = 60.0
 """Seconds that a worker may take to load its table, and to prepare a new one."""
 BACK_OFF = (0.1, 10.0)
@@ -312,5 +314,7 @@ class Supervisor:
             elif reply.epoch < self._epoch:
                 self._replace(worker)  # it read the file just before a new table came
             else:
+                if reply.error is not None:
+                    logger.error("Worker %d does not serve all endpoints: %s", worker.number, from_dict(reply.error))
                 worker.epoch = reply.epoch
                 worker.ready.set()

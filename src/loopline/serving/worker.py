@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -27,6 +28,7 @@ from loopline.serving import live as lives
 from loopline.serving import metrics
 from loopline.serving.access import Gate
 from loopline.serving.asgi import App
+from loopline.serving.connection import BoundedProtocol, Server
 from loopline.serving.door import Door, read_state
 from loopline.serving.engine import Engine
 from loopline.serving.forward import Forwarder
@@ -35,11 +37,10 @@ from loopline.serving.protocol import bound
 from loopline.serving.records import WorkerSettings
 
 logger = logging.getLogger("loopline.serving")
-KEEP_ALIVE = 75
 
 
-class WorkerServer(uvicorn.Server):
-    """uvicorn's server, which closes the engine when the last answer is out."""
+class WorkerServer(Server):
+    """The server, which closes the engine when the last answer is out."""
 
     def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
         super().__init__(config)
@@ -70,7 +71,8 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
     state = Path(settings.state)
     engine = Engine(settings, open_log(settings), loop)
     if (message := read_state(state)) is not None:
-        engine.swap(lives.prepare(message, {}))
+        # One endpoint that cannot be served keeps none of the others down.
+        engine.swap(lives.prepare(message, {}, message.table.endpoints))
     gate = Gate(settings.allowed_hosts)
     forwarder = Forwarder(settings.control, settings.forward_limit) if settings.control else None
     config = uvicorn.Config(
@@ -84,7 +86,6 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(settings.drain),
     )
     server = WorkerServer(config, engine)
@@ -113,7 +114,7 @@ async def _reread(engine: Engine, state: Path) -> None:
     try:
         message = read_state(state)
         if message is not None and message.table.epoch > engine.live.epoch:
-            engine.swap(await asyncio.to_thread(lives.prepare, message, engine.known()))
+            engine.swap(await asyncio.to_thread(lives.prepare, message, engine.known(), engine.live.failed))
     except LooplineError as e:
         logger.error("The routing table on file is not taken: %s", e)
 
@@ -144,6 +145,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fd", type=int, help="a listening socket")
     parser.add_argument("--door", type=int, help="a Unix socket to the supervisor")
     args = parser.parse_args(argv)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * BoundedProtocol.connection_limit  # each takes a descriptor, and two more while it is forwarded
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = msgspec.json.decode(args.settings.read_bytes(), type=WorkerSettings)

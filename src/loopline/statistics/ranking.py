@@ -102,6 +102,18 @@ def area_interval(area: Area, positive: NDArray[np.bool_], *, confidence: float,
     return on_scale(area.value, area.error, scale="unit", n=max(rarer, 2), confidence=confidence, method=method)
 
 
+def mean_area_interval(area: Area, weights: Floats, rows: Floats, *, confidence: float, method: str) -> Interval:
+    """The interval of a weighted mean of areas, each known by `rows` of its own (those of the rarer side).
+
+    Its degrees of freedom are Welch's and Satterthwaite's (Satterthwaite 1946, doi:10.2307/3002019), with the variance of a
+    row taken to be the same in all areas, since a class of one row shows none of its own. So a rare class counts as much as
+    it weighs: next to nothing in a mean weighted by shares, and nearly alone in a plain mean.
+    """
+    parts = weights**2 / rows
+    n = 1 + float(parts.sum() ** 2 / (parts**2 / np.maximum(rows - 1, 1)).sum())
+    return on_scale(area.value, area.error, scale="unit", n=max(n, 2), confidence=confidence, method=method)
+
+
 def paired_roc_difference(
     positive: NDArray[np.bool_], score_a: Floats, score_b: Floats, *, confidence: float = 0.95
 ) -> Interval:

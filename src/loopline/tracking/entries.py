@@ -9,10 +9,7 @@ from typing import Any
 
 from loopline.errors import Invalid
 from loopline.tracking.journal_format import KINDS, LARGEST
-from loopline.tracking.paths import check_key, check_path
-
-LONGEST_TEXT = 64_000
-"""Characters of a param's JSON, of a tag, a note, a piece of console."""
+from loopline.tracking.paths import check_key, check_path, check_text
 
 MOST_KEYS = 10_000
 """Params or tags in one call."""
@@ -30,11 +27,11 @@ def entry_text(kind: str, fields: Mapping[str, Any]) -> bytes:
     """
     if kind not in NUMBERS:
         raise Invalid(f"{kind!r} is no kind of entry.", code="bad-value", hint=f"There are: {', '.join(NUMBERS)}.")
-    plain = _plain(fields, kind)
+    plain = plain_json(fields, f"The {kind} of a run")
     try:
         for what in ("params", "tags"):
             _check_keys(plain.get(what) or {}, what)
-        _check_length(str(plain.get("text", "")), f"The {kind}")
+        check_text(str(plain.get("text", "")), f"The {kind}")
         text = _json(plain).encode()
     except (ValueError, RecursionError) as e:
         raise Invalid(
@@ -51,45 +48,42 @@ def entry_text(kind: str, fields: Mapping[str, Any]) -> bytes:
     return text
 
 
-def _check_keys(given: Mapping[str, Any], what: str) -> None:
+def check_count(given: Mapping[str, Any], what: str) -> None:
+    """Raises `Invalid` where one call brings too many."""
     if len(given) > MOST_KEYS:
         raise Invalid(
             f"{len(given):,} {what} in one call are too many.",
             code="bad-batch",
             hint=f"Send at most {MOST_KEYS:,} at once; keep long lists as an artifact.",
         )
+
+
+def _check_keys(given: Mapping[str, Any], what: str) -> None:
+    check_count(given, what)
     for key, value in given.items():
         check_key(key, f"key of {what}")
-        _check_length(_json(value), f"{key!r} of the {what}")
-
-
-def _check_length(text: str, what: str) -> None:
-    if len(text) > LONGEST_TEXT:
-        raise Invalid(
-            f"{what} has {len(text):,} characters.",
-            code="too-long",
-            hint=f"At most {LONGEST_TEXT:,}; keep the rest as an artifact.",
-        )
+        check_text(_json(value), f"{key!r} of the {what}")
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
-def _plain(value: Any, what: str) -> Any:
+def plain_json(value: Any, what: str) -> Any:
+    """The value as JSON can carry it; NaN and infinities by their names. Raises `Invalid`."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, what) for key, item in value.items()}
+        return {str(key): plain_json(item, what) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, what) for item in value]
+        return [plain_json(item, what) for item in value]
     if value is None or isinstance(value, str | float | bool):
         return value
     if isinstance(value, int) and abs(value) <= _EXACT:
         return value
     shown = f"the number {value}" if isinstance(value, int) else f"a {type(value).__name__}"
     raise Invalid(
-        f"The {what} of a run holds {shown}, which JSON cannot carry.",
+        f"{what} holds {shown}, which JSON cannot carry.",
         code="bad-value",
         hint="Give text, numbers up to 2**53, booleans, lists or mappings of these.",
     )

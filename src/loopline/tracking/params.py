@@ -13,14 +13,12 @@ import sqlalchemy as sa
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid
 from loopline.hashing import canonical_json
-from loopline.tracking.paths import check_key
-from loopline.tracking.records import Correction, real
+from loopline.tracking.entries import check_count, plain_json
+from loopline.tracking.paths import check_key, check_text
+from loopline.tracking.records import Correction
 from loopline.tracking.tables import run_corrections, run_params, run_tags
 from loopline.tracking.words import Words
 
-LONGEST_TEXT = 64_000
-
-_MOST_KEYS = 10_000
 _EXACT = 2**53
 _NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -45,7 +43,7 @@ def written(value: Any, key: str) -> Value:
         text = canonical_json(plain).decode()
     except ValueError as e:
         raise Invalid(f"The param {key!r} cannot be kept: {e}.", code="bad-value", hint="Write it as a text.") from e
-    return Value(short(text, f"The param {key!r}"), _number(plain))
+    return Value(check_text(text, f"The param {key!r}"), _number(plain))
 
 
 def _number(plain: Any) -> float | None:
@@ -110,7 +108,7 @@ def correct(tx: Tx, words: Words, run: int, params: Mapping[str, Any], reason: s
                     value=kept[number],
                     at=tx.now,
                     by=tx.principal,
-                    reason=short(reason, "The reason"),
+                    reason=check_text(reason, "The reason"),
                 )
             )
             tx.execute(run_params.delete().where(place))
@@ -130,7 +128,7 @@ def corrections(tx: Tx, words: Words, run: int) -> tuple[Correction, ...]:
 def set_tags(tx: Tx, words: Words, run: int, tags: Mapping[str, str]) -> None:
     """Sets or replaces tags of a run; an empty text removes one."""
     check_count(tags, "tags")
-    given = {check_key(key, "key of a tag"): short(value, f"The tag {key!r}") for key, value in tags.items()}
+    given = {check_key(key, "key of a tag"): check_text(value, f"The tag {key!r}") for key, value in tags.items()}
     if not given:
         return
     numbers = words.numbers(tx, given)
@@ -148,41 +146,3 @@ def _texts(tx: Tx, run: int, keys: Sequence[int]) -> dict[int, str]:
         for row in tx.rows(query):
             found[row.key] = canonical_json(row.number).decode() if row.value is None else row.value
     return found
-
-
-def plain_json(value: Any, what: str) -> Any:
-    """The value as JSON can carry it; NaN and infinities by their names. Raises `Invalid`."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return real(value)
-    if isinstance(value, dict):
-        return {str(key): plain_json(item, what) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_json(item, what) for item in value]
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise Invalid(
-        f"{what} holds a {type(value).__name__}, which JSON cannot carry.",
-        code="bad-value",
-        hint="Give text, numbers, booleans, lists or mappings of these.",
-    )
-
-
-def check_count(given: Mapping[str, Any], what: str) -> None:
-    """Raises `Invalid` where one call brings too many."""
-    if len(given) > _MOST_KEYS:
-        raise Invalid(
-            f"{len(given):,} {what} in one call are too many.",
-            code="bad-batch",
-            hint=f"Send at most {_MOST_KEYS:,} at once; keep long lists as an artifact.",
-        )
-
-
-def short(text: str, what: str) -> str:
-    """The text itself, where it is short enough to be kept. Raises `Invalid` otherwise."""
-    if len(text) > LONGEST_TEXT:
-        raise Invalid(
-            f"{what} has {len(text)} characters.",
-            code="too-long",
-            hint=f"At most {LONGEST_TEXT}; keep the rest as an artifact.",
-        )
-    return text

@@ -8,10 +8,12 @@ from urllib.parse import unquote
 
 from loopline.errors import Invalid
 
+LONGEST_TEXT = 64_000
+"""Characters of a param's JSON, of a tag, a note, a piece of console."""
+
 _LONGEST_PATH = 1024
 _LONGEST_PART = 255
 _LONGEST_KEY = 250
-_LONGEST_TEXT = 64_000
 
 
 def check_path(path: str) -> str:
@@ -69,10 +71,10 @@ def check_key(key: str, what: str) -> str:
 
 def check_text(text: str, what: str) -> str:
     """The text itself, where it is short enough for a param, a tag or a note. Raises `Invalid`."""
-    if len(text) > _LONGEST_TEXT:
+    if len(text) > LONGEST_TEXT:
         raise Invalid(
             f"{what} has {len(text)} characters.",
             code="too-long",
-            hint=f"At most {_LONGEST_TEXT}; keep the rest as an artifact.",
+            hint=f"At most {LONGEST_TEXT:,}; keep the rest as an artifact.",
         )
     return text

@@ -21,13 +21,13 @@ from loopline.operations import Body
 from loopline.tracking import params as values
 from loopline.tracking import points, reading
 from loopline.tracking.journal_format import LARGEST_CONTENT, Entry, Points, decode
-from loopline.tracking.paths import check_key
+from loopline.tracking.paths import LONGEST_TEXT, check_key
 from loopline.tracking.records import Ending, Received, RunKind, RunStatus
 from loopline.tracking.tables import run_senders, runs
 from loopline.tracking.writing import Writing
 
 Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Text = Annotated[str, msgspec.Meta(max_length=values.LONGEST_TEXT)]
+Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 
 _ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from loopline.database import Tx
 from loopline.errors import Invalid, NotFound, did_you_mean
 from loopline.hashing import digest_json
+from loopline.operations import check_limit
 from loopline.refs import check_name
 from loopline.tracking import reading
 from loopline.tracking.records import RunPage, Search
@@ -34,8 +35,7 @@ class Searches:
         after: str | None = None,
         saved: str | None = None,
     ) -> RunPage:
-        if not 0 < limit <= _LARGEST_PAGE:
-            raise Invalid(f"A page of {limit} runs cannot be given.", code="bad-limit", hint=f"1 to {_LARGEST_PAGE}.")
+        check_limit(limit, "runs", _LARGEST_PAGE)
         if saved is not None:
             if filter:
                 raise Invalid(

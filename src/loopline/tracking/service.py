@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from loopline.access import authority
 from loopline.database import Database, Tx
 from loopline.errors import Conflict, Invalid, NotFound
-from loopline.operations import Body, Bytes
+from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.store.service import Store
 from loopline.tracking import params as values
@@ -177,7 +177,7 @@ class RunsService(Searches, RunsVerbs):
         limit: int = 100,
         after: str | None = None,
     ) -> RunPage:
-        _check_limit(limit)
+        check_limit(limit, "runs", _LARGEST_PAGE)
         query = sa.select(runs).where(runs.c.project == self.tx.project)
         for column, value in ((runs.c.name, name), (runs.c.kind, kind), (runs.c.status, status)):
             if value is not None:
@@ -289,11 +289,6 @@ def _check_point(point: Point) -> None:
             code="bad-point",
             hint="A step is a 64-bit integer, a time milliseconds since 1970 UTC.",
         )
-
-
-def _check_limit(limit: int) -> None:
-    if not 0 < limit <= _LARGEST_PAGE:
-        raise Invalid(f"A page of {limit} runs cannot be given.", code="bad-limit", hint=f"1 to {_LARGEST_PAGE}.")
 
 
 def _kept(run: Any, row: Any) -> Artifact:

@@ -13,7 +13,8 @@ from loopline.failpoints import failpoint
 from loopline.hashing import digest_json
 from loopline.tracking import params as values
 from loopline.tracking import reading
-from loopline.tracking.paths import check_key
+from loopline.tracking.entries import plain_json
+from loopline.tracking.paths import LONGEST_TEXT, check_key, check_text
 from loopline.tracking.records import Ending, RunKind
 from loopline.tracking.tables import environments, run_console, run_refs, runs
 from loopline.tracking.words import Words
@@ -90,7 +91,7 @@ class Writing:
         """The number of an environment, which is added where it is new."""
         if not given:
             return None
-        body = values.plain_json(given, "environment")
+        body = plain_json(given, "The environment")
         digest = digest_json(body)
         query = sa.select(environments.c.id).where(environments.c.digest == digest)
         known: int | None = self.tx.scalar(query)
@@ -101,7 +102,7 @@ class Writing:
 
     def set_note(self, number: int, text: str) -> None:
         """Sets what people say of a run."""
-        self.tx.execute(runs.update().where(runs.c.number == number).values(note=values.short(text, "The note")))
+        self.tx.execute(runs.update().where(runs.c.number == number).values(note=check_text(text, "The note")))
 
     def add_console(self, number: int, text: str, at: int) -> None:
         """Keeps a piece of what a run printed."""
@@ -109,7 +110,7 @@ class Writing:
 
     def end(self, number: int, status: Ending, message: str, ended: int) -> None:
         """Writes down how a run ended."""
-        kept = message[: values.LONGEST_TEXT]
+        kept = message[:LONGEST_TEXT]
         batches: int = self.tx.execute(_END, {"of": number, "as": status, "at": ended, "why": kept}).scalar_one()
         if batches > 1:
             self._ended[number] = batches

@@ -52,6 +52,13 @@ class Model:
         """ "linear" or "boosted"."""
         return "linear" if isinstance(self.estimator, Linear) else "boosted"
 
+    @property
+    def called(self) -> str:
+        """What people call it: its family, or "constant" where it answers the same to every row."""
+        if isinstance(self.estimator, Linear) and not self.estimator.coefficients.any():
+            return "constant"
+        return self.family
+
     def predict(self, frame: pl.DataFrame) -> Doubles:
         """Binary: [n] probabilities of the positive class; multiclass: [n, k] probabilities; regression: [n] values."""
         # In slices: the one-hot features of a linear model are many times as large as the frame.

@@ -55,10 +55,12 @@ class Problem:
         ignore: Collection[str] = (),
         fields: tuple[Field, ...] | None = None,
         seed: int = 0,
+        typed: bool = False,
     ) -> Problem:
         """Look at the rows, infer task (unless given) and fields (on training rows alone) and check the labels.
 
-        `ignore` names columns that are never features: identifiers, times, groups. Raises `Invalid` before anything is fitted.
+        `ignore` names columns that are never features: identifiers, times, groups; `typed` is as in `infer`.
+        Raises `Invalid` before anything is fitted.
         """
         for name, side in (("training", train), ("validation", validation)):
             if not side.height:
@@ -78,7 +80,7 @@ class Problem:
                 code="constant-label",
                 hint="Split otherwise, or give data in which it varies earlier.",
             )
-        found = infer(train, label=label, ignore=ignore)
+        found = infer(train, label=label, ignore=ignore, typed=typed)
         return cls(
             label=label,
             signature=Signature(inputs=fields or found.fields, task=task, classes=classes),

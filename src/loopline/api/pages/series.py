@@ -69,12 +69,16 @@ def datasets(found: Overview) -> Html | None:
 def _dataset(version: DatasetVersion, found: Overview) -> list[object]:
     project = found.status.project
     broken = ", ".join(f"{rule} {count:,}" for rule, count in version.broken.items())
+    warned = ", ".join(f"{rule} {count:,}" for rule, count in version.warned.items())
     held = element("span", status("warn", f"{version.quarantined:,}"), " ", element("span", broken, class_="soft"))
     looks = f"yes, {version.looks:,} look{'' if version.looks == 1 else 's'}" if version.sealed else ""
     return [
         element("span", version.ref, class_="id"),
         f"{version.rows:,}",
-        held if version.quarantined else "0",
+        joined(
+            held if version.quarantined else "0",
+            element("span", f" warned of: {warned}", class_="soft") if warned else None,
+        ),
         element("span", looks, class_="soft"),
         ago(version.created, found.at),
         # A sealed version tells nothing of its rows but to evaluation.

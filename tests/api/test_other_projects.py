@@ -1,0 +1,263 @@
+"""An object of another project, by every operation whose path can name one: not found, nothing of it shown, nothing changed.
+
+One object of each kind is made in the project `clinic`. The caller has every role there and in the default project, so that only
+the object's own project can refuse. A new operation whose place has no value here makes this fail.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from loopline.api.routing import PREFIX
+from loopline.database import metadata
+from loopline.deployment.records import Plan, Stage
+from loopline.errors import NotFound
+from loopline.evaluation.gates import gate
+from loopline.loop.table import Table, linear
+from loopline.monitoring.alerts import AlertsService
+from loopline.operations import OPERATIONS, Body, Operation
+from loopline.outcomes.records import Label
+from loopline.packaging.bundle import write_bundle
+from loopline.registry.bundle_tar import pack
+from loopline.serving.log import Frame, Part, PredictionLog, encode
+
+HERE, ELSEWHERE = "default", "clinic"
+MODEL, DATA = f"model:{ELSEWHERE}/secret-model@1", f"data:{ELSEWHERE}/secret-data@1"
+KEY = "sha256:" + "0" * 64
+ROWS = b"x,y\n" + b"".join(b"%d,%s\n" % (n, b"yes" if n % 3 else b"no") for n in range(300))
+
+CREATES = {
+    "datasets.add", "endpoints.create", "loops.declare", "models.draft", "monitors.declare", "pipelines.start",
+}  # fmt: skip
+"""They make an object of that name in the project of the call, as far as they find there what it is made from."""
+
+NAMED = sorted(
+    (op.name for op in OPERATIONS.values() if op.scope == "project" and op.placed),
+    key=lambda name: (name in CREATES, name),
+)
+"""Those that create come last: what they make here has the name of what is there."""
+
+EMPTY = {
+    "pipelines.known", "predictions.list", "predictions.read", "predictions.traffic",
+}  # fmt: skip
+"""They answer that there is nothing, as they do for a name that is nowhere."""
+
+GIVEN: dict[str, dict[str, Any]] = {
+    "alerts.change": {"status": "closed"},
+    "datasets.split": {"label": "y"},
+    "endpoints.create": {"model": "secret-model@1"},
+    "evaluations.judge": {"gates": KEY},
+    "labels.add": {"labels": [{"prediction": "secret-prediction", "value": "yes"}]},
+    "loops.declare": {"path": "/x.py", "declaration": {}},
+    "loops.settle": {"status": "failed"},
+    "models.attach": {"document": {}},
+    "models.set_alias": {"version": 1},
+    "models.withdraw": {"reason": "test"},
+    "monitors.declare": {"reference": "data:secret-data@1", "label": "y", "task": "binary"},
+    "pipelines.end": {"status": "finished"},
+    "pipelines.start": {"key": KEY},
+    "pipelines.step": {"key": KEY, "outputs": {}, "seconds": 1.0},
+    "rollouts.decide": {"decision": "roll_back", "reason": "test"},
+    "rollouts.start": {"challenger": "secret-model@2", "plan": {"stages": [{"kind": "shadow", "rows": 1}]}},
+    "runs.log": {"metrics": [{"key": "loss", "value": 1.0, "step": 0, "time": 1}]},
+    "runs.params": {"params": {"a": 1}},
+    "runs.tag": {"tags": {"a": "b"}},
+}
+"""What a call needs besides its places."""
+
+
+class Other:
+    """The platform with one object of each kind in ELSEWHERE; `values` are what stands for them in a path, by group."""
+
+    def __init__(self, served: Any, folder: Any) -> None:
+        self.served = served
+        self.platform = served.platform
+        owner = self.platform.session()
+        owner.projects.create(ELSEWHERE)
+        owner.access.add_principal("ann")
+        for project in (HERE, ELSEWHERE):
+            self.platform.session(project=project).access.grant("ann", "approver")
+        self.approver = owner.access.create_token(principal="ann").secret
+        there = self.platform.session(project=ELSEWHERE)
+        there.access.grant("ann", "viewer")
+        there.datasets.add("secret-data", Body(ROWS, name="x.csv"))
+        there.datasets.split("secret-data", "y")
+        run = there.runs.create("secret-run").id
+        there.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
+        there.runs.log(run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
+        pipeline = there.pipelines.start("secret-pipeline", key=KEY).id
+        there.pipelines.step(pipeline, "fit", KEY, {}, 1.0)
+        self._model(there, folder)
+        there.models.set_alias("secret-model", "champion", 1)
+        there.models.set_alias("secret-model", "champion", 2)
+        there.models.set_alias("secret-model", "champion", 1)
+        request = there.models.request_approval("secret-model", 2).id
+        there.endpoints.create("secret-endpoint", "secret-model@1")
+        plan = Plan(stages=(Stage(kind="shadow", rows=1),))
+        rollout = there.rollouts.start("secret-endpoint", "secret-model@2", plan).id
+        there.monitors.declare("secret-endpoint", "data:secret-data@1", "y", "binary", rows=50, look=1)
+        self._answers()
+        there.labels.add("secret-endpoint", [Label(prediction="secret-prediction", value="yes")])
+        there.monitors.look("secret-endpoint")
+        with self.platform.database.begin(project=ELSEWHERE) as tx:
+            alert = AlertsService(tx).raise_alert("secret-endpoint", "quality", "secret", (), 0).rpartition("/")[2]
+        gates = there.evaluations.declare([msgspec.to_builtins(gate.at_least("roc_auc", 0.1))])
+        measured = there.evaluations.measure("secret-model@1", "secret-data.test@1", "y")
+        there.evaluations.judge(measured.id, gates.digest)
+        there.loops.declare("secret-loop", "/x.py", {})
+        asked = there.loops.request("secret-loop").id
+        self.values: dict[str, dict[str, str]] = {
+            "access": {"principal": "ann", "role": "viewer"},
+            "alerts": {"alert": alert},
+            "datasets": {"name": "secret-data", "version": "1"},
+            "endpoints": {"name": "secret-endpoint"},
+            "evaluations": {"evaluation": measured.id, "plot": next(iter(measured.plots), "calibration")},
+            "labels": {"endpoint": "secret-endpoint"},
+            "loops": {"name": "secret-loop", "request": asked},
+            "models": {
+                "name": "secret-model", "version": "1", "alias": "champion", "request": request, "kind": "parity",
+            },
+            "monitors": {"endpoint": "secret-endpoint"},
+            "pipelines": {"run": pipeline, "name": "secret-pipeline", "step": "fit", "key": KEY},
+            "predictions": {"endpoint": "secret-endpoint", "prediction": "secret-prediction"},
+            "rollouts": {"rollout": rollout, "endpoint": "secret-endpoint"},
+            "runs": {"run": run, "path": "notes.txt", "key": "loss"},
+        }  # fmt: skip
+
+    def _model(self, there: Any, folder: Any) -> None:
+        x = np.random.default_rng(1).normal(size=300)
+        frame = pl.DataFrame({"x": x, "y": np.where(x > 0, "yes", "no")})
+        model = linear(Table(frame[:200], frame[200:], label="y"))
+        for version in (1, 2):
+            write_bundle(
+                model, folder / str(version), name="secret-model", version=version, example={"x": 0.5},
+                validation_frame=frame[200:], created=version,
+            )  # fmt: skip
+            self.bundle = pack(folder / str(version))
+            there.models.draft("secret-model", Body(self.bundle, name="bundle.tar"))
+            there.models.register("secret-model", version)
+
+    def _answers(self) -> None:
+        now = self.platform.clock.now() + 1000
+        log = PredictionLog(
+            self.platform.settings.workspace / "serving" / "log",
+            0,
+            segment_bytes=1 << 20,
+            segment_age_ms=1 << 40,
+            now=now,
+        )
+        ids = ["secret-prediction", *(f"secret-{n}" for n in range(99))]
+        answer = Frame(
+            time_ms=now, request="r1", endpoint=f"{ELSEWHERE}~secret-endpoint",
+            parts=[Part(f"model:{ELSEWHERE}/secret-model@1", "champion", "live", 1.0)], status=200, latency_us=1, form="list",
+            sent=msgspec.json.encode([{"x": n} for n in range(100)]),
+            answered=msgspec.json.encode([{"id": id, "probability": 0.5, "label": "no"} for id in ids]),
+        )  # fmt: skip
+        log.append([encode(answer)], now)
+        log.close()
+        self.platform.session().predictions.collect()
+
+    def ask(self, op: Operation, project: str, values: dict[str, str]) -> Any:
+        path = op.path.replace("{project}", project)
+        for place in op.placed:
+            path = re.sub(rf"{{{place}(:path)?}}", quote(values[place], safe=""), path)
+        headers = {"x-loopline-peer": "127.0.0.1:50000", "x-loopline-peer-uid": str(os.getuid())}
+        if op.action == "approve":  # an owner is no approver
+            headers["Authorization"] = f"Bearer {self.approver}"
+        if op.body:
+            data = {"models.draft": self.bundle, "datasets.add": ROWS}.get(op.name, b"x")
+            headers["Content-Type"] = "application/octet-stream"
+            return self.served.ask(op.method, PREFIX + path, body=data, headers=headers)
+        given = {"json": GIVEN[op.name]} if op.name in GIVEN else {"json": {}} if op.mutates else {}
+        return self.served.ask(op.method, PREFIX + path, headers=headers, **given)
+
+    def kept(self) -> list[tuple[Any, ...]]:
+        """All rows of the other project."""
+        found: list[tuple[Any, ...]] = []
+        with self.platform.database.snapshot() as connection:
+            for table in metadata.sorted_tables:
+                if "project" in table.c and not table.name.startswith("ledger_"):
+                    rows = connection.execute(sa.select(table).where(table.c.project == ELSEWHERE))
+                    found += sorted((table.name, *map(repr, row)) for row in rows)
+        return found
+
+
+@pytest.fixture(scope="module")
+def other(controlled: Any, tmp_path_factory: pytest.TempPathFactory) -> Other:
+    return Other(controlled, tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_an_object_of_another_project_is_not_found_by_its_name(other: Other, name: str) -> None:
+    op = OPERATIONS[name]
+    values = other.values[op.group]
+    before = other.kept()
+    reply = other.ask(op, HERE, values)
+    assert other.kept() == before, "a call in one project changed another"
+    if name in CREATES:
+        assert reply.status in (200, 204, 404), reply.content
+        assert reply.status != 404 or b"secret-model" in reply.content or b"secret-data" in reply.content
+    elif name in EMPTY:
+        absent = other.ask(
+            op, HERE, {place: "nowhere" if place in ("endpoint", "name") else v for place, v in values.items()}
+        )
+        assert reply.status in (200, 204), reply.content
+        assert reply.content.replace(b"secret-endpoint", b"nowhere") == absent.content
+    else:
+        assert reply.status == 404, reply.content
+        assert any(values[place] in reply.json["error"]["message"] for place in op.placed), reply.content
+    if op.method == "GET":
+        there = other.ask(op, ELSEWHERE, values)
+        assert there.status in (200, 204), there.content
+        assert there.content not in (b"", b"null", b"[]")
+
+
+LISTS = [
+    op.name
+    for op in sorted(OPERATIONS.values(), key=lambda op: op.name)
+    if op.scope == "project"
+    and not op.placed
+    and op.method == "GET"
+    and op.name not in ("projects.show", "lineage.trace")
+]
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_shows_its_own_project_alone(other: Other, name: str) -> None:
+    op = OPERATIONS[name]
+    marks = {
+        value for group in other.values.values() for value in group.values() if len(value) > 20 or "secret" in value
+    }
+    marks -= {KEY}
+    shown = {project: other.ask(op, project, {}).content.decode() for project in (HERE, ELSEWHERE)}
+    if name == "access.grants":
+        assert '"viewer"' in shown[ELSEWHERE]
+        assert '"viewer"' not in shown[HERE]
+        return
+    assert any(mark in shown[ELSEWHERE] for mark in marks), shown[ELSEWHERE]
+    # What calls that create left here has the same names, and none of the same refs.
+    assert f"{ELSEWHERE}/" not in shown[HERE]
+
+
+REFS: dict[str, Callable[[Any], Any]] = {
+    "lineage": lambda session: session.lineage.trace(MODEL),
+    "evaluation": lambda session: session.evaluations.measure(MODEL, "data:secret-data@1", "y"),
+    "endpoint": lambda session: session.endpoints.create("mine", MODEL),
+    "monitor": lambda session: session.monitors.declare("mine", DATA, "y", "binary"),
+}
+
+
+@pytest.mark.parametrize("what", REFS)
+def test_a_ref_of_another_project_leads_nowhere(other: Other, what: str) -> None:
+    with pytest.raises(NotFound):
+        REFS[what](other.platform.session())

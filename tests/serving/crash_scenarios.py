@@ -1,0 +1,116 @@
+"""A worker killed while it logs, changes its routing table or shows its counters: what was acknowledged is there, whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+
+def log(folder: Path) -> None:
+    """A worker after one that died in the middle of a frame: four answers, each on the disk when it is given."""
+    from loopline.serving.log import MAGIC, SUFFIX, PredictionLog, encode
+
+    torn = folder / "log" / f"{1:013d}-09-dead{SUFFIX}"
+    torn.parent.mkdir(exist_ok=True)
+    torn.write_bytes(MAGIC + encode(_frame("before")) + encode(_frame("never"))[:-5])
+    mine = PredictionLog(torn.parent, 0, segment_bytes=1 << 20, segment_age_ms=1 << 40, now=10, always_sync=True)
+    for n in range(4):
+        mine.append([encode(_frame(f"r{n}"))], 10 + n)
+        with (folder / "acknowledged").open("a") as file:
+            file.write(f"r{n}\n")
+        if n == 1:
+            mine.sync()
+            mine.rotate(20)
+    mine.close()
+
+
+def _frame(request: str) -> Any:
+    from loopline.serving.log import Frame, Part
+
+    return Frame(
+        time_ms=1,
+        request=request,
+        endpoint="risk",
+        parts=[Part("model:risk@1", "champion", "live", 1.0)],
+        status=200,
+        latency_us=1,
+        form="list",
+        sent=b'[{"x":1}]',
+        answered=json.dumps([{"id": f"{request}-0", "value": 0.5}]).encode(),
+    )
+
+
+def check_log(folder: Path, finished: bool) -> None:
+    """Each acknowledged answer can be read, and nothing torn."""
+    from loopline.serving.log import read_on, recover
+
+    said = {record.request for _, _, found in read_on(folder / "log", {}) for record in found}
+    acknowledged = folder / "acknowledged"
+    assert said >= set(acknowledged.read_text().split() if acknowledged.exists() else [])
+    assert said <= {"before", "r0", "r1", "r2", "r3"}
+    if finished:
+        assert said == {"before", "r0", "r1", "r2", "r3"}
+        assert recover(folder / "log") == []
+
+
+def door(folder: Path) -> None:
+    """A supervisor keeps a table and has its worker take it; the worker shows its counters."""
+    from loopline.serving.door import write_state
+    from loopline.serving.metrics import Counters, publish
+    from loopline.serving.records import ControlMessage, RouteTable
+
+    for epoch in (2, 3):
+        message = ControlMessage(table=RouteTable(epoch=epoch, endpoints={}))
+        write_state(folder / "state.json", message)
+        asyncio.run(_ordered(folder, message))
+        counters = Counters()
+        counters.epoch = epoch
+        publish(counters, folder, 0)
+
+
+async def _ordered(folder: Path, message: Any) -> None:
+    import msgspec
+
+    from loopline.serving.door import Door, Order, Reply, frame, receive
+    from loopline.serving.engine import Engine
+    from loopline.serving.records import WorkerSettings
+
+    mine, theirs = socket.socketpair()
+    engine = Engine(WorkerSettings(state="", log=""), None)
+    serving = asyncio.create_task(Door(engine, lambda: None).serve(theirs))
+    epoch = message.table.epoch
+    orders = (None, Order(do="prepare", epoch=epoch, message=message), Order(do="commit", epoch=epoch))
+    for order in orders:  # the first thing on the door is the worker's own hello
+        if order is not None:
+            mine.sendall(frame(order))
+        reply = msgspec.json.decode(await asyncio.to_thread(receive, mine) or b"", type=Reply)
+        assert reply.error is None
+        if order is not None and order.do == "commit":
+            (folder / "acknowledged").write_text(str(reply.epoch))
+    mine.close()
+    await serving
+    engine.close()
+
+
+def check_door(folder: Path, finished: bool) -> None:
+    """The table on file and the counters are whole, and no acknowledged epoch is newer than the table kept."""
+    from loopline.serving.door import read_state
+    from loopline.serving.metrics import Counters, gather
+
+    state = read_state(folder / "state.json")
+    acknowledged = folder / "acknowledged"
+    if acknowledged.exists():
+        assert state is not None
+        assert state.table.epoch >= int(acknowledged.read_text() or 0) or not finished
+    total, workers = gather(Counters(epoch=3), folder, 1)  # what cannot be read is not counted as a worker
+    assert workers == (folder / "0.counters").exists() + 1
+    if finished:
+        assert state is not None
+        assert (state.table.epoch, total.epoch, os.stat(folder / "state.json").st_mode & 0o777) == (3, 3, 0o600)
+
+
+SCENARIOS = {"prediction log": (log, check_log), "control door": (door, check_door)}
