@@ -55,7 +55,9 @@ class Logbook:
         self.place = where
         _make_private(where.workspace)
         folder = where.workspace / "journals"
-        self.journal = Journal.open(folder, quota=where.quota, target=Target(where.project, where.url))
+        # The workspace's own server may come again at another address, and takes what is for the workspace.
+        target = "" if where.url == _served(where.workspace) else where.url
+        self.journal = Journal.open(folder, quota=where.quota, target=Target(where.project, target))
         self._process = os.getpid()
         self._users = 0
         self._sender = self._new_sender().start() if where.url else None
@@ -95,9 +97,8 @@ class Logbook:
                 self._hint()
 
     def _new_sender(self) -> Sender:
-        from loopline.client.sender import (
-            Sender,
-        )  # it knows every verb, which a run without a server needs only at its end
+        # It knows every verb, which a run without a server needs only at its end.
+        from loopline.client.sender import Sender
 
         return Sender(self.journal, self._session)
 
