@@ -72,7 +72,11 @@ def life(tmp_path_factory: pytest.TempPathFactory, patients: pl.DataFrame) -> It
 def test_the_loop_closes(life: Life) -> None:
     session = life.session
     life.live(1200)
-    life.until("collection", lambda: session.predictions.traffic("readmission").variants["champion"].labelled >= 1100)
+    def labelled() -> int:
+        champion = session.predictions.traffic("readmission").variants.get("champion")
+        return champion.labelled if champion else 0  # nothing is collected yet
+
+    life.until("collection", lambda: labelled() >= 1100)
     quality = session.monitors.quality("readmission")
     assert quality.labelled >= 1100
     assert {"new", "returning"} == {g.name for g in quality.groups}

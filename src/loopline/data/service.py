@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from loopline.data.readers import read_table
 from loopline.data.records import Column, Dataset, DatasetVersion, Learning, Quarantine, SplitVersions
 from loopline.data.split import split as split_frame
 from loopline.data.tables import dataset_versions, looks
+from loopline.data.uploads import behind, on_disk, source_name
 from loopline.data.verbs import DatasetsVerbs
 from loopline.data.windows import Windows
 from loopline.database import Tx
@@ -60,13 +59,13 @@ class DatasetsService(DatasetsVerbs):
         check_name(name, "name of a dataset")
         read_from = authority.readable(self.tx, inputs or [])
         rules = Contract.from_json(json.dumps(contract).encode()) if contract else None
-        with self._on_disk(source) as path:
+        with on_disk(source, self.scratch) as path:
             read, digest = read_table(path, name=source.name), digest_file(path)
         rows = read.frame
         if onto is not None:
             before = self._row(name, onto)
             self._check_open(before)
-            rows = _behind(self._rows(before), rows, self.tx.ref("data", name, before.version))
+            rows = behind(self._rows(before), rows, self.tx.ref("data", name, before.version))
             read_from.append(self.tx.ref("data", name, before.version))
         good, quarantined, broken, warned = rows, None, dict[str, int](), dict[str, int]()
         if rules is not None:
@@ -91,7 +90,7 @@ class DatasetsService(DatasetsVerbs):
             broken=broken,
             warned=warned,
             contract=rules.digest if rules is not None else "",
-            source=f"source:{_source_name(source.name)}@{digest.partition(':')[2]}",
+            source=f"source:{source_name(source.name)}@{digest.partition(':')[2]}",
             inputs=read_from,
             facts={"format": read.format, **(facts or {})},
             message=message,
@@ -323,19 +322,6 @@ class DatasetsService(DatasetsVerbs):
         self.tx.note(inputs=read, outputs=[self.tx.ref("data", row.name, row.version)])
         return self._record(row)
 
-    @contextlib.contextmanager
-    def _on_disk(self, source: Body) -> Iterator[Path]:
-        """The file behind a body; a stream is spooled first, since a table is read more than once."""
-        if source.path is not None:
-            yield source.path
-            return
-        self.scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix="upload-", dir=self.scratch) as file:
-            for chunk in source.chunks():
-                file.write(chunk)
-            file.flush()
-            yield Path(file.name)
-
     def _rows(self, row: Any) -> pl.DataFrame:
         return versions.read(self._folder(row.name), row.delta_version)
 
@@ -418,27 +404,3 @@ class DatasetsService(DatasetsVerbs):
             created=row.created,
             creator=row.creator,
         )
-
-
-def _behind(base: pl.DataFrame, rows: pl.DataFrame, ref: str) -> pl.DataFrame:
-    """The rows behind those of a version, with its columns and types. Raises `Invalid` where they have others."""
-    if missing := [column for column in base.columns if column not in rows.columns]:
-        raise Invalid(
-            f"The rows cannot go behind those of {ref}: they have no column {missing[0]!r}.",
-            code="no-column",
-            hint=did_you_mean(missing[0], rows.columns),
-        )
-    try:
-        return pl.concat([base, rows.select(pl.col(c).cast(kind) for c, kind in base.schema.items())])
-    except pl.exceptions.PolarsError as e:
-        raise Invalid(
-            f"The rows cannot go behind those of {ref}: {str(e).splitlines()[0]}.",
-            code="other-types",
-            hint="Give each column the type that it has there.",
-        ) from e
-
-
-def _source_name(name: str) -> str:
-    """A file's name as it can stand in a ref."""
-    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-._")
-    return kept[:100] or "bytes"

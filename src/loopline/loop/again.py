@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from pyarrow.parquet import read_metadata
+
 from loopline.data.readers import check_file
 from loopline.errors import Conflict, LooplineError
 from loopline.failpoints import failpoint
@@ -58,6 +60,12 @@ def _answer(house: House, request: str, workspace: Path, watcher: Watcher | None
         _, loop = _read(house, asked.loop)
         base = base_version(house, loop.name)
         rows = rows_of(house, loop, request, workspace)
+        if not read_metadata(rows).num_rows:
+            raise Conflict(
+                f"No row that {loop.name} answered has a label yet, so there is nothing new to learn from.",
+                code="nothing-new",
+                hint=f"`loopline labels add {loop.name} FILE` brings labels.",
+            )
         with _turn(workspace, loop.name):
             result = run_loop(
                 loop,
@@ -87,13 +95,7 @@ def rows_of(house: House, loop: Loop, request: str, workspace: Path) -> Path:
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         aside = path.with_suffix(f".{os.getpid()}")
-        if not training_file(house, loop.name, loop.data.label, aside):
-            aside.unlink()
-            raise Conflict(
-                f"No row that {loop.name} answered has a label yet, so there is nothing new to learn from.",
-                code="nothing-new",
-                hint=f"`loopline labels add {loop.name} FILE` brings labels.",
-            )
+        training_file(house, loop.name, loop.data.label, aside)
         failpoint("loop.again.before_rename")
         aside.replace(path)
     return path

@@ -54,13 +54,11 @@ def decoded(frame: pl.DataFrame) -> list[dict[str, Any]]:
     return [decode(text) for text in frame["row"].to_list()]
 
 
-def training_file(house: House, name: str, label: str, path: Path) -> int:
-    """Writes the rows that were served and are labelled by now to a Parquet file, as the loop's base has them; gives how many."""
+def training_file(house: House, name: str, label: str, path: Path) -> None:
+    """Writes the rows that were served and are labelled by now to a Parquet file, as the loop's base has them."""
     version = base_version(house, name)
     base = pl.read_ipc_stream(io.BytesIO(house.datasets.read(name, str(version.version)).read()))
-    live = labelled_rows(house, name, base, label)
-    live.write_parquet(path)
-    return live.height
+    labelled_rows(house, name, base, label).write_parquet(path)
 
 
 def _as(series: pl.Series, kind: pl.DataType) -> pl.Series:

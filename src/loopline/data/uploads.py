@@ -1,0 +1,51 @@
+"""What comes with a call: a file or a stream on the disk, its name as a ref has it, its rows behind those that are there."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from loopline.errors import Invalid, did_you_mean
+from loopline.operations import Body
+
+
+@contextlib.contextmanager
+def on_disk(source: Body, scratch: Path) -> Iterator[Path]:
+    """The file behind a body; a stream is written to `scratch` first, since a table is read more than once."""
+    if source.path is not None:
+        yield source.path
+        return
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(prefix="upload-", dir=scratch) as file:
+        for chunk in source.chunks():
+            file.write(chunk)
+        file.flush()
+        yield Path(file.name)
+
+
+def behind(base: pl.DataFrame, rows: pl.DataFrame, ref: str) -> pl.DataFrame:
+    """The rows behind those of a version, with its columns and types. Raises `Invalid` where they have others."""
+    if missing := [column for column in base.columns if column not in rows.columns]:
+        raise Invalid(
+            f"The rows cannot go behind those of {ref}: they have no column {missing[0]!r}.",
+            code="no-column",
+            hint=did_you_mean(missing[0], rows.columns),
+        )
+    try:
+        return pl.concat([base, rows.select(pl.col(c).cast(kind) for c, kind in base.schema.items())])
+    except pl.exceptions.PolarsError as e:
+        raise Invalid(
+            f"The rows cannot go behind those of {ref}: {str(e).splitlines()[0]}.",
+            code="other-types",
+            hint="Give each column the type that it has there.",
+        ) from e
+
+
+def source_name(name: str) -> str:
+    """A file's name as it can stand in a ref."""
+    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-._")
+    return kept[:100] or "bytes"
