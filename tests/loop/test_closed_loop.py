@@ -72,6 +72,7 @@ def life(tmp_path_factory: pytest.TempPathFactory, patients: pl.DataFrame) -> It
 def test_the_loop_closes(life: Life) -> None:
     session = life.session
     life.live(1200)
+
     def labelled() -> int:
         champion = session.predictions.traffic("readmission").variants.get("champion")
         return champion.labelled if champion else 0  # nothing is collected yet
