@@ -6,7 +6,6 @@ ledger entry -> commit.
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +25,7 @@ from loopline.operations import OPERATIONS, Body, Operation
 from loopline.ports.clock import Clock, SystemClock
 from loopline.ports.predictor import Predictor
 from loopline.refs import check_name, parse
-from loopline.settings import Settings, load
+from loopline.settings import Settings, load, make_workspace
 from loopline.store.local import LocalBlobs
 from loopline.store.service import Store
 from loopline.tracking.words import Words
@@ -49,7 +48,7 @@ class Platform:
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         workspace = settings.workspace
-        _make_private(workspace)
+        make_workspace(workspace)
         self.database = Database(settings.database_url, self.clock)
         self.blobs = LocalBlobs(workspace / "blobs")
         self.ledger = Ledger(workspace / "keys", settings.checkpoint_folder)
@@ -341,10 +340,3 @@ def _know_tables() -> None:
     """Puts every room's tables on the one `metadata`, since a room's service is imported only when it is asked for."""
     for file in sorted(Path(__file__).parent.glob("*/tables.py")):
         import_module(f"loopline.{file.parent.name}.tables")
-
-
-def _make_private(workspace: Any) -> None:
-    """The workspace's folder, for its owner alone."""
-    workspace.mkdir(parents=True, exist_ok=True)
-    if not (workspace / "loopline.db").exists():
-        os.chmod(workspace, 0o700)

@@ -90,6 +90,16 @@ def load(**given: Any) -> Settings:
     return settings
 
 
+def make_workspace(folder: Path) -> None:
+    """The workspace's folder, for its owner alone, and nothing that a version control is to know of."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "loopline.db").exists():  # whose workspace it is may have opened it to others since
+        folder.chmod(0o700)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+
+
 def _file(path: Path, names: set[str]) -> dict[str, Any]:
     try:
         found = tomllib.loads(path.read_text())

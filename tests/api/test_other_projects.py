@@ -30,14 +30,18 @@ from loopline.outcomes.records import Label
 from loopline.packaging.bundle import write_bundle
 from loopline.registry.bundle_tar import pack
 from loopline.serving.log import Frame, Part, PredictionLog, encode
+from loopline.tracking.ids import ulid
+from loopline.tracking.journal_format import KINDS, frame, run_prefix
+from loopline.tracking.journal_format import pack as pack_frames
 
 HERE, ELSEWHERE = "default", "clinic"
 MODEL, DATA = f"model:{ELSEWHERE}/secret-model@1", f"data:{ELSEWHERE}/secret-data@1"
+SENDER = ulid(1)
 KEY = "sha256:" + "0" * 64
 ROWS = b"x,y\n" + b"".join(b"%d,%s\n" % (n, b"yes" if n % 3 else b"no") for n in range(300))
 
 CREATES = {
-    "datasets.add", "endpoints.create", "loops.declare", "models.draft", "monitors.declare", "pipelines.start",
+    "datasets.add", "endpoints.create", "loops.declare", "models.draft", "monitors.declare", "pipelines.start", "runs.save_search",
 }  # fmt: skip
 """They make an object of that name in the project of the call, as far as they find there what it is made from."""
 
@@ -69,8 +73,11 @@ GIVEN: dict[str, dict[str, Any]] = {
     "pipelines.step": {"key": KEY, "outputs": {}, "seconds": 1.0},
     "rollouts.decide": {"decision": "roll_back", "reason": "test"},
     "rollouts.start": {"challenger": "secret-model@2", "plan": {"stages": [{"kind": "shadow", "rows": 1}]}},
+    "runs.correct": {"params": {"a": 1}, "reason": "test"},
     "runs.log": {"metrics": [{"key": "loss", "value": 1.0, "step": 0, "time": 1}]},
+    "runs.note": {"text": "test"},
     "runs.params": {"params": {"a": 1}},
+    "runs.save_search": {"filter": "name = 'a'"},
     "runs.tag": {"tags": {"a": "b"}},
 }
 """What a call needs besides its places."""
@@ -95,6 +102,11 @@ class Other:
         run = there.runs.create("secret-run").id
         there.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
         there.runs.log(run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
+        there.runs.params(run, {"a": 1})
+        there.runs.correct(run, {"a": 2}, "test")
+        printed = run_prefix(run) + b'{"text": "secret", "time": 1}'
+        there.runs.send(SENDER, 1, Body(pack_frames(frame(1 + KINDS.index("console"), printed))))
+        there.runs.save_search("secret-search", "name = 'secret-run'")
         pipeline = there.pipelines.start("secret-pipeline", key=KEY).id
         there.pipelines.step(pipeline, "fit", KEY, {}, 1.0)
         self._model(there, folder)
@@ -131,17 +143,19 @@ class Other:
             "pipelines": {"run": pipeline, "name": "secret-pipeline", "step": "fit", "key": KEY},
             "predictions": {"endpoint": "secret-endpoint", "prediction": "secret-prediction"},
             "rollouts": {"rollout": rollout, "endpoint": "secret-endpoint"},
-            "runs": {"run": run, "path": "notes.txt", "key": "loss"},
+            "runs": {
+                "run": run, "path": "notes.txt", "key": "loss", "sender": SENDER, "number": "2", "name": "secret-search",
+            },
         }  # fmt: skip
 
     def _model(self, there: Any, folder: Any) -> None:
         x = np.random.default_rng(1).normal(size=300)
-        frame = pl.DataFrame({"x": x, "y": np.where(x > 0, "yes", "no")})
-        model = linear(Table(frame[:200], frame[200:], label="y"))
+        rows = pl.DataFrame({"x": x, "y": np.where(x > 0, "yes", "no")})
+        model = linear(Table(rows[:200], rows[200:], label="y"))
         for version in (1, 2):
             write_bundle(
                 model, folder / str(version), name="secret-model", version=version, example={"x": 0.5},
-                validation_frame=frame[200:], created=version,
+                validation_frame=rows[200:], created=version,
             )  # fmt: skip
             self.bundle = pack(folder / str(version))
             there.models.draft("secret-model", Body(self.bundle, name="bundle.tar"))

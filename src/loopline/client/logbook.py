@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from loopline.client import connect
 from loopline.refs import check_name
-from loopline.settings import load
+from loopline.settings import load, make_workspace
 from loopline.tracking.journal import Journal, Target
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Logbook:
 
     def __init__(self, where: Place) -> None:
         self.place = where
-        _make_private(where.workspace)
+        make_workspace(where.workspace)
         folder = where.workspace / "journals"
         # The workspace's own server may come again at another address, and takes what is for the workspace.
         target = "" if where.url == _served(where.workspace) else where.url
@@ -142,12 +142,3 @@ def _served(workspace: Path) -> str:
         return str(told["url"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
-
-
-def _make_private(workspace: Path) -> None:
-    """The workspace's folder, for its owner alone, and nothing that a version control is to know of."""
-    if not workspace.exists():
-        workspace.mkdir(mode=0o700, parents=True)
-    ignore = workspace / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
