@@ -74,4 +74,4 @@ def _sync(folder: Path, sync: object) -> None:
 
 
 SCENARIOS = {"journal": (work, check)}
-SAMPLED = {"journal": 16}
+ROOMS = {"journal": ("tracking",)}
