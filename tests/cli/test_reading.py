@@ -35,6 +35,7 @@ def test_data(shell: Shell, tmp_path: Path) -> None:
         assert found == sorted(set(found) & set(range(7, 2000))), "in the order of the file"
         sealed = shell("data", "show", "visits.test", "--json").json["rows"]
         assert len(found) == 1993 - sealed, "without the rows that a split has sealed"
+        assert f"{sealed} of its 1,993 rows are sealed" in shell("data", "read", version).err
     assert "sealed" in shell("data", "read", "visits.test", code=3).err
 
 

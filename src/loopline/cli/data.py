@@ -105,6 +105,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             ("broken", found.broken),
             ("warned of", found.warned),
             ("sealed", f"yes, {found.looks} looks so far" if found.sealed else ""),
+            ("opened", f"rows of it stand in {found.opened}: it is evidence no more" if found.opened else ""),
             ("made from", _origin(found)),
             ("source", found.source),
             ("digest", found.digest),
@@ -202,12 +203,16 @@ def read(ctx: click.Context, ref: str, rows: int, json: bool) -> None:
     import polars as pl
 
     with session(ctx) as s:
-        content = s.datasets.read(*names.dataset(s, ref)).read()
-    found = pl.read_ipc_stream(io.BytesIO(content)).head(rows).to_dicts()
+        named = names.dataset(s, ref)
+        version, content = s.datasets.show(*named), s.datasets.read(*named).read()
+    frame = pl.read_ipc_stream(io.BytesIO(content))
+    found = frame.head(rows).to_dicts()
     if json:
         show.print_json(found)
-    else:
-        _rows(found, empty="It has no rows.")
+        return
+    _rows(found, empty="It has no rows.")
+    if sealed := version.rows - frame.height:
+        click.echo(f"{sealed:,} of its {version.rows:,} rows are sealed for evaluation and left out.", err=True)
 
 
 def _rows(rows: Any, *, empty: str) -> None:

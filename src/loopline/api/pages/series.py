@@ -71,7 +71,8 @@ def _dataset(version: DatasetVersion, found: Overview) -> list[object]:
     broken = ", ".join(f"{rule} {count:,}" for rule, count in version.broken.items())
     warned = ", ".join(f"{rule} {count:,}" for rule, count in version.warned.items())
     held = element("span", status("warn", f"{version.quarantined:,}"), " ", element("span", broken, class_="soft"))
-    looks = f"yes, {version.looks:,} look{'' if version.looks == 1 else 's'}" if version.sealed else ""
+    looks = f"{version.looks:,} look{'' if version.looks == 1 else 's'}"
+    seal = f"until {version.opened.rpartition(':')[2]}, {looks}" if version.opened else f"yes, {looks}"
     return [
         element("span", version.ref, class_="id"),
         f"{version.rows:,}",
@@ -79,7 +80,7 @@ def _dataset(version: DatasetVersion, found: Overview) -> list[object]:
             held if version.quarantined else "0",
             element("span", f" warned of: {warned}", class_="soft") if warned else None,
         ),
-        element("span", looks, class_="soft"),
+        element("span", seal if version.sealed else "", class_="soft"),
         ago(version.created, found.at),
         # A sealed version tells nothing of its rows but to evaluation.
         "" if version.sealed else element("a", "profile", href=links.profile(project, version.name, version.version)),
