@@ -50,11 +50,7 @@ def ls(
     if json:
         show.print_json(page)
         return
-    show.table(
-        ["run", "name", "kind", "status", "metrics", "by", "at"],
-        [(r.id, r.name, r.kind, r.status, r.metrics, r.creator, show.when(r.created)) for r in page.runs],
-        empty="No runs yet.",
-    )
+    search.listed(page, empty="No runs yet.")
 
 
 @runs.command("show")

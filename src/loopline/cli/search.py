@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from loopline.cli import show
 from loopline.cli.session import as_json, session
+
+if TYPE_CHECKING:
+    from loopline.tracking.records import RunPage
 
 
 @click.command()
@@ -33,11 +38,7 @@ def search(
     if json:
         show.print_json(page)
         return
-    show.table(
-        ["run", "name", "kind", "status", "metrics", "by", "at"],
-        [(r.id, r.name, r.kind, r.status, r.metrics, r.creator, show.when(r.created)) for r in page.runs],
-        empty="No run is like that.",
-    )
+    listed(page, empty="No run is like that.")
     if page.after:
         click.echo(f"More: the same with --after {page.after}", err=True)
 
@@ -83,6 +84,15 @@ def forget(ctx: click.Context, name: str, json: bool) -> None:
     with session(ctx) as s:
         s.runs.forget_search(name)
     show.done(None, json, f"The search {name} has no name any more.")
+
+
+def listed(page: RunPage, *, empty: str) -> None:
+    """Some runs, a line each."""
+    show.table(
+        ["run", "name", "kind", "status", "metrics", "by", "at"],
+        [(r.id, r.name, r.kind, r.status, r.metrics, r.creator, show.when(r.created)) for r in page.runs],
+        empty=empty,
+    )
 
 
 COMMANDS = (search, searches, save, forget)
