@@ -34,10 +34,18 @@ def test_what_is_packed_comes_back(points: list[tuple[int, int, int, float]], cl
     assert bits(unpack(pack(made(points), closely=closely))) == bits(made(points))
 
 
-@given(POINTS)
-def test_each_point_is_once_and_in_order(points: list[tuple[int, int, int, float]]) -> None:
-    found = bits(distinct(made(points + points[::2])))
-    assert sorted(found) == sorted(set(bits(made(points))))
+@given(POINTS, POINTS)
+def test_what_may_have_come_again_is_once_and_all_else_as_often_as_it_came(
+    exact: list[tuple[int, int, int, float]], other: list[tuple[int, int, int, float]]
+) -> None:
+    both = exact + exact[::3] + other + other[::2] + exact[::2]
+    again = np.array(
+        [False] * (len(exact) + len(exact[::3])) + [True] * (len(both) - len(exact) - len(exact[::3])), bool
+    )
+    found = bits(distinct(made(both), again))
+    once = bits(made(exact + exact[::3]))
+    new = set(bits(made(other))) - set(once)
+    assert sorted(found) == sorted([*once, *new])
     assert [point[:3] for point in found] == sorted(point[:3] for point in found)
 
 

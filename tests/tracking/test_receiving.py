@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from loopline.access.records import Principal
 from loopline.app import Platform
-from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
+from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused, Unavailable
 from loopline.failpoints import arm
 from loopline.operations import Body
 from loopline.tracking.ids import ulid
 from loopline.tracking.journal_format import KEY_LENGTH, KINDS, POINT, POINTS, frame, pack, run_prefix
+from loopline.tracking.records import Point
 
 SENDER = ulid(1)
 RUN = ulid(2)
@@ -127,6 +129,15 @@ BAD: dict[str, list[bytes]] = {
     "an unknown status": [BEGUN, said("finish", status="great", ended=1)],
     "a long text": [BEGUN, said("note", text="a" * 64_001)],
     "a long param": [said("run", name="a", created=1, params={"a": "b" * 70_000})],
+    "half a character": [frame(1 + KINDS.index("note"), run_prefix(RUN) + b'{"text": "\\ud800"}')],
+    "an environment nested deep": [
+        frame(
+            1 + KINDS.index("run"),
+            run_prefix(RUN) + b'{"name": "a", "created": 1, "environment": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}",
+        )
+    ],
+    "an artifact that climbs": [BEGUN, said("artifact", path="../../x", digest="blake3:" + "0" * 64, size=1)],
+    "a year that nobody has": [said("run", name="a", created=2**62)],
     "a bad ref": [said("run", name="a", created=1, inputs=["data:"])],
 }
 
@@ -196,6 +207,56 @@ def test_a_batch_that_fails_is_nowhere_and_comes_again(platform: Platform, where
     runs.send(SENDER, 2, second)
     assert [p.number for p in runs.history(RUN, "loss")] == [1.0, 2.0]
     assert runs.show(RUN).status == "finished"
+
+
+def test_the_same_value_twice_is_two_points(either: Platform) -> None:
+    runs = either.session().runs
+    same = [point("acc", 1.0, 3) for _ in range(50)]
+    runs.send(SENDER, 1, batch(BEGUN, *same))
+    for number in range(2, 90):
+        runs.send(SENDER, number, batch(*same))
+    assert len(runs.history(RUN, "acc")) == 89 * 50
+    runs.log(RUN, [Point(key="acc", value=1.0, step=3, time=1_000)])  # may be a call that is made again
+    runs.send(SENDER, 90, batch(said("finish", status="finished", ended=5)))
+    assert len(runs.history(RUN, "acc")) == 89 * 50
+
+
+def test_a_console_has_an_end(platform: Platform) -> None:
+    runs = platform.session().runs
+    runs.send(SENDER, 1, batch(BEGUN))
+    for number in range(2, 7):
+        runs.send(SENDER, number, batch(*(said("console", text="x" * 60_000, time=1) for _ in range(69))))
+    assert 15_900_000 < len(runs.console(RUN).read()) <= 16_000_000
+
+
+def test_a_journal_is_of_who_began_it(platform: Platform) -> None:
+    owner = platform.session()
+    for name in ("ann", "bob"):
+        owner.access.add_principal(name)
+        owner.access.grant(name, "data_scientist")
+    ann, bob = (platform.session(Principal(name=name)).runs for name in ("ann", "bob"))
+    ann.send(SENDER, 1, batch(BEGUN))
+    for attempt in (
+        lambda: bob.send(SENDER, 2, batch(point("fake", 666.0, 0))),
+        lambda: bob.send(SENDER, 1, batch(BEGUN)),
+        lambda: bob.close(SENDER),
+        lambda: bob.received(SENDER),
+    ):
+        with pytest.raises(Refused):
+            attempt()
+    ann.send(SENDER, 2, batch(point("true", 1.0, 0)))
+    assert set(owner.runs.show(RUN).metrics) == {"true"}
+    assert owner.runs.close(SENDER).number == 2, "who administers may end it"
+
+
+def test_another_batch_under_a_number_that_is_taken_is_told(platform: Platform) -> None:
+    runs = platform.session().runs
+    runs.send(SENDER, 1, batch(BEGUN))
+    runs.send(SENDER, 2, batch(point("loss", 1.0, 0)))
+    with pytest.raises(Conflict) as forked:
+        runs.send(SENDER, 2, batch(point("loss", 2.0, 0)))
+    assert forked.value.code == "journal-forked"
+    assert runs.send(SENDER, 2, batch(point("loss", 1.0, 0))).number == 2
 
 
 def test_two_that_send_one_journal_at_once_lose_and_double_nothing(either: Platform) -> None:

@@ -126,7 +126,10 @@ def when(milliseconds: int | None) -> str:
     """A time as people write it, in this machine's zone."""
     if milliseconds is None:
         return ""
-    return datetime.datetime.fromtimestamp(milliseconds / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.datetime.fromtimestamp(milliseconds / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # no year that people have
+        return f"{milliseconds} ms"
 
 
 def _cell(value: Any) -> str:

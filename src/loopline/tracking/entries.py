@@ -71,12 +71,19 @@ def _json(value: Any) -> str:
 
 def plain_json(value: Any, what: str) -> Any:
     """The value as JSON can carry it; NaN and infinities by their names. Raises `Invalid`."""
+    try:
+        return _plain(value, what)
+    except RecursionError:
+        raise Invalid(f"{what} is nested too deep.", code="bad-value", hint="Keep it as an artifact.") from None
+
+
+def _plain(value: Any, what: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {str(key): plain_json(item, what) for key, item in value.items()}
+        return {str(key): _plain(item, what) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain_json(item, what) for item in value]
+        return [_plain(item, what) for item in value]
     if value is None or isinstance(value, str | float | bool):
         return value
     if isinstance(value, int) and abs(value) <= _EXACT:

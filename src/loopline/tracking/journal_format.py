@@ -219,6 +219,8 @@ def _fields(text: str) -> dict[str, Any]:
     found = json.loads(text, parse_constant=_no_number)
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")
+    if "\\ud" in text.lower():
+        json.dumps(found, ensure_ascii=False).encode()  # half a character, which no text can hold, is an error
     return found
 
 

@@ -1,10 +1,11 @@
 """Metric points on the disk: as they came (hot), and packed closely by metric (folded).
 
-A point is its key, step, time and value; the same point twice is one point, so writing a batch again changes nothing. A hot row
-holds one batch, all keys of it; when a run has many, they are folded: into one hot row while they are few, else into chunks of
-one metric each. Columns are kept one after another: differences of keys, steps and times in as few bytes as the widest needs,
-then the values (IEEE 754 binary64, NaN and infinities as they are). A chunk's bytes stand by their place (all first bytes, all
-second ...) and are deflated (RFC 1950), as the shuffle filter of HDF5 does.
+Batches of journals are exact: each is taken once, and so is each of its points. Other batches may come again after a lost answer,
+so the same point (key, step, time and value) twice is one of theirs. A hot row holds one batch, all keys of it; when a run has
+many, they are folded: into one hot row while they are few, else into chunks of one metric each. Columns are kept one after
+another: differences of keys, steps and times in as few bytes as the widest needs, then the values (IEEE 754 binary64, NaN and
+infinities as they are). A chunk's bytes stand by their place (all first bytes, all second ...) and are deflated (RFC 1950), as
+the shuffle filter of HDF5 does.
 """
 
 from __future__ import annotations
@@ -80,69 +81,84 @@ def digest(run: str, points: Columns, numbers: Mapping[str, int]) -> str:
     )
 
 
-def append(tx: Tx, run: int, batch: int, points: Columns) -> None:
+def append(tx: Tx, run: int, batch: int, points: Columns, *, exact: bool) -> None:
     """Writes a batch under its number; one that a crash left unacknowledged under the same number gives way.
 
     From time to time what came before it is folded. `tx` is of the database that holds the points.
     """
-    row = {"run": run, "batch": batch, "points": pack(points)}
-    tx.execute(tx.upsert(hot_points, ("run", "batch"), ("points",)), row)
+    row = {"run": run, "batch": batch, "exact": exact, "points": pack(points)}
+    tx.execute(tx.upsert(hot_points, ("run", "batch"), ("exact", "points")), row)
     if batch % EVERY == 0 or len(points) >= FEW:
         fold(tx, run, batch - 1)
 
 
 def fold(tx: Tx, run: int, upto: int) -> None:
     """Packs the hot rows of a run, up to a batch that is acknowledged: into one while they are few points, else by metric."""
-    mine = (hot_points.c.run == run) & (hot_points.c.batch <= upto)
-    rows = tx.rows(sa.select(hot_points).where(mine).order_by(hot_points.c.batch))
-    parts = [unpack(row.points) for row in rows]
-    if not parts or (len(parts) == 1 and len(parts[0]) <= FEW):
-        return
-    points = distinct(joined(parts))
-    tx.execute(hot_points.delete().where(mine))
-    if len(points) <= FEW:
-        tx.execute(hot_points.insert().values(run=run, batch=rows[-1].batch, points=pack(points)))
-        return
-    newest = {
-        row.key: row.chunk
-        for row in tx.rows(
-            sa.select(folded_points.c.key, sa.func.max(folded_points.c.chunk).label("chunk"))
-            .where(folded_points.c.run == run)
-            .group_by(folded_points.c.key)
-        )
-    }
-    for key in np.unique(points.keys):
-        _add(tx, run, int(key), newest.get(int(key), 0), points.at(points.keys == key))
+    for exact in (True, False):
+        mine = (hot_points.c.run == run) & (hot_points.c.batch <= upto) & (hot_points.c.exact == exact)
+        rows = tx.rows(sa.select(hot_points).where(mine).order_by(hot_points.c.batch))
+        parts = [unpack(row.points) for row in rows]
+        if not parts or (len(parts) == 1 and len(parts[0]) <= FEW):
+            continue
+        points = joined(parts)
+        points = distinct(points, np.full(len(points), not exact))
+        tx.execute(hot_points.delete().where(mine))
+        if len(points) <= FEW:
+            row = {"run": run, "batch": rows[-1].batch, "exact": exact, "points": pack(points)}
+            tx.execute(hot_points.insert(), row)
+            continue
+        newest = {row.key: row for row in tx.rows(_newest(run, exact))}
+        after = {row.key: row.last for row in tx.rows(_last(run))}
+        for key in np.unique(points.keys).tolist():
+            _add(tx, run, key, newest.get(key), after.get(key, 0), points.at(points.keys == key), exact)
 
 
-def _add(tx: Tx, run: int, key: int, newest: int, points: Columns) -> None:
-    """Adds points of one metric to its chunks, of which the newest is filled up first."""
-    place = (folded_points.c.run == run) & (folded_points.c.key == key) & (folded_points.c.chunk == newest)
-    last = tx.first(sa.select(folded_points).where(place, folded_points.c.count < FEW)) if newest else None
-    if last is not None:
-        points = distinct(joined([unpack(last.points), points]))
-        tx.execute(folded_points.delete().where(place))
-        newest -= 1
-    for at in range(0, len(points), 4 * FEW):
-        newest += 1
+def _newest(run: int, exact: bool) -> sa.Select[Any]:
+    """Of each metric the newest chunk of a kind, where it has room."""
+    c = folded_points.c
+    last = (
+        sa.select(c.key, sa.func.max(c.chunk).label("chunk"))
+        .where(c.run == run, c.exact == exact)
+        .group_by(c.key)
+        .subquery()
+    )
+    same = (c.key == last.c.key) & (c.chunk == last.c.chunk)
+    return sa.select(folded_points).join(last, same).where(c.run == run, c.count < FEW)
+
+
+def _last(run: int) -> sa.Select[Any]:
+    c = folded_points.c
+    return sa.select(c.key, sa.func.max(c.chunk).label("last")).where(c.run == run).group_by(c.key)
+
+
+def _add(tx: Tx, run: int, key: int, newest: Any, last: int, points: Columns, exact: bool) -> None:
+    """Adds points of one metric to its chunks, of which the newest of their kind is filled up first."""
+    if newest is not None:
+        points = joined([unpack(newest.points), points])
+        points = distinct(points, np.full(len(points), not exact))
+        same = (folded_points.c.run == run) & (folded_points.c.key == key) & (folded_points.c.chunk == newest.chunk)
+        tx.execute(folded_points.delete().where(same))
+    for number, at in enumerate(range(0, len(points), 4 * FEW), last + 1):
         part = points.at(slice(at, at + 4 * FEW))
-        tx.execute(
-            folded_points.insert().values(
-                run=run, key=key, chunk=newest, count=len(part), points=pack(part, closely=True)
-            )
-        )
+        row = {"run": run, "key": key, "chunk": number, "exact": exact, "count": len(part)}
+        tx.execute(folded_points.insert(), {**row, "points": pack(part, closely=True)})
 
 
-def read(rows: Callable[[sa.Select[Any]], Iterable[Any]], run: int, key: int, upto: int) -> Columns:
+def read(rows: Callable[[Any], Iterable[Any]], run: int, key: int, upto: int) -> Columns:
     """The points of one metric, by step, then time, then value. `rows` runs a query on the database that holds them.
 
-    Hot rows are read first: folding in between then shows points twice, which is once, and never hides one.
+    One query: between two, folding could show points twice, or hide them.
     """
-    hot = rows(sa.select(hot_points.c.points).where(hot_points.c.run == run, hot_points.c.batch <= upto))
-    parts = [(p := unpack(row.points)).at(p.keys == key) for row in hot]
-    folded = rows(sa.select(folded_points.c.points).where(folded_points.c.run == run, folded_points.c.key == key))
-    parts.extend(unpack(row.points) for row in folded)
-    return distinct(joined(parts))
+    hot = sa.select(hot_points.c.exact, hot_points.c.points).where(hot_points.c.run == run, hot_points.c.batch <= upto)
+    folded = sa.select(folded_points.c.exact, folded_points.c.points).where(
+        folded_points.c.run == run, folded_points.c.key == key
+    )
+    parts, again = [], []
+    for row in rows(sa.union_all(hot, folded)):
+        part = unpack(row.points)
+        parts.append(part.at(part.keys == key))
+        again.append(np.full(len(parts[-1]), not row.exact))
+    return distinct(joined(parts), np.concatenate(again) if again else np.empty(0, bool))
 
 
 def joined(parts: Sequence[Columns]) -> Columns:
@@ -152,22 +168,17 @@ def joined(parts: Sequence[Columns]) -> Columns:
     return Columns(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Columns)))
 
 
-def distinct(points: Columns) -> Columns:
-    """Each point once, by key, step, time and value (NaN first)."""
+def distinct(points: Columns, again: npt.NDArray[np.bool_]) -> Columns:
+    """The points by key, step, time and value (NaN first); of those that may have come `again`, each that is new."""
     if not np.diff(points.keys).any() and (np.diff(points.steps) > 0).all():
         return points  # as one metric is mostly logged
-    order = np.lexsort(
-        (np.nan_to_num(points.values, nan=-np.inf, posinf=np.inf), points.times, points.steps, points.keys)
-    )
+    ranked = np.nan_to_num(points.values, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    order = np.lexsort((again, points.values.view(np.int64), ranked, points.times, points.steps, points.keys))
     ordered = points.at(order)
-    bits = ordered.values.view(np.int64)
-    new = np.ones(len(ordered), bool)
-    new[1:] = (
-        (np.diff(ordered.keys) != 0)
-        | (np.diff(ordered.steps) != 0)
-        | (np.diff(ordered.times) != 0)
-        | (np.diff(bits) != 0)
-    )
+    new = ~again[order]
+    new[:1] = True
+    for column in (ordered.keys, ordered.steps, ordered.times, ordered.values.view(np.int64)):
+        new[1:] |= np.diff(column) != 0
     return ordered.at(new)
 
 

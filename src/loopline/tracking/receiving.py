@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
+from loopline.access import authority
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Unavailable
 from loopline.failpoints import failpoint
@@ -21,12 +22,12 @@ from loopline.operations import Body
 from loopline.tracking import params as values
 from loopline.tracking import points, reading
 from loopline.tracking.journal_format import LARGEST_CONTENT, Entry, Points, decode
-from loopline.tracking.paths import LONGEST_TEXT, check_key
+from loopline.tracking.paths import LONGEST_TEXT, check_key, check_path
 from loopline.tracking.records import Ending, Received, RunKind, RunStatus
 from loopline.tracking.tables import run_senders, runs
 from loopline.tracking.writing import Writing
 
-Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]  # the end of the year 9999
 Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 
 _ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
@@ -109,27 +110,34 @@ def received(tx: Tx, sender: str) -> Received:
             f"{sender!r} is no sender of a journal.", code="bad-sender", hint="It is a ULID of 26 characters."
         )
     row = tx.first(sa.select(run_senders).where(run_senders.c.sender == sender))
-    if row is not None and row.project != tx.project:
+    if row is None:
+        return Received(sender=sender, number=0)
+    if row.project != tx.project:
         raise NotFound(
             f"There is no journal {sender} in project {tx.project!r}.", code="no-journal", hint="Name its project."
         )
-    return Received(sender=sender, number=0 if row is None else row.taken)
+    if row.principal != tx.principal:  # only who began it, or an admin, goes on with a journal
+        authority.authorise(tx, authority.caller(tx), "administer", tx.project)
+    return Received(sender=sender, number=row.taken)
 
 
 def receive(writing: Writing, sender: str, number: int, content: Body) -> Received:
     """Takes a batch, unless it is taken already. Raises `Conflict` where one before it is missing, `Invalid` on bad content."""
     tx = writing.tx
+    if not 0 < number < 2**63:
+        raise Invalid(f"No batch has the number {number}.", code="bad-batch", hint="They count from 1.")
+    batch = _read(content)
+    digest = digest_bytes(batch)
     taken = received(tx, sender)
     if number <= taken.number:
-        return taken
-    batch = _read(content)
+        return _again(tx, taken, number, digest)
     held = decode(batch)
     shaped = [_checked(one) for one in held]
     tx.write()
     journal = _hold(tx, sender)
     taken = received(tx, sender)
     if number <= taken.number:
-        return taken
+        return _again(tx, taken, number, digest)
     if number != taken.number + 1:
         raise Conflict(
             f"Batch {number} of journal {sender} cannot be taken: the last that was is {taken.number}.",
@@ -145,11 +153,26 @@ def receive(writing: Writing, sender: str, number: int, content: Body) -> Receiv
             numbers[one.run] = _held(tx, one.run)
         _take(writing, numbers[one.run], one, fields)
     writing.write_points()
-    tx.execute(sa.update(run_senders).where(run_senders.c.sender == sender).values(taken=number, at=tx.now))
-    tx.note(outputs=[tx.ref("run", run) for run in numbers], digests={"batch": digest_bytes(batch)})
+    tx.execute(
+        sa.update(run_senders).where(run_senders.c.sender == sender).values(taken=number, digest=digest, at=tx.now)
+    )
+    tx.note(outputs=[tx.ref("run", run) for run in numbers], digests={"batch": digest})
     tx.count += sum(1 for one in held if isinstance(one, Entry))
     failpoint("tracking.receive.before_acknowledged")
     return Received(sender=sender, number=number)
+
+
+def _again(tx: Tx, taken: Received, number: int, digest: str) -> Received:
+    """What is said of a batch that is taken already: the same, unless another one was taken under its number."""
+    query = sa.select(run_senders.c.digest).where(run_senders.c.sender == taken.sender, run_senders.c.taken == number)
+    known = tx.scalar(query)
+    if known not in (None, digest):
+        raise Conflict(
+            f"Batch {number} of journal {taken.sender} was taken with another content.",
+            code="journal-forked",
+            hint="Was its folder copied while a program wrote to it? What is only here is in this copy.",
+        )
+    return taken
 
 
 def close(writing: Writing, sender: str) -> Received:
@@ -180,7 +203,7 @@ def _read(content: Body) -> bytes:
 
 def _hold(tx: Tx, sender: str) -> int:
     """The number of a sender, which is added where it is new; from here to the commit nobody else takes any of its journal."""
-    row = {"sender": sender, "project": tx.project, "principal": tx.principal, "taken": 0, "at": tx.now}
+    row = {"sender": sender, "project": tx.project, "principal": tx.principal, "taken": 0, "digest": "", "at": tx.now}
     tx.execute(tx.upsert(run_senders, ("sender",)), row)
     query = sa.select(run_senders.c.number).where(run_senders.c.sender == sender)
     number: int = tx.scalar(query if tx.database.sqlite else query.with_for_update())  # SQLite has one writer at a time
@@ -193,9 +216,12 @@ def _checked(one: Entry | Points) -> _Fields | points.Columns | None:
         raise Invalid(f"{one.run!r} is no id of a run.", code="bad-batch", hint="It is a ULID of 26 characters.")
     if isinstance(one, Entry):
         try:
-            return msgspec.convert(one.fields, _SHAPES[one.kind])
+            fields = msgspec.convert(one.fields, _SHAPES[one.kind])
         except msgspec.ValidationError as e:
             raise Invalid(f"A batch says of run {one.run} what cannot be: {one.kind}: {e}.", code="bad-batch") from e
+        if isinstance(fields, _Artifact):
+            check_path(fields.path)
+        return fields
     for key in one.keys:
         check_key(key, "key of a metric")
     if len(one.times) and min(one.times) < 0:
@@ -248,7 +274,7 @@ def _take(writing: Writing, row: _Held, one: Entry | Points, fields: Any) -> Non
     if isinstance(one, Points):
         numbers = writing.words.numbers(tx, one.keys)
         keys = np.array([numbers[key] for key in one.keys], np.int64)[np.frombuffer(one.index, np.uint32)]
-        writing.add_points(row.number, points.columns(keys, one.steps, one.times, one.values))
+        writing.add_points(row.number, points.columns(keys, one.steps, one.times, one.values), exact=True)
         return
     match fields:
         case _Params():

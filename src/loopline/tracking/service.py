@@ -88,7 +88,7 @@ class RunsService(Searches, RunsVerbs):
             [point.number for point in metrics],
         )
         digest = points.digest(row.id, columns, numbers)
-        self.writing.add_points(row.number, columns)
+        self.writing.add_points(row.number, columns, exact=False)
         self.writing.write_points()
         self.tx.note(outputs=[self._ref(row.id)], digests={"points": digest})
         return Logged(run=row.id, count=len(metrics), digest=digest)

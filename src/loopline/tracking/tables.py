@@ -39,6 +39,7 @@ run_senders = sa.Table(
     sa.Column("project", sa.String(128), nullable=False),
     sa.Column("principal", sa.String(256), nullable=False),
     sa.Column("taken", sa.BigInteger, nullable=False),  # the last batch that is taken; all before it are
+    sa.Column("digest", sa.String(80), nullable=False),  # of that batch
     sa.Column("at", sa.BigInteger, nullable=False),
 )
 """How far each journal has been taken."""
@@ -188,6 +189,7 @@ hot_points = sa.Table(
     metadata,
     sa.Column("run", sa.Integer, primary_key=True),
     sa.Column("batch", sa.Integer, primary_key=True),  # counts only up to `batches` of its run
+    sa.Column("exact", sa.Boolean, nullable=False),  # of journals, which are taken once: the same point twice is two
     sa.Column("points", sa.LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -199,6 +201,7 @@ folded_points = sa.Table(
     sa.Column("run", sa.Integer, primary_key=True),
     sa.Column("key", sa.Integer, primary_key=True),
     sa.Column("chunk", sa.Integer, primary_key=True),
+    sa.Column("exact", sa.Boolean, nullable=False),
     sa.Column("count", sa.Integer, nullable=False),  # of its points: a chunk of few is filled up
     sa.Column("points", sa.LargeBinary, nullable=False),
     sqlite_with_rowid=False,

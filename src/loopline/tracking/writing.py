@@ -23,6 +23,10 @@ if TYPE_CHECKING:  # numpy comes only with the first point
     from loopline.tracking.points import Columns
 
 
+_LONGEST_CONSOLE = 16_000_000
+"""Characters of a run's console that are kept; its own program keeps less (`client/console.py`)."""
+
+
 class Writing:
     """Changes of runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`)."""
 
@@ -30,7 +34,7 @@ class Writing:
         self.tx = tx
         self.words = words
         self.metrics = metrics
-        self._points: list[tuple[int, int, Columns]] = []  # run, batch and columns, to be written
+        self._points: list[tuple[int, int, Columns, bool]] = []  # run, batch, columns and whether exact, to be written
         self._ended: dict[int, int] = {}  # runs whose points are folded, with how many batches they have
 
     def begin(
@@ -105,7 +109,10 @@ class Writing:
         self.tx.execute(runs.update().where(runs.c.number == number).values(note=check_text(text, "The note")))
 
     def add_console(self, number: int, text: str, at: int) -> None:
-        """Keeps a piece of what a run printed."""
+        """Keeps a piece of what a run printed, as long as it has not printed too much."""
+        kept = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(run_console.c.text)), 0))
+        if self.tx.scalar(kept.where(run_console.c.run == number)) + len(text) > _LONGEST_CONSOLE:
+            return
         self.tx.execute(run_console.insert().values(run=number, at=at, text=text))
 
     def end(self, number: int, status: Ending, message: str, ended: int) -> None:
@@ -115,14 +122,17 @@ class Writing:
         if batches > 1:
             self._ended[number] = batches
 
-    def add_points(self, number: int, columns: Columns) -> None:
-        """Adds points to a run; `write_points` writes them. What metrics say in short is up to date at once."""
+    def add_points(self, number: int, columns: Columns, *, exact: bool) -> None:
+        """Adds points to a run; `write_points` writes them. What metrics say in short is up to date at once.
+
+        `exact`: they come once, so that each is one, be it the same as another or not.
+        """
         from loopline.tracking import series
 
         # The number locks the run's row, so that two batches of one run come one after the other.
         batch: int = self.tx.execute(_NEXT_BATCH, {"of": number}).scalar_one()
         series.update(self.tx, number, columns, first=batch == 1)
-        self._points.append((number, batch, columns))
+        self._points.append((number, batch, columns, exact))
         self.tx.count += len(columns)
 
     def write_points(self) -> None:
@@ -136,10 +146,10 @@ class Writing:
         from loopline.tracking import points
 
         def write(tx: Tx) -> None:
-            for number, batch, columns in self._points:
-                points.append(tx, number, batch, columns)
+            for number, batch, columns, exact in self._points:
+                points.append(tx, number, batch, columns, exact=exact)
             for number, batches in self._ended.items():
-                own = sum(1 for added, _, _ in self._points if added == number)
+                own = sum(1 for added, *_ in self._points if added == number)
                 points.fold(tx, number, batches - own)  # never what is not acknowledged yet
 
         if self.metrics is None:
