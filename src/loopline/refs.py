@@ -73,8 +73,8 @@ def parse(text: str, kind: str | None = None, project: str = DEFAULT_PROJECT) ->
 
     `project` is the one at hand, for refs that name none. Raises `Invalid`.
     """
-    full = text if kind is None or ":" in text else f"{kind}:{text}"
-    found = _REF.fullmatch(full)
+    full = text if kind is None or ":" in str(text) else f"{kind}:{text}"
+    found = _REF.fullmatch(full) if isinstance(full, str) else None
     if not found:
         raise Invalid(
             f"{text!r} is not a ref.",

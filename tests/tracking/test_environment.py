@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from loopline.hashing import digest_json
-from loopline.tracking.environment import capture, hardware, masked, requirements
+from loopline.tracking.environment import capture, hardware, requirements
 
 
 def test_this_process_is_captured(tmp_path: Path) -> None:
@@ -61,17 +61,3 @@ def test_the_seed_of_hashes_is_told() -> None:
             capture_output=True,
         )
         assert json.loads(ended.stdout)["hash_seed"] == told
-
-
-def test_secrets_on_the_command_line_are_masked() -> None:
-    given = ["train.py", "--token", "s3cret", "--api-key=abc", "--rate=0.1", "--password", "x", "data.csv"]
-    assert masked(given) == [
-        "train.py",
-        "--token",
-        "***",
-        "--api-key=***",
-        "--rate=0.1",
-        "--password",
-        "***",
-        "data.csv",
-    ]

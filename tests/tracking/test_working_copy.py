@@ -140,13 +140,23 @@ def test_a_secret_is_left_out_and_named(repository: Path) -> None:
     git(repository, "add", "-f", "server.pem")
     git(repository, "commit", "-q", "-m", "by mistake")
     (repository / "server.pem").write_text("key of today\n")
-    for name in (".env", ".env.local", "id_rsa", "credentials.json", "src/.netrc", "[a].key"):
+    for name in (
+        ".env",
+        ".env.local",
+        "id_rsa",
+        "credentials.json",
+        "src/.netrc",
+        "[a].key",
+        "token.json",
+        "service-account.json",
+    ):
         (repository / name).write_text("password\n")
     for name in ("id_mapping.py", "tokenizer.py", "environment.py"):
         (repository / name).write_text("harmless\n")
     found = working_copy(repository)
     assert found.facts["left_out"] == [
-        ".env", ".env.local", "[a].key", "credentials.json", "id_rsa", "server.pem", "src/.netrc",
+        ".env", ".env.local", "[a].key", "credentials.json", "id_rsa", "server.pem", "service-account.json", "src/.netrc",
+        "token.json",
     ]  # fmt: skip
     assert b"password" not in found.patch
     assert b"key of" not in found.patch

@@ -19,10 +19,11 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from loopline.client import values
+from loopline.client.files import chosen
 from loopline.client.going import began, current, ending, for_all, over
 from loopline.client.logbook import Logbook, Place, place
 from loopline.client.watch import Watch
-from loopline.errors import Conflict, Invalid, LooplineError, NotFound
+from loopline.errors import Conflict, Invalid, LooplineError
 from loopline.refs import Ref, parse
 from loopline.tracking.environment import process
 from loopline.tracking.ids import ulid
@@ -203,14 +204,14 @@ class Run:
         """Changes params that were set wrongly. What stood there stays on record, with the reason."""
         self._check_open()
         given = values.params(params)
-        if not reason.strip():
+        if not check_text(reason, "The reason").strip():
             raise Invalid("A correction needs a reason.", code="bad-arguments", hint="Say why the value was wrong.")
         with self._lock:
             self._journal.record(
                 "params",
                 self.id,
                 params={key: value for key, (value, _) in given.items()},
-                reason=check_text(reason, "The reason"),
+                reason=reason,
             )
             self._params.update(given)
 
@@ -233,33 +234,27 @@ class Run:
         """Adds refs that the run made, such as "model:readmission@3"."""
         self._link("outputs", refs)
 
-    def artifact(self, path: str | Path, name: str | None = None) -> None:
+    def artifact(self, path: str | Path, name: str | Path | None = None) -> None:
         """Keeps a copy of a file as it is now, under `name` (else its own); of a folder, all its files below that name.
 
-        Raises `NotFound` (code "no-file") where there is none.
+        What is not for others to see (`client/files.py`) is left out of a folder, with a warning that names it. Raises `Invalid`
+        (code "private-file") where `path` is such a thing itself, and `NotFound` (code "no-file") where there is none.
         """
         self._check_open()
-        source = Path(path)
-        kept = check_path(name if name is not None else source.resolve().name)
-        files = [(source, kept)]
-        if source.is_dir():
-            files = [
-                (f, f"{kept}/{f.relative_to(source).as_posix()}") for f in sorted(source.rglob("*")) if f.is_file()
-            ]
-        elif not source.is_file():
-            raise NotFound(f"There is no file {source}.", code="no-file", hint=f"Looked for it from {Path.cwd()}.")
-        for _, place_of_file in files:
-            check_path(place_of_file)
-        for file, place_of_file in files:
-            digest, size = self._journal.keep_file(file)
-            self._journal.record("artifact", self.id, path=place_of_file, digest=digest, size=size)
+        found = chosen(path, name, self._logbook.place.workspace)
+        if found.left_out:
+            warnings.warn(f"The artifact {str(path)!r}: {found.told()}.", RuntimeWarning, stacklevel=2)
+        for file, kept in found.files:
+            self._keep(file, kept)
 
     def keep(self, name: str, content: bytes) -> None:
         """Keeps some bytes as an artifact."""
+        self._check_open()
+        check_path(name)
         with tempfile.TemporaryDirectory(prefix="loopline-") as folder:
             file = Path(folder, "content")
             file.write_bytes(content)
-            self.artifact(file, name)
+            self._keep(file, name)
 
     def seed(self, seed: int) -> None:
         """Seeds `random`, and numpy and torch where they are imported, and sets the param `seed`."""
@@ -314,6 +309,10 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<{self.ref} {self.name!r}{', ended' if self.ended else ''}>"
+
+    def _keep(self, file: Path, name: str) -> None:
+        digest, size = self._journal.keep_file(file)
+        self._journal.record("artifact", self.id, path=name, digest=digest, size=size)
 
     def _link(self, side: str, refs: tuple[str, ...]) -> None:
         self._check_open()

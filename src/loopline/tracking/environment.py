@@ -10,14 +10,12 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from loopline.hashing import digest_json
+from loopline.tracking.masking import masked
 from loopline.tracking.working_copy import working_copy
-
-_SECRET = re.compile(r"passw|secret|token|credential|api[-_]?key|auth", re.IGNORECASE)
 
 
 def capture(folder: Path | None = None) -> dict[str, Any]:
@@ -60,18 +58,6 @@ def hardware() -> dict[str, Any]:
     if gpus := [model for card in cards if (model := _field(card, "Model"))]:
         found["gpus"] = gpus
     return found
-
-
-def masked(argv: Sequence[str]) -> list[str]:
-    """The arguments of a command without the values of options that sound like secrets."""
-    kept: list[str] = []
-    hide = False
-    for argument in argv:
-        option, sign, _ = argument.partition("=")
-        secret = option.startswith("-") and _SECRET.search(option) is not None
-        kept.append("***" if hide else f"{option}=***" if secret and sign else argument)
-        hide = secret and not sign and not hide
-    return kept
 
 
 def requirements() -> list[str]:

@@ -8,7 +8,6 @@ secrets, are left out and named.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -17,17 +16,13 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from loopline.hashing import digest_bytes
+from loopline.tracking.masking import secret_file
 
 LARGEST_PATCH = 1 << 20
 """Bytes of a patch that is kept, and of a file that may be part of it."""
 
 _MOST_NAMED = 100
 _SECONDS = 10
-_SECRET = re.compile(
-    r"\.env(\..*)?|.*\.(env|pem|key|p12|pfx|jks|keystore|kdbx|ppk)|id_[^./]*|\.(netrc|pgpass|npmrc|pypirc|htpasswd)"
-    r"|(secrets?|credentials?)(\.(toml|ya?ml|json|ini|cfg|txt|csv))?|kubeconfig",
-    re.IGNORECASE,
-)
 
 
 class WorkingCopy(NamedTuple):
@@ -204,7 +199,7 @@ def _with_patch(facts: dict[str, Any], patch: bytes | None, differ: list[str], l
 
 def _belongs(root: Path, name: str) -> bool:
     """Whether a file that differs is to be part of the patch: small, no folder, and nothing secret by its name."""
-    if any(_SECRET.fullmatch(part) for part in Path(name).parts):
+    if any(map(secret_file, Path(name).parts)):
         return False
     try:
         found = os.lstat(root / name)
