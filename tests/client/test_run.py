@@ -213,14 +213,15 @@ def test_a_param_has_one_value_and_can_be_corrected(folder: Path, read: Callable
         (lambda run: run.input("nothing like a ref"), Invalid, "bad-ref"),
         (lambda run: run.artifact("nowhere.txt"), NotFound, "no-file"),
         (lambda run: run.artifact("train.py", "../train.py"), Invalid, "bad-path"),
-        (lambda run: run.artifact(None), Invalid, "bad-path"),
-        (lambda run: run.artifact("train.py", 3), Invalid, "bad-path"),
+        (lambda run: run.artifact(None), Invalid, "bad-arguments"),
+        (lambda run: run.artifact("a\0b"), Invalid, "bad-arguments"),
+        (lambda run: run.artifact("train.py", 3), Invalid, "bad-arguments"),
         (lambda run: run.note(None), Invalid, "bad-value"),
         (lambda run: run.correct({"rate": 1}, None), Invalid, "bad-value"),
         (lambda run: run.input(None), Invalid, "bad-ref"),
         (lambda run: run.output(Path("model:a@1")), Invalid, "bad-ref"),
         (lambda run: run.child(" "), Invalid, "bad-key"),
-        (lambda run: run.child(3), Invalid, "bad-key"),
+        (lambda run: run.child(3), Invalid, "bad-value"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_and_leaves_nothing(

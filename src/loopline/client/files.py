@@ -37,14 +37,14 @@ def chosen(path: str | Path, name: str | Path | None, workspace: Path) -> Chosen
     if not isinstance(path, str | Path) or not isinstance(name, str | Path | None):
         raise Invalid(
             f"An artifact cannot be of {path!r} and {name!r}.",
-            code="bad-path",
+            code="bad-arguments",
             hint='Give a path and perhaps a name: run.artifact("roc.png", "plots/roc.png").',
         )
     source = Path(path)
     try:
         target = source.resolve()
     except (OSError, RuntimeError, ValueError) as e:  # a link to itself; a zero byte
-        raise Invalid(f"{str(path)!r} cannot be a path: {e}.", code="bad-path", hint="Look at the path.") from e
+        raise Invalid(f"{str(path)!r} cannot be a path: {e}.", code="bad-arguments", hint="Look at the path.") from e
     kept = check_path(target.name if name is None else name.as_posix() if isinstance(name, Path) else name)
     if not (source.is_dir() or source.is_file()):
         raise NotFound(f"There is no file {source}.", code="no-file", hint=f"Looked for it from {Path.cwd()}.")

@@ -23,7 +23,7 @@ def check_path(path: str) -> str:
     climbs on any system: "..", absolute and drive paths, backslashes, control characters, parts ending in a dot or space, and
     all of these written by percent signs or by look-alikes that Unicode folds to them.
     """
-    _check_type(path, "path of an artifact", "bad-path")
+    _check_type(path, "path of an artifact")
     forms = [path]
     while (decoded := unquote(forms[-1])) != forms[-1]:
         forms.append(decoded)
@@ -55,7 +55,7 @@ def check_path(path: str) -> str:
 
 def check_key(key: str, what: str) -> str:
     """The key itself, where it is printable text of 1 to 250 characters that can end a URL's path. Raises `Invalid`."""
-    _check_type(key, what, "bad-key")
+    _check_type(key, what)
     if not key.strip() or len(key) > _LONGEST_KEY or not key.isprintable():
         raise Invalid(
             f"{key[:60]!r} cannot be the {what}.",
@@ -73,7 +73,7 @@ def check_key(key: str, what: str) -> str:
 
 def check_text(text: str, what: str) -> str:
     """The text itself, where it is short enough for a param, a tag or a note. Raises `Invalid`."""
-    _check_type(text, what, "bad-value")
+    _check_type(text, what)
     if len(text) > LONGEST_TEXT:
         raise Invalid(
             f"{what} has {len(text)} characters.",
@@ -83,10 +83,10 @@ def check_text(text: str, what: str) -> str:
     return text
 
 
-def _check_type(given: object, what: str, code: str) -> None:
+def _check_type(given: object, what: str) -> None:
     if not isinstance(given, str):
         raise Invalid(
             f"{what[:1].upper()}{what[1:]} is {str(given)[:60]!r}, a {type(given).__name__}.",
-            code=code,
+            code="bad-value",
             hint="Give a text.",
         )
