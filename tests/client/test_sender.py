@@ -453,6 +453,29 @@ def test_a_gap_is_told_and_the_next_journal_sent(platform: Platform, tmp_path: P
     assert steps(platform.session(), run) == list(range(3100))
 
 
+def test_folders_that_are_no_journals_are_left_alone(platform: Platform, tmp_path: Path) -> None:
+    """Whatever has a file named `lock` in it: only a ULID's folder with an empty one is a journal's."""
+    journals = tmp_path / "journals"
+    others = [journals / "data", journals / ulid(1)]
+    for other in others:
+        (other / "artifacts").mkdir(parents=True)
+        (other / "model.bin").write_text("x")
+        (other / "lock").write_text("" if other.name == "data" else "1234\n")
+    begun = journals / ulid(2)
+    begun.mkdir()
+    (begun / "lock").touch()
+    mixed = journals / ulid(3)
+    mixed.mkdir()
+    (mixed / "lock").touch()
+    (mixed / "mine.txt").write_text("x")
+    (report,) = sync(journals, own(platform))
+    assert (report.sender, "mine.txt" in report.note) == (mixed.name, True)
+    assert not begun.exists()
+    assert [path.name for path in mixed.iterdir()] == ["mine.txt"]
+    for other in others:
+        assert sorted(path.name for path in other.iterdir()) == ["artifacts", "lock", "model.bin"]
+
+
 def test_one_server_that_is_away_is_asked_once(tmp_path: Path) -> None:
     for _ in range(3):
         journal = Journal.open(tmp_path / "journals")

@@ -19,7 +19,7 @@ from loopline.ports.blobs import check_digest
 from loopline.tracking.journal import Journal, Position, Target
 from loopline.tracking.journal_format import Entry, pack
 from loopline.tracking.journal_lock import claimed
-from loopline.tracking.outbox import Outbox
+from loopline.tracking.outbox import Outbox, is_journal
 
 log = logging.getLogger("loopline.sender")
 
@@ -58,7 +58,7 @@ def sync(folder: Path, open_session: Callable[[Target], Session | None]) -> list
     reports: list[Report] = []
     away: dict[Target, LooplineError] = {}
     for place in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not (place / "lock").exists():
+        if not is_journal(place):
             continue
         with claimed(place) as ours:
             found = _sync_one(place, open_session, away) if ours else Report(sender=place.name, state="in use")
@@ -72,8 +72,8 @@ def _sync_one(
 ) -> Report | None:
     outbox = Outbox(place)
     if outbox.empty:
-        outbox.remove()
-        return None
+        left = outbox.remove()
+        return Report(sender=outbox.sender, state="sent", note=_stays(place, left)) if left else None
     found = Report(sender=outbox.sender, state="kept")
     shipping: _Shipping | None = None
     try:
@@ -98,9 +98,13 @@ def _sync_one(
             found, batches=shipping.batches, bytes=shipping.bytes, lost=tuple(shipping.lost)
         )
     found = msgspec.structs.replace(found, damages=_told(outbox))
-    if found.state == "sent":
-        outbox.remove()
+    if found.state == "sent" and (left := outbox.remove()):
+        found = msgspec.structs.replace(found, note=_stays(place, left))
     return found
+
+
+def _stays(place: Path, left: list[str]) -> str:
+    return f"What is no part of the journal stays in {place}: {', '.join(left[:5])}{' ...' if left[5:] else ''}."
 
 
 def _opened(
@@ -233,8 +237,11 @@ class Sender:
             self._changed.wait_for(lambda: self._done >= asked or self._stopping, timeout)
             return self._done >= asked and self._failure is None
 
-    def stop(self) -> None:
-        """Ends the sending and closes the journal; removes it where the server has all of it."""
+    def stop(self, *, close: bool = False) -> None:
+        """Ends the sending and closes the journal; removes it where the server has all of it.
+
+        `close`: where it has, the runs that do not say how they ended are ended there first, as by `sync`.
+        """
         if self._process != os.getpid():
             self._fresh()
         if self._thread is not None:
@@ -245,11 +252,15 @@ class Sender:
                 self._changed.notify_all()
             self._thread.join()
             self._thread = None
-        if self.journal.is_open and self._all_taken():
-            Outbox(self.journal.folder).remove()
-        self.journal.close()
-        if self._session is not None:
-            self._session.close()
+        try:
+            if self.journal.is_open and self._all_taken():
+                if close and self._session is not None:
+                    self._session.runs.close(self.journal.sender)
+                Outbox(self.journal.folder).remove()
+        finally:
+            self.journal.close()
+            if self._session is not None:
+                self._session.close()
 
     def _all_taken(self) -> bool:
         try:
