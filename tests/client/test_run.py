@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ import numpy as np
 import pytest
 
 import loopline as ll
+from loopline import failpoints
 from loopline.api.up import Service
 from loopline.app import Platform
 from loopline.catalog import Session
 from loopline.client.run import active
+from loopline.client.sender import sync as send
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
 from loopline.settings import load
 from loopline.tracking.records import Run
@@ -209,7 +212,14 @@ def test_a_param_has_one_value_and_can_be_corrected(folder: Path, read: Callable
         (lambda run: run.params({"good": 1, "a\0b": 1}), Invalid, "bad-key"),
         (lambda run: run.tag(good="x", long="x" * 64_001), Invalid, "too-long"),
         (lambda run: run.note("x" * 64_001), Invalid, "too-long"),
+        (lambda run: run.note(["a", "b"]), Invalid, "bad-value"),
+        (lambda run: run.tag(good="x", bad="a\0b"), Invalid, "bad-value"),
         (lambda run: run.correct({"rate": 1}, " "), Invalid, "bad-arguments"),
+        (lambda run: run.correct({"rate": 1}, None), Invalid, "bad-arguments"),
+        (lambda run: run.finish("FINISHED"), Invalid, "bad-value"),
+        (lambda run: run.finish("done"), Invalid, "bad-value"),
+        (lambda run: run.finish(None), Invalid, "bad-value"),
+        (lambda run: run.finish("failed", 3), Invalid, "bad-value"),
         (lambda run: run.input("nothing like a ref"), Invalid, "bad-ref"),
         (lambda run: run.artifact("nowhere.txt"), NotFound, "no-file"),
         (lambda run: run.artifact("train.py", "../train.py"), Invalid, "bad-path"),
@@ -220,6 +230,7 @@ def test_a_param_has_one_value_and_can_be_corrected(folder: Path, read: Callable
         (lambda run: run.correct({"rate": 1}, None), Invalid, "bad-value"),
         (lambda run: run.input(None), Invalid, "bad-ref"),
         (lambda run: run.output(Path("model:a@1")), Invalid, "bad-ref"),
+        (lambda run: run.artifact("train.py", "/".join(["語" * 80] * 6)), Invalid, "bad-path"),
         (lambda run: run.child(" "), Invalid, "bad-key"),
         (lambda run: run.child(3), Invalid, "bad-value"),
     ],
@@ -288,6 +299,68 @@ def test_a_run_ends_as_its_program_does(
     assert (done.returncode == 0) == (status == "finished")
     found = only(read())
     assert (found.status, found.message, found.metrics["loss"]) == (status, message, 1.0)
+
+
+class Mute(Exception):
+    """An exception that cannot say anything."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("mute")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("no luck"), "ValueError: no luck"),
+        (ValueError("no \udcff"), "ValueError: no \\udcff"),
+        (Mute(), "Mute"),
+    ],
+)
+@pytest.mark.parametrize("how", ["block", "finish"])
+def test_an_exception_is_the_message_whatever_it_says(
+    folder: Path, read: Callable[[], Session], error: Exception, message: str, how: str
+) -> None:
+    run = ll.run("fails", console=False, system=None)
+    if how == "finish":
+        run.finish("failed", error)
+    else:
+        with pytest.raises(type(error)) as raised, run:
+            raise error
+        assert raised.value is error
+    found = only(read())
+    assert (found.status, found.message) == ("failed", message)
+
+
+def test_a_clock_before_1970_is_0(folder: Path, read: Callable[[], Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as set_back:
+        set_back.setattr(time, "time_ns", lambda: -1_000_000_000)
+        with ll.run("early", console=False, system=None) as run:
+            run.log(loss=1.0)
+    found = only(read())
+    assert (found.status, found.created, found.ended) == ("finished", 0, 0)
+
+
+def test_a_command_line_that_is_no_utf_8_is_escaped(folder: Path, read: Callable[[], Session]) -> None:
+    (folder / "train.py").write_text("import loopline as ll\nll.log(loss=1.0)")
+    done = subprocess.run([sys.executable, b"train.py", b"\xff"], cwd=folder, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert only(read()).environment["argv"] == ["train.py", "\\udcff"]
+
+
+def test_where_an_end_cannot_be_written_the_run_is_ended_all_the_same(
+    folder: Path, read: Callable[[], Session]
+) -> None:
+    run = ll.run("cut off", console=False, system=None)
+    run.log(loss=1.0)
+    failpoints.arm("tracking.journal.write=ENOSPC")
+    try:
+        with pytest.warns(RuntimeWarning, match=f"That {run.ref} is failed could not be written"):
+            run.finish("failed")
+    finally:
+        failpoints.arm("")
+    found = only(read())
+    assert (found.status, found.metrics) == ("killed", {"loss": 1.0})
+    assert list((folder / ".loopline" / "journals").iterdir()) == []
 
 
 def test_ctrl_c_kills_a_run(folder: Path, read: Callable[[], Session]) -> None:
@@ -518,7 +591,7 @@ def test_the_quota_is_a_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_full_journal_is_said_where_it_is_logged_to_and_never_at_the_end(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, read: Callable[[], Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOOPLINE_JOURNAL_QUOTA", "200000")
     (folder / "large.bin").write_bytes(os.urandom(250_000))
@@ -533,6 +606,9 @@ def test_a_full_journal_is_said_where_it_is_logged_to_and_never_at_the_end(
 
     with pytest.warns(RuntimeWarning, match="200,000 bytes"), pytest.raises(Unavailable):
         fill()
-    with pytest.warns(RuntimeWarning, match=f"That {run.ref} is finished could not be written: .*loopline sync"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         run.finish()
     assert active() is None
+    assert [report.state for report in send(folder / ".loopline" / "journals", lambda _: read())] == ["sent"]
+    assert only(read()).status == "finished"

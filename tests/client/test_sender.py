@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,11 @@ from loopline.catalog import Session
 from loopline.client import channel, connect
 from loopline.client.sender import Sender, sync
 from loopline.errors import Refused, Unavailable
+from loopline.tracking import outbox
+from loopline.tracking.entries import NUMBERS
 from loopline.tracking.ids import ulid
 from loopline.tracking.journal import Journal, Target
+from loopline.tracking.journal_format import Entry, Points, decode, frame, run_prefix
 
 
 @pytest.fixture
@@ -451,6 +455,75 @@ def test_a_gap_is_told_and_the_next_journal_sent(platform: Platform, tmp_path: P
     (report,) = sync(tmp_path / "journals", own(platform))
     assert report.state == "sent"
     assert steps(platform.session(), run) == list(range(3100))
+
+
+def test_folders_that_are_no_journals_are_left_alone(platform: Platform, tmp_path: Path) -> None:
+    """Whatever has a file named `lock` in it: only a ULID's folder with an empty one is a journal's."""
+    journals = tmp_path / "journals"
+    others = [journals / "data", journals / ulid(1)]
+    for other in others:
+        (other / "artifacts").mkdir(parents=True)
+        (other / "model.bin").write_text("x")
+        (other / "lock").write_text("" if other.name == "data" else "1234\n")
+    begun = journals / ulid(2)
+    begun.mkdir()
+    (begun / "lock").touch()
+    mixed = journals / ulid(3)
+    mixed.mkdir()
+    (mixed / "lock").touch()
+    (mixed / "mine.txt").write_text("x")
+    (report,) = sync(journals, own(platform))
+    assert (report.sender, "mine.txt" in report.note) == (mixed.name, True)
+    assert not begun.exists()
+    assert [path.name for path in mixed.iterdir()] == ["mine.txt"]
+    for other in others:
+        assert sorted(path.name for path in other.iterdir()) == ["artifacts", "lock", "model.bin"]
+
+
+def unchecked(journal: Journal, kind: str, run: str, **fields: Any) -> None:
+    """Logs what this version refuses to log."""
+    journal._append(frame(NUMBERS[kind], run_prefix(run) + json.dumps(fields).encode()))
+
+
+def test_what_a_server_refuses_is_set_aside_on_request_and_all_else_arrives(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 1000)
+    (tmp_path / "x.txt").write_text("content")
+    journal = Journal.open(tmp_path / "journals")
+    run = begin(journal)
+    log(journal, run, range(100))
+    unchecked(journal, "note", run, text=["no", "text"])
+    digest, size = journal.keep_file(tmp_path / "x.txt")
+    journal.record("artifact", run, path="x.txt", digest=digest, size=size)
+    journal.record("link", run, inputs=["no ref at all"])
+    log(journal, run, range(100, 200))
+    unchecked(journal, "finish", run, status="FINISHED", ended=2)
+    journal.record("tags", run, tags={"last": "yes"})
+    journal.close()
+    (kept,) = sync(tmp_path / "journals", own(platform))
+    assert (kept.state, kept.code, "--set-aside" in kept.note) == ("kept", "batch-refused", True)
+    assert kept.waiting > 0
+    (report,) = sync(tmp_path / "journals", own(platform), set_aside=True)
+    assert (report.state, len(report.refused), "refused" in report.note) == ("sent", 2, True)
+    session = platform.session()
+    arrived = steps(session, run)
+    assert (arrived[0], arrived[-1]) == (0, 199)
+    shown = session.runs.show(run)
+    assert (shown.status, shown.tags) == ("killed", {"last": "yes"})  # of a journal that never said how it ended
+    held = journal.folder / "refused"
+    batches = sorted((path for path in held.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    aside = [one for path in batches for one in decode(path.read_bytes())]
+    assert [one.kind for one in aside if isinstance(one, Entry) and one.kind != "artifact"] == [
+        "note",
+        "link",
+        "finish",
+    ]
+    assert sorted(arrived + [step for one in aside if isinstance(one, Points) for step in one.steps]) == list(
+        range(200)
+    )
+    assert session.runs.artifact(run, "x.txt").read() == b"content"
+    assert sync(tmp_path / "journals", own(platform)) == []
 
 
 def test_one_server_that_is_away_is_asked_once(tmp_path: Path) -> None:

@@ -12,17 +12,19 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from loopline import failpoints
 from loopline.errors import Invalid, LooplineError, NotFound, Unavailable
 from loopline.hashing import digest_bytes
+from loopline.tracking.entries import ENDINGS, RUN_KINDS
 from loopline.tracking.journal import Journal, Target
 from loopline.tracking.journal_format import MAGIC, Entry, Points, decode, spans
 from loopline.tracking.journal_lock import claimed
 from loopline.tracking.outbox import Outbox
+from loopline.tracking.records import Ending, RunKind
 
 RUN = "01K00000000000000000000000"
 
@@ -51,18 +53,17 @@ def steps(folder: Path) -> list[int]:
 
 def test_what_was_logged_is_in_the_file(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "journals", target=Target("clinic", "https://ml.example.org"))
-    journal.record("run", RUN, name="fit", kind="trial", params={"rate": math.inf, "of": [1, None, True]})
+    said = {"name": "fit", "created": 1, "kind": "trial"}
+    journal.record("run", RUN, **said, params={"rate": math.inf, "of": [1, None, True]})
     journal.point(RUN, "loss", 0.5, 1, 1000)
     journal.points(RUN, [("loss", math.nan, 2, 2000), ("größe", 1, -5, 0)])
-    journal.record("finish", RUN, status="finished")
+    journal.record("finish", RUN, status="finished", ended=2)
     begun, points, ended = read(journal.folder)[0]
-    assert begun == Entry(
-        "run", RUN, {"name": "fit", "kind": "trial", "params": {"rate": "Infinity", "of": [1, None, True]}}
-    )
+    assert begun == Entry("run", RUN, {**said, "params": {"rate": "Infinity", "of": [1, None, True]}})
     assert isinstance(points, Points)
     assert (points.keys, list(points.index), list(points.steps)) == (["loss", "größe"], [0, 0, 1], [1, 2, -5])
     assert (list(points.times), points.values[0], math.isnan(points.values[1])) == ([1000, 2000, 0], 0.5, True)
-    assert ended == Entry("finish", RUN, {"status": "finished"})
+    assert ended == Entry("finish", RUN, {"status": "finished", "ended": 2})
     assert Outbox(journal.folder).target == Target("clinic", "https://ml.example.org")
     journal.close()
 
@@ -130,6 +131,25 @@ def test_a_bad_point_is_refused_and_all_that_came_with_it(tmp_path: Path, point:
         ("params", {"params": {str(n): "x" * 60_000 for n in range(100)}}, "too-long"),
         ("note", {"text": "x" * 64_001}, "too-long"),
         ("artifact", {"path": "../x", "digest": "", "size": 0}, "bad-path"),
+        ("artifact", {"path": "/".join(["語" * 80] * 6), "digest": "", "size": 0}, "bad-path"),
+        ("artifact", {"path": "x", "digest": "", "size": -1}, "bad-value"),
+        ("note", {"text": ["a"]}, "bad-value"),
+        ("note", {}, "bad-value"),
+        ("note", {"text": "a", "more": "b"}, "bad-value"),
+        ("params", {"params": [1]}, "bad-value"),
+        ("params", {"params": {}, "reason": 1}, "bad-value"),
+        ("tags", {"tags": {"x": 1}}, "bad-value"),
+        ("tags", {"tags": {"x": "a\0"}}, "bad-value"),
+        ("link", {"inputs": "data:x@1"}, "bad-value"),
+        ("console", {"text": "x", "time": -1}, "bad-value"),
+        ("run", {"name": "x", "created": True}, "bad-value"),
+        ("run", {"name": "", "created": 1}, "bad-key"),
+        ("run", {"name": "x", "created": 1, "kind": "sweep"}, "bad-value"),
+        ("run", {"name": "x", "created": 1, "parent": 1}, "bad-value"),
+        ("finish", {"status": "FINISHED", "ended": 1}, "bad-value"),
+        ("finish", {"status": None, "ended": 1}, "bad-value"),
+        ("finish", {"status": "failed", "message": None, "ended": 1}, "bad-value"),
+        ("finish", {"status": "failed", "ended": -1}, "bad-value"),
     ],
 )
 def test_a_bad_entry_is_refused(tmp_path: Path, kind: str, fields: dict[str, Any], code: str) -> None:
@@ -138,6 +158,39 @@ def test_a_bad_entry_is_refused(tmp_path: Path, kind: str, fields: dict[str, Any
         journal.record(kind, RUN, **fields)
     assert e.value.code == code
     assert read(journal.folder) == ([], 0)
+    journal.close()
+
+
+def test_what_has_no_utf_8_form_is_escaped_in_what_people_say(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path)
+    journal.record("finish", RUN, status="failed", ended=1, message="no \udcff\0")
+    ((entry,), _) = read(journal.folder)
+    assert isinstance(entry, Entry)
+    assert entry.fields["message"] == "no \\udcff\ufffd"
+    journal.close()
+
+
+def test_a_full_journal_has_room_to_say_how_a_run_ended(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path, quota=200_000)
+    with pytest.warns(RuntimeWarning), pytest.raises(Unavailable):
+        fill(journal)
+    for _ in range(10):
+        journal.record("finish", RUN, status="failed", ended=1, message="x" * 400)
+        with pytest.raises(Unavailable):
+            journal.point(RUN, "loss", 0.5, 1, 1)
+    assert [one.kind for one in read(journal.folder)[0] if isinstance(one, Entry)] == ["finish"] * 10
+    assert sum(path.stat().st_size for path in journal.folder.iterdir()) <= 200_000
+    journal.close()
+
+
+def test_endings_and_kinds_are_those_of_records() -> None:
+    assert (get_args(Ending), get_args(RunKind)) == (ENDINGS, RUN_KINDS)
+
+
+def test_an_ending_that_is_none_is_told_the_one_meant(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path)
+    with pytest.raises(Invalid, match="Did you mean 'finished'"):
+        journal.record("finish", RUN, status="FINISHED", ended=1)
     journal.close()
 
 

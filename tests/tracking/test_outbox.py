@@ -13,7 +13,7 @@ from loopline.errors import Conflict, Invalid, Unavailable
 from loopline.tracking import outbox as module
 from loopline.tracking.journal import Journal
 from loopline.tracking.journal_format import LARGEST_CONTENT, MAGIC, Points, decode, pack
-from loopline.tracking.outbox import Batch, Outbox
+from loopline.tracking.outbox import Batch, Outbox, is_journal
 
 RUN = "01K00000000000000000000000"
 
@@ -210,3 +210,16 @@ def test_a_target_that_cannot_be_read_is_named(folder: Path) -> None:
     (folder / "target.json").write_text("[]")
     with pytest.raises(Invalid, match=r"target\.json"):
         _ = Outbox(folder).target
+
+
+def test_only_what_a_journal_writes_is_removed(folder: Path) -> None:
+    (folder / "artifacts").mkdir()
+    for name in ("a" * 64, ".writing-0123456789abcdef", "model.bin"):
+        (folder / "artifacts" / name).write_text("x")
+    (folder / "7.log").write_text("no segment")
+    (folder / "notes.sent").write_text("no cuts of a segment")
+    (folder / "more").mkdir()
+    assert drained(outbox := Outbox(folder)) == list(range(600))
+    assert outbox.remove() == ["7.log", "artifacts", "more", "notes.sent"]
+    assert [path.name for path in sorted((folder / "artifacts").iterdir())] == ["model.bin"]
+    assert not is_journal(folder)

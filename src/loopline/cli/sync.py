@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--set-aside", is_flag=True, help="Put what a server refuses as invalid aside, and send all else.")
 @as_json
 @click.pass_context
-def sync(ctx: click.Context, folder: Path | None, json: bool) -> None:
+def sync(ctx: click.Context, folder: Path | None, set_aside: bool, json: bool) -> None:
     """Send what programs logged and could not send, each point once.
 
     FOLDER holds journals (default: those of the workspace). Each goes to the server it was meant for, or to the one of
-    --server. What was sent is removed; what was not is shown with the reason, and stays.
+    --server. What was sent is removed; what was not is shown with the reason, and stays. With --set-aside what a server refuses
+    for good is put into the folder `refused` of its journal, which stays.
     """
     from loopline.client.sender import sync as send
 
@@ -38,7 +40,8 @@ def sync(ctx: click.Context, folder: Path | None, json: bool) -> None:
                 sessions[target] = opened.enter_context(_session(ctx, target))
             return sessions[target]
 
-        reports = send(place / "journals" if (place / "journals").is_dir() else place, open_session)
+        within = place / "journals" if (place / "journals").is_dir() else place
+        reports = send(within, open_session, set_aside=set_aside)
     if json:
         show.print_json(reports)
     else:
@@ -48,7 +51,9 @@ def sync(ctx: click.Context, folder: Path | None, json: bool) -> None:
             empty="Nothing waits to be sent.",
         )
         for report in reports:
-            for said in (*report.damages, *(f"the bytes of {path} are gone" for path in report.lost), report.note):
+            lost = (f"the bytes of {path} are gone" for path in report.lost)
+            refused = (f"REFUSED and set aside: {what}" for what in report.refused)
+            for said in (*report.damages, *lost, *refused, report.note):
                 if said:
                     click.echo(f"{report.sender}: {said}", err=True)
     if any(report.state == "kept" for report in reports):

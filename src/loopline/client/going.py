@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import threading
+import time
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -67,8 +68,20 @@ def ending(error: BaseException | None) -> tuple[Ending, str]:
     """How a run ended, by the exception that ended its block."""
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "finished", ""
-    message = f"{type(error).__name__}: {error}".removesuffix(": ")
-    return "killed" if isinstance(error, KeyboardInterrupt) else "failed", message
+    return "killed" if isinstance(error, KeyboardInterrupt) else "failed", said(error)
+
+
+def said(error: BaseException) -> str:
+    """An exception as a message: its class and what it says, where it can say anything."""
+    try:
+        return f"{type(error).__name__}: {error}".removesuffix(": ")
+    except Exception:  # its own `__str__` failed
+        return type(error).__name__
+
+
+def now() -> int:
+    """Milliseconds since 1970 UTC; 0 where the clock is set to before that."""
+    return max(0, time.time_ns() // 1_000_000)
 
 
 def _at_exit() -> None:

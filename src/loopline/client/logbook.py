@@ -60,6 +60,8 @@ class Logbook:
         self.journal = Journal.open(folder, quota=where.quota, target=Target(where.project, target))
         self._process = os.getpid()
         self._users = 0
+        self.unended = False
+        """Whether a run ended that could not write so: who sends the journal has to end it."""
         self._sender = self._new_sender().start() if where.url else None
         if not where.url:
             # What a platform needs may be imported as the program ends, and of this Python then says that it comes too late.
@@ -89,7 +91,7 @@ class Logbook:
         try:
             sender = self._sender or self._new_sender()
             sent = sender.flush(_FLUSH_SECONDS)
-            sender.stop()
+            sender.stop(close=self.unended)
         except Exception as e:  # what happens at the end of a training is no failure of it
             self._hint(f" ({e})")
         else:

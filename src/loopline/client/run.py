@@ -11,7 +11,6 @@ import random
 import sys
 import tempfile
 import threading
-import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,11 +19,12 @@ from typing import Any, Self, cast
 
 from loopline.client import values
 from loopline.client.files import chosen
-from loopline.client.going import began, current, ending, for_all, over
+from loopline.client.going import began, current, ending, for_all, now, over, said
 from loopline.client.logbook import Logbook, Place, place
 from loopline.client.watch import Watch
 from loopline.errors import Conflict, Invalid, LooplineError
 from loopline.refs import Ref, parse
+from loopline.tracking.entries import entry_text
 from loopline.tracking.environment import process
 from loopline.tracking.ids import ulid
 from loopline.tracking.paths import check_key, check_path, check_text
@@ -129,7 +129,7 @@ class Run:
         self._watch: Watch | None = None
         self._logbook = Logbook.enter(where)
         self._journal = self._logbook.journal
-        created = time.time_ns() // 1_000_000
+        created = now()
         self.id = ulid(created)
         self.ref = str(Ref("run", self.id, project=where.project))
         try:
@@ -164,19 +164,19 @@ class Run:
         """
         self._check_open()
         given = more if metrics is None else {**metrics, **more}
-        now = time.time_ns() // 1_000_000
+        moment = now()
         numbers = [(self._key(key), values.number(key, value)) for key, value in given.items()]
         if step is not None:
             at = values.whole(next(iter(given), "step"), step)
-            points = [(key, value, at, now) for key, value in numbers]
+            points = [(key, value, at, moment) for key, value in numbers]
             self._steps.update({key: at + 1 for key, _ in numbers})
         else:
             with self._lock:
-                points = [(key, value, self._steps[key], now) for key, value in numbers]
+                points = [(key, value, self._steps[key], moment) for key, value in numbers]
                 self._steps.update({key: last + 1 for key, _, last, _ in points})
         if len(points) == 1:
             key, value, at, _ = points[0]
-            self._journal.point(self.id, key, value, at, now)
+            self._journal.point(self.id, key, value, at, moment)
         else:
             self._journal.points(self.id, points)
 
@@ -224,7 +224,7 @@ class Run:
     def note(self, text: str) -> None:
         """Sets what people say of the run (Markdown), in place of what was there."""
         self._check_open()
-        self._journal.record("note", self.id, text=check_text(text, "The note"))
+        self._journal.record("note", self.id, text=text)
 
     def input(self, *refs: str) -> None:
         """Adds refs that the run reads, such as "data:visits@7"."""
@@ -280,11 +280,15 @@ class Run:
             name or self.name, where, params=params or {}, tags=tags or {}, inputs=inputs, parent=self
         )  # fmt: skip
 
-    def finish(self, status: Ending = "finished", message: str = "") -> None:
+    def finish(self, status: Ending = "finished", message: str | BaseException = "") -> None:
         """Ends the run. The outermost one sends what was logged, or leaves it in the journal with a hint.
 
-        Once it has ended it does nothing, and in a forked process neither: the run is that of the process which began it.
+        `message` is a text or an exception. Once it has ended it does nothing, and in a forked process neither: the run is that
+        of the process which began it.
         """
+        message = said(message) if isinstance(message, BaseException) else message
+        message = message[:_LONGEST_MESSAGE] if isinstance(message, str) else message
+        entry_text("finish", {"status": status, "message": message, "ended": 0})  # raises before anything has ended
         with self._lock:
             if self.ended or self._process != os.getpid():
                 return
@@ -292,10 +296,10 @@ class Run:
         over(self)
         if self._watch is not None:
             self._watch.stop()
-        ended = time.time_ns() // 1_000_000
         try:
-            self._journal.record("finish", self.id, status=status, message=message[:_LONGEST_MESSAGE], ended=ended)
-        except LooplineError as e:  # what happens at the end of a training is no failure of it
+            self._journal.record("finish", self.id, status=status, message=message, ended=now())
+        except (LooplineError, OSError) as e:  # what happens at the end of a training is no failure of it
+            self._logbook.unended = True
             warnings.warn(f"That {self.ref} is {status} could not be written: {e}", RuntimeWarning, stacklevel=2)
         self._logbook.leave()
 

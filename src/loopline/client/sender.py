@@ -13,13 +13,14 @@ from typing import Literal
 import msgspec
 
 from loopline.catalog import Session
-from loopline.errors import LooplineError, Unavailable
+from loopline.client.refused import FOLDER, can_be, put_aside, put_file_aside
+from loopline.errors import Invalid, LooplineError, NotFound, Unavailable
 from loopline.operations import Body
 from loopline.ports.blobs import check_digest
 from loopline.tracking.journal import Journal, Position, Target
 from loopline.tracking.journal_format import Entry, pack
 from loopline.tracking.journal_lock import claimed
-from loopline.tracking.outbox import Outbox
+from loopline.tracking.outbox import Batch, Outbox, is_journal
 
 log = logging.getLogger("loopline.sender")
 
@@ -33,7 +34,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     that was not asked for; `kept`, `note` says why.
 
     `batches` and `bytes` were sent now, `waiting` bytes are still to be sent. `damages` names what could not be read, `lost` the
-    artifacts whose bytes are gone.
+    artifacts whose bytes are gone, `refused` what the server refused and was set aside.
     """
 
     sender: str
@@ -45,35 +46,42 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     damages: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
     code: str = ""
     note: str = ""
 
 
-def sync(folder: Path, open_session: Callable[[Target], Session | None]) -> list[Report]:
+def sync(folder: Path, open_session: Callable[[Target], Session | None], *, set_aside: bool = False) -> list[Report]:
     """Sends the journals of dead processes in this folder, the oldest first, and removes those that were taken.
 
     `open_session` gives the session for whom a journal is for, None to leave it alone; sessions stay open. Journals that their
     process, or another sync, has in hand are left to it. What goes wrong with one is in its report, and the next is sent.
+    `set_aside`: what a server refuses as invalid is put into the folder `refused` of its journal, and all else is sent.
     """
     reports: list[Report] = []
     away: dict[Target, LooplineError] = {}
     for place in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not (place / "lock").exists():
+        if not is_journal(place):
             continue
         with claimed(place) as ours:
-            found = _sync_one(place, open_session, away) if ours else Report(sender=place.name, state="in use")
+            found = (
+                _sync_one(place, open_session, away, set_aside) if ours else Report(sender=place.name, state="in use")
+            )
         if found is not None:
             reports.append(found)
     return reports
 
 
 def _sync_one(
-    place: Path, open_session: Callable[[Target], Session | None], away: dict[Target, LooplineError]
+    place: Path,
+    open_session: Callable[[Target], Session | None],
+    away: dict[Target, LooplineError],
+    set_aside: bool,
 ) -> Report | None:
     outbox = Outbox(place)
     if outbox.empty:
-        outbox.remove()
-        return None
+        left = outbox.remove()
+        return Report(sender=outbox.sender, state="sent", note=_stays(place, left)) if left else None
     found = Report(sender=outbox.sender, state="kept")
     shipping: _Shipping | None = None
     try:
@@ -82,7 +90,7 @@ def _sync_one(
         session = _opened(target, open_session, away)
         if session is None:
             return msgspec.structs.replace(found, state="elsewhere", waiting=outbox.waiting())
-        shipping = _Shipping(outbox, session)
+        shipping = _Shipping(outbox, session, set_aside=set_aside)
         shipping.send()
         session.runs.close(outbox.sender)
     except LooplineError as e:
@@ -95,12 +103,20 @@ def _sync_one(
         found = msgspec.structs.replace(found, state="sent")
     if shipping is not None:
         found = msgspec.structs.replace(
-            found, batches=shipping.batches, bytes=shipping.bytes, lost=tuple(shipping.lost)
+            found,
+            batches=shipping.batches,
+            bytes=shipping.bytes,
+            lost=tuple(shipping.lost),
+            refused=tuple(shipping.refused),
         )
     found = msgspec.structs.replace(found, damages=_told(outbox))
-    if found.state == "sent":
-        outbox.remove()
+    if found.state == "sent" and (left := outbox.remove()):
+        found = msgspec.structs.replace(found, note=_stays(place, left))
     return found
+
+
+def _stays(place: Path, left: list[str]) -> str:
+    return f"What is no part of the journal stays in {place}: {', '.join(left[:5])}{' ...' if left[5:] else ''}."
 
 
 def _opened(
@@ -129,12 +145,16 @@ def _told(outbox: Outbox) -> tuple[str, ...]:
 class _Shipping:
     """Sends the batches of a journal in their order, and the artifacts of each when the server has it."""
 
-    def __init__(self, outbox: Outbox, session: Session, journal: Journal | None = None) -> None:
+    def __init__(
+        self, outbox: Outbox, session: Session, journal: Journal | None = None, *, set_aside: bool = False
+    ) -> None:
         self.outbox = outbox
         self.session = session
         self.batches = self.bytes = 0
         self.stopping = False
         self.lost: list[str] = []
+        self.refused: list[str] = []
+        self._set_aside = set_aside
         self._journal = journal
         self._taken: int | None = None
 
@@ -153,13 +173,33 @@ class _Shipping:
         while (batch := outbox.batch(self._taken + 1) or outbox.cut(written)) is not None:
             if self.stopping:
                 return False
-            content = pack(outbox.frames(batch))
-            self._taken = runs.send(outbox.sender, batch.number, Body(content)).number
+            try:
+                self._taken = self._sent(batch, outbox.frames(batch))
+            except Invalid as e:
+                self._taken = self._sent_in_part(batch, e)
             outbox.check(self._taken)
             self.batches += 1
             self.bytes += batch.end - batch.start
             self._settle()
         return True
+
+    def _sent(self, batch: Batch, frames: bytes) -> int:
+        return self.session.runs.send(self.outbox.sender, batch.number, Body(pack(frames))).number
+
+    def _sent_in_part(self, batch: Batch, why: Invalid) -> int:
+        """Sends a batch that was refused without what cannot be taken, else without anything: what is behind it can come then."""
+        if not self._set_aside:
+            raise Invalid(
+                f"The server refuses batch {batch.number} of the journal {self.outbox.sender}: {why.message}",
+                code="batch-refused",
+                hint="`loopline sync --set-aside` puts aside what cannot be taken, and sends all else.",
+            ) from why
+        try:
+            taken = self._sent(batch, put_aside(self.outbox, batch, whole=False))
+        except Invalid:
+            taken = self._sent(batch, put_aside(self.outbox, batch, whole=True))
+        self.refused.append(f"{why.message} It is in {self.outbox.folder / FOLDER / str(batch.number)}.")
+        return taken
 
     def _settle(self) -> None:
         """Uploads what the batches that were taken name, and lets go of them."""
@@ -167,7 +207,14 @@ class _Shipping:
         for number in range(self.outbox.settled + 1, self._taken + 1):
             batch = self.outbox.batch(number)
             for entry in self.outbox.artifacts(batch) if batch else ():
-                self._upload(entry)
+                try:
+                    if can_be(entry):
+                        self._upload(entry)
+                except (Invalid, NotFound) as e:
+                    if not self._set_aside:
+                        raise
+                    put_file_aside(self.outbox, entry.fields["digest"])
+                    self.refused.append(f"{entry.run}/{entry.fields['path']}: {e.message}")
             self.outbox.settle(number)
 
     def _upload(self, entry: Entry) -> None:
@@ -233,8 +280,11 @@ class Sender:
             self._changed.wait_for(lambda: self._done >= asked or self._stopping, timeout)
             return self._done >= asked and self._failure is None
 
-    def stop(self) -> None:
-        """Ends the sending and closes the journal; removes it where the server has all of it."""
+    def stop(self, *, close: bool = False) -> None:
+        """Ends the sending and closes the journal; removes it where the server has all of it.
+
+        `close`: where it has, the runs that do not say how they ended are ended there first, as by `sync`.
+        """
         if self._process != os.getpid():
             self._fresh()
         if self._thread is not None:
@@ -245,11 +295,15 @@ class Sender:
                 self._changed.notify_all()
             self._thread.join()
             self._thread = None
-        if self.journal.is_open and self._all_taken():
-            Outbox(self.journal.folder).remove()
-        self.journal.close()
-        if self._session is not None:
-            self._session.close()
+        try:
+            if self.journal.is_open and self._all_taken():
+                if close and self._session is not None:
+                    self._session.runs.close(self.journal.sender)
+                Outbox(self.journal.folder).remove()
+        finally:
+            self.journal.close()
+            if self._session is not None:
+                self._session.close()
 
     def _all_taken(self) -> bool:
         try:

@@ -7,6 +7,7 @@ import threading
 import time
 
 from loopline.client.console import Console
+from loopline.client.going import now
 from loopline.tracking.journal import Journal
 
 _TURN_SECONDS = 1.0
@@ -54,15 +55,13 @@ class Watch:
                 self._write(self._console.take())
             if machine is not None and self._every is not None and time.monotonic() >= due:
                 due = time.monotonic() + self._every
-                now = time.time_ns() // 1_000_000
+                at = now()
                 with contextlib.suppress(Exception):
-                    self._journal.points(
-                        self._run, [(key, value, step, now) for key, value in machine.sample().items()]
-                    )
+                    self._journal.points(self._run, [(key, value, step, at) for key, value in machine.sample().items()])
                     step += 1
 
     def _write(self, text: str) -> None:
-        now = time.time_ns() // 1_000_000
+        moment = now()
         with contextlib.suppress(Exception):
             for at in range(0, len(text), _PIECE):
-                self._journal.record("console", self._run, text=text[at : at + _PIECE], time=now)
+                self._journal.record("console", self._run, text=text[at : at + _PIECE], time=moment)

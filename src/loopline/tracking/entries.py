@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from loopline.errors import Invalid
 from loopline.tracking.journal_format import KINDS, LARGEST
-from loopline.tracking.paths import check_key, check_path, check_text
+from loopline.tracking.paths import check_key, check_path, check_text, escaped
 
 MOST_KEYS = 10_000
 """Params or tags in one call."""
 
 NUMBERS = {kind: number for number, kind in enumerate(KINDS, 1) if kind != "points"}
+
+ENDINGS = ("finished", "failed", "killed")
+"""How a run can end."""
+
+RUN_KINDS = ("run", "pipeline", "step", "trial")
+"""What a run can be."""
 
 _EXACT = 2**53
 _LARGEST = LARGEST - 1024  # less head and run
@@ -23,15 +29,18 @@ _LARGEST = LARGEST - 1024  # less head and run
 def entry_text(kind: str, fields: Mapping[str, Any]) -> bytes:
     """The fields of an entry as JSON; NaN and infinities by their names, as records carry them.
 
-    Raises `Invalid` on an unknown kind, and on keys, paths and values that are none or too long.
+    Raises `Invalid` on an unknown kind, on fields that the kind has not or misses, and on keys, paths and values that are none
+    or too long. In what people and programs say (notes, messages, reasons, the console) what has no UTF-8 form is escaped.
     """
     if kind not in NUMBERS:
         raise Invalid(f"{kind!r} is no kind of entry.", code="bad-value", hint=f"There are: {', '.join(NUMBERS)}.")
     plain = plain_json(fields, f"The {kind} of a run")
+    _check_fields(kind, plain)
     try:
         for what in ("params", "tags"):
             _check_keys(plain.get(what) or {}, what)
-        check_text(str(plain.get("text", "")), f"The {kind}")
+        for said in _SAID & plain.keys():
+            plain[said] = check_text(escaped(plain[said]), f"The {kind}" if said == "text" else f"The {said}")
         text = _json(plain).encode()
     except (ValueError, RecursionError) as e:
         raise Invalid(
@@ -39,6 +48,8 @@ def entry_text(kind: str, fields: Mapping[str, Any]) -> bytes:
         ) from e
     if kind == "artifact":
         check_path(plain["path"])
+    if kind == "run":
+        check_key(plain["name"], "name of a run")
     if len(text) > _LARGEST:
         raise Invalid(
             f"The {kind} of a run has {len(text):,} bytes.",
@@ -56,6 +67,78 @@ def check_count(given: Mapping[str, Any], what: str) -> None:
             code="bad-batch",
             hint=f"Send at most {MOST_KEYS:,} at once; keep long lists as an artifact.",
         )
+
+
+class _Form(NamedTuple):
+    """What a field can be, in words, and whether a value is that."""
+
+    words: str
+    holds: Callable[[Any], bool]
+    needed: bool = False
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_TEXT = _Form("a text", _is_text)
+_TEXTS = _Form("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value)))
+_WHOLE = _Form("a whole number, and none below 0", lambda value: type(value) is int and value >= 0, True)
+_TAGS = _Form(
+    "texts by key, without NUL",
+    lambda value: isinstance(value, dict) and all(_is_text(tag) and "\0" not in tag for tag in value.values()),
+)
+_VALUES = _Form("values by key", lambda value: isinstance(value, dict))
+_SAID = {"text", "message", "reason"}
+
+
+def _needed(form: _Form) -> _Form:
+    return form._replace(needed=True)
+
+
+_FORMS: dict[str, dict[str, _Form]] = {
+    "run": {
+        "name": _needed(_TEXT),
+        "created": _WHOLE,
+        "kind": _Form("one of " + ", ".join(RUN_KINDS), lambda value: value in RUN_KINDS),
+        "parent": _Form("the id of a run, or null", lambda value: value is None or _is_text(value)),
+        "params": _VALUES,
+        "tags": _TAGS,
+        "inputs": _TEXTS,
+        "environment": _VALUES,
+    },
+    "params": {"params": _needed(_VALUES), "reason": _TEXT},
+    "tags": {"tags": _needed(_TAGS)},
+    "note": {"text": _needed(_TEXT)},
+    "link": {"inputs": _TEXTS, "outputs": _TEXTS},
+    "console": {"text": _needed(_TEXT), "time": _WHOLE},
+    "artifact": {"path": _needed(_TEXT), "digest": _needed(_TEXT), "size": _WHOLE},
+    "finish": {
+        "status": _Form("one of " + ", ".join(ENDINGS), lambda value: value in ENDINGS, True),
+        "ended": _WHOLE,
+        "message": _TEXT,
+        "outputs": _TEXTS,
+    },
+}
+"""The same as `receiving.py` takes them, without what that needs."""
+
+
+def _check_fields(kind: str, given: Mapping[str, Any]) -> None:
+    forms = _FORMS[kind]
+    for name, value in given.items():
+        if name not in forms:
+            raise Invalid(
+                f"The {kind} of a run has no {name!r}.", code="bad-value", hint=f"It has: {', '.join(forms)}."
+            )
+        if not forms[name].holds(value):
+            meant = f"Did you mean {value.lower()!r}? " if _is_text(value) and value.lower() in ENDINGS else ""
+            raise Invalid(
+                f"The {name} of a run's {kind} cannot be {str(value)[:60]!r}.",
+                code="bad-value",
+                hint=f"{meant}It is {forms[name].words}.",
+            )
+    if missing := [name for name, form in forms.items() if form.needed and name not in given]:
+        raise Invalid(f"The {kind} of a run misses {', '.join(missing)}.", code="bad-value", hint="Give it.")
 
 
 def _check_keys(given: Mapping[str, Any], what: str) -> None:

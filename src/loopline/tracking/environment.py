@@ -15,6 +15,7 @@ from typing import Any
 
 from loopline.hashing import digest_json
 from loopline.tracking.masking import masked
+from loopline.tracking.paths import escaped
 from loopline.tracking.working_copy import working_copy
 
 
@@ -35,7 +36,7 @@ def process() -> dict[str, Any]:
         "implementation": platform.python_implementation(),
         "platform": platform.platform(),
         **hardware(),
-        "argv": masked(sys.argv),
+        "argv": [escaped(argument) for argument in masked(sys.argv)],
         "hash_seed": os.environ.get("PYTHONHASHSEED", "random"),
         "packages": digest_json(installed),
         "requirements": installed,

@@ -46,6 +46,9 @@ from loopline.tracking.paths import check_key
 QUOTA = 2 << 30
 """Bytes that all journals of a workspace may have together, where nothing else is set."""
 
+RESERVE = 1 << 20
+"""Bytes of these, or a 32nd of fewer, that are kept free to say how runs ended."""
+
 SEGMENT = 8 << 20
 _WARNED = 0.8
 _MARK = 1 << 20  # bytes after which the end of a frame is noted, for batches
@@ -132,7 +135,7 @@ class Journal:
         Raises `Invalid` on what the server would not take (see `entries.py`), and as `point` does.
         """
         text = entry_text(kind, fields)
-        self._append(frame(NUMBERS[kind], run_prefix(run) + text))
+        self._append(frame(NUMBERS[kind], run_prefix(run) + text), last=kind == "finish")
 
     def keep_file(self, path: Path) -> tuple[str, int]:
         """Puts a copy of a file aside until it is uploaded; gives its digest (`blake3:<hex>`) and size in bytes.
@@ -215,10 +218,10 @@ class Journal:
 
     # What follows runs with the lock held.
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes, *, last: bool = False) -> None:
         with self._lock:
             if self._size + len(data) > self._stop:
-                self._make_room(len(data))
+                self._make_room(len(data), last)
             self._write(data)
 
     def _write(self, data: bytes) -> None:
@@ -235,14 +238,14 @@ class Journal:
                 raise
         self._size += written
 
-    def _make_room(self, size: int) -> None:
-        """Sees to it that so many bytes can be written."""
+    def _make_room(self, size: int, last: bool) -> None:
+        """Sees to it that so many bytes can be written; `last`: of the reserve, too."""
         if self._making_room:  # a signal's handler logs in the midst of this: it takes the segment that is there
             return
         self._making_room = True
         try:
             self._own()
-            left = self._check_quota(size)
+            left = self._check_quota(size, last=last)
             self._marks.append(self._end())
             if self._size + size > self._segment_bytes and self._size > len(MAGIC):
                 self._next_segment()
@@ -260,10 +263,11 @@ class Journal:
         if self._fd < 0:
             self._begin()
 
-    def _check_quota(self, size: int) -> int:
+    def _check_quota(self, size: int, *, last: bool = False) -> int:
         """The bytes after which to look again, where so many are allowed."""
+        most = self._quota - min(RESERVE, self._quota // 32)
         used, near = _bytes_in(self._journals) + len(MAGIC), int(self._quota * _WARNED)  # of a next segment
-        if used + size > self._quota:
+        if used + size > (self._quota if last else most):
             raise Unavailable(
                 f"The journals in {self._journals} are full: {used:,} of {self._quota:,} bytes wait to be sent.",
                 code="journal-full",
@@ -277,7 +281,7 @@ class Journal:
                 RuntimeWarning,
                 stacklevel=5,
             )
-        return (self._quota if self._warned else near) - used
+        return (most if self._warned else near) - used
 
     def _begin(self) -> None:
         """Makes the folder of a new sender and its first segment."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
+import re
+import stat
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import NamedTuple
 
 from loopline.errors import Conflict, Invalid
 from loopline.failpoints import failpoint
-from loopline.ports.files import disk_errors, sync_folder
+from loopline.ports.files import TEMPORARY, disk_errors, sync_folder
 from loopline.tracking.journal import Position, Target, segment_path
 from loopline.tracking.journal_format import KINDS, MAGIC, Entry, Span, decode, spans
 
@@ -30,6 +31,22 @@ BATCH = 2 << 20
 _CUT = Struct("<QQQ")
 _CRC = Struct("<I")
 _ARTIFACT = KINDS.index("artifact") + 1
+_NAME = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_SEGMENT = re.compile(r"[0-9]{8,}\.log", re.ASCII)
+_CUTS = re.compile(r"[0-9]{8,}\.sent", re.ASCII)
+_OWN = re.compile(rf"[0-9]{{8,}}\.(log|sent)|target\.json|{re.escape(TEMPORARY)}[0-9a-f-]+", re.ASCII)
+_OWN_ARTIFACT = re.compile(rf"[0-9a-f]{{64}}|{re.escape(TEMPORARY)}[0-9a-f]+", re.ASCII)
+
+
+def is_journal(folder: Path) -> bool:
+    """Whether a folder is a journal: named by a ULID, with the lock that a journal makes, which is an empty file."""
+    if not _NAME.fullmatch(folder.name):
+        return False
+    try:
+        lock = os.lstat(folder / "lock")
+    except OSError:
+        return False
+    return stat.S_ISREG(lock.st_mode) and not lock.st_size
 
 
 class Batch(NamedTuple):
@@ -60,7 +77,7 @@ class Outbox:
         self.damages: dict[tuple[int, int], Damage] = {}
         self._batches: dict[int, Batch] = {}
         for path in sorted(folder.glob("*.sent")):
-            for batch in _read_cuts(path):
+            for batch in _read_cuts(path) if _CUTS.fullmatch(path.name) else ():
                 self._batches[batch.number] = batch
         self.settled = min(self._present(), default=self.last + 1) - 1
         """All batches up to this one were taken, and their artifacts uploaded, as far as this process knows."""
@@ -180,16 +197,25 @@ class Outbox:
                 kept += sum(s.end - s.start for s in self._spans(number, at, data))
         return kept
 
-    def remove(self) -> None:
-        """Removes the journal; the lock last, for without it nobody takes the folder for a journal."""
+    def remove(self) -> list[str]:
+        """Removes the journal; the lock last, for without it nobody takes the folder for a journal.
+
+        Only what a journal writes is removed. Gives the names of what else is there, which stays, and the folder with it.
+        """
         failpoint("tracking.outbox.before_remove")
         for segment in self._segments():
             segment_path(self.folder, segment).unlink()
             failpoint("tracking.outbox.within_remove")
-        shutil.rmtree(self.folder / "artifacts", ignore_errors=True)
-        for path in sorted(self.folder.iterdir(), key=lambda path: path.name == "lock"):
-            path.unlink()
-        self.folder.rmdir()
+        aside = self.folder / "artifacts"
+        if aside.is_dir() and not aside.is_symlink():
+            _remove_files(aside, _OWN_ARTIFACT)
+            with contextlib.suppress(OSError):  # something else is in it
+                aside.rmdir()
+        _remove_files(self.folder, _OWN)
+        (self.folder / "lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+        return sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
 
     def _keep(self, batch: Batch) -> None:
         record = _CUT.pack(batch.number, batch.start, batch.end)
@@ -214,7 +240,7 @@ class Outbox:
         return {number: batch for number, batch in self._batches.items() if batch.segment in here}
 
     def _segments(self) -> list[int]:
-        return sorted(int(path.stem) for path in self.folder.glob("*.log") if path.stem.isdecimal())
+        return sorted(int(path.stem) for path in self.folder.glob("*.log") if _SEGMENT.fullmatch(path.name))
 
     def _position(self) -> tuple[int, int]:
         """Where the next batch begins: a segment, and a byte in it."""
@@ -240,6 +266,13 @@ class Outbox:
             else:
                 tail = not within and span.end == len(data) and segment == max(self._segments())
                 self.damages[segment, at + span.start] = Damage(segment, at + span.start, at + span.end, tail)
+
+
+def _remove_files(folder: Path, names: re.Pattern[str]) -> None:
+    """Removes the files of a folder whose whole names are such."""
+    for path in folder.iterdir():
+        if names.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
+            path.unlink()
 
 
 def _cuts_path(folder: Path, segment: int) -> Path:

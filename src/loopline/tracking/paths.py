@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from loopline.errors import Invalid
 
@@ -13,6 +13,7 @@ LONGEST_TEXT = 64_000
 
 _LONGEST_PATH = 1024
 _LONGEST_PART = 255
+_LONGEST_QUOTED = 4096  # bytes of a request's target
 _LONGEST_KEY = 250
 
 
@@ -44,11 +45,16 @@ def check_path(path: str) -> str:
                 code="bad-path",
                 hint="Give a relative path such as plots/roc.png, without '..', backslashes or control characters.",
             )
-    if len(path) > _LONGEST_PATH or any(len(p.encode()) > _LONGEST_PART for p in path.split("/")):
+    if (
+        len(path) > _LONGEST_PATH
+        or any(len(p.encode()) > _LONGEST_PART for p in path.split("/"))
+        or len(quote(path, safe="")) > _LONGEST_QUOTED
+    ):
         raise Invalid(
             f"The artifact path {path[:60]!r}... is too long.",
             code="bad-path",
-            hint=f"At most {_LONGEST_PATH} characters in all, {_LONGEST_PART} bytes a part.",
+            hint=f"At most {_LONGEST_PATH} characters in all, {_LONGEST_PART} bytes a part, and {_LONGEST_QUOTED:,} bytes "
+            "as a URL has it.",
         )
     return path
 
@@ -69,6 +75,11 @@ def check_key(key: str, what: str) -> str:
             hint="For example 'train/loss'.",
         )
     return key
+
+
+def escaped(text: str) -> str:
+    """The text with what has no UTF-8 form written as escapes (`\\udcff`), and U+FFFD for NUL, which PostgreSQL cannot hold."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\ufffd")
 
 
 def check_text(text: str, what: str) -> str:

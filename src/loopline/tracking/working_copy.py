@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from loopline.hashing import digest_bytes
 from loopline.tracking.masking import secret_file
+from loopline.tracking.paths import escaped
 
 LARGEST_PATCH = 1 << 20
 """Bytes of a patch that is kept, and of a file that may be part of it."""
@@ -70,7 +71,7 @@ def _git(root: Path) -> WorkingCopy | None:
         match entry[:1]:
             case "#":
                 _, name, value = entry.split(" ", 2)
-                heads[name] = value
+                heads[name] = escaped(value)
             case "1":
                 changed.append(entry.split(" ", 8)[8])
             case "u":
