@@ -7,7 +7,7 @@ import os
 
 from loopline.errors import Invalid
 from loopline.ports.blobs import check_digest
-from loopline.ports.files import write_whole
+from loopline.ports.files import sync_folder, write_whole
 from loopline.tracking.entries import entry_text
 from loopline.tracking.journal_format import Entry, Points, decode, spans
 from loopline.tracking.journal_format import pack as packed
@@ -41,6 +41,7 @@ def put_file_aside(outbox: Outbox, digest: str) -> None:
     name = check_digest(digest)
     with contextlib.suppress(FileNotFoundError, FileExistsError):
         os.link(outbox.folder / "artifacts" / name, place / name)
+    sync_folder(place)
 
 
 def can_be(one: Entry | Points) -> bool:
