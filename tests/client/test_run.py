@@ -224,7 +224,7 @@ def test_a_param_has_one_value_and_can_be_corrected(folder: Path, read: Callable
         (lambda run: run.artifact("nowhere.txt"), NotFound, "no-file"),
         (lambda run: run.artifact("train.py", "../train.py"), Invalid, "bad-path"),
         (lambda run: run.artifact(None), Invalid, "bad-arguments"),
-        (lambda run: run.artifact("a\0b"), Invalid, "bad-arguments"),
+        (lambda run: run.artifact("a\0b"), Invalid, "bad-value"),
         (lambda run: run.artifact("train.py", 3), Invalid, "bad-arguments"),
         (lambda run: run.note(None), Invalid, "bad-value"),
         (lambda run: run.correct({"rate": 1}, None), Invalid, "bad-value"),
