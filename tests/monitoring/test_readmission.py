@@ -64,7 +64,7 @@ def test_shuffled_by_patient_reports_alarm_at_the_stated_rate(encounters: pl.Dat
                 ),
             ],
         ),
-    ],  # fmt: skip
+    ],
 )
 def test_a_watch_over_shuffled_patients_alarms_at_the_stated_rate(
     encounters: pl.DataFrame, part: float, rows: int
