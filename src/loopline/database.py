@@ -10,7 +10,7 @@ import contextlib
 import copy
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,6 +35,7 @@ REVISION = "0001"
 """The newest revision of the tables that this code knows (the last file of migrations/versions)."""
 
 _BUSY_SECONDS = 60
+_AT_ONCE = 500
 
 
 class Database:
@@ -184,6 +185,12 @@ class Tx:
         if connection is None:
             connection = self._open.reader = self.database.engine.connect()
         return connection.execute(statement, parameters).fetchall()
+
+    def rows_among(self, query: sa.Select[Any], column: sa.Column[Any], values: Collection[Any]) -> list[Row[Any]]:
+        """All rows of a query whose `column` is one of these, some hundreds at a time: a statement takes so many values."""
+        given = list(values)
+        parts = (given[at : at + _AT_ONCE] for at in range(0, len(given), _AT_ONCE))
+        return [row for part in parts for row in self.rows(query.where(column.in_(part)))]
 
     def first(self, statement: sa.Executable) -> Row[Any] | None:
         """The first row of a query, or None."""

@@ -50,7 +50,7 @@ class Windows:
 
     def spent(self, frame: pl.DataFrame) -> pl.Series:
         """Which rows of the frame were looked at in a window."""
-        spent = pl.Series([False]).new_from_index(0, frame.height)
+        spent = pl.repeat(False, frame.height, eager=True)
         for window in self.looked_at():
             spent = spent | self._held(window, frame)
         return spent

@@ -140,9 +140,8 @@ def set_tags(tx: Tx, words: Words, run: int, tags: Mapping[str, str]) -> None:
 
 def _texts(tx: Tx, run: int, keys: Sequence[int]) -> dict[int, str]:
     """The canonical JSON of the params of a run among these."""
-    found = {}
-    for at in range(0, len(keys), 500):
-        query = sa.select(run_params).where(run_params.c.run == run, run_params.c.key.in_(keys[at : at + 500]))
-        for row in tx.rows(query):
-            found[row.key] = canonical_json(row.number).decode() if row.value is None else row.value
-    return found
+    mine = sa.select(run_params).where(run_params.c.run == run)
+    return {
+        row.key: canonical_json(row.number).decode() if row.value is None else row.value
+        for row in tx.rows_among(mine, run_params.c.key, keys)
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,8 +14,6 @@ from loopline.tracking import params
 from loopline.tracking.records import Real, Run, real
 from loopline.tracking.tables import environments, run_params, run_refs, run_series, run_tags, runs
 from loopline.tracking.words import Words
-
-_AT_ONCE = 500  # a statement takes so many values
 
 
 def row_of(tx: Tx, run: str) -> Any:
@@ -33,9 +31,7 @@ def row_of(tx: Tx, run: str) -> Any:
 
 def rows_of(tx: Tx, numbers: Sequence[int]) -> list[Any]:
     """The rows of runs by their numbers, in that order."""
-    found = {}
-    for part in _parts(numbers):
-        found.update({row.number: row for row in tx.rows(sa.select(runs).where(runs.c.number.in_(part)))})
+    found = {row.number: row for row in tx.rows_among(sa.select(runs), runs.c.number, numbers)}
     return [found[number] for number in numbers if number in found]
 
 
@@ -77,7 +73,7 @@ def _values(
 ) -> dict[int, dict[str, Any]]:
     """By run and key, in the order of the keys, what `read` makes of the columns."""
     query = sa.select(table.c.run, table.c.key, *(table.c[name] for name in columns))
-    rows: list[Any] = [row for part in _parts(numbers) for row in tx.rows(query.where(table.c.run.in_(part)))]
+    rows: list[Any] = tx.rows_among(query, table.c.run, numbers)
     spelled = words.spelled(tx, {row[1] for row in rows})
     places = {key: place for place, key in enumerate(sorted(spelled, key=spelled.__getitem__))}
     found: dict[int, dict[str, Any]] = {}
@@ -88,24 +84,15 @@ def _values(
 
 def _refs(tx: Tx, numbers: Sequence[int]) -> dict[tuple[int, int], list[str]]:
     found: dict[tuple[int, int], list[str]] = {}
-    for part in _parts(numbers):
-        query = sa.select(run_refs).where(run_refs.c.run.in_(part)).order_by(run_refs.c.run, run_refs.c.place)
-        for row in tx.rows(query):
-            found.setdefault((row.run, row.side), []).append(row.ref)
+    query = sa.select(run_refs).order_by(run_refs.c.run, run_refs.c.place)
+    for row in tx.rows_among(query, run_refs.c.run, numbers):
+        found.setdefault((row.run, row.side), []).append(row.ref)
     return found
 
 
 def _by_key(tx: Tx, key: sa.Column[int], value: sa.Column[Any], wanted: set[int | None]) -> dict[int | None, Any]:
-    found: dict[int | None, Any] = {}
-    for part in _parts([number for number in wanted if number is not None]):
-        rows: Sequence[Any] = tx.rows(sa.select(key, value).where(key.in_(part)))
-        found.update((row[0], row[1]) for row in rows)
-    return found
-
-
-def _parts(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
-    for at in range(0, len(numbers), _AT_ONCE):
-        yield numbers[at : at + _AT_ONCE]
+    rows: list[Any] = tx.rows_among(sa.select(key, value), key, wanted - {None})
+    return {row[0]: row[1] for row in rows}
 
 
 def _number(value: float | None) -> Real:

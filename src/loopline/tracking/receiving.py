@@ -210,7 +210,7 @@ def _hold(tx: Tx, sender: str) -> int:
     return number
 
 
-def _checked(one: Entry | Points) -> _Fields | points.Columns | None:
+def _checked(one: Entry | Points) -> _Fields | None:
     """The fields of an entry in their shape; of points, that they can be. Raises `Invalid`."""
     if not _ID.fullmatch(one.run):
         raise Invalid(f"{one.run!r} is no id of a run.", code="bad-batch", hint="It is a ULID of 26 characters.")

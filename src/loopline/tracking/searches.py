@@ -18,7 +18,7 @@ from loopline.tracking.search.pages import find
 from loopline.tracking.tables import run_searches
 from loopline.tracking.words import Words
 
-_LARGEST_PAGE = 1000
+LARGEST_PAGE = 1000
 
 
 class Searches:
@@ -35,7 +35,7 @@ class Searches:
         after: str | None = None,
         saved: str | None = None,
     ) -> RunPage:
-        check_limit(limit, "runs", _LARGEST_PAGE)
+        check_limit(limit, "runs", LARGEST_PAGE)
         if saved is not None:
             if filter:
                 raise Invalid(

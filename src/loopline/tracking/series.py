@@ -26,12 +26,8 @@ def update(tx: Tx, run: int, points: Columns, *, first: bool) -> None:
     values = points.values[order]
     low, high = np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
     wanted = [int(key) for key in keys[starts]]
-    known = {}
-    for at in range(0, 0 if first else len(wanted), 500):
-        rows = tx.rows(
-            sa.select(run_series).where(run_series.c.run == run, run_series.c.key.in_(wanted[at : at + 500]))
-        )
-        known.update({row.key: row for row in rows})
+    mine = sa.select(run_series).where(run_series.c.run == run)
+    known = {row.key: row for row in tx.rows_among(mine, run_series.c.key, [] if first else wanted)}
     changed = []
     for place, key in enumerate(wanted):
         new = (int(last.steps[place]), int(last.times[place]), float(last.values[place]))

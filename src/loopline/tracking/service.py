@@ -29,14 +29,13 @@ from loopline.tracking.records import (
     RunPage,
     RunStatus,
 )
-from loopline.tracking.searches import Searches
+from loopline.tracking.searches import LARGEST_PAGE, Searches
 from loopline.tracking.tables import run_artifacts, run_console, runs
 from loopline.tracking.verbs import RunsVerbs
 from loopline.tracking.words import Words
 from loopline.tracking.writing import Writing
 
 _LARGEST_BATCH = 100_000
-_LARGEST_PAGE = 1000
 _MOST = 2**63
 
 
@@ -177,7 +176,7 @@ class RunsService(Searches, RunsVerbs):
         limit: int = 100,
         after: str | None = None,
     ) -> RunPage:
-        check_limit(limit, "runs", _LARGEST_PAGE)
+        check_limit(limit, "runs", LARGEST_PAGE)
         query = sa.select(runs).where(runs.c.project == self.tx.project)
         for column, value in ((runs.c.name, name), (runs.c.kind, kind), (runs.c.status, status)):
             if value is not None:

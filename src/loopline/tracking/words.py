@@ -20,16 +20,13 @@ class Words:
     def numbers(self, tx: Tx, wanted: Iterable[str]) -> dict[str, int]:
         """The number of each word; a new one is added, in the transaction."""
         found = {word: self._numbers.get(word) for word in wanted}
-        missing = sorted(
-            word for word, number in found.items() if number is None
-        )  # in order: no two writers wait in a ring
-        if missing:
+        missing = sorted(word for word, number in found.items() if number is None)
+        if missing:  # added in order, so that no two writers wait in a ring
             tx.execute(tx.upsert(words, ("word",)), [{"word": word} for word in missing])
-            new = {row.word: row.id for row in _parts(tx, words.c.word, missing)}
+            new = {row.word: row.id for row in tx.rows_among(sa.select(words), words.c.word, missing)}
             found.update(new)
-            tx.after_commit.append(
-                lambda: self._remember(new)
-            )  # a transaction that is rolled back takes its numbers with it
+            # Remembered only then: a transaction that is rolled back takes its numbers with it.
+            tx.after_commit.append(lambda: self._remember(new))
         return {word: number for word, number in found.items() if number is not None}
 
     def known(self, tx: Tx, word: str) -> int | None:
@@ -41,7 +38,7 @@ class Words:
         wanted = set(numbers)
         missing = [number for number in wanted if number not in self._words]
         # Read outside of a write these are committed; within one they might be its own, and are looked up again next time.
-        read = {row.id: row.word for row in _parts(tx, words.c.id, missing)}
+        read = {row.id: row.word for row in tx.rows_among(sa.select(words), words.c.id, missing)}
         if not tx.wrote:
             self._words.update(read)
         return {number: read.get(number) or self._words[number] for number in wanted}
@@ -49,11 +46,3 @@ class Words:
     def _remember(self, new: dict[str, int]) -> None:
         self._numbers.update(new)
         self._words.update({number: word for word, number in new.items()})
-
-
-def _parts(
-    tx: Tx, column: sa.Column[object], wanted: list[object] | list[str] | list[int]
-) -> Iterable[sa.Row[tuple[int, str]]]:
-    """The rows whose `column` is one of `wanted`, some hundreds at a time (a statement takes so many values)."""
-    for at in range(0, len(wanted), 500):
-        yield from tx.rows(sa.select(words).where(column.in_(wanted[at : at + 500])))
