@@ -52,18 +52,7 @@ def test_shuffled_by_patient_reports_alarm_at_the_stated_rate(encounters: pl.Dat
     [
         pytest.param(0.2, 1500, id="a fifth of the patients"),
         # Every row, in looks of the size that a monitor waits for.
-        pytest.param(
-            1.0,
-            500,
-            id="all",
-            marks=[
-                pytest.mark.soak,
-                pytest.mark.timeout(3600),
-                pytest.mark.xfail(
-                    strict=True, reason="a patient of forty visits fills a rare level of a small window: see watch.py"
-                ),
-            ],
-        ),
+        pytest.param(1.0, 500, id="all", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
     ],
 )
 def test_a_watch_over_shuffled_patients_alarms_at_the_stated_rate(

@@ -8,7 +8,7 @@ from datetime import date, datetime
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -251,5 +251,6 @@ def test_a_suggestion_holds_of_its_own_table_and_says_what_matters() -> None:
 
 @settings(deadline=None)
 @given(_TABLES)
+@example(pl.DataFrame({"weight": [0.0, 1.0, float("inf")], "sex": ["a", "b", "b"], "on": [date(2000, 1, 1)] * 3}))
 def test_a_suggestion_always_passes_its_own_table(table: pl.DataFrame) -> None:
     assert check(table, suggest(table, label="sex", time="on")).outcome == "pass"

@@ -155,3 +155,12 @@ def test_only_keeps_some_columns() -> None:
     assert (list(got.columns), got.label) == (["town", "visits"], None)
     with pytest.raises(NotFound, match=r"Did you mean 'town'"):
         got.only(["twon"])
+
+
+def test_the_sizes_of_groups_are_kept_and_merge() -> None:
+    table = pl.DataFrame({"who": ["a"] * 3 + ["b"] * 3 + ["c", None, None] + ["d"] * 47, "x": range(56)})
+    made = profile(table, groups="who")
+    assert made.groups == {1: 3, 3: 6, 50: 47}  # large sizes are rounded up
+    assert Profile.from_json(made.to_json()).groups == made.groups
+    assert made.merge(made).groups == {1: 6, 3: 12, 50: 94}
+    assert profile(table).groups == {}

@@ -3,7 +3,8 @@
 Both sides are noisy, so the tests are two-sample tests; levels too rare to test are pooled; the p-values of all columns
 are taken together by Benjamini and Hochberg, so that a report on rows without drift names any column at all with
 probability `false_alarms` at most. Rows that belong together (a patient's) count for less, by the design effect that the
-reference measured. A change below `minimum_effect` is no drift, however sure it is.
+reference measured, and what a few large groups bring about by themselves is no drift. Nor is a change below
+`minimum_effect`, however sure it is.
 """
 
 from __future__ import annotations
@@ -24,9 +25,16 @@ from loopline.monitoring.words import describe, verdict
 from loopline.quality.profile_column import HASHED, NUMERIC, ColumnProfile, Design, Levels, buckets_of
 from loopline.quality.profile_records import Profile
 from loopline.statistics.binned import chi_square_quantile, fullest_cell, normal_quantile, rank_binned
+from loopline.statistics.clumps import (
+    Clumps,
+    cell_in_clumps,
+    chi_square_in_clumps,
+    ks_in_clumps,
+    rank_in_clumps,
+)
 from loopline.statistics.discovery import benjamini_hochberg
 from loopline.statistics.records import TwoSample
-from loopline.statistics.two_sample import chi_square, ks_binned
+from loopline.statistics.two_sample import chi_square, ks_binned, pool_rare
 
 FEWEST: Final = 30  # rows on either side (divided by the design effect), below which nothing is said
 MINIMUM_EFFECT: Final = 0.02
@@ -34,6 +42,7 @@ _RANK_SHARE: Final = 0.7  # of a number's level goes to the rank test: most drif
 _CHI_SHARE: Final = 0.7  # of a category's level goes to the test of all its levels together
 _FEW_BINS: Final = 3  # a number of so few values is tested as a category: Kolmogorov-Smirnov is far too shy on ties
 
+_CLOSE: Final = 0.1  # a p-value from which it is worth asking what clumps could do
 _FREQUENT: Final = 10  # expected rows on the smaller side, from which a level is a cell of its own
 
 Counts = NDArray[np.float64]
@@ -68,9 +77,10 @@ def compare(
         raise Invalid(f"A rate of false alarms of {false_alarms} is none.", code="bad-rate", hint="Give 0.05, say.")
     shared = [name for name in reference.columns if name in current.columns]
     found: list[tuple[str, _Evidence]] = []
+    clumps = _clumps(reference)
     for name in shared:
         pair = _aligned(name, reference.columns[name], current.columns[name])
-        found.extend((name, evidence) for evidence in _tested(*pair))
+        found.extend((name, evidence) for evidence in _tested(*pair, clumps))
     q_values = benjamini_hochberg([evidence.p_value for _, evidence in found])
     flagged = [
         bool(q <= false_alarms and e.effect >= minimum_effect) for q, (_, e) in zip(q_values, found, strict=True)
@@ -108,11 +118,12 @@ class Glance(msgspec.Struct, frozen=True):
 
 def glance(reference: Profile, current: Profile, *, level: float, minimum_effect: float = MINIMUM_EFFECT) -> Glance:
     """The same decision as `compare(..., false_alarms=level)` makes, without words and pictures."""
+    clumps = _clumps(reference)
     found = [
         (name, e)
         for name in reference.columns
         if name in current.columns
-        for e in _tested(*_aligned(name, reference.columns[name], current.columns[name]))
+        for e in _tested(*_aligned(name, reference.columns[name], current.columns[name]), clumps)
     ]
     q_values = benjamini_hochberg([e.p_value for _, e in found])
     drifted = {
@@ -178,28 +189,40 @@ def _buckets(names: tuple[str, ...]) -> NDArray[np.int64]:
     return buckets_of(names)
 
 
-def _tested(reference: ColumnProfile, current: ColumnProfile) -> list[_Evidence]:
+def _clumps(reference: Profile) -> Clumps | None:
+    """In groups of which size the rows come; None where each stands alone, or where stretches of one length depend on each
+    other, whose design effect says it all."""
+    if max(reference.groups, default=1) == 1:
+        return None
+    rows = sum(reference.groups.values())
+    return Clumps(tuple(map(float, reference.groups)), tuple(count / rows for count in reference.groups.values()))
+
+
+def _tested(reference: ColumnProfile, current: ColumnProfile, clumps: Clumps | None) -> list[_Evidence]:
     design = reference.design.merge(current.design)
     found = []
     counts = value_counts(reference, current)
     # Rows that come in clumps have heavier tails than fewer independent rows: few clumps say nothing.
-    clumps = min(reference.present, current.present) / max(design.values, design.worst)
-    if counts is not None and clumps >= FEWEST:
+    enough = min(reference.present, current.present) / max(design.values, design.worst)
+    if counts is not None and enough >= FEWEST:
         a, b = counts
         if reference.kind in NUMERIC and int(np.count_nonzero(a + b)) > _FEW_BINS:
-            found.append(_of_numbers(a / design.values, b / design.values))
+            found.append(_of_numbers(a, b, design, clumps))
         else:
-            found.append(_of_cells("values", a, b, design))
+            found.append(_of_cells("values", a, b, design, clumps))
     if (reference.missing or current.missing) and min(reference.rows, current.rows) / design.missing >= FEWEST:
         a = np.array([reference.present, reference.missing], np.float64)
         b = np.array([current.present, current.missing], np.float64)
-        found.append(_of_cells("missing", a, b, Design(values=design.missing, worst=design.missing)))
+        found.append(_of_cells("missing", a, b, Design(values=design.missing, worst=design.missing), clumps))
     return found
 
 
-def _of_numbers(a: Counts, b: Counts) -> _Evidence:
+def _of_numbers(a: Counts, b: Counts, design: Design, clumps: Clumps | None) -> _Evidence:
     """A rank test and Kolmogorov-Smirnov share the level (a weighted Bonferroni correction)."""
-    ks, rank = ks_binned(a, b), rank_binned(a, b)
+    ks, rank = ks_binned(a / design.values, b / design.values), rank_binned(a / design.values, b / design.values)
+    if clumps is not None and min(ks.p_value, rank.p_value) < _CLOSE:
+        clumps = clumps.of_effect(design.values)
+        ks, rank = ks_in_clumps(ks, a, b, clumps), rank_in_clumps(rank, a, b, clumps)
     p = min(ks.p_value / (1 - _RANK_SHARE), rank.p_value / _RANK_SHARE, 1.0)
     return _Evidence(
         aspect="values",
@@ -211,21 +234,28 @@ def _of_numbers(a: Counts, b: Counts) -> _Evidence:
     )
 
 
-def _of_cells(aspect: str, a: Counts, b: Counts, design: Design) -> _Evidence:
+def _of_cells(aspect: str, a: Counts, b: Counts, design: Design, clumps: Clumps | None) -> _Evidence:
     """Chi-square over all cells, and an exact test of the one that changed most, share the level."""
-    test = chi_square(a / design.values, b / design.values)
-    if design.spread > 1 and test.cells > 2:  # Satterthwaite's correction for levels of unlike design effects
-        spread = min(design.spread, test.cells - 1)
-        p = float(special.chdtrc((test.cells - 1) / spread, test.statistic / spread))
-        test = msgspec.structs.replace(test, p_value=max(p, test.p_value))
+    pooled = pool_rare(a / design.values, b / design.values)
+    test = chi_square(*pooled)
+    # Satterthwaite's correction for levels of unlike design effects.
+    spread = max(1.0, min(design.spread, test.cells - 1))
+    p = float(special.chdtrc((test.cells - 1) / spread, test.statistic / spread)) if test.cells > 1 else 1.0
+    test = msgspec.structs.replace(test, p_value=max(p, test.p_value))
+    distance = (test.statistic - (test.cells - 1)) * (test.n + test.m) / (test.n * test.m) if test.cells > 1 else 0.0
     worst = max(design.worst, design.values)
     cell = fullest_cell(a / worst, b / worst)
+    if clumps is not None and test.p_value < _CLOSE:
+        whole = (pooled[0] * design.values, pooled[1] * design.values)
+        test = chi_square_in_clumps(test, *whole, clumps.of_effect(design.values), spread)
+    if clumps is not None and cell.p_value < _CLOSE:
+        cell = cell_in_clumps(cell, a, b, clumps.of_effect(worst))
     return _Evidence(
         aspect=aspect,
         test="chi-square+cell",
         p_value=min(test.p_value / _CHI_SHARE, cell.p_value / (1 - _CHI_SHARE), 1.0),
         effect=max(test.effect, cell.effect),
-        distance=(test.statistic - (test.cells - 1)) * (test.n + test.m) / (test.n * test.m) if test.cells > 1 else 0.0,
+        distance=distance,
         tests=((test, _CHI_SHARE), (cell, 1 - _CHI_SHARE)),
     )
 

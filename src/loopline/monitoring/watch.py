@@ -8,10 +8,9 @@ the period is at most the budget whenever each single comparison keeps its own l
 
 What is claimed: this holds for rows that are independent, that come in groups (a reference profiled with `groups=`), or
 that depend on their neighbours over stretches shorter than a block (a reference in time order, profiled with `blocks=`).
-What is not: a season or regime that lasts longer than the blocks, or that the reference never saw, is drift to a watch. And where
-groups are of very unlike size, small windows alarm more often than stated, since one group can fill a rare level by itself: real
-encounters, shuffled by patient, gave 22 alarms in 1,632 looks at 500 rows where 0.4 were stated, one in 320 at 1,500 (0.07), and
-none in 120 at 4,000.
+What is not: a season or regime that lasts longer than the blocks, or that the reference never saw, is drift to a watch.
+Groups of very unlike size are allowed for in the tails too (`statistics/clumps.py`): a patient of forty visits, who fills a rare
+level of a small window, is no drift.
 """
 
 from __future__ import annotations

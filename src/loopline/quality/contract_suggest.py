@@ -88,10 +88,10 @@ def _values(series: pl.Series, *, most: int) -> list[str | int | bool]:
 
 
 def _range(series: pl.Series) -> tuple[int | float, int | float] | None:
-    finite = series.filter(series.is_finite()) if series.dtype.is_float() else series
-    if not len(finite):
+    known = series.drop_nans() if series.dtype.is_float() else series
+    if not len(known):
         return None
-    low, high = float(finite.min()), float(finite.max())  # type: ignore[arg-type]
+    low, high = float(known.min()), float(known.max())  # type: ignore[arg-type]
     if low == high:
         return None  # a constant says nothing about the next table
     width = high - low

@@ -17,6 +17,8 @@ from loopline.quality.profile_column import NUMERIC, ColumnProfile, Design
 from loopline.quality.profile_sketch import Floats, Integers
 
 _CUTS = 16
+_EXACT_SIZES = 8  # of clusters: up to here each is kept for itself
+_STEP = 1.2
 _RARE = 10  # levels of fewer rows are taken together, as the test will
 
 
@@ -40,6 +42,14 @@ class Clusters(msgspec.Struct, frozen=True):
         """So many neighbouring rows belong together; a short last block joins the one before."""
         codes = np.minimum(np.arange(rows) // size, max(rows // size - 1, 0))
         return cls(codes, np.bincount(codes))
+
+    def rows_by_size(self) -> dict[int, int]:
+        """How many rows are in clusters of each size; large sizes are rounded up to some forty a hundredfold."""
+        steps = np.unique(np.ceil(_EXACT_SIZES * _STEP ** np.arange(200)))
+        edges = np.concatenate((np.arange(1, _EXACT_SIZES), steps))
+        place = np.searchsorted(edges, self.sizes)
+        rows = np.bincount(place, weights=self.sizes)
+        return {int(edges[i]): int(rows[i]) for i in np.flatnonzero(rows)}
 
 
 def design_of(series: pl.Series, column: ColumnProfile, clusters: Clusters) -> Design:

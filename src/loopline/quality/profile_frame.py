@@ -57,8 +57,10 @@ def profile_frame(
             if n != label and c.kind not in ("null", "other")
         }
     clusters: list[Clusters] = []
+    sizes: dict[int, int] = {}
     if groups is not None and frame.height:
         clusters.append(Clusters.of_groups(frame[groups]))
+        sizes = clusters[0].rows_by_size()
     if blocks is not None and frame.height:
         clusters.append(Clusters.of_blocks(frame.height, blocks))
     for cluster in clusters:
@@ -72,6 +74,7 @@ def profile_frame(
         label=label if label is not None else (reference.label if reference is not None else None),
         frozen=reference is not None,
         duplicates=_duplicates(frame) if reference is None else None,
+        groups=sizes,
     )
 
 

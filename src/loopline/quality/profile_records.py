@@ -16,7 +16,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     Profiles of parts merge into the profile of the whole (associative, commutative); a frozen profile is a reference, whose
     edges and levels later profiles use. `duplicates` are rows that repeat an earlier row of the same part; None against a
-    reference, where they are not looked for.
+    reference, where they are not looked for. `groups`: how many rows are in a group of that many rows, where groups were named.
     """
 
     rows: int
@@ -24,6 +24,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     label: str | None = None
     frozen: bool = False
     duplicates: int | None = None
+    groups: dict[int, int] = {}
     version: int = 1
 
     def merge(self, other: Profile) -> Profile:
@@ -48,6 +49,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
             duplicates=None
             if self.duplicates is None or other.duplicates is None
             else self.duplicates + other.duplicates,
+            groups={
+                size: self.groups.get(size, 0) + other.groups.get(size, 0)
+                for size in sorted(self.groups.keys() | other.groups.keys())
+            },
         )
 
     def freeze(self) -> Profile:
