@@ -19,8 +19,8 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from loopline.monitoring.drift import compare
 from loopline.monitoring.watch import Budget, begin, look
+from loopline.quality.drift import compare
 from loopline.quality.profile import profile
 
 HOUR = 3_600_000

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from loopline.monitoring.drift import compare
 from loopline.monitoring.service import _LABEL_SHARE, _QUALITY_SHARE
 from loopline.monitoring.watch import Budget, begin, look
+from loopline.quality.drift import compare
 from loopline.quality.profile import profile
 from loopline.quality.profile_column import INDEPENDENT
 

@@ -15,9 +15,9 @@ import pytest
 from loopline import failpoints
 from loopline.app import Platform
 from loopline.errors import Invalid, NotFound, Refused
-from loopline.monitoring.records import DriftReport
 from loopline.operations import Body
 from loopline.outcomes.records import Label
+from loopline.quality.drift_records import DriftReport
 from loopline.serving.log import Frame, Part, PredictionLog, encode
 from loopline.testing.clock import FakeClock
 

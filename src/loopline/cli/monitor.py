@@ -85,7 +85,7 @@ def drift(ctx: click.Context, endpoint: str, out: str | None, json: bool) -> Non
         return
     import msgspec
 
-    from loopline.monitoring.records import DriftReport
+    from loopline.quality.drift_records import DriftReport
 
     report = msgspec.json.decode(content, type=DriftReport)
     click.echo(report.verdict)

@@ -15,9 +15,7 @@ from loopline.errors import Invalid, NotFound, did_you_mean
 from loopline.features.labels import infer_task
 from loopline.monitoring import quality
 from loopline.monitoring.alerts import AlertsService
-from loopline.monitoring.drift import compare
-from loopline.monitoring.records import FEWEST_ROWS, DriftReport, Look, MonitorRecord, QualityReport
-from loopline.monitoring.report import page
+from loopline.monitoring.records import FEWEST_ROWS, Look, MonitorRecord, QualityReport
 from loopline.monitoring.tables import monitors
 from loopline.monitoring.verbs import MonitorsVerbs
 from loopline.monitoring.watch import Budget, Finding, WatchState, begin
@@ -26,6 +24,9 @@ from loopline.operations import Bytes
 from loopline.outcomes import frames
 from loopline.outcomes.service import PredictionsService
 from loopline.ports.blobs import BlobStore
+from loopline.quality.drift import compare
+from loopline.quality.drift_page import page
+from loopline.quality.drift_records import DriftReport
 from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_builder import ProfileBuilder
 from loopline.refs import parse

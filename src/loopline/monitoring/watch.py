@@ -22,8 +22,8 @@ from typing import Final
 import msgspec
 
 from loopline.errors import Invalid
-from loopline.monitoring.drift import MINIMUM_EFFECT, compare, glance
-from loopline.monitoring.records import DriftReport
+from loopline.quality.drift import MINIMUM_EFFECT, compare, glance
+from loopline.quality.drift_records import DriftReport
 from loopline.quality.profile_records import Profile
 
 _DAY: Final = 86_400_000

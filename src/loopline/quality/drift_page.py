@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-from loopline.monitoring.records import ColumnDrift, DriftReport
+from loopline.quality.drift_records import ColumnDrift, DriftReport
 from loopline.quality.html import document, histogram, level_bars, table
 
 HEAD: Final = ("column", "drift", "score", "effect", "threshold", "p-value", "what changed")

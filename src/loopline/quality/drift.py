@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from loopline.errors import Invalid
-from loopline.monitoring.bars import bars_of
-from loopline.monitoring.records import ColumnDrift, DriftReport
-from loopline.monitoring.words import describe, verdict
+from loopline.quality.drift_bars import bars_of
+from loopline.quality.drift_records import ColumnDrift, DriftReport
+from loopline.quality.drift_words import describe, verdict
 from loopline.quality.profile_column import HASHED, NUMERIC, ColumnProfile, Design, Levels, buckets_of
 from loopline.quality.profile_records import Profile
 from loopline.statistics.binned import chi_square_quantile, fullest_cell, normal_quantile, rank_binned

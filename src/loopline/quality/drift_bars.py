@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.monitoring.records import Bar
+from loopline.quality.drift_records import Bar
 from loopline.quality.profile_column import BINS, ColumnProfile
 
 _BARS = 20

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import polars as pl
 
-from loopline.monitoring.drift import compare
-from loopline.monitoring.report import HEAD, page, rows
+from loopline.quality.drift import compare
+from loopline.quality.drift_page import HEAD, page, rows
 from loopline.quality.profile import profile
 
 

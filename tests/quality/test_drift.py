@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from loopline.errors import Invalid
-from loopline.monitoring.drift import compare
+from loopline.quality.drift import compare
 from loopline.quality.profile import profile
 from loopline.statistics.binned import fullest_cell, rank_binned
 from loopline.statistics.two_sample import ks_binned

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from loopline.monitoring.records import DriftReport
+from loopline.quality.drift_records import DriftReport
 from loopline.quality.profile_column import ColumnProfile
 from loopline.quality.profile_days import day_text
 
