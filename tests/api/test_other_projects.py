@@ -58,7 +58,11 @@ EMPTY = {
 
 GIVEN: dict[str, dict[str, Any]] = {
     "alerts.change": {"status": "closed"},
+    "datasets.drop": {"reason": "test"},
+    "datasets.release": {"reason": "test"},
     "datasets.split": {"label": "y"},
+    "datasets.tag": {"version": "1"},
+    "datasets.withdraw": {"reason": "test"},
     "endpoints.create": {"model": "secret-model@1"},
     "evaluations.judge": {"gates": KEY},
     "labels.add": {"labels": [{"prediction": "secret-prediction", "value": "yes"}]},
@@ -99,6 +103,7 @@ class Other:
         there.access.grant("ann", "viewer")
         there.datasets.add("secret-data", Body(ROWS, name="x.csv"))
         there.datasets.split("secret-data", "y")
+        there.datasets.tag("secret-data", "1", "secret-tag")
         run = there.runs.create("secret-run").id
         there.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
         there.runs.log(run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
@@ -131,7 +136,7 @@ class Other:
         self.values: dict[str, dict[str, str]] = {
             "access": {"principal": "ann", "role": "viewer"},
             "alerts": {"alert": alert},
-            "datasets": {"name": "secret-data", "version": "1"},
+            "datasets": {"name": "secret-data", "version": "1", "tag": "secret-tag"},
             "endpoints": {"name": "secret-endpoint"},
             "evaluations": {"evaluation": measured.id, "plot": next(iter(measured.plots), "calibration")},
             "labels": {"endpoint": "secret-endpoint"},

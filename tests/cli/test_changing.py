@@ -228,3 +228,26 @@ def test_removed_copies_of_checkpoints_are_no_pass(two: Shell) -> None:
     assert all(f"{size:,}" in finding["message"] for size in sorted(signed)[-20:])
     two("ledger", "checkpoint")
     assert "The ledger holds" in two("ledger", "verify").out
+
+
+def test_versions_of_data_by_hand(two: Shell, tmp_path: Path) -> None:
+    file, rule, page = tmp_path / "ward.csv", tmp_path / "rule.json", tmp_path / "d.html"
+    rule.write_bytes(contract(column("days").between(0, 31)).to_json())
+    for number, days in enumerate(("3,99,5", "3,4,5")):
+        file.write_text("id,days\n" + "".join(f"{n},{d}\n" for n, d in enumerate(days.split(","))))
+        said = two("data", "add", "ward", str(file), "--contract", str(rule)).out
+        assert ("data quarantine list data:ward@1" in said) is (number == 0)
+    assert two("data", "tag", "ward@1", "good").out == "data:ward@1 is ward@good.\n"
+    assert two("data", "show", "ward@good", "--json").json["version"] == 1
+    assert "Rows by id: 1 added, 2 the same" in two("data", "diff", "ward@good", "--key", "id").out
+    assert two("data", "diff", "ward@1", "ward@2", "--json").json["added"] == 1
+    two("data", "diff", "ward@1", "--html", str(page))
+    assert page.read_text().startswith("<!doctype")
+    assert two("data", "quarantine", "list", "ward@1", "--json").json["held"] == 1
+    assert "--reason" in two("data", "quarantine", "drop", "ward@1", code=2).err
+    assert "data:ward@3. 0 are held" in two("data", "quarantine", "release", "ward@1", "--reason", "meant so").out
+    assert two("data", "restore", "ward@1", "--json").json["version"] == 4
+    assert "data:ward@4" in two("data", "withdraw", "ward@1", "--reason", "wrong ward").out
+    assert "data:ward@1 is withdrawn (wrong ward)" in two("data", "restore", "ward@3", code=3).err
+    assert "unsound" in two("data", "log", "ward").out
+    assert "names nothing any more" in two("data", "untag", "ward@good").out

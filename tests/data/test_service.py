@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,38 +24,6 @@ from loopline.data import versions
 from loopline.errors import Invalid, LooplineError, NotFound, Refused, Unavailable
 from loopline.hashing import digest_file, digest_table
 from loopline.operations import Body
-
-
-@pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Platform]:
-    platform = Platform.open(workspace=tmp_path / "workspace", checkpoints=str(tmp_path / "copies"))
-    yield platform
-    platform.close()
-
-
-@pytest.fixture
-def session(platform: Platform) -> Session:
-    return platform.session()
-
-
-@pytest.fixture(autouse=True)
-def _disarmed() -> Iterator[None]:
-    yield
-    failpoints.arm("")
-
-
-@pytest.fixture
-def contract() -> Callable[..., dict[str, Any]]:
-    """Builds a contract as a loop declares it, as JSON values."""
-    import msgspec
-
-    import loopline as ll
-
-    def make(*rules: Any) -> dict[str, Any]:
-        made: dict[str, Any] = msgspec.to_builtins(ll.contract(*rules))
-        return made
-
-    return make
 
 
 def visits(rows: int = 200, **columns: Any) -> pl.DataFrame:
@@ -190,7 +158,7 @@ def test_what_is_not_there_is_said(session: Session) -> None:
     assert "visits" in caught.value.hint
     with pytest.raises(NotFound, match="no version 9"):
         session.datasets.read("visits", "9")
-    with pytest.raises(Invalid):
+    with pytest.raises(NotFound, match="no version or tag 'newest'"):
         session.datasets.show("visits", "newest")
 
 

@@ -17,7 +17,8 @@ from loopline import failpoints
 from loopline.app import Platform
 from loopline.catalog import Session
 from loopline.deployment.records import Guards, Plan, Stage
-from loopline.errors import Conflict, Invalid, LooplineError, NotFound
+from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused
+from loopline.loop.controller import Controller
 from loopline.operations import Body
 from loopline.registry.bundle_tar import pack, unpack
 from loopline.serving.records import BUCKETS
@@ -245,6 +246,31 @@ def test_a_challenger_withdrawn_meanwhile_is_not_promoted(served: Session) -> No
         served.rollouts.decide(rollout.id, "promote", "not worse")
     assert (champion(served), served.endpoints.show("risk").champion) == (1, "model:risk@1")
     assert served.rollouts.decide(rollout.id, "roll_back", "withdrawn").status == "rolled_back"
+
+
+def test_a_challenger_of_withdrawn_data_goes_back(served: Session, bundles: list[bytes], clock: FakeClock) -> None:
+    served.datasets.add("rows", Body(b"x,y\n1,no\n2,yes\n", name="rows.csv"))
+    learnt = served.models.draft("risk", Body(bundles[0], name="bundle.tar"), inputs=("data:rows@1",))
+    served.models.register("risk", learnt.version)
+    rollout = served.rollouts.start("risk", learnt.ref, PLAN)
+    served.datasets.withdraw("rows", "1", "labels of another year")
+    controller = Controller(served, clock, launch=_nothing, route=lambda: None, open_model=_nothing)
+    controller.tick()
+    ended = served.rollouts.show(rollout.id)
+    assert (ended.status, ended.reason) == ("rolled_back", f"{learnt.ref} learnt from data:rows@1, which is withdrawn")
+    for refused in (
+        lambda: served.rollouts.start("risk", learnt.ref, PLAN),
+        lambda: served.models.set_alias("risk", "champion", learnt.version),
+        lambda: served.endpoints.create("other", learnt.ref),
+    ):
+        with pytest.raises(Refused) as caught:
+            refused()
+        assert caught.value.code == "data-withdrawn"
+    assert champion(served) == 1
+
+
+def _nothing(*given: Any) -> Any:
+    raise AssertionError("nothing is launched or opened")
 
 
 def test_another_projects_things_are_not_found(served: Session, platform: Platform) -> None:

@@ -7,16 +7,24 @@ from typing import Any
 
 import click
 
-from loopline.cli import names, show
+from loopline.cli import data_versions, names, quarantine, show
 from loopline.cli.session import as_json, group, session
 
 _SEVERITY = {3: "likely wrong", 2: "look at it", 1: "to know"}
 _FILE = click.Path(exists=True, dir_okay=False)
 
 
-@group("data", "Datasets and their immutable versions. REF is data:NAME@VERSION, NAME@VERSION or NAME (the newest).")
+@group(
+    "data",
+    "Datasets and their immutable versions. REF is data:NAME@VERSION, NAME@VERSION or NAME (the newest); "
+    "a version is a number, a tag, or a day such as 2026-03-01 (the newest at its end, UTC).",
+)
 def data() -> None:
     pass
+
+
+for command in (quarantine.quarantine, *data_versions.COMMANDS):
+    data.add_command(command)
 
 
 @data.command()
@@ -43,7 +51,7 @@ def add(ctx: click.Context, name: str, file: str, contract: str | None, message:
     click.echo(f"{said} {found.ref}: {found.rows:,} rows of {len(found.columns)} columns.")
     if found.quarantined:
         broken = ", ".join(f"{rule} {count:,}" for rule, count in found.broken.items())
-        click.echo(f"  {found.quarantined:,} rows are held back ({broken}): loopline data quarantine {found.ref}")
+        click.echo(f"  {found.quarantined:,} rows are held back ({broken}): loopline data quarantine list {found.ref}")
     if found.warned:
         click.echo("  Rules that only warn: " + ", ".join(f"{rule} {count:,}" for rule, count in found.warned.items()))
     click.echo("  Versions stay; to work on with an older one, name it: " + f"{found.name}@{max(1, found.version - 1)}")
@@ -78,9 +86,9 @@ def log(ctx: click.Context, ref: str, json: bool) -> None:
         show.print_json(found)
         return
     show.table(
-        ["version", "rows", "held back", "made from", "message", "by", "at"],
+        ["version", "rows", "held back", "made from", "", "message", "by", "at"],
         [
-            (v.ref, v.rows, v.quarantined, _origin(v), v.message, v.creator, show.when(v.created))
+            (v.ref, v.rows, v.quarantined, _origin(v), _state(v), v.message, v.creator, show.when(v.created))
             for v in found
         ],
     )  # fmt: skip
@@ -106,6 +114,9 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             ("warned of", found.warned),
             ("sealed", f"yes, {found.looks} looks so far" if found.sealed else ""),
             ("opened", f"rows of it stand in {found.opened}: it is evidence no more" if found.opened else ""),
+            ("withdrawn", found.withdrawn),
+            ("unsound", f"{found.unsound} is withdrawn" if found.unsound not in ("", found.ref) else ""),
+            ("tags", ", ".join(found.tags)),
             ("made from", _origin(found)),
             ("source", found.source),
             ("digest", found.digest),
@@ -141,22 +152,6 @@ def profile(ctx: click.Context, ref: str, html: str | None, json: bool) -> None:
     show.table(HEAD, rows(summary))
     for warning in summary.warnings():
         click.echo(f"{_SEVERITY[warning.severity]}: {warning.text}")
-
-
-@data.command()
-@click.argument("ref")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many rows to show.")
-@as_json
-@click.pass_context
-def quarantine(ctx: click.Context, ref: str, limit: int, json: bool) -> None:
-    """The rows of a version that broke its contract, with the rule. That you looked is put on the ledger."""
-    with session(ctx) as s:
-        found = s.datasets.quarantine(*names.dataset(s, ref), limit=limit)
-    if json:
-        show.print_json(found)
-        return
-    show.facts([("rows held back", found.rows), ("broken", found.broken)])
-    _rows(found.shown, empty=f"No row of {found.ref} was held back.")
 
 
 @data.command()
@@ -210,19 +205,15 @@ def read(ctx: click.Context, ref: str, rows: int, json: bool) -> None:
     if json:
         show.print_json(found)
         return
-    _rows(found, empty="It has no rows.")
+    show.rows(found, empty="It has no rows.")
     if sealed := version.rows - frame.height:
         click.echo(f"{sealed:,} of its {version.rows:,} rows are sealed for evaluation and left out.", err=True)
 
 
-def _rows(rows: Any, *, empty: str) -> None:
-    columns = list(rows[0]) if rows else []
-    show.table(columns, [[_plain(row.get(c)) for c in columns] for row in rows], empty=empty)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers of a data row as they are, without the commas of a count."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def _state(version: Any) -> str:
+    """The tags of a version, and whether nothing is to be learned from it."""
+    bad = "withdrawn" if version.withdrawn else "unsound" if version.unsound else ""
+    return ", ".join(filter(None, [*(f"@{tag}" for tag in version.tags), bad]))
 
 
 def _origin(version: Any) -> str:

@@ -114,6 +114,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str =
     Console().print(drawn)
 
 
+def rows(found: Sequence[dict[str, Any]], *, empty: str) -> None:
+    """Rows of data as a table; numbers as they are, without the commas of a count."""
+    columns = list(found[0]) if found else []
+    table(columns, [[_plain(row.get(column)) for column in columns] for row in found], empty=empty)
+
+
 def facts(pairs: Iterable[tuple[str, Any]]) -> None:
     """Names and values, one a line; values that say nothing are left out."""
     shown = [(name, _cell(value)) for name, value in pairs if value not in (None, "", (), [], {})]
@@ -147,6 +153,10 @@ def _cell(value: Any) -> str:
         return ", ".join(f"{k}={_cell(v)}" for k, v in value.items())
     # Names and texts are of anybody: what would steer the terminal (escape sequences, line ends) is shown, not sent.
     return _STEERING.sub(lambda found: repr(found[0])[1:-1], str(value))
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _numeric(text: str) -> bool:

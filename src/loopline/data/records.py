@@ -40,10 +40,35 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     looks: int
     opened: str
     """Of a sealed version: the readable one that holds rows of it since, so that it is evidence no more; empty: none."""
+    withdrawn: str = ""
+    """Why somebody found it to be bad; empty: nobody did."""
+    unsound: str = ""
+    """The ref of the withdrawn version, this one or one that it was made from, for which nothing is learned or decided from it;
+    empty: there is none."""
+    tags: tuple[str, ...] = ()
     facts: dict[str, str]
     message: str
     created: int
     creator: str
+
+
+class Tag(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that somebody gave to one version of a dataset, for good."""
+
+    name: str
+    tag: str
+    version: int
+    ref: str
+    at: int
+    by: str
+
+
+class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that was found to be bad, and all that was made, trained or decided from it, by the ledger."""
+
+    ref: str
+    reason: str
+    affected: tuple[str, ...]
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,13 +92,32 @@ class Learning(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Quarantine(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows of one dataset version that broke its contract, with the rule and the reason."""
+    """The rows of one dataset version that broke its contract, with the rule and the reason: `rows` = `held` + `released` +
+    `dropped`."""
 
     ref: str
     rows: int
+    held: int
+    released: int
+    dropped: int
     broken: dict[str, int]
     shown: tuple[dict[str, Any], ...]
-    """The first rows, each with `_rule` and `_reason`."""
+    """The first rows that are still held, each with its number (`_row`, from 1), `_rule` and `_reason`."""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided about some quarantined rows of a version."""
+
+    ref: str
+    decision: Literal["released", "dropped"]
+    rows: int
+    held: int
+    """Rows of the version that are held still."""
+    into: str
+    """The version that released rows are in; empty for dropped ones."""
+    reason: str
+    at: int
+    by: str
 
 
 class SplitVersions(msgspec.Struct, frozen=True, kw_only=True):

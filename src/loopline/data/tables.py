@@ -1,4 +1,4 @@
-"""The data room's tables: dataset versions and the looks taken at sealed ones."""
+"""The data room's tables: dataset versions, their tags, the looks taken at sealed ones, decisions about quarantined rows."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ dataset_versions = sa.Table(
     sa.Column("sealed", sa.Boolean, nullable=False),
     sa.Column("opened", sa.String(400)),  # of a sealed version: the readable one that holds rows of it since
     sa.Column("shares", sa.JSON, nullable=False),  # of a sealed version: the earlier ones whose rows it holds, too
+    sa.Column("withdrawn", sa.Text),  # why; NULL: it is not
     sa.Column("facts", sa.JSON, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
@@ -44,3 +45,31 @@ looks = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("purpose", sa.String(400), nullable=False),
 )
+
+dataset_tags = sa.Table(
+    "dataset_tags",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("tag", sa.String(128), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String(256), nullable=False),
+)
+
+quarantine_decisions = sa.Table(
+    "quarantine_decisions",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("decision", sa.String(16), nullable=False),  # "released" or "dropped"
+    sa.Column("stretches", sa.JSON, nullable=False),  # of rows of the quarantine: [first, how many], ...
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("into", sa.String(400), nullable=False),  # the version that released rows are in
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String(256), nullable=False),
+)
+"""What was decided about rows that a contract held back; a row that no decision names is still held."""

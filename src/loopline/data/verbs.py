@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from loopline.data.records import Dataset, DatasetVersion, Learning, Quarantine, SplitVersions
+from loopline.data.records import (
+    Dataset,
+    DatasetVersion,
+    Decision,
+    Learning,
+    Quarantine,
+    SplitVersions,
+    Tag,
+    Withdrawal,
+)
 from loopline.operations import Body, Bytes, operation
 
 
@@ -44,7 +53,7 @@ class DatasetsVerbs(Protocol):
 
     @operation("GET /projects/{project}/datasets/{name}/versions/{version}", action="read")
     def show(self, name: str, version: str = "latest") -> DatasetVersion:
-        """One version of a dataset (a number, or "latest")."""
+        """One version of a dataset: a number, a tag, a day (2026-03-01: the newest at its end, UTC), or "latest"."""
         ...
 
     @operation("GET /projects/{project}/datasets/{name}/versions/{version}/profile", action="read")
@@ -55,8 +64,63 @@ class DatasetsVerbs(Protocol):
     @operation(
         "GET /projects/{project}/datasets/{name}/versions/{version}/quarantine", action="read_personal", record="entry"
     )
-    def quarantine(self, name: str, version: str = "latest", limit: int = 20) -> Quarantine:
-        """The quarantined rows of a version, with the rule that each broke."""
+    def quarantine(self, name: str, version: str = "latest", rule: str | None = None, limit: int = 20) -> Quarantine:
+        """The quarantined rows of a version that are still held, with the rule that each broke; `rule`: of that one alone."""
+        ...
+
+    @operation(
+        "POST /projects/{project}/datasets/{name}/versions/{version}/quarantine/release", action="run", prepares=True
+    )
+    def release(
+        self, name: str, version: str, reason: str, rule: str | None = None, rows: tuple[int, ...] | None = None
+    ) -> Decision:
+        """Take quarantined rows after all: the next version is the newest one with these rows behind it.
+
+        Which: all that are held, those that broke one rule first, or those of these numbers (from 1, as they are listed).
+        """
+        ...
+
+    @operation("POST /projects/{project}/datasets/{name}/versions/{version}/quarantine/drop", action="run")
+    def drop(
+        self, name: str, version: str, reason: str, rule: str | None = None, rows: tuple[int, ...] | None = None
+    ) -> Decision:
+        """Decide that quarantined rows are never taken; they stay on record, and counted."""
+        ...
+
+    @operation("PUT /projects/{project}/datasets/{name}/tags/{tag}", action="run")
+    def tag(self, name: str, version: str, tag: str) -> Tag:
+        """Name a version for good: `data:visits@published`. A tag is never moved, but can be taken away."""
+        ...
+
+    @operation("DELETE /projects/{project}/datasets/{name}/tags/{tag}", action="run")
+    def untag(self, name: str, tag: str) -> None:
+        """Take a tag away; the version stays."""
+        ...
+
+    @operation("GET /projects/{project}/datasets/{name}/tags", action="read")
+    def tags(self, name: str) -> tuple[Tag, ...]:
+        """List the tags of a dataset, those of the newest version first."""
+        ...
+
+    @operation("GET /projects/{project}/datasets/{name}/versions/{version}/diff", action="read")
+    def diff(self, name: str, version: str, to: str = "latest", key: tuple[str, ...] = (), form: str = "json") -> Bytes:
+        """What changed from a version to another one: columns, rows (by a `key`, or whole), distributions. No value is shown.
+
+        `to` is a version of the same dataset, or a ref of another one; the form is "json" (`data.diff.Diff`) or a "html" page.
+        """
+        ...
+
+    @operation("POST /projects/{project}/datasets/{name}/versions/{version}/restore", action="run", prepares=True)
+    def restore(self, name: str, version: str, message: str = "") -> DatasetVersion:
+        """Make an earlier version's content the newest version again."""
+        ...
+
+    @operation("POST /projects/{project}/datasets/{name}/versions/{version}/withdraw", action="register")
+    def withdraw(self, name: str, version: str, reason: str) -> Withdrawal:
+        """Say that a version is bad: nothing is learned, registered or promoted from it any more, nor from what was made of it.
+
+        It stays on record and can be looked at. Lists what was made, trained or decided from it.
+        """
         ...
 
     @operation(

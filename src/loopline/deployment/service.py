@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from loopline.data.named import Named
 from loopline.database import Tx
 from loopline.deployment.records import Decision, Endpoint, Plan, Rollout, RolloutStep
 from loopline.deployment.tables import decisions, endpoints, rollouts, routing
@@ -373,7 +374,8 @@ def check(plan: Plan) -> None:
 
 
 def servable(tx: Tx, models: ModelsVerbs, ref: str) -> Any:
-    """The registered model version that a ref names. Raises `Conflict` for a draft or a withdrawn one."""
+    """The registered model version that a ref names. Raises `Conflict` for a draft or a withdrawn one, `Refused` where it
+    learnt from withdrawn data."""
     parsed = parse(ref, "model", tx.project)
     if parsed.project != tx.project:
         raise NotFound(f"There is no {ref} in project {tx.project!r}.", code="no-model")
@@ -384,6 +386,7 @@ def servable(tx: Tx, models: ModelsVerbs, ref: str) -> Any:
             code="not-registered",
             hint=f"loopline models register {parsed.name}@{version.version}",
         )
+    Named(tx).check_sound_refs(version.inputs)
     return version
 
 

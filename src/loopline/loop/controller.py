@@ -131,7 +131,12 @@ class Controller:
             self._attempt(partial(self._move, rollout))
 
     def _move(self, rollout: Rollout) -> None:
-        """Takes a rollout on, where its figures say so."""
+        """Takes a rollout on, where its figures say so, and back, where its challenger learnt from what is withdrawn since."""
+        if bad := self._unsound(rollout.challenger):
+            self.house.rollouts.decide(
+                rollout.id, "roll_back", f"{rollout.challenger} learnt from {bad}, which is withdrawn"
+            )
+            return
         variants = self.house.predictions.traffic(rollout.endpoint, since=rollout.stage_since).variants
         shadowed = rollout.plan.stages[rollout.stage].kind == "shadow"
         champion = variants.get(CHAMPION)
@@ -146,6 +151,14 @@ class Controller:
             self._watch_anew(rollout)
         self.house.rollouts.decide(rollout.id, decision, reason, measured)
         log.info("rollout %s: %s, %s", rollout.id, decision, reason)
+
+    def _unsound(self, model: str) -> str:
+        """The withdrawn dataset version that a model version learnt from; empty where there is none."""
+        named = parse(model, "model", self.house.project)
+        learnt = self.house.models.show(named.name, named.version or "latest").inputs
+        data = [parse(ref, project=self.house.project) for ref in learnt if ref.startswith("data:")]
+        found = (self.house.datasets.show(ref.name, ref.version or "latest").unsound for ref in data)
+        return next(filter(None, found), "")
 
     def _watch_anew(self, rollout: Rollout) -> None:
         """Watches the endpoint against the rows that its next champion learnt from, and closes the alerts that it answers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Final
 
@@ -47,13 +48,20 @@ def page(report: DriftReport, *, title: str = "Drift report", since: str = "") -
             body.append(f'<div class="grid">{_card(label)}</div>')
     if report.columns:
         body += ["<h2>How far each column is from its threshold</h2>", _scores(report)]
-        body.append(
-            '<h2>Before and now</h2><p class="key small soft"><span style="background:var(--a)"></span>reference'
-        )
-        body.append('<span style="background:var(--b)"></span>now</p><div class="grid">')
-        body += [_card(c) for c in report.columns if c is not label]
-        body += ["</div><h2>All columns</h2>", table(HEAD, rows(report), numbers=(2, 3, 4, 5))]
+        body += [
+            "<h2>Before and now</h2>",
+            cards([c for c in report.columns if c is not label], "reference", "now"),
+            "<h2>All columns</h2>",
+            table(HEAD, rows(report), numbers=(2, 3, 4, 5)),
+        ]
     return document(title, "\n".join(body))
+
+
+def cards(columns: Sequence[ColumnDrift], before: str, now: str) -> str:
+    """A picture of each column, both sides beside each other; `before` and `now` are what the key calls them."""
+    key = f'<p class="key small soft"><span style="background:var(--a)"></span>{escape(before)}'
+    key += f'<span style="background:var(--b)"></span>{escape(now)}</p>'
+    return f'{key}<div class="grid">{"".join(map(_card, columns))}</div>'
 
 
 def _claim(report: DriftReport) -> str:

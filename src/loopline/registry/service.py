@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 import sqlalchemy as sa
 
+from loopline.data.named import Named
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
 from loopline.failpoints import failpoint
@@ -147,6 +148,7 @@ class ModelsService(ModelsVerbs):
                 )
         if row.status == "registered":
             return record  # the same again, after a lost answer
+        Named(self.tx).check_sound_refs(row.inputs)
         if row.status != "draft":
             raise Conflict(f"{record.ref} is withdrawn and cannot be registered.", code="withdrawn")
         if problems:
@@ -284,6 +286,7 @@ class ModelsService(ModelsVerbs):
 
     def set_alias(self, name: str, alias: str, version: int, reason: str = "") -> Alias:
         self._versions.lock(name)
+        Named(self.tx).check_sound_refs(self._versions.row(name, version).inputs)
         return self._aliases.point(name, alias, version, reason)
 
     def roll_back(self, name: str, alias: str, reason: str = "") -> Alias:

@@ -63,6 +63,16 @@ def upgrade() -> None:
     )
     op.create_index("ix_approvals_model", "approvals", ["project", "name", "version"], unique=False)
     op.create_table(
+        "dataset_tags",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("tag", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.PrimaryKeyConstraint("project", "name", "tag", name=op.f("pk_dataset_tags")),
+    )
+    op.create_table(
         "dataset_versions",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -82,6 +92,7 @@ def upgrade() -> None:
         sa.Column("sealed", sa.Boolean(), nullable=False),
         sa.Column("opened", sa.String(length=400), nullable=True),
         sa.Column("shares", sa.JSON(), nullable=False),
+        sa.Column("withdrawn", sa.Text(), nullable=True),
         sa.Column("facts", sa.JSON(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
@@ -343,6 +354,21 @@ def upgrade() -> None:
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.String(length=128), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_projects")),
+    )
+    op.create_table(
+        "quarantine_decisions",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("decision", sa.String(length=16), nullable=False),
+        sa.Column("stretches", sa.JSON(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("into", sa.String(length=400), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.PrimaryKeyConstraint("project", "name", "version", "number", name=op.f("pk_quarantine_decisions")),
     )
     op.create_table(
         "rollout_decisions",

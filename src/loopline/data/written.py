@@ -1,0 +1,157 @@
+"""The rows of dataset versions: written once as Delta tables and named in the database, read back in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from loopline.data import versions
+from loopline.data.named import Named
+from loopline.data.records import DatasetVersion
+from loopline.data.tables import dataset_versions
+from loopline.database import Tx
+from loopline.hashing import digest_table
+from loopline.ports.blobs import BlobStore
+from loopline.quality.profile import profile
+from loopline.store.service import Store
+
+
+class Written:
+    """The dataset versions of one project, as they are written; `tables` is the folder of the Delta tables."""
+
+    def __init__(self, tx: Tx, blobs: BlobStore, tables: Path, named: Named) -> None:
+        self.tx = tx
+        self.blobs = blobs
+        self.tables = tables
+        self.named = named
+
+    def rows(self, row: Any) -> pl.DataFrame:
+        """The rows of a version."""
+        return versions.read(self.folder(row.name), row.delta_version)
+
+    def quarantined(self, row: Any) -> pl.DataFrame:
+        """The rows of a version that its contract held back."""
+        return versions.read(self.folder(row.name, quarantine=True), row.quarantine_delta_version)
+
+    def folder(self, name: str, *, quarantine: bool = False) -> Path:
+        """Where the Delta table of a dataset, or of its quarantine, is."""
+        return self.tables / self.tx.project / (f"{name}.quarantine" if quarantine else name)
+
+    def write(
+        self,
+        name: str,
+        frame: pl.DataFrame,
+        *,
+        inputs: Sequence[str],
+        facts: dict[str, str],
+        message: str,
+        quarantined: pl.DataFrame | None = None,
+        broken: dict[str, int] | None = None,
+        warned: dict[str, int] | None = None,
+        contract: str = "",
+        source: str = "",
+        sealed: bool = False,
+        shares: Sequence[int] = (),
+        noted: str = "content",
+    ) -> DatasetVersion:
+        """Makes the frame the next version of a dataset. The same content as the newest version, told alike, is that one."""
+        frame = frame.rechunk()  # Delta's writer mixes several chunks, and the order of the rows is part of the version
+        digest = digest_table(versions.storable(frame).to_arrow())
+        said = {"digest": digest, "contract": contract, "source": source, "sealed": sealed}
+        if (same := self._same(name, said)) is not None:
+            return self._again(same, inputs)
+        summary = self.blobs.put([profile(frame).to_json()])
+        delta_version, written = versions.write(self.folder(name), frame)
+        held = quarantined.height if quarantined is not None else 0
+        beside = (
+            versions.write(self.folder(name, quarantine=True), quarantined.rechunk())[0]
+            if quarantined is not None and held
+            else None
+        )
+        return self._enter(
+            name,
+            inputs,
+            said,
+            noted,
+            delta_version=delta_version,
+            quarantine_delta_version=beside,
+            rows=frame.height,
+            columns=[{"name": f.name, "type": str(f.type)} for f in written.schema],
+            shares=[*shares],
+            quarantined=held,
+            broken=broken or {},
+            warned=warned or {},
+            profile=summary.digest,
+            facts=facts,
+            message=message,
+        )
+
+    def restore(self, row: Any, message: str) -> DatasetVersion:
+        """Makes the content of an earlier version the next one; no row is written again."""
+        ref = self.named.ref(row)
+        said = {"digest": row.digest, "contract": row.contract, "source": "", "sealed": False}
+        newest = self.named.newest(row.name)
+        if newest.version == row.version:
+            return self._again(newest, [ref])
+        if (same := self._same(row.name, said)) is not None:
+            return self._again(same, [ref])
+        return self._enter(
+            row.name,
+            [ref],
+            said,
+            "content",
+            delta_version=versions.restore(self.folder(row.name), row.delta_version),
+            quarantine_delta_version=None,
+            rows=row.rows,
+            columns=row.columns,
+            shares=[],
+            quarantined=0,
+            broken={},
+            warned={},
+            profile=row.profile,
+            facts=row.facts,
+            message=message or f"restored from {ref}",
+        )
+
+    def _enter(
+        self, name: str, inputs: Sequence[str], said: dict[str, Any], noted: str, **values: Any
+    ) -> DatasetVersion:
+        """Names what is written as the next version, unless another call brought the same meanwhile."""
+        self.tx.write()
+        if (same := self._same(name, said)) is not None:
+            return self._again(same, inputs)
+        newest = self.named.newest(name)
+        version = 1 if newest is None else newest.version + 1
+        ref = self.tx.ref("data", name, version)
+        self.tx.execute(
+            dataset_versions.insert().values(
+                project=self.tx.project,
+                name=name,
+                version=version,
+                inputs=[*inputs],
+                created=self.tx.now,
+                creator=self.tx.principal,
+                **said,
+                **values,
+            )
+        )
+        Store(self.tx, self.blobs).retain(values["profile"], ref)
+        digests = {noted: said["digest"]} | ({"contract": said["contract"]} if said["contract"] else {})
+        self.tx.note(inputs=[*inputs, *filter(None, [said["source"]])], outputs=[ref], digests=digests)
+        return self.named.record(self.named.row(name, str(version)))
+
+    def _same(self, name: str, said: dict[str, Any]) -> Any:
+        """The newest version, where it is not withdrawn and all this is said of it already."""
+        newest = self.named.newest(name)
+        if newest is None or newest.withdrawn is not None:
+            return None
+        return newest if all(getattr(newest, key) == value for key, value in said.items()) else None
+
+    def _again(self, row: Any, inputs: Sequence[str]) -> DatasetVersion:
+        """The version that holds the same already."""
+        read = [ref for ref in (*inputs, row.source) if ref and ref != self.named.ref(row)]
+        self.tx.note(inputs=read, outputs=[self.named.ref(row)])
+        return self.named.record(row)
