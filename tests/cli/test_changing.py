@@ -237,6 +237,11 @@ def test_versions_of_data_by_hand(two: Shell, tmp_path: Path) -> None:
         file.write_text("id,days\n" + "".join(f"{n},{d}\n" for n, d in enumerate(days.split(","))))
         said = two("data", "add", "ward", str(file), "--contract", str(rule)).out
         assert ("data quarantine list data:ward@1" in said) is (number == 0)
+    assert two("data", "contract", "ward@1").out.startswith('[[rules]]\nrule = "between"\ncolumn = "days"')
+    drafted = tmp_path / "drafted.toml"
+    drafted.write_text(two("data", "contract", "ward@1", "--suggest").out)
+    assert "there already: data:ward@2" not in two("data", "add", "ward2", str(file), "--contract", str(drafted)).out
+    assert "unique" in two("data", "contract", str(file), "--suggest", "--python").out
     assert two("data", "tag", "ward@1", "good").out == "data:ward@1 is ward@good.\n"
     assert two("data", "show", "ward@good", "--json").json["version"] == 1
     assert "Rows by id: 1 added, 2 the same" in two("data", "diff", "ward@good", "--key", "id").out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import click
@@ -31,7 +32,7 @@ for command in (quarantine.quarantine, *data_versions.COMMANDS):
 @click.argument("name")
 @click.argument("file", type=_FILE)
 @click.option(
-    "--contract", type=_FILE, metavar="FILE", help="What must hold, as JSON; rows that break it are held back."
+    "--contract", type=_FILE, metavar="FILE", help="What must hold, as TOML or JSON; rows that break it are held back."
 )
 @click.option("--message", default="", help="Why there is this version.")
 @as_json
@@ -155,6 +156,51 @@ def profile(ctx: click.Context, ref: str, html: str | None, json: bool) -> None:
 
 
 @data.command()
+@click.argument("source")
+@click.option("--suggest", is_flag=True, help="Draft one that SOURCE, a version or a file, keeps: a beginning to edit.")
+@click.option("--label", metavar="COLUMN", help="For a draft: what is to be predicted.")
+@click.option("--time", metavar="COLUMN", help="For a draft: what orders the rows.")
+@click.option("--group", metavar="COLUMN", help="For a draft: what rows of one thing share.")
+@click.option("--python", is_flag=True, help="Print Python source instead of TOML.")
+@as_json
+@click.pass_context
+def contract(
+    ctx: click.Context,
+    source: str,
+    suggest: bool,
+    label: str | None,
+    time: str | None,
+    group: str | None,
+    python: bool,
+    json: bool,
+) -> None:
+    """The contract that a version was checked against, or a draft of one, as TOML."""
+    import msgspec
+
+    from loopline.quality.contract import Contract, spell
+    from loopline.quality.contract_toml import to_toml
+
+    if suggest and Path(source).is_file():
+        from loopline.data.readers import read_table
+        from loopline.quality.contract_suggest import suggest as draft
+
+        found = draft(read_table(Path(source)).frame, label=label, time=time, group=group)
+    else:
+        with session(ctx) as s:
+            named = names.dataset(s, source)
+            given = (
+                s.datasets.suggest(*named, label=label, time=time, group=group)
+                if suggest
+                else s.datasets.contract(*named)
+            )
+        found = Contract.from_json(msgspec.json.encode(given))
+    if json:
+        click.echo(found.to_json().decode())
+        return
+    click.echo(spell(found) if python else to_toml(found).rstrip())
+
+
+@data.command()
 @click.argument("ref")
 @click.option("--label", required=True, metavar="COLUMN", help="What is to be predicted.")
 @click.option("--time", metavar="COLUMN", help="What orders the rows in time: the newest become the test.")
@@ -226,13 +272,21 @@ def _contract(path: str | None) -> dict[str, Any] | None:
     import msgspec
 
     from loopline.errors import Invalid
+    from loopline.quality.contract_toml import from_toml
 
     with open(path, "rb") as file:
+        content = file.read()
+    if path.endswith(".toml"):
         try:
-            return msgspec.json.decode(file.read(), type=dict[str, Any])
-        except msgspec.DecodeError as e:
-            raise Invalid(
-                f"{path} is no contract: {e}.",
-                code="contract-json",
-                hint="Write it from Python: ll.contract(...).to_json().",
-            ) from e
+            found: dict[str, Any] = msgspec.to_builtins(from_toml(content.decode()))
+        except UnicodeDecodeError as e:
+            raise Invalid(f"{path} is no contract: it is not UTF-8.", code="contract-toml") from e
+        return found
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except msgspec.DecodeError as e:
+        raise Invalid(
+            f"{path} is no contract: {e}.",
+            code="contract-json",
+            hint="Draft one: loopline data contract FILE --suggest > contract.toml",
+        ) from e

@@ -14,7 +14,7 @@ def said(diff: Diff) -> list[str]:
     lines = [f"{diff.rows_before:,} rows before, {diff.rows_after:,} after."]
     if diff.left_out:
         lines.append(f"{diff.left_out:,} rows of both are sealed for evaluation and not compared.")
-    by = f"by {', '.join(diff.key)}" if diff.key else "row by whole row"
+    by = f"by {', '.join(diff.key)}" if diff.key else "as a whole"
     counts = [
         f"{n:,} {word}"
         for word, n in (("added", diff.added), ("removed", diff.removed), ("changed", diff.changed))
@@ -51,6 +51,7 @@ def page(diff: Diff) -> str:
         body += [
             "<h2>How values are distributed</h2>",
             cards(diff.distribution.columns, "before", "after"),
+            "<h2>All columns</h2>",
             table(HEAD, rows(diff.distribution), numbers=(2, 3, 4, 5)),
         ]
     return document(title, "\n".join(body))

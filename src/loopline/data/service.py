@@ -29,19 +29,20 @@ from loopline.data.records import (
     Withdrawal,
 )
 from loopline.data.split import split as split_frame
-from loopline.data.tables import dataset_versions, looks
+from loopline.data.tables import dataset_contracts, dataset_versions, looks
 from loopline.data.uploads import behind, on_disk, source_name
 from loopline.data.verbs import DatasetsVerbs
 from loopline.data.windows import Windows
 from loopline.data.written import Written
 from loopline.database import Tx
-from loopline.errors import Conflict, Invalid, Refused, did_you_mean
+from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_file, digest_json
 from loopline.ledger.lineage import lineage
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import partition
+from loopline.quality.contract_suggest import suggest
 from loopline.quality.profile import Profile
 from loopline.quality.profile_page import page
 from loopline.refs import check_name
@@ -104,7 +105,7 @@ class DatasetsService(DatasetsVerbs):
             quarantined=quarantined,
             broken=broken,
             warned=warned,
-            contract=rules.digest if rules is not None else "",
+            contract=rules,
             source=f"source:{source_name(source.name)}@{digest.partition(':')[2]}",
             inputs=read_from,
             facts={"format": read.format, **(facts or {})},
@@ -160,6 +161,33 @@ class DatasetsService(DatasetsVerbs):
         title = self.named.ref(row)
         return Bytes(media="text/html", data=page(Profile.from_json(data), title=title).encode())
 
+    def contract(self, name: str, version: str = "latest") -> dict[str, Any]:
+        row = self.named.row(name, version)
+        if not row.contract:
+            raise NotFound(
+                f"{self.named.ref(row)} was checked against no contract.",
+                code="no-contract",
+                hint=f"Draft one: loopline data contract {name}@{row.version} --suggest",
+            )
+        c = dataset_contracts.c
+        query = sa.select(c.body).where(c.project == self.tx.project, c.digest == row.contract)
+        body: dict[str, Any] = self.tx.scalar(query)
+        return body
+
+    def suggest(
+        self,
+        name: str,
+        version: str = "latest",
+        label: str | None = None,
+        time: str | None = None,
+        group: str | None = None,
+    ) -> dict[str, Any]:
+        row = self.named.row(name, version)
+        self.named.check_open(row)
+        drafted = suggest(self._windows(name).readable(self.written.rows(row)), label=label, time=time, group=group)
+        found: dict[str, Any] = msgspec.to_builtins(drafted)
+        return found
+
     def quarantine(self, name: str, version: str = "latest", rule: str | None = None, limit: int = 20) -> Quarantine:
         check_limit(limit, "rows")
         row = self.named.row(name, version)
@@ -182,7 +210,6 @@ class DatasetsService(DatasetsVerbs):
             inputs=list(dict.fromkeys([self.named.ref(newest), ref])),
             facts=newest.facts,
             message=f"{chosen.sum():,} quarantined rows of {ref} are taken: {reason}",
-            contract=newest.contract,
         )
         return held.decide("released", chosen, reason, made.ref)
 

@@ -46,6 +46,15 @@ looks = sa.Table(
     sa.Column("purpose", sa.String(400), nullable=False),
 )
 
+dataset_contracts = sa.Table(
+    "dataset_contracts",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("digest", sa.String(80), primary_key=True),
+    sa.Column("body", sa.JSON, nullable=False),
+)
+"""The contracts that versions were checked against, each once."""
+
 dataset_tags = sa.Table(
     "dataset_tags",
     metadata,

@@ -61,6 +61,23 @@ class DatasetsVerbs(Protocol):
         """The profile of a version, as "json" or as a "html" page."""
         ...
 
+    @operation("GET /projects/{project}/datasets/{name}/versions/{version}/contract", action="read")
+    def contract(self, name: str, version: str = "latest") -> dict[str, Any]:
+        """The contract that a version was checked against, as JSON."""
+        ...
+
+    @operation("GET /projects/{project}/datasets/{name}/versions/{version}/contract/suggestion", action="read")
+    def suggest(
+        self,
+        name: str,
+        version: str = "latest",
+        label: str | None = None,
+        time: str | None = None,
+        group: str | None = None,
+    ) -> dict[str, Any]:
+        """Draft a contract that the rows of a version keep, for its owner to edit; rows sealed for evaluation are left out."""
+        ...
+
     @operation(
         "GET /projects/{project}/datasets/{name}/versions/{version}/quarantine", action="read_personal", record="entry"
     )

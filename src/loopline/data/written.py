@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
+import sqlalchemy as sa
 
 from loopline.data import versions
 from loopline.data.named import Named
 from loopline.data.records import DatasetVersion
-from loopline.data.tables import dataset_versions
+from loopline.data.tables import dataset_contracts, dataset_versions
 from loopline.database import Tx
 from loopline.hashing import digest_table
 from loopline.ports.blobs import BlobStore
+from loopline.quality.contract import Contract
 from loopline.quality.profile import profile
 from loopline.store.service import Store
 
@@ -51,7 +54,7 @@ class Written:
         quarantined: pl.DataFrame | None = None,
         broken: dict[str, int] | None = None,
         warned: dict[str, int] | None = None,
-        contract: str = "",
+        contract: Contract | None = None,
         source: str = "",
         sealed: bool = False,
         shares: Sequence[int] = (),
@@ -60,7 +63,8 @@ class Written:
         """Makes the frame the next version of a dataset. The same content as the newest version, told alike, is that one."""
         frame = frame.rechunk()  # Delta's writer mixes several chunks, and the order of the rows is part of the version
         digest = digest_table(versions.storable(frame).to_arrow())
-        said = {"digest": digest, "contract": contract, "source": source, "sealed": sealed}
+        checked = contract.digest if contract is not None else ""
+        said = {"digest": digest, "contract": checked, "source": source, "sealed": sealed}
         if (same := self._same(name, said)) is not None:
             return self._again(same, inputs)
         summary = self.blobs.put([profile(frame).to_json()])
@@ -71,6 +75,9 @@ class Written:
             if quarantined is not None and held
             else None
         )
+        self.tx.write()
+        if contract is not None:
+            self._keep(contract)
         return self._enter(
             name,
             inputs,
@@ -142,6 +149,12 @@ class Written:
         digests = {noted: said["digest"]} | ({"contract": said["contract"]} if said["contract"] else {})
         self.tx.note(inputs=[*inputs, *filter(None, [said["source"]])], outputs=[ref], digests=digests)
         return self.named.record(self.named.row(name, str(version)))
+
+    def _keep(self, contract: Contract) -> None:
+        key = {"project": self.tx.project, "digest": contract.digest}
+        c = dataset_contracts.c
+        if self.tx.first(sa.select(c.digest).where(c.project == key["project"], c.digest == key["digest"])) is None:
+            self.tx.execute(dataset_contracts.insert().values(**key, body=msgspec.to_builtins(contract)))
 
     def _same(self, name: str, said: dict[str, Any]) -> Any:
         """The newest version, where it is not withdrawn and all this is said of it already."""

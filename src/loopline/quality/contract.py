@@ -38,7 +38,7 @@ _NAME_LENGTH = 60
 _LINE_LENGTH = 120
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="rule"):
+class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="rule"):
     """What every rule has: a name of its own (else one made from its spelling) and a severity."""
 
     spelled_default: ClassVar[str] = "quarantine"
@@ -182,7 +182,7 @@ class _Named(str):
 AnyRule = Unique | Between | OneOf | NotNull | Matches | OfType | Expression | Rows
 
 
-class Contract(msgspec.Struct, frozen=True, kw_only=True):
+class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The rules of a dataset, in the order of their declaration; the order decides which rule a row is blamed on."""
 
     rules: tuple[AnyRule, ...] = ()

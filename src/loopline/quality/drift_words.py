@@ -66,6 +66,8 @@ def _of_levels(name: str, reference: ColumnProfile, current: ColumnProfile) -> T
         ranked = sorted(current.levels.unseen.items(), key=lambda item: (-item[1], item[0]))
         names = ", ".join(repr(value) for value, _ in ranked[:3])
         return Told(f"{name} has new values in {_percent(b)} of the rows ({names})", _direction(a, b), a, b)
+    if _percent(a) == _percent(b):
+        return Told(f"the shares of {name} are much the same", "none", a, b)
     text = f"{name} = {level} {verb} from {_percent(a)} to {_percent(b)}"
     return Told(text, _direction(a, b), a, b)
 
@@ -103,4 +105,5 @@ def _digits(a: float, b: float) -> Callable[[float], str]:
     for digits in range(3, 9):
         if f"{a:.{digits}g}" != f"{b:.{digits}g}":
             break
-    return lambda value: f"{value:,.{digits}g}" if abs(value) < 1e6 else f"{value:.{digits}g}"
+    # Whole thousands are written out: 1,050 and not 1.05e+03.
+    return lambda value: f"{value:,.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:,.{digits}g}"

@@ -63,6 +63,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_approvals_model", "approvals", ["project", "name", "version"], unique=False)
     op.create_table(
+        "dataset_contracts",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "digest", name=op.f("pk_dataset_contracts")),
+    )
+    op.create_table(
         "dataset_tags",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
