@@ -137,7 +137,7 @@ class Other:
             "datasets": {"name": "secret-data", "version": "1"},
             "endpoints": {"name": "secret-endpoint"},
             "evaluations": {"evaluation": measured.id, "plot": next(iter(measured.plots), "calibration")},
-            "groups": {"group": str(group)},
+            "groups": {"group": str(group), "name": "secret-group"},
             "labels": {"endpoint": "secret-endpoint"},
             "loops": {"name": "secret-loop", "request": asked},
             "models": {

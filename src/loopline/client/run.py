@@ -121,7 +121,7 @@ class Run:
         self.parent = parent
         if group is None and parent is not None:
             group = parent.group
-        self.group = None if group is None else check_group(group)
+        self.group: str | None = None if group is None else check_group(group)
         self.ended = False
         self._params = values.params(params)
         given_tags = values.tags(tags)
