@@ -12,7 +12,9 @@ from loopline.tracking.records import (
     Lifecycle,
     Logged,
     Point,
+    Purge,
     Received,
+    Retention,
     Run,
     RunGroup,
     RunGroupPage,
@@ -118,6 +120,25 @@ class RunsVerbs(Protocol):
     @operation("POST /projects/{project}/runs/{run}/restore", action="run")
     def restore(self, run: str) -> Run:
         """Make a deleted run live again, as it was."""
+        ...
+
+    @operation("POST /projects/{project}/run-purge", action="administer")
+    def purge(self, runs: tuple[str, ...] = (), older_than: int | None = None, dry_run: bool = False) -> Purge:
+        """Remove deleted runs for good, with their points and files; nothing undoes it. `dry_run`: only say which.
+
+        Without `runs` those that were deleted at least `older_than` milliseconds ago (else: as long as the project's retention
+        says), and the groups that are empty then; a run that a model or dataset version names stays. The ledger keeps its entries.
+        """
+        ...
+
+    @operation("GET /projects/{project}/run-retention", action="read")
+    def retention(self) -> Retention:
+        """Show how long deleted runs are kept."""
+        ...
+
+    @operation("PUT /projects/{project}/run-retention", action="administer")
+    def set_retention(self, deleted: int | None) -> Retention:
+        """Say after how many milliseconds deleted runs are removed for good; none: never."""
         ...
 
     @operation("GET /projects/{project}/runs/{run}", action="read")
