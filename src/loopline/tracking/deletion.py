@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from loopline.database import Database, Tx
 from loopline.errors import Conflict, Invalid
 from loopline.ports.blobs import BlobStore
-from loopline.tracking import groups, purge, reading
+from loopline.tracking import purge, reading
+from loopline.tracking.groups import check_live, hold_group
 from loopline.tracking.purge import Selected
 from loopline.tracking.records import Purge, Retention, Run
 from loopline.tracking.tables import run_groups, run_retention, runs
@@ -45,25 +46,32 @@ class Deletions:
             self.tx.recorded = False
             return self._run(row)
         if row.group:
-            groups.hold(self.tx, row.group)
+            check_live(self.tx, row.group)
         return self._set(row, None)
 
-    def purge(self, runs: tuple[str, ...] = (), older_than: int | None = None, dry_run: bool = False) -> Purge:
+    def purge(
+        self,
+        runs: tuple[str, ...] = (),
+        groups: tuple[int, ...] = (),
+        older_than: int | None = None,
+        dry_run: bool = False,
+    ) -> Purge:
         purge.remove_points(self.tx, self.metrics)  # of a purge that was cut off
-        if runs:
-            rows = [self._deleted(run) for run in sorted(set(runs))]
-            found = purge.select(self.tx, rows)
-            if found.needed:
-                first = found.needed[0]
-                raise Conflict(
-                    f"The run {first.run} cannot be removed: {first.by} names it.",
-                    code="run-needed",
-                    hint="It stays deleted as it is; what names it has to go first.",
-                )
-            return self._removed(found, [], dry_run)
-        before = self.tx.now - self._age(older_than)
-        found = purge.older(self.tx, before, AT_ONCE)
-        return self._removed(found, purge.empty_groups(self.tx, before, found.rows), dry_run)
+        if not (runs or groups):
+            before = self.tx.now - self._age(older_than)
+            found = purge.older(self.tx, before, AT_ONCE)
+            return self._removed(found, purge.emptied(self.tx, run_groups.c.deleted <= before, found.rows), dry_run)
+        for group in groups:
+            self._check_deleted(group)
+        found = purge.those(self.tx, [self._deleted(run) for run in sorted(set(runs))], groups, AT_ONCE)
+        if found.needed:
+            first = found.needed[0]
+            raise Conflict(
+                f"The run {first.run} cannot be removed: {first.by} names it.",
+                code="run-needed",
+                hint="It stays deleted as it is; what names it has to go first.",
+            )
+        return self._removed(found, purge.emptied(self.tx, run_groups.c.number.in_(groups), found.rows), dry_run)
 
     def retention(self) -> Retention:
         row = self.tx.first(sa.select(run_retention).where(run_retention.c.project == self.tx.project))
@@ -102,6 +110,14 @@ class Deletions:
                 hint=f"Delete it first: `loopline runs delete {row.id}`.",
             )
         return row
+
+    def _check_deleted(self, group: int) -> None:
+        if hold_group(self.tx, group).deleted is None:
+            raise Conflict(
+                f"The group {group} is live and cannot be removed.",
+                code="group-live",
+                hint=f"Delete it first: `loopline groups delete {group}`.",
+            )
 
     def _removed(self, found: Selected, empty: list[int], dry_run: bool) -> Purge:
         refs = tuple(self.tx.ref("run", row.id) for row in found.rows)

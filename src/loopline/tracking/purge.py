@@ -54,13 +54,20 @@ def older(tx: Tx, before: int, most: int) -> Selected:
     return found
 
 
-def empty_groups(tx: Tx, before: int, going: Sequence[Any]) -> list[int]:
-    """The numbers of the groups that were deleted before a time and have no runs but those that go."""
+def those(tx: Tx, rows: list[Any], groups: Sequence[int], most: int) -> Selected:
+    """These runs, and those of some groups: at most so many of them."""
+    known = [row.number for row in rows]
+    mine = (runs.c.project == tx.project) & runs.c.group.in_(groups) & runs.c.number.not_in(known)
+    more = tx.rows(sa.select(runs).where(mine).order_by(runs.c.number).limit(most + 1))
+    return select(tx, [*rows, *more[:most]])._replace(more=len(more) > most)
+
+
+def emptied(tx: Tx, which: sa.ColumnElement[bool], going: Sequence[Any]) -> list[int]:
+    """The numbers of those groups of the project that have no runs but the ones that go."""
     left = sa.select(runs.c.number).where(runs.c.project == tx.project, runs.c.group == run_groups.c.number)
     left = left.where(runs.c.number.not_in([row.number for row in going]))
-    mine = (run_groups.c.project == tx.project) & (run_groups.c.deleted <= before)
-    query = sa.select(run_groups.c.number).where(mine, ~left.exists()).order_by(run_groups.c.number)
-    return [row.number for row in tx.rows(query)]
+    query = sa.select(run_groups.c.number).where(run_groups.c.project == tx.project, which, ~left.exists())
+    return [row.number for row in tx.rows(query.order_by(run_groups.c.number))]
 
 
 def remove(tx: Tx, blobs: BlobStore, rows: Sequence[Any]) -> None:

@@ -13,9 +13,10 @@ from loopline.errors import Conflict, Invalid, NotFound
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.store.service import Store
-from loopline.tracking import groups, reading
 from loopline.tracking import params as values
+from loopline.tracking import reading
 from loopline.tracking.deletion import Deletions
+from loopline.tracking.groups import check_live
 from loopline.tracking.ids import ulid
 from loopline.tracking.paths import check_key, check_path
 from loopline.tracking.records import (
@@ -65,7 +66,7 @@ class RunsService(Searches, Deletions, RunsVerbs):
     ) -> Run:
         self.tx.write()  # the id carries the time of the write transaction
         if group:  # the default one is always there
-            groups.hold(self.tx, group)
+            check_live(self.tx, group)
         run = ulid(self.tx.now)
         now = self.tx.now
         self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, now, group)

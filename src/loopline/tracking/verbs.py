@@ -123,11 +123,18 @@ class RunsVerbs(Protocol):
         ...
 
     @operation("POST /projects/{project}/run-purge", action="administer")
-    def purge(self, runs: tuple[str, ...] = (), older_than: int | None = None, dry_run: bool = False) -> Purge:
-        """Remove deleted runs for good, with their points and files; nothing undoes it. `dry_run`: only say which.
+    def purge(
+        self,
+        runs: tuple[str, ...] = (),
+        groups: tuple[int, ...] = (),
+        older_than: int | None = None,
+        dry_run: bool = False,
+    ) -> Purge:
+        """Remove deleted runs for good, with their points and files; nothing undoes it.
 
-        Without `runs` those that were deleted at least `older_than` milliseconds ago (else: as long as the project's retention
-        says), and the groups that are empty then; a run that a model or dataset version names stays. The ledger keeps its entries.
+        `groups`: deleted groups that go with all their runs. Where neither is named, what was deleted at least `older_than`
+        milliseconds ago goes (else: as long ago as the project's retention says). A run that a model or dataset version names
+        stays, and the ledger keeps its entries. `dry_run`: only say what would go.
         """
         ...
 
