@@ -16,7 +16,7 @@ from loopline.operations import Body
 from loopline.tracking.ids import ulid
 from loopline.tracking.journal_format import KEY_LENGTH, KINDS, POINT, POINTS, frame, pack, run_prefix
 from loopline.tracking.records import Point
-from loopline.tracking.tables import run_purged
+from loopline.tracking.tables import hot_points, run_purged
 
 SENDER, OTHER, RUN = ulid(1), ulid(3), ulid(2)
 
@@ -288,9 +288,6 @@ def test_points_that_a_crash_left_go_with_the_next_purge(platform: Platform) -> 
         tx.execute(run_purged.update().values(number=numbers[first]))
     assert platform.metrics is not None
     with platform.metrics.begin() as tx:
-        tx.execute(
-            sa.text("INSERT INTO run_points_hot (run, batch, exact, points) VALUES (:r, 1, 0, x'00')"),
-            {"r": numbers[first]},
-        )
+        tx.execute(hot_points.insert().values(run=numbers[first], batch=1, exact=False, points=b"\0"))
     runs.purge(older_than=0)
     assert rows(platform) == {}
