@@ -37,8 +37,11 @@ idempotency = sa.Table(
     sa.Column("key", sa.String(128), primary_key=True),
     sa.Column("request", sa.String(80), nullable=False),
     sa.Column("answer", sa.LargeBinary, nullable=False),
-    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False, index=True),
 )
+
+KEYS_MILLISECONDS = 24 * 3_600_000
+"""So long the answer to a call is kept for when it is sent again under its idempotency key."""
 
 
 class Platform:
@@ -144,9 +147,14 @@ class Platform:
             return authority.authenticate(tx, token)
 
     def upkeep(self) -> None:
-        """Signs what the ledger has not signed yet; removes deleted runs as each project's retention says, and blobs that nothing
-        has referred to for a day."""
+        """Signs what the ledger has not signed yet, and removes what nobody needs.
+
+        That is: answers to calls of more than a day ago, deleted runs as each project's retention says, and blobs that nothing has
+        referred to for a day.
+        """
         self.ledger.close(self.database)
+        with self.database.begin() as tx:
+            tx.execute(idempotency.delete().where(idempotency.c.at < tx.now - KEYS_MILLISECONDS))
         with self.database.begin(lazy=True) as tx:
             found = tx.rows(sa.select(run_retention.c.project).where(run_retention.c.deleted.is_not(None)))
         for row in found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from loopline.app import Platform
 from loopline.database import Database, metadata
 from loopline.errors import Conflict, Invalid, NotFound, Refused
 from loopline.operations import Body
+from loopline.testing.clock import FakeClock
 from loopline.tracking.ids import ulid
 from loopline.tracking.journal_format import KEY_LENGTH, KINDS, POINT, POINTS, frame, pack, run_prefix
-from loopline.tracking.records import Point
+from loopline.tracking.records import Point, Run
 from loopline.tracking.tables import hot_points, run_purged
 
 SENDER, OTHER, RUN = ulid(1), ulid(3), ulid(2)
@@ -291,3 +293,24 @@ def test_points_that_a_crash_left_go_with_the_next_purge(platform: Platform) -> 
         tx.execute(hot_points.insert().values(run=numbers[first], batch=1, exact=False, points=b"\0"))
     runs.purge(older_than=0)
     assert rows(platform) == {}
+
+
+def test_an_answer_that_is_kept_for_a_call_sent_again_goes_after_a_day(tmp_path: Path) -> None:
+    clock = FakeClock()
+    platform = Platform.open(workspace=tmp_path / "workspace", checkpoints=str(tmp_path / "copies"), clock=clock)
+
+    def create() -> str:
+        made: Run = platform.call(
+            "runs.create", {"name": "a"}, principal=platform.owner, project="default", idempotency_key="k"
+        )
+        return made.id
+
+    first = create()
+    clock.forward(seconds=23 * 3600)
+    platform.upkeep()
+    assert create() == first
+    clock.forward(seconds=2 * 3600)
+    platform.upkeep()
+    with platform.database.snapshot() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM idempotency")).scalar() == 0
+    platform.close()
