@@ -220,6 +220,10 @@ class Platform:
                 from loopline.tracking.service import RunsService
 
                 return RunsService(tx, self.blobs, self.words, self.metrics)
+            case "groups":
+                from loopline.tracking.groups import GroupsService
+
+                return GroupsService(tx)
             case "pipelines":
                 from loopline.pipeline.service import PipelinesService
 
