@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -47,8 +48,10 @@ class LocalBlobs:
                 path.parent.mkdir(exist_ok=True)
                 sync_folder(self.folder)
             failpoint("store.put.before_rename")
-            # Also where the blob is there already: the same bytes, young again, and a damaged one is mended by it.
-            os.replace(temporary, path)
+            with _alone(path.parent):
+                # Also where the blob is there already: the same bytes, young again, and a damaged one is mended by it.
+                os.utime(temporary)  # its bytes may have come over a long time
+                os.replace(temporary, path)
             sync_folder(path.parent)
             failpoint("store.put.after_rename")
         return Blob(digest, size, _milliseconds(path.stat()))
@@ -77,10 +80,17 @@ class LocalBlobs:
     def exists(self, digest: str) -> bool:
         return self._path(digest).exists()
 
-    def delete(self, digest: str) -> None:
+    def delete(self, digest: str, before: int | None = None) -> bool:
         path = self._path(digest)
-        failpoint("store.delete.before_unlink")
-        path.unlink(missing_ok=True)
+        try:
+            with _alone(path.parent):
+                if before is not None and _milliseconds(path.stat()) >= before:
+                    return False
+                failpoint("store.delete.before_unlink")
+                path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def list(self) -> Iterator[Blob]:
         for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
@@ -115,6 +125,17 @@ class LocalBlobs:
             return self._path(digest).open("rb")
         except FileNotFoundError:
             raise missing(digest) from None
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else, in whatever process, renames into the folder or removes from it by its age meanwhile."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _milliseconds(found: os.stat_result) -> int:

@@ -13,8 +13,10 @@ from loopline.errors import Conflict, Invalid, NotFound
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.store.service import Store
-from loopline.tracking import external, groups, reading
+from loopline.tracking import external, reading
 from loopline.tracking import params as values
+from loopline.tracking.deletion import Deletions
+from loopline.tracking.groups import check_live
 from loopline.tracking.ids import ulid
 from loopline.tracking.paths import check_key, check_path, check_title
 from loopline.tracking.records import (
@@ -44,7 +46,7 @@ _MOST = 2**63
 _LATEST = 2**47  # of the year 6429: a calendar has it
 
 
-class RunsService(Searches, RunsVerbs):
+class RunsService(Searches, Deletions, RunsVerbs):
     """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`)."""
 
     def __init__(self, tx: Tx, blobs: BlobStore, words: Words, metrics: Database | None = None) -> None:
@@ -70,7 +72,7 @@ class RunsService(Searches, RunsVerbs):
             _check_moment(created)
         self.tx.write()  # the id carries the time of the write transaction
         if group:  # the default one is always there
-            groups.hold(self.tx, group)
+            check_live(self.tx, group)
         run = ulid(self.tx.now)
         began = self.tx.now if created is None else created
         self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, began, group)
@@ -142,8 +144,7 @@ class RunsService(Searches, RunsVerbs):
     def correct(self, run: str, params: dict[str, Any], reason: str) -> Run:
         if not reason.strip():
             raise Invalid("A correction needs its reason.", code="bad-value", hint="Say why the params were wrong.")
-        self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         values.correct(self.tx, self.words, row.number, params, reason)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
@@ -159,7 +160,7 @@ class RunsService(Searches, RunsVerbs):
 
     def use(self, run: str, datasets: list[ExternalDataset]) -> Run:
         self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         said = external.use(self.tx, row.number, datasets)
         self.tx.note(outputs=[self._ref(row.id)], digests=said)
         return self.show(row.id)
@@ -176,7 +177,7 @@ class RunsService(Searches, RunsVerbs):
         if ended is not None:
             _check_moment(ended)
         self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         self.writing.change(row, name, status, ended)
         self.writing.write_points()
         self.tx.note(outputs=[self._ref(row.id)])
@@ -189,16 +190,14 @@ class RunsService(Searches, RunsVerbs):
         return self.show(row.id)
 
     def link(self, run: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> Run:
-        self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         read = self.writing.add_refs(row.number, 0, inputs)
         made = self.writing.add_refs(row.number, 1, outputs)
         self.tx.note(inputs=read, outputs=[self._ref(row.id), *made])
         return self.show(row.id)
 
     def finish(self, run: str, status: Ending = "finished", outputs: tuple[str, ...] = (), message: str = "") -> Run:
-        self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         known = self.show(row.id)
         made = authority.readable(self.tx, outputs)
         if row.status != "running":
@@ -213,28 +212,6 @@ class RunsService(Searches, RunsVerbs):
         self.writing.write_points()
         self.writing.add_refs(row.number, 1, made)
         self.tx.note(inputs=known.inputs, outputs=[self._ref(row.id), *made])
-        return self.show(row.id)
-
-    def delete(self, run: str) -> Run:
-        self.tx.write()
-        row = self._held(run)
-        if row.deleted is None:
-            self.tx.execute(runs.update().where(runs.c.number == row.number).values(deleted=self.tx.now))
-            self.tx.note(outputs=[self._ref(row.id)])
-        else:
-            self.tx.recorded = False
-        return self.show(row.id)
-
-    def restore(self, run: str) -> Run:
-        self.tx.write()
-        row = self._held(run)
-        if row.deleted is not None:
-            if row.group:
-                groups.hold(self.tx, row.group)
-            self.tx.execute(runs.update().where(runs.c.number == row.number).values(deleted=None))
-            self.tx.note(outputs=[self._ref(row.id)])
-        else:
-            self.tx.recorded = False
         return self.show(row.id)
 
     def show(self, run: str) -> Run:
@@ -296,9 +273,10 @@ class RunsService(Searches, RunsVerbs):
 
     def put_artifact(self, run: str, path: str, content: Body) -> Artifact:
         check_path(path)
-        row = reading.live(self.tx, run)
+        reading.row_of(self.tx, run)
         blob = self.blobs.put(content.chunks())
-        self.tx.write()
+        # A file may still come to a deleted run: it was on its way, as what its journal brings.
+        row = reading.held(self.tx, run)
         place = (run_artifacts.c.run == row.number) & (run_artifacts.c.path == path)
         former = self.tx.scalar(sa.select(run_artifacts.c.digest).where(place))
         if former != blob.digest:
@@ -341,18 +319,6 @@ class RunsService(Searches, RunsVerbs):
                 hint=f"`loopline runs artifacts {run.id}` lists them.",
             )
         return _kept(run, row)
-
-    def _held(self, run: str) -> Any:
-        """The row of a run, which nobody else changes until the transaction ends."""
-        row = reading.row_of(self.tx, run)
-        if not self.tx.database.sqlite:  # SQLite has one writer at a time
-            self.tx.rows(sa.select(runs.c.number).where(runs.c.number == row.number).with_for_update())
-            row = reading.row_of(self.tx, run)
-        return row
-
-    def _held_live(self, run: str) -> Any:
-        """The same of a run that can be written to."""
-        return reading.live(self.tx, self._held(run).id)
 
     def _ref(self, run: str) -> str:
         return self.tx.ref("run", run)

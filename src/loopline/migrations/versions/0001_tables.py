@@ -444,6 +444,32 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "run_purged",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=True),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", "project", name=op.f("pk_run_purged")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_run_purged_number",
+        "run_purged",
+        ["number"],
+        unique=False,
+        sqlite_where=sa.text("number IS NOT NULL"),
+        postgresql_where=sa.text("number IS NOT NULL"),
+    )
+    op.create_table(
+        "run_retention",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("deleted", sa.BigInteger(), nullable=True),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("project", name=op.f("pk_run_retention")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "run_searches",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
