@@ -21,7 +21,7 @@ from loopline.database import Database, Tx, metadata
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
 from loopline.ledger.log import Ledger
-from loopline.operations import OPERATIONS, Body, Operation
+from loopline.operations import OPERATIONS, Action, Body, Operation
 from loopline.ports.clock import Clock, SystemClock
 from loopline.ports.predictor import Predictor
 from loopline.refs import check_name, parse
@@ -131,6 +131,12 @@ class Platform:
             if e.code == "forbidden":
                 self._deny(op, principal, project)
             raise
+
+    def allow(self, action: Action, principal: Principal, project: str) -> None:
+        """Raises `Refused` or `NotFound` where the principal may not do this in a project."""
+        check_name(project, "project")
+        with self.database.begin(principal=principal.name, project=project, lazy=True) as tx:
+            authority.authorise(tx, principal, action, project)
 
     def session(self, principal: Principal | None = None, project: str | None = None) -> loopline.catalog.Session:
         """The verbs for one principal (default: the operating-system user) in one project."""

@@ -111,12 +111,12 @@ def note(ctx: click.Context, group: str, text: str, json: bool) -> None:
 @click.pass_context
 def tag(ctx: click.Context, group: str, tags: tuple[str, ...], json: bool) -> None:
     """Set tags of a group; KEY= removes one."""
-    given = {}
+    given: dict[str, str | None] = {}
     for each in tags:
         key, sign, text = each.partition("=")
         if not sign:
             raise click.UsageError(f"{each!r} is not KEY=TEXT.")
-        given[key] = text
+        given[key] = text or None
     with session(ctx) as s:
         before = names.group(s, group)
         found = s.groups.tag(before.number, given)

@@ -15,6 +15,7 @@ from loopline.database import Database, Tx, metadata
 from loopline.failpoints import failpoint
 from loopline.ports.blobs import BlobStore
 from loopline.store.service import Store
+from loopline.tracking import external
 from loopline.tracking.records import Needed
 from loopline.tracking.tables import environments, folded_points, hot_points, run_groups, run_purged, runs
 
@@ -80,6 +81,7 @@ def remove(tx: Tx, blobs: BlobStore, rows: Sequence[Any]) -> None:
         store.release_all(tx.ref("run", row.id))
     gone = [{"id": row.id, "project": tx.project, "number": row.number, "at": tx.now} for row in rows]
     tx.execute(run_purged.insert(), gone)
+    read = external.of(tx, numbers)
     for column in _of_runs():
         if column.table is runs:  # children stay
             tx.execute(runs.update().where(column.in_(numbers)).values({column.name: None}))
@@ -87,6 +89,7 @@ def remove(tx: Tx, blobs: BlobStore, rows: Sequence[Any]) -> None:
             tx.execute(sa.delete(column.table).where(column.in_(numbers)))
     tx.execute(runs.delete().where(runs.c.number.in_(numbers)))
     _remove_environments(tx, {row.environment for row in rows} - {None})
+    external.remove(tx, read)
 
 
 def after_commit(database: Database, metrics: Database | None) -> None:
