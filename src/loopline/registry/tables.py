@@ -1,4 +1,4 @@
-"""The tables of the registry: models, their versions, documents, moves of aliases, approvals."""
+"""The tables of the registry: models, their versions, documents, moves of aliases, comments, approvals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,26 @@ models = sa.Table(
     sa.Column("project", sa.String(128), primary_key=True),
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("latest", sa.Integer, nullable=False),
+    sa.Column("title", sa.String(256), nullable=False),
+    sa.Column("description", sa.Text, nullable=False, default=""),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("creator", sa.String(256), nullable=False),
+    sa.Column("changed", sa.BigInteger, nullable=False),
+    sa.Column("deleted", sa.BigInteger),
 )
-"""One row a model: the last number given, and what is locked where two calls concern the same model."""
+"""One row a model: the last number given, and what is locked where two calls concern the same model.
+
+A row is never removed, so no ref is ever given twice: a model made anew under a deleted one's name goes on with its numbers.
+"""
+sa.Index(
+    "ix_models_title",
+    models.c.project,
+    models.c.title,
+    unique=True,
+    sqlite_where=models.c.deleted.is_(None),
+    postgresql_where=models.c.deleted.is_(None),
+)
 
 model_versions = sa.Table(
     "model_versions",
@@ -38,6 +56,10 @@ model_versions = sa.Table(
     sa.Column("registered", sa.BigInteger),
     sa.Column("registrar", sa.String(256), nullable=False, default=""),
     sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("description", sa.Text, nullable=False, default=""),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("changed", sa.BigInteger, nullable=False),
+    sa.Column("deleted", sa.BigInteger),
 )
 
 model_documents = sa.Table(
@@ -59,7 +81,7 @@ alias_moves = sa.Table(
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("alias", sa.String(128), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("version", sa.Integer),  # NULL: the alias was removed
     sa.Column("previous", sa.Integer),
     sa.Column("how", sa.String(16), nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
@@ -67,6 +89,20 @@ alias_moves = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
 )
 """Append-only; an alias points where its last move says."""
+
+model_comments = sa.Table(
+    "model_comments",
+    metadata,
+    sa.Column("id", sa.String(26), primary_key=True),
+    sa.Column("project", sa.String(128), nullable=False),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("version", sa.Integer),  # NULL: of the model as a whole
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String(256), nullable=False),
+    sa.Index("ix_model_comments_model", "project", "name", "id"),
+)
+"""Append-only, until the version they are about is purged."""
 
 approvals = sa.Table(
     "approvals",

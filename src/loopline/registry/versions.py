@@ -10,17 +10,17 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from blake3 import blake3
-from sqlalchemy.dialects import postgresql, sqlite
 
 from loopline.database import Tx
-from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
+from loopline.errors import Conflict, Invalid, NotFound, Refused
 from loopline.hashing import canonical_json, digest_json
 from loopline.ports.blobs import BlobStore
 from loopline.refs import version_number
 from loopline.registry.aliases import LATEST, Aliases
+from loopline.registry.models import Models
 from loopline.registry.records import Document, DocumentKind, ModelVersion
 from loopline.registry.statement import statement
-from loopline.registry.tables import model_documents, model_versions, models
+from loopline.registry.tables import model_documents, model_versions
 from loopline.store.service import Store
 
 
@@ -30,51 +30,33 @@ class Versions:
     def __init__(self, tx: Tx, blobs: BlobStore) -> None:
         self.tx = tx
         self.blobs = blobs
+        self.models = Models(tx)
         self.aliases = Aliases(tx)
 
-    def lock(self, name: str) -> None:
-        """Lets no other call change this model until the transaction ends. Raises `NotFound`."""
-        self.tx.write()
-        query = sa.select(models.c.name).where(models.c.project == self.tx.project, models.c.name == name)
-        if self.tx.first(query.with_for_update()) is None:
-            self.missing(name)
-
-    def next_number(self, name: str) -> int:
-        """The next version's number, given once."""
-        insert = (sqlite if self.tx.database.sqlite else postgresql).insert(models)
-        advanced = self.tx.execute(
-            insert.values(project=self.tx.project, name=name, latest=1)
-            .on_conflict_do_update(index_elements=["project", "name"], set_={"latest": models.c.latest + 1})
-            .returning(models.c.latest)
-        )
-        return int(advanced.scalar_one())
-
     def add(self, name: str, values: Mapping[str, Any]) -> ModelVersion:
-        """Writes a draft under the next number; its forms are in the store already.
-
-        The same again as the newest version gives that one (unless it is withdrawn): a call after a lost answer or a crash makes
-        no second version.
-        """
-        self.tx.write()
-        newest = self._same(name, values)
-        if newest is not None:
-            return self.record(name, newest)
-        version = self.next_number(name)
+        """Writes a version under the next number, a draft unless `values` say otherwise; its forms are in the store already."""
+        version = self.models.next_number(name)
         ref = self.tx.ref("model", name, version)
+        row = {
+            "status": "draft",
+            "metrics": {},
+            "parity": {},
+            "key": "",
+            "registrar": "",
+            "reason": "",
+            "description": "",
+            "tags": {},
+            **values,
+        }
         self.tx.execute(
             model_versions.insert().values(
                 project=self.tx.project,
                 name=name,
                 version=version,
-                status="draft",
                 created=self.tx.now,
                 creator=self.tx.principal,
-                metrics={},
-                parity={},
-                key="",
-                registrar="",
-                reason="",
-                **values,
+                changed=self.tx.now,
+                **row,
             )
         )
         store = Store(self.tx, self.blobs)
@@ -82,17 +64,21 @@ class Versions:
             store.retain(digest, ref)
         return self.record(name, version)
 
-    def row(self, name: str, version: int | str) -> Any:
-        """The row of a version, by number, alias or "latest". Raises `NotFound`."""
+    def row(self, name: str, version: int | str, *, deleted: bool = False) -> Any:
+        """The row of a version, by number, alias or "latest"; `deleted`: a deleted one, too. Raises `NotFound`."""
         number = self.number(name, version)
         row = self.tx.first(sa.select(model_versions).where(*self._at(model_versions, name, number)))
-        if row is None:
-            if self.tx.first(self._model(name)) is None:
-                self.missing(name)
+        if row is None or (row.deleted is not None and not deleted):
+            self.models.row(name)
+            was = row is not None
             raise NotFound(
-                f"There is no version {number} of the model {name!r}.",
+                f"Version {number} of the model {name!r} is deleted."
+                if was
+                else f"There is no version {number} of the model {name!r}.",
                 code="no-model-version",
-                hint=f"The newest is {self.tx.scalar(self._model(name))}.",
+                hint=f"Bring it back: loopline models restore {name}@{number}"
+                if was
+                else f"The newest is {self._newest(name) or 'none'}.",
             )
         return row
 
@@ -101,12 +87,21 @@ class Versions:
         number = version_number(str(version))
         if number is not None:
             return number
-        latest = self.tx.scalar(self._model(name))
-        if latest is None:
-            self.missing(name)
-        if version == LATEST:
-            return int(latest)
-        return self.aliases.at(name, str(version).removeprefix("@"), None).version
+        if version != LATEST:
+            try:
+                return self.aliases.at(name, str(version).removeprefix("@"), None).version
+            except NotFound:
+                self.models.row(name)  # says so where it is the model that is not there
+                raise
+        self.models.row(name)
+        newest = self._newest(name)
+        if newest is None:
+            raise NotFound(
+                f"The model {name!r} has no version.",
+                code="no-model-version",
+                hint="A loop drafts one: loopline run NAME",
+            )
+        return newest
 
     def record(self, name: str, version: int | str) -> ModelVersion:
         """The record of a version."""
@@ -136,7 +131,8 @@ class Versions:
                     field: getattr(row, field)
                     for field in (
                         "name", "version", "status", "task", "created", "creator", "bundle", "forms", "size", "run",
-                        "parity", "metrics", "registered", "facts", "reason",
+                        "parity", "metrics", "registered", "facts", "reason", "description", "tags", "changed",
+                        "deleted",
                     )
                 },
             )
@@ -145,7 +141,8 @@ class Versions:
 
     def update(self, name: str, version: int, **values: Any) -> None:
         """Changes what may change of a version: its status and what comes with it."""
-        self.tx.execute(model_versions.update().where(*self._at(model_versions, name, version)).values(**values))
+        where = self._at(model_versions, name, version)
+        self.tx.execute(model_versions.update().where(*where).values(changed=self.tx.now, **values))
 
     def attach(self, name: str, version: int, kind: DocumentKind, document: dict[str, Any]) -> Document:
         """Stores a document of a draft, in place of a former one of its kind."""
@@ -156,7 +153,7 @@ class Versions:
                 f"The {kind} document cannot be kept: {e}.", code="bad-document", hint="Write such numbers as texts."
             ) from e
         blob = self.blobs.put([data])
-        self.lock(name)
+        self.models.lock(name)
         row = self.row(name, version)
         if row.status != "draft":
             raise Conflict(
@@ -209,8 +206,15 @@ class Versions:
 
     def hashes(self, row: Any) -> tuple[dict[str, str], list[str]]:
         """SHA-256 of each form as it is in the store, and what is amiss with the forms, in words."""
+        found, problems = self.hashes_of(row.forms)
+        if digest_json(row.forms) != row.bundle:
+            problems.append("the list of forms was changed")
+        return found, problems
+
+    def hashes_of(self, forms: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+        """SHA-256 of some files as they are in the store, by name, and what is amiss with them, in words."""
         found, problems = {}, []
-        for name, digest in sorted(row.forms.items()):
+        for name, digest in sorted(forms.items()):
             one, other = blake3(), sha256()
             try:
                 for chunk in self.blobs.chunks(digest):
@@ -225,8 +229,6 @@ class Versions:
             found[name] = other.hexdigest()
             if "blake3:" + one.hexdigest() != digest:
                 problems.append(f"{name} was changed in the store")
-        if digest_json(row.forms) != row.bundle:
-            problems.append("the list of forms was changed")
         return found, problems
 
     def statement(self, row: Any, hashes: Mapping[str, str], *, registered: int, registrar: str) -> dict[str, Any]:
@@ -269,22 +271,34 @@ class Versions:
                 forms[name] = self.blobs.put(iter(lambda f=file: f.read(1 << 20), b"")).digest  # type: ignore[misc]
         return forms
 
-    def missing(self, name: str) -> None:
-        """Raises `NotFound` for a model that is not there."""
-        known = [row.name for row in self.tx.rows(sa.select(models.c.name).where(models.c.project == self.tx.project))]
-        raise NotFound(f"There is no model {name!r}.", code="no-model", hint=did_you_mean(name, known))
+    def same(self, name: str, values: Mapping[str, Any]) -> int | None:
+        """The number of the newest version where it is this very one, by the same hand, and neither withdrawn nor deleted.
 
-    def _same(self, name: str, values: Mapping[str, Any]) -> int | None:
+        So a draft that is sent again after a lost answer or a crash makes no second version.
+        """
         newest = self.tx.first(
             sa.select(model_versions)
             .where(model_versions.c.project == self.tx.project, model_versions.c.name == name)
             .order_by(model_versions.c.version.desc())
             .limit(1)
         )
-        if newest is None or newest.status == "withdrawn" or newest.creator != self.tx.principal:
+        if newest is None or newest.status == "withdrawn" or newest.deleted is not None:
             return None
-        same = all(getattr(newest, key) == value for key, value in values.items())
+        same = newest.creator == self.tx.principal and all(
+            getattr(newest, key) == value for key, value in values.items()
+        )
         return int(newest.version) if same else None
+
+    def _newest(self, name: str) -> int | None:
+        """The number of the newest version that is not deleted."""
+        found: int | None = self.tx.scalar(
+            sa.select(sa.func.max(model_versions.c.version)).where(
+                model_versions.c.project == self.tx.project,
+                model_versions.c.name == name,
+                model_versions.c.deleted.is_(None),
+            )
+        )
+        return found
 
     def _needed(self, row: Any, digest: str) -> bool:
         """Whether the version needs a blob for something else too."""
@@ -297,9 +311,6 @@ class Versions:
 
     def _at(self, table: sa.Table, name: str, version: int) -> tuple[Any, ...]:
         return (table.c.project == self.tx.project, table.c.name == name, table.c.version == version)
-
-    def _model(self, name: str) -> Any:
-        return sa.select(models.c.latest).where(models.c.project == self.tx.project, models.c.name == name)
 
 
 def summary_of_metrics(evidence: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("alias", sa.String(length=128), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=True),
         sa.Column("previous", sa.Integer(), nullable=True),
         sa.Column("how", sa.String(length=16), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
@@ -243,6 +243,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_loops")),
     )
     op.create_table(
+        "model_comments",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_model_comments")),
+    )
+    op.create_index("ix_model_comments_model", "model_comments", ["project", "name", "id"], unique=False)
+    op.create_table(
         "model_documents",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -275,6 +287,10 @@ def upgrade() -> None:
         sa.Column("registered", sa.BigInteger(), nullable=True),
         sa.Column("registrar", sa.String(length=256), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("changed", sa.BigInteger(), nullable=False),
+        sa.Column("deleted", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("pk_model_versions")),
     )
     op.create_table(
@@ -282,7 +298,22 @@ def upgrade() -> None:
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("latest", sa.Integer(), nullable=False),
+        sa.Column("title", sa.String(length=256), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+        sa.Column("creator", sa.String(length=256), nullable=False),
+        sa.Column("changed", sa.BigInteger(), nullable=False),
+        sa.Column("deleted", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_models")),
+    )
+    op.create_index(
+        "ix_models_title",
+        "models",
+        ["project", "title"],
+        unique=True,
+        sqlite_where=sa.text("deleted IS NULL"),
+        postgresql_where=sa.text("deleted IS NULL"),
     )
     op.create_table(
         "monitors",
