@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from loopline.database import Tx
-from loopline.errors import NotFound
+from loopline.errors import Conflict, NotFound
 from loopline.refs import parse
 from loopline.tracking import params
 from loopline.tracking.records import Real, Run, real
@@ -25,6 +25,18 @@ def row_of(tx: Tx, run: str) -> Any:
             f"There is no run {run!r} in project {tx.project!r}.",
             code="no-run",
             hint="`loopline runs ls` shows the runs.",
+        )
+    return row
+
+
+def live(tx: Tx, run: str) -> Any:
+    """The row of a run that can be written to. Raises `NotFound`, and `Conflict` where it is deleted."""
+    row = row_of(tx, run)
+    if row.deleted is not None:
+        raise Conflict(
+            f"The run {row.id} is deleted and takes no more.",
+            code="run-deleted",
+            hint=f"`loopline runs restore {row.id}` makes it live again.",
         )
     return row
 
@@ -56,6 +68,8 @@ def records(tx: Tx, words: Words, rows: Sequence[Any]) -> list[Run]:
             ended=row.ended,
             message=row.message,
             note=row.note,
+            group=row.group,
+            deleted=row.deleted,
             parent=parents.get(row.parent),
             params=set_.get(row.number, {}),
             tags=tags.get(row.number, {}),
