@@ -41,7 +41,8 @@ KEY = "sha256:" + "0" * 64
 ROWS = b"x,y\n" + b"".join(b"%d,%s\n" % (n, b"yes" if n % 3 else b"no") for n in range(300))
 
 CREATES = {
-    "datasets.add", "endpoints.create", "loops.declare", "models.draft", "monitors.declare", "pipelines.start", "runs.save_search",
+    "datasets.add", "endpoints.create", "loops.declare", "models.add", "models.draft", "monitors.declare", "pipelines.start",
+    "runs.save_search",
 }  # fmt: skip
 """They make an object of that name in the project of the call, as far as they find there what it is made from."""
 
@@ -67,7 +68,11 @@ GIVEN: dict[str, dict[str, Any]] = {
     "loops.declare": {"path": "/x.py", "declaration": {}},
     "loops.settle": {"status": "failed"},
     "models.attach": {"document": {}},
+    "models.comment": {"text": "test"},
+    "models.describe": {"text": "test"},
+    "models.rename": {"title": "test"},
     "models.set_alias": {"version": 1},
+    "models.tag": {"tags": {"a": "b"}},
     "models.withdraw": {"reason": "test"},
     "monitors.declare": {"reference": "data:secret-data@1", "label": "y", "task": "binary"},
     "pipelines.end": {"status": "finished"},
@@ -113,6 +118,7 @@ class Other:
         pipeline = there.pipelines.start("secret-pipeline", key=KEY).id
         there.pipelines.step(pipeline, "fit", KEY, {}, 1.0)
         self._model(there, folder)
+        there.models.comment("secret-model", "secret")
         there.models.set_alias("secret-model", "champion", 1)
         there.models.set_alias("secret-model", "champion", 2)
         there.models.set_alias("secret-model", "champion", 1)

@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data": ("Work", "data", "Datasets: add, ls, log, show, profile, quarantine, split."),
     "runs": ("Work", "runs", "Runs: ls, search, show, history, artifacts, notes, corrections."),
     "sync": ("Work", "sync", "Send what programs logged while no server answered."),
-    "models": ("Work", "models", "Models: ls, show, card, aliases, approvals, roll back."),
+    "models": ("Work", "models", "Models: ls, show, card, aliases, comments, approvals, deletion."),
     "pipeline": ("Work", "pipeline", "Runs of pipelines and their steps: ls, show."),
     "evaluations": ("Work", "evaluations", "Evaluations: ls, show, report, plots."),
     "deploy": ("Operate", "deploy", "Serve a model version at an endpoint."),

@@ -24,26 +24,35 @@ class Deletion:
         self.serving = serving
 
     def delete(self, name: str, version: int | None) -> None:
-        """Hides a version, or a model with all of its versions. Raises `Conflict` for what an alias or an endpoint names."""
-        self.versions.models.lock(name)
+        """Hides a version, or a model with all of its versions; what is deleted already stays so.
+
+        Raises `Conflict` for what an alias or an endpoint names.
+        """
+        row = self.versions.models.lock(name, deleted=True)
+        if row.deleted is not None or (version is not None and self._row(name, version).deleted is not None):
+            self.tx.recorded = False
+            return
         numbers = [version] if version is not None else self._numbers(name)
+        # Later than any version that was deleted by itself, so that restoring the model tells them apart.
+        of = model_versions.c
+        last = self.tx.scalar(sa.select(sa.func.max(of.deleted)).where(*self._at(model_versions, name))) or 0
+        at = max(self.tx.now, last + 1)
         for number in numbers:
             self.check_free(name, number, "deleted")
-            self.versions.update(name, number, deleted=self.tx.now)
-        self.versions.models.update(name, **({"deleted": self.tx.now} if version is None else {}))
+            self.versions.update(name, number, deleted=at)
+        self.versions.models.update(name, **({"deleted": at} if version is None else {}))
         self._note(name, version, numbers)
 
     def restore(self, name: str, version: int | None) -> None:
-        """Brings a version back, or a model with the versions that were deleted with it."""
+        """Brings a version back, or a model with the versions that were deleted with it; what lives already is left alone."""
         row = self.versions.models.lock(name, deleted=version is None)
+        if (row if version is None else self._row(name, version)).deleted is None:
+            self.tx.recorded = False
+            return
         if version is None:
-            if row.deleted is None:
-                raise Conflict(f"The model {name!r} is not deleted.", code="not-deleted")
             numbers = self._numbers(name, at=row.deleted)
             self.versions.models.bring_back(name, row.title)
         else:
-            if self.versions.row(name, version, deleted=True).deleted is None:
-                raise Conflict(f"Version {version} of the model {name!r} is not deleted.", code="not-deleted")
             numbers = [version]
         for number in numbers:
             self.versions.update(name, number, deleted=None)
@@ -56,7 +65,7 @@ class Deletion:
         """
         row = self.versions.models.lock(name, deleted=True)
         if version is not None:
-            if self.versions.row(name, version, deleted=True).deleted is None:
+            if self._row(name, version).deleted is None:
                 raise _living(f"Version {version} of the model {name!r}", f"{name}@{version}")
             numbers = [version]
         else:
@@ -92,6 +101,9 @@ class Deletion:
                 code="version-in-use",
                 hint="Deploy another version there, or remove the endpoint: loopline deploy, loopline rollout.",
             )
+
+    def _row(self, name: str, version: int) -> Any:
+        return self.versions.row(name, version, deleted=True)
 
     def _numbers(self, name: str, *, at: int | None = None, deleted: bool = False) -> list[int]:
         """The numbers of the living versions of a model; of those deleted at a time; or of all that are `deleted`."""

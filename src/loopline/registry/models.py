@@ -36,6 +36,10 @@ class Models:
             self.missing(name, was=found is not None)
         return found
 
+    def record(self, name: str) -> Model:
+        """The record of a model, deleted or not."""
+        return self.records([self.row(name, deleted=True)])[0]
+
     def records(self, rows: Sequence[Any]) -> list[Model]:
         """The records of some models."""
         of = model_versions.c

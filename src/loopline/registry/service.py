@@ -38,10 +38,11 @@ from loopline.registry.records import (
 )
 from loopline.registry.registration import Registration
 from loopline.registry.statement import Signer
-from loopline.registry.tables import model_comments, model_versions, models
+from loopline.registry.tables import model_comments, model_versions, models, of_lifecycle
 from loopline.registry.verbs import ModelsVerbs
 from loopline.registry.versions import Versions
 from loopline.tracking.ids import ulid
+from loopline.tracking.records import Lifecycle
 from loopline.tracking.service import RunsService
 
 _PARITY = "parity.json"
@@ -98,7 +99,8 @@ class ModelsService(ModelsVerbs):
         return self.model(made)
 
     def model(self, name: str) -> Model:
-        return self._models.records([self._models.row(name)])[0]
+        self._models.row(name)
+        return self._models.record(name)
 
     def rename(self, name: str, title: str) -> Model:
         self._models.rename(name, title)
@@ -139,11 +141,13 @@ class ModelsService(ModelsVerbs):
         rows = self.tx.rows(query.order_by(of.id))
         return tuple(Comment(**{k: v for k, v in row._mapping.items() if k != "project"}) for row in rows)
 
-    def delete(self, name: str, version: int | None = None) -> None:
+    def delete(self, name: str, version: int | None = None) -> Model:
         self._deletion.delete(name, version)
+        return self._models.record(name)
 
-    def restore(self, name: str, version: int | None = None) -> None:
+    def restore(self, name: str, version: int | None = None) -> Model:
         self._deletion.restore(name, version)
+        return self._models.record(name)
 
     def purge(self, name: str, version: int | None = None) -> None:
         self._deletion.purge(name, version)
@@ -244,20 +248,17 @@ class ModelsService(ModelsVerbs):
     def signature(self, name: str, version: int | str) -> dict[str, Any]:
         return self._registration.signature(name, version)
 
-    def list(self, title: str | None = None, deleted: bool = False) -> tuple[Model, ...]:
-        query = sa.select(models).where(
-            models.c.project == self.tx.project,
-            models.c.deleted.is_not(None) if deleted else models.c.deleted.is_(None),
-        )
+    def list(self, title: str | None = None, lifecycle: Lifecycle = "live") -> tuple[Model, ...]:
+        query = sa.select(models).where(models.c.project == self.tx.project, of_lifecycle(models, lifecycle))
         if title is not None:
             query = query.where(models.c.title == title)
         return tuple(self._models.records(self.tx.rows(query.order_by(models.c.name))))
 
-    def versions(self, name: str, deleted: bool = False) -> tuple[ModelVersion, ...]:
-        self._models.row(name, deleted=deleted)
+    def versions(self, name: str, lifecycle: Lifecycle = "live") -> tuple[ModelVersion, ...]:
+        self._models.row(name, deleted=lifecycle != "live")
         of = model_versions.c
-        gone = of.deleted.is_not(None) if deleted else of.deleted.is_(None)
-        query = sa.select(model_versions).where(of.project == self.tx.project, of.name == name, gone)
+        query = sa.select(model_versions).where(of.project == self.tx.project, of.name == name)
+        query = query.where(of_lifecycle(model_versions, lifecycle))
         return tuple(self._versions.records(self.tx.rows(query.order_by(of.version.desc()))))
 
     def show(self, name: str, version: int | str) -> ModelVersion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from loopline.database import metadata
+from loopline.tracking.records import Lifecycle
 
 models = sa.Table(
     "models",
@@ -121,3 +122,10 @@ approvals = sa.Table(
     sa.Column("comment", sa.Text, nullable=False, default=""),
     sa.Index("ix_approvals_model", "project", "name", "version"),
 )
+
+
+def of_lifecycle(table: sa.Table, lifecycle: Lifecycle) -> sa.ColumnElement[bool]:
+    """What holds for the rows of a table with a column `deleted`: those that live, those deleted, or all."""
+    if lifecycle == "all":
+        return sa.true()
+    return table.c.deleted.is_(None) if lifecycle == "live" else table.c.deleted.is_not(None)

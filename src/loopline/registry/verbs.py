@@ -18,6 +18,7 @@ from loopline.registry.records import (
     ModelVersion,
     Verification,
 )
+from loopline.tracking.records import Lifecycle
 
 
 class ModelsVerbs(Protocol):
@@ -67,13 +68,13 @@ class ModelsVerbs(Protocol):
         """List what was said of a model and its versions, or of one version, oldest first."""
         ...
 
-    @operation("POST /projects/{project}/models/{name}/delete", action="register")
-    def delete(self, name: str, version: int | None = None) -> None:
+    @operation("DELETE /projects/{project}/models/{name}", action="register")
+    def delete(self, name: str, version: int | None = None) -> Model:
         """Hide a version that nothing names, or a model with all of its versions; undone by restore."""
         ...
 
     @operation("POST /projects/{project}/models/{name}/restore", action="register")
-    def restore(self, name: str, version: int | None = None) -> None:
+    def restore(self, name: str, version: int | None = None) -> Model:
         """Bring back a deleted version, or a model with the versions that were deleted with it."""
         ...
 
@@ -143,13 +144,13 @@ class ModelsVerbs(Protocol):
         ...
 
     @operation("GET /projects/{project}/models", action="read")
-    def list(self, title: str | None = None, deleted: bool = False) -> tuple[Model, ...]:
-        """List the models of a project with their aliases; `title`: the one of that title; `deleted`: the deleted ones."""
+    def list(self, title: str | None = None, lifecycle: Lifecycle = "live") -> tuple[Model, ...]:
+        """List the models of a project with their aliases; `title`: those of that title."""
         ...
 
     @operation("GET /projects/{project}/models/{name}/versions", action="read")
-    def versions(self, name: str, deleted: bool = False) -> tuple[ModelVersion, ...]:
-        """List the versions of a model, newest first; `deleted`: the deleted ones."""
+    def versions(self, name: str, lifecycle: Lifecycle = "live") -> tuple[ModelVersion, ...]:
+        """List the versions of a model, newest first."""
         ...
 
     @operation("GET /projects/{project}/models/{name}/versions/{version}", action="read")

@@ -67,9 +67,7 @@ class RunsService(Searches, RunsVerbs):
             groups.hold(self.tx, group)
         run = ulid(self.tx.now)
         now = self.tx.now
-        self.writing.begin(
-            run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, now, group
-        )
+        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, now, group)
         return self.show(run)
 
     def log(self, run: str, metrics: list[Point]) -> Logged:

@@ -56,7 +56,9 @@ run_groups = sa.Table(
     sa.Column("creator", sa.String(256), nullable=False),
     sa.Column("changed", sa.BigInteger, nullable=False),
     sa.Column("deleted", sa.BigInteger),  # since when; NULL: it is live
-    sa.Column("last", sa.Integer, nullable=False, default=0),  # of number 0: the last number that was given in its project
+    sa.Column(
+        "last", sa.Integer, nullable=False, default=0
+    ),  # of number 0: the last number that was given in its project
     sqlite_with_rowid=False,
 )
 """Runs that belong together. Number 0 is there in every project; it has a row once there is something to say of it."""
