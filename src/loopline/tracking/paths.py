@@ -78,16 +78,21 @@ def check_key(key: str, what: str) -> str:
     return key
 
 
-def check_group(name: str) -> str:
-    """The name of a group itself, where it is printable text of 1 to 500 characters. Raises `Invalid`."""
-    _check_type(name, "name of a group")
-    if not name.strip() or len(name) > _LONGEST_GROUP or not name.isprintable():
+def check_title(name: str, what: str, longest: int = _LONGEST_KEY) -> str:
+    """The name itself, where it is printable text of at least one character. Raises `Invalid`."""
+    _check_type(name, what)
+    if not name.strip() or len(name) > longest or not name.isprintable():
         raise Invalid(
-            f"{name[:60]!r} cannot be the name of a group.",
+            f"{name[:60]!r} cannot be the {what}.",
             code="bad-key",
-            hint=f"Printable text of 1 to {_LONGEST_GROUP} characters.",
+            hint=f"Printable text of 1 to {longest} characters.",
         )
     return name
+
+
+def check_group(name: str) -> str:
+    """The name of a group itself, where it is printable text of 1 to 500 characters. Raises `Invalid`."""
+    return check_title(name, "name of a group", _LONGEST_GROUP)
 
 
 def escaped(text: str) -> str:

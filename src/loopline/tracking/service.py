@@ -13,14 +13,16 @@ from loopline.errors import Conflict, Invalid, NotFound
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.store.service import Store
-from loopline.tracking import groups, reading
+from loopline.tracking import external, groups, reading
 from loopline.tracking import params as values
 from loopline.tracking.ids import ulid
-from loopline.tracking.paths import check_key, check_path
+from loopline.tracking.paths import check_key, check_path, check_title
 from loopline.tracking.records import (
     Artifact,
     Correction,
     Ending,
+    ExternalDataset,
+    ExternalUse,
     Lifecycle,
     Logged,
     Point,
@@ -39,6 +41,7 @@ from loopline.tracking.writing import Writing
 
 _LARGEST_BATCH = 100_000
 _MOST = 2**63
+_LATEST = 2**47  # of the year 6429: a calendar has it
 
 
 class RunsService(Searches, RunsVerbs):
@@ -61,25 +64,42 @@ class RunsService(Searches, RunsVerbs):
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
         group: int = 0,
+        created: int | None = None,
     ) -> Run:
+        if created is not None:
+            _check_moment(created)
         self.tx.write()  # the id carries the time of the write transaction
         if group:  # the default one is always there
             groups.hold(self.tx, group)
         run = ulid(self.tx.now)
-        now = self.tx.now
-        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, now, group)
+        began = self.tx.now if created is None else created
+        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, began, group)
         return self.show(run)
 
-    def log(self, run: str, metrics: list[Point]) -> Logged:
-        from loopline.tracking import points
-
+    def log(
+        self,
+        run: str,
+        metrics: list[Point] | None = None,
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str | None] | None = None,
+    ) -> Logged:
         row = reading.live(self.tx, run)
-        if not 0 < len(metrics) <= _LARGEST_BATCH:
+        if not (metrics or params or tags) or len(metrics or ()) > _LARGEST_BATCH:
             raise Invalid(
-                f"A batch of {len(metrics)} points cannot be logged.",
+                f"A batch of {len(metrics or ())} points cannot be logged.",
                 code="bad-batch",
                 hint=f"Send 1 to {_LARGEST_BATCH} points at once.",
             )
+        values.set_params(self.tx, self.words, row.number, params or {}, row.id)
+        values.set_tags(self.tx, self.words, row.number, tags or {})
+        self.tx.note(outputs=[self._ref(row.id)])
+        digest = self._points(row, metrics) if metrics else ""
+        return Logged(run=row.id, count=len(metrics or ()), digest=digest)
+
+    def _points(self, row: Any, metrics: list[Point]) -> str:
+        """Adds points to a run; gives the digest of the batch."""
+        from loopline.tracking import points
+
         for key in {point.key for point in metrics}:
             check_key(key, "key of a metric")
         for point in metrics:
@@ -95,8 +115,8 @@ class RunsService(Searches, RunsVerbs):
         digest = points.digest(row.id, columns, numbers)
         self.writing.add_points(row.number, columns, exact=False)
         self.writing.write_points()
-        self.tx.note(outputs=[self._ref(row.id)], digests={"points": digest})
-        return Logged(run=row.id, count=len(metrics), digest=digest)
+        self.tx.note(digests={"points": digest})
+        return digest
 
     def send(self, sender: str, number: int, content: Body) -> Received:
         from loopline.tracking.receiving import receive
@@ -131,9 +151,34 @@ class RunsService(Searches, RunsVerbs):
     def corrections(self, run: str) -> tuple[Correction, ...]:
         return values.corrections(self.tx, self.words, reading.row_of(self.tx, run).number)
 
-    def tag(self, run: str, tags: dict[str, str]) -> Run:
+    def tag(self, run: str, tags: dict[str, str | None]) -> Run:
         row = reading.live(self.tx, run)
         values.set_tags(self.tx, self.words, row.number, tags)
+        self.tx.note(outputs=[self._ref(row.id)])
+        return self.show(row.id)
+
+    def use(self, run: str, datasets: list[ExternalDataset]) -> Run:
+        self.tx.write()
+        row = self._held_live(run)
+        said = external.use(self.tx, row.number, datasets)
+        self.tx.note(outputs=[self._ref(row.id)], digests=said)
+        return self.show(row.id)
+
+    def used(self, groups: tuple[int, ...] = (), limit: int = 1000) -> tuple[ExternalUse, ...]:
+        check_limit(limit, "datasets")
+        return external.used(self.tx, groups, limit)
+
+    def change(
+        self, run: str, name: str | None = None, status: RunStatus | None = None, ended: int | None = None
+    ) -> Run:
+        if name is not None:
+            check_title(name, "name of a run")
+        if ended is not None:
+            _check_moment(ended)
+        self.tx.write()
+        row = self._held_live(run)
+        self.writing.change(row, name, status, ended)
+        self.writing.write_points()
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
 
@@ -194,6 +239,10 @@ class RunsService(Searches, RunsVerbs):
 
     def show(self, run: str) -> Run:
         return reading.records(self.tx, self.words, [reading.row_of(self.tx, run)])[0]
+
+    def last(self, runs: tuple[str, ...]) -> dict[str, tuple[Point, ...]]:
+        check_limit(len(runs), "runs", LARGEST_PAGE)
+        return reading.last_points(self.tx, self.words, reading.rows_named(self.tx, runs))
 
     def list(
         self,
@@ -313,6 +362,11 @@ class RunsService(Searches, RunsVerbs):
         same = (run_artifacts.c.run == run.number) & (run_artifacts.c.digest == digest)
         if self.tx.first(sa.select(run_artifacts.c.path).where(same)) is None:
             Store(self.tx, self.blobs).release(digest, self._ref(run.id))
+
+
+def _check_moment(time: int) -> None:
+    if not 0 <= time < _LATEST:
+        raise Invalid(f"{time} is no time of a run.", code="bad-value", hint="It is in milliseconds since 1970 UTC.")
 
 
 def _check_point(point: Point) -> None:

@@ -9,6 +9,8 @@ from loopline.tracking.records import (
     Artifact,
     Correction,
     Ending,
+    ExternalDataset,
+    ExternalUse,
     Lifecycle,
     Logged,
     Point,
@@ -37,15 +39,26 @@ class RunsVerbs(Protocol):
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
         group: int = 0,
+        created: int | None = None,
     ) -> Run:
-        """Start a run, in a group by its number, with what is known of it already."""
+        """Start a run, in a group by its number, with what is known of it already.
+
+        `created`: when it began, in milliseconds since 1970 UTC, where that was not now.
+        """
         ...
 
     @operation("POST /projects/{project}/runs/{run}/metrics", action="run", record="digest", prepares=True)
-    def log(self, run: str, metrics: list[Point]) -> Logged:
-        """Add metric points to a run; once answered, they are on the disk.
+    def log(
+        self,
+        run: str,
+        metrics: list[Point] | None = None,
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str | None] | None = None,
+    ) -> Logged:
+        """Add metric points, params and tags to a run, all or none; once answered, they are on the disk.
 
-        A point is its key, step, time and value: the same point again is the same point.
+        A point is its key, step, time and value: the same point again is the same point. Params and tags are as `params` and
+        `tag` set them.
         """
         ...
 
@@ -98,8 +111,25 @@ class RunsVerbs(Protocol):
         ...
 
     @operation("POST /projects/{project}/runs/{run}/tags", action="run")
-    def tag(self, run: str, tags: dict[str, str]) -> Run:
-        """Set or replace tags of a run; an empty text removes one."""
+    def tag(self, run: str, tags: dict[str, str | None]) -> Run:
+        """Set or replace tags of a run; null removes one."""
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/external", action="run")
+    def use(self, run: str, datasets: list[ExternalDataset]) -> Run:
+        """Say which data a run read that is held elsewhere; what is said of the same data again changes nothing."""
+        ...
+
+    @operation("GET /projects/{project}/external", action="read")
+    def used(self, groups: tuple[int, ...] = (), limit: int = 1000) -> tuple[ExternalUse, ...]:
+        """List the data held elsewhere that the runs of some groups read (none given: of all)."""
+        ...
+
+    @operation("PATCH /projects/{project}/runs/{run}", action="run")
+    def change(
+        self, run: str, name: str | None = None, status: RunStatus | None = None, ended: int | None = None
+    ) -> Run:
+        """Give a run another name, or say anew how it stands: resumed ("running"), or how and when it ended."""
         ...
 
     @operation("POST /projects/{project}/runs/{run}/finish", action="run")
@@ -123,6 +153,11 @@ class RunsVerbs(Protocol):
     @operation("GET /projects/{project}/runs/{run}", action="read")
     def show(self, run: str) -> Run:
         """Show a run with its params, tags and the last value of each metric."""
+        ...
+
+    @operation("GET /projects/{project}/last-points", action="read")
+    def last(self, runs: tuple[str, ...]) -> dict[str, tuple[Point, ...]]:
+        """Show the last point of each metric of some runs, by their ids, at most 1,000 of them."""
         ...
 
     @operation("GET /projects/{project}/runs", action="read")
@@ -223,8 +258,8 @@ class GroupsVerbs(Protocol):
         ...
 
     @operation("POST /projects/{project}/groups/{group}/tags", action="run")
-    def tag(self, group: int, tags: dict[str, str]) -> RunGroup:
-        """Set or replace tags of a group; an empty text removes one."""
+    def tag(self, group: int, tags: dict[str, str | None]) -> RunGroup:
+        """Set or replace tags of a group; null removes one."""
         ...
 
     @operation("DELETE /projects/{project}/groups/{group}", action="run")
