@@ -261,6 +261,13 @@ class ModelsService(ModelsVerbs):
         query = query.where(of_lifecycle(model_versions, lifecycle))
         return tuple(self._versions.records(self.tx.rows(query.order_by(of.version.desc()))))
 
+    def list_versions(self, names: tuple[str, ...] | None = None) -> tuple[ModelVersion, ...]:
+        of = model_versions.c
+        query = sa.select(model_versions).where(of.project == self.tx.project, of.deleted.is_(None))
+        query = query.order_by(of.name, of.version)
+        rows: Any = self.tx.rows(query) if names is None else self.tx.rows_among(query, of.name, names)
+        return tuple(self._versions.records(rows))
+
     def show(self, name: str, version: int | str) -> ModelVersion:
         return self._versions.record(name, version)
 

@@ -153,6 +153,11 @@ class ModelsVerbs(Protocol):
         """List the versions of a model, newest first."""
         ...
 
+    @operation("GET /projects/{project}/model-versions", action="read")
+    def list_versions(self, names: tuple[str, ...] | None = None) -> tuple[ModelVersion, ...]:
+        """List the versions of all models, or of these, by model and number."""
+        ...
+
     @operation("GET /projects/{project}/models/{name}/versions/{version}", action="read")
     def show(self, name: str, version: int | str) -> ModelVersion:
         """Show a version of a model, by number or alias."""

@@ -108,23 +108,23 @@ class Versions:
         return self.records([self.row(name, version)])[0]
 
     def records(self, rows: Any) -> list[ModelVersion]:
-        """The records of some versions of one model."""
-        if not rows:
-            return []
-        name = rows[0].name
-        named: dict[int, list[str]] = {}
-        for alias in self.aliases.current(name):
-            named.setdefault(alias.version, []).append(alias.alias)
-        documents: dict[int, dict[str, str]] = {}
+        """The records of some versions."""
+        names = {row.name for row in rows}
+        one = next(iter(names)) if len(names) == 1 else None
+        named: dict[tuple[str, int], list[str]] = {}
+        for alias in self.aliases.current(one) if names else ():
+            named.setdefault((alias.name, alias.version), []).append(alias.alias)
+        documents: dict[tuple[str, int], dict[str, str]] = {}
         of = model_documents.c
-        query = sa.select(of.version, of.kind, of.digest).where(of.project == self.tx.project, of.name == name)
-        for found in self.tx.rows(query.order_by(of.kind)):
-            documents.setdefault(found.version, {})[found.kind] = found.digest
+        query = sa.select(of.name, of.version, of.kind, of.digest).where(of.project == self.tx.project)
+        kept: Any = self.tx.rows_among(query.order_by(of.kind), of.name, names)
+        for found in kept:
+            documents.setdefault((found.name, found.version), {})[found.kind] = found.digest
         return [
             ModelVersion(
-                ref=self.tx.ref("model", name, row.version),
-                aliases=tuple(named.get(row.version, ())),
-                documents=documents.get(row.version, {}),
+                ref=self.tx.ref("model", row.name, row.version),
+                aliases=tuple(named.get((row.name, row.version), ())),
+                documents=documents.get((row.name, row.version), {}),
                 signature=row.key,
                 inputs=tuple(row.inputs),
                 **{

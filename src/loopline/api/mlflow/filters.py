@@ -68,6 +68,8 @@ class Grammar(msgspec.Struct, frozen=True, kw_only=True):
     """Attributes to order by."""
     translated: dict[str, str] = {}
     """Other names of attributes."""
+    registry: bool = False
+    """Whether what cannot be is told in the words of MLflow's model registry, which has some of its own."""
 
 
 class _Token(NamedTuple):
@@ -95,7 +97,8 @@ def parse(text: str | None, grammar: Grammar) -> list[Clause]:
         else:
             clauses.append(part)
     if wrong:
-        raise Problem(f"Invalid clause(s) in filter string: {', '.join(quoted(part) for part in wrong)}")
+        told = wrong if grammar.registry else [quoted(part) for part in wrong]
+        raise Problem(f"Invalid clause(s) in filter string: {', '.join(told)}")
     if len(clauses) > MOST:
         raise Problem(f"Invalid filter: it has more than {MOST} comparisons.")
     return [_clause(*found, grammar) for found in clauses]
@@ -168,6 +171,10 @@ def _clause(name: _Token, comparator: str, value: _Token | None, grammar: Gramma
         raise Problem(f"IS NULL / IS NOT NULL is only supported for {those}, not for '{entity}' '{key}'")
     given = None if value is None else _value(entity, key, value, number, grammar)
     allowed = grammar.comparators["number" if number else entity]
+    if comparator not in allowed and grammar.registry:
+        raise Problem(f"Invalid comparator for {f'attribute {key}' if number else entity}: {comparator}")
+    if number and grammar.registry:
+        given = _whole(key, given)
     if comparator not in allowed:
         raise Problem(f"Invalid comparator '{comparator}' not one of '{shown(allowed)}'")
     return Clause(entity, key, comparator, given)
@@ -183,6 +190,8 @@ def _identifier(text: str, grammar: Grammar, attributes: tuple[str, ...]) -> tup
     entity = "attribute"
     if dot:
         word = _bare(head, "`")
+        if word not in grammar.aliases and grammar.registry:
+            raise Problem(f"Invalid entity type '{word}'. Valid entity types are {tuple(grammar.aliases)}")
         if word not in grammar.aliases:
             raise Problem(f"Invalid entity type '{word}'. Valid values are {sorted(set(grammar.aliases.values()))}")
         entity = grammar.aliases[word]
@@ -195,7 +204,7 @@ def _identifier(text: str, grammar: Grammar, attributes: tuple[str, ...]) -> tup
 
 
 def _value(entity: str, key: str, token: _Token, number: bool, grammar: Grammar) -> Any:
-    if entity == "metric" or number:
+    if entity == "metric" or (number and not grammar.registry):
         if token.kind != "number":
             what = f"numeric attribute: {key}" if number else "metric"
             raise Problem(f"Expected numeric value type for {what}. Found {token.text}")
@@ -207,6 +216,8 @@ def _value(entity: str, key: str, token: _Token, number: bool, grammar: Grammar)
             )
         if entity in ("attribute", "dataset"):
             return _list(token.text)
+    if number and token.kind == "number":
+        return token.text
     if token.kind == "text" or (token.kind == "name" and not token.text.startswith("`")):
         if token.text[0] not in "'\"":
             raise Problem(
@@ -217,8 +228,17 @@ def _value(entity: str, key: str, token: _Token, number: bool, grammar: Grammar)
     if entity == "dataset":
         raise Problem(f"Expected a quoted string value for dataset attributes. Got value {token.text}")
     if entity == "attribute":
-        raise Problem(f"Expected a quoted string value for attributes. Got value {token.text}")
+        several = " or a list of quoted string values" if grammar.registry else ""
+        raise Problem(f"Expected a quoted string value{several} for attributes. Got value {token.text}")
     raise Problem(f"Expected a quoted string value for {entity} (e.g. 'my-value'). Got value {token.text}")
+
+
+def _whole(key: str, given: str) -> int:
+    """The whole number that a text is."""
+    if re.fullmatch(r"\s*[+-]?\d{1,18}\s*", given):
+        return int(given)
+    shown = given if re.fullmatch(r"-?\d*\.\d*", given) else repr(given)
+    raise Problem(f"Invalid value for numeric attribute '{key}': {shown}")
 
 
 def _list(text: str) -> tuple[str, ...]:
