@@ -25,6 +25,7 @@ from loopline.tracking.records import (
     ExternalUse,
     Lifecycle,
     Logged,
+    Measure,
     Point,
     Received,
     Run,
@@ -117,6 +118,24 @@ class RunsService(Searches, RunsVerbs):
         self.writing.write_points()
         self.tx.note(digests={"points": digest})
         return digest
+
+    def measure(self, run: str, by: str, measures: list[Measure]) -> Logged:
+        from loopline.tracking.measures import add, check_model
+
+        for measure in measures:
+            _check_point(measure)
+        self.tx.write()
+        model, measuring = reading.live(self.tx, run), reading.live(self.tx, by)
+        check_model(model.id, model.kind)
+        digest = add(self.tx, self.words, model.number, measuring.number, measures)
+        self.tx.note(inputs=[self._ref(measuring.id)], outputs=[self._ref(model.id)], digests={"measures": digest})
+        return Logged(run=model.id, count=len(measures), digest=digest)
+
+    def measures(self, models: tuple[str, ...]) -> tuple[Measure, ...]:
+        from loopline.tracking.measures import of_models
+
+        check_limit(len(models), "models", LARGEST_PAGE)
+        return of_models(self.tx, self.words, models)
 
     def send(self, sender: str, number: int, content: Body) -> Received:
         from loopline.tracking.receiving import receive

@@ -13,6 +13,7 @@ from loopline.tracking.records import (
     ExternalUse,
     Lifecycle,
     Logged,
+    Measure,
     Point,
     Received,
     Run,
@@ -60,6 +61,16 @@ class RunsVerbs(Protocol):
         A point is its key, step, time and value: the same point again is the same point. Params and tags are as `params` and
         `tag` set them.
         """
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/measures", action="run", record="digest")
+    def measure(self, run: str, by: str, measures: list[Measure]) -> Logged:
+        """Add what the run `by` measured of a model that was logged (`run`, of kind "model"), and on which data."""
+        ...
+
+    @operation("GET /projects/{project}/measures", action="read")
+    def measures(self, models: tuple[str, ...]) -> tuple[Measure, ...]:
+        """List what was measured of logged models, by their ids, at most 1,000 of them."""
         ...
 
     @operation("PUT /projects/{project}/journals/{sender}/{number}", action="run", record="digest", prepares=True)

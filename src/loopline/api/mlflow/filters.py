@@ -233,7 +233,7 @@ def _value(entity: str, key: str, token: _Token, number: bool, grammar: Grammar)
     raise Problem(f"Expected a quoted string value for {entity} (e.g. 'my-value'). Got value {token.text}")
 
 
-def _whole(key: str, given: str) -> int:
+def _whole(key: str, given: Any) -> int:
     """The whole number that a text is."""
     if re.fullmatch(r"\s*[+-]?\d{1,18}\s*", given):
         return int(given)

@@ -87,10 +87,8 @@ def create(ask: Ask, given: Create) -> dict[str, Any]:
     for key, value in tags.items():
         registry.check_tag(key, value)
     model = registry.find(ask, given.name)
-    facts = {registry.SOURCE: found.uri}
-    for name, said in ((registry.LOCATION, found.location), (registry.RUN_LINK, given.run_link)):
-        if said:
-            facts[name] = said
+    said = {registry.SOURCE: found.uri, registry.LOCATION: found.location, registry.RUN_LINK: given.run_link}
+    facts = {name: text for name, text in said.items() if text}
     made_by = found.run and _run(ask, found.run)
     if found.run and not made_by:
         facts[registry.RUN] = found.run
@@ -123,7 +121,9 @@ def update(ask: Ask, given: Update) -> dict[str, Any]:
     return _shown(*registry.show(ask, given.name, given.version))
 
 
-@endpoint("POST /api/2.0/mlflow/model-versions/transition-stage", action="register", needed=("name", "version", "stage"))
+@endpoint(
+    "POST /api/2.0/mlflow/model-versions/transition-stage", action="register", needed=("name", "version", "stage")
+)
 def transition(ask: Ask, given: Transition) -> dict[str, Any]:
     """Puts a version into a stage, and the others that are in it into the archive where that is asked for."""
     stage = registry.canonical(given.stage or "")
@@ -169,9 +169,7 @@ def search(ask: Ask, given: Search) -> dict[str, Any]:
     order = ordered(given.order_by or ["last_updated_timestamp DESC", "name ASC", "version_number DESC"], _ORDERS)
     start = pages.offset(given.page_token)
     prompts = asks_for_prompts(clauses)
-    models = {
-        one.name: one for one in ask.call("models.list") if registry.is_prompt(one.tags) == prompts
-    }
+    models = {one.name: one for one in ask.call("models.list") if registry.is_prompt(one.tags) == prompts}
     titles = [clause for clause in clauses if (clause.entity, clause.key) == ("attribute", "name")]
     names = tuple(
         name

@@ -644,6 +644,23 @@ def upgrade() -> None:
     )
     op.create_index("ix_run_external_dataset", "run_external", ["dataset", "run"], unique=False)
     op.create_table(
+        "run_measures",
+        sa.Column("model", sa.Integer(), nullable=False),
+        sa.Column("key", sa.Integer(), nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=False),
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("value", sa.Double(), nullable=True),
+        sa.Column("dataset", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["key"], ["run_words.id"], name=op.f("fk_run_measures_key")),
+        sa.ForeignKeyConstraint(["model"], ["runs.number"], name=op.f("fk_run_measures_model")),
+        sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_measures_run")),
+        sa.PrimaryKeyConstraint("model", "key", "time", "step", "run", name=op.f("pk_run_measures")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_run_measures_run", "run_measures", ["run"], unique=False)
+    op.create_table(
         "run_params",
         sa.Column("run", sa.Integer(), nullable=False),
         sa.Column("key", sa.Integer(), nullable=False),
