@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from loopline.api.mlflow import pages, registry
@@ -23,7 +24,8 @@ _GRAMMAR = Grammar(
 )
 _ORDER = re.compile(r"\s*[`\"]?(\w+)[`\"]?(?:\s+(\w+))?\s*")
 _MORE = " See the API docs for more information about request parameters."
-_ORDERS = {"name": "title", "timestamp": "changed", "last_updated_timestamp": "changed"}
+_ORDERS = {"name": "title", "timestamp": "changed"}
+_OTHER_WORDS = {"last_updated_timestamp": "changed"}
 _PAGE = 100
 _LARGEST_PAGE = 1000
 _ALIAS = re.compile(r"[\w\-]*")
@@ -138,7 +140,7 @@ def search(ask: Ask, given: Search) -> dict[str, Any]:
     """Models by a filter, by name or time, a page at a time."""
     most = page_size(given.max_results, _PAGE, _LARGEST_PAGE, ask)
     clauses = parse(given.filter, _GRAMMAR)
-    order = ordered(given.order_by or (), _ORDERS)
+    order = ordered(given.order_by or (), _ORDERS, _OTHER_WORDS)
     if all(field != "title" for field, _ in order):
         order.append(("title", True))
     start = pages.offset(given.page_token)
@@ -156,7 +158,7 @@ def search(ask: Ask, given: Search) -> dict[str, Any]:
         versions[version.name].append(version)
     answer: dict[str, Any] = {}
     if page:
-        answer["registered_models"] = [registry.model(one, tuple(versions[one.name])) for one in page]
+        answer["registered_models"] = [registry.model(one, tuple(versions[one.name]), by_stage=True) for one in page]
     if start + most < len(found):
         answer["next_page_token"] = pages.token(start + most)
     return answer
@@ -271,8 +273,13 @@ def _holds(model: Model, clause: Clause) -> bool:
     return compared(model.title, clause.comparator, clause.value)
 
 
-def ordered(given: Sequence[str], fields: Mapping[str, str]) -> list[tuple[str, bool]]:
-    """What to order by, in turn, and whether it ascends; `fields` leads from MLflow's words to the platform's."""
+def ordered(
+    given: Sequence[str], fields: Mapping[str, str], others: Mapping[str, str] = MappingProxyType({})
+) -> list[tuple[str, bool]]:
+    """What to order by, in turn, and whether it ascends.
+
+    `fields` leads from MLflow's words to the platform's; `others` are words that it takes and does not tell.
+    """
     found: list[tuple[str, bool]] = []
     for text in given:
         parts = _ORDER.fullmatch(text)
@@ -280,7 +287,7 @@ def ordered(given: Sequence[str], fields: Mapping[str, str]) -> list[tuple[str, 
             raise Problem(f"Invalid order_by clause '{text[:200]}'. Could not be parsed.")
         if (parts[2] or "asc").lower() not in ("asc", "desc"):
             raise Problem(f"Invalid ordering key in order_by clause '{text[:200]}'.")
-        field = fields.get(parts[1])
+        field = fields.get(parts[1]) or others.get(parts[1])
         if field is None:
             raise Problem(f"Invalid order by key '{parts[1]}' specified. Valid keys are '{shown(fields)}'")
         if any(field == known for known, _ in found):

@@ -57,14 +57,15 @@ class Version(msgspec.Struct, kw_only=True, omit_defaults=True):
     aliases: list[str] = []
 
 
-def model(given: Model, versions: tuple[ModelVersion, ...]) -> RegisteredModel:
-    """A model with the newest of its versions in each stage."""
+def model(given: Model, versions: tuple[ModelVersion, ...], *, by_stage: bool = False) -> RegisteredModel:
+    """A model with the newest of its versions in each stage; `by_stage`: in the order of the stages' names."""
+    latest = sorted(newest(versions), key=stage) if by_stage else newest(versions)
     return RegisteredModel(
         name=given.title,
         creation_timestamp=given.created,
         last_updated_timestamp=given.changed,
         description=given.description,
-        latest_versions=[version(given.title, one) for one in newest(versions)],
+        latest_versions=[version(given.title, one) for one in latest],
         tags=forms.pairs(given.tags),
         aliases=[{"alias": alias, "version": str(number)} for alias, number in sorted(given.aliases.items())],
     )

@@ -38,7 +38,8 @@ def resolve(ask: Ask, uri: str, run: str | None, model: str | None) -> Source:
     if scheme in _HOSTS:
         raise Problem(
             f"'source' cannot use the '{scheme}' scheme: the '{scheme}' scheme addresses a host other than the tracking "
-            "server's configured artifact storage, so the server would connect to the host named in the URI."
+            "server's configured artifact storage, so the server would connect to the host named in the URI. Bring the files to "
+            "the server, or name where they are in a way that does not lead there."
         )
     if scheme == "models" and not urlsplit(uri).netloc and logged.id_in(uri) is None:
         return _version(ask, uri, run, model)
@@ -95,7 +96,7 @@ def _version(ask: Ask, uri: str, run: str | None, model: str | None) -> Source:
             f"Invalid model version source: '{uri}'. The run_id and model_id request parameters must match the referenced "
             "model version."
         )
-    return Source(f"models:/{name}/{number}", of, version.ref, "", registry.location(version))
+    return Source(f"models:/{name}/{number}", of or None, version.ref, "", registry.location(version))
 
 
 def _kept(ask: Ask, uri: str, run: str | None, model: str | None) -> Source:
