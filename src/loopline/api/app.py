@@ -94,7 +94,7 @@ class Door:
         if op.body is None:
             content = await read_json(request, min(JSON_LIMIT, self.platform.settings.body_limit))
             args = arguments(op, placed, query, content)
-            return await self._call(op, args, principal, project, None, key)
+            return await self._call(op, args, principal, project, None, key, request.headers.get("if-none-match", ""))
         args = arguments(op, placed, query, b"")
         async with spooled(request, self._incoming, self.platform.settings.body_limit) as body:
             return await self._call(op, args, principal, project, body, key)
@@ -107,12 +107,13 @@ class Door:
         project: str,
         body: Body | None,
         key: str | None,
+        known: str = "",
     ) -> Response:
         def work() -> Response:
             result = self.platform.call(
                 op.name, args, principal=principal, project=project, body=body, idempotency_key=key
             )
-            return answer(result, op.name)
+            return answer(result, op.name, known)
 
         return await self.run(work)
 

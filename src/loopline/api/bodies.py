@@ -18,6 +18,7 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from loopline.errors import Invalid, Unavailable
+from loopline.failpoints import failpoint
 from loopline.operations import Body
 
 _PIECE = 1 << 20
@@ -87,6 +88,7 @@ async def _spool(request: Request, path: Path, limit: int) -> None:
                 pieces += piece
                 held += len(piece)
                 if held >= _PIECE:
+                    failpoint("api.bodies.write")
                     await to_thread.run_sync(file.write, bytes(pieces))
                     pieces.clear()
                     held = 0
