@@ -37,7 +37,7 @@ def test_a_run_keeps_what_it_was_given(either: Platform) -> None:
         ("data:visits@7",),
         "running",
     )
-    assert runs.tag(made.id, {"by": "", "team": "a"}).tags == {"team": "a"}
+    assert runs.tag(made.id, {"by": None, "team": "a", "empty": ""}).tags == {"team": "a", "empty": ""}
     done = runs.finish(made.id, outputs=("model:readmission@1",), message="fine")
     assert (done.status, done.outputs, done.message) == ("finished", ("model:readmission@1",), "fine")
     assert done.ended is not None

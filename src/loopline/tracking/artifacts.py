@@ -31,7 +31,7 @@ class Artifacts:
 
     def put_artifact(self, run: str, path: str, content: Body) -> Artifact:
         check_path(path)
-        row = reading.row_of(self.tx, run)
+        row = reading.live(self.tx, run)
         known = self._known(content)
         blob = known or self.blobs.put(content.chunks())
         self.tx.write()
@@ -42,7 +42,7 @@ class Artifacts:
     def copy_artifact(self, run: str, path: str, digest: str) -> Artifact:
         check_path(path)
         check_digest(digest)
-        row = reading.row_of(self.tx, run)
+        row = reading.live(self.tx, run)
         self.tx.write()
         if not self._is_here(digest):
             raise NotFound(
@@ -55,7 +55,7 @@ class Artifacts:
     def remove_artifact(self, run: str, path: str) -> tuple[Artifact, ...]:
         check_path(path)
         self.tx.write()
-        row = reading.row_of(self.tx, run)
+        row = reading.live(self.tx, run)
         below = f"{path}/"
         here = (run_artifacts.c.run == row.number) & sa.or_(
             run_artifacts.c.path == path, sa.func.substr(run_artifacts.c.path, 1, len(below)) == below

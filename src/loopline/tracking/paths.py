@@ -15,6 +15,7 @@ _LONGEST_PATH = 1024
 _LONGEST_PART = 255
 _LONGEST_QUOTED = 4096  # bytes of a request's target
 _LONGEST_KEY = 250
+_LONGEST_GROUP = 500
 
 
 def check_path(path: str) -> str:
@@ -75,6 +76,23 @@ def check_key(key: str, what: str) -> str:
             hint="For example 'train/loss'.",
         )
     return key
+
+
+def check_title(name: str, what: str, longest: int = _LONGEST_KEY) -> str:
+    """The name itself, where it is printable text of at least one character. Raises `Invalid`."""
+    _check_type(name, what)
+    if not name.strip() or len(name) > longest or not name.isprintable():
+        raise Invalid(
+            f"{name[:60]!r} cannot be the {what}.",
+            code="bad-key",
+            hint=f"Printable text of 1 to {longest} characters.",
+        )
+    return name
+
+
+def check_group(name: str) -> str:
+    """The name of a group itself, where it is printable text of 1 to 500 characters. Raises `Invalid`."""
+    return check_title(name, "name of a group", _LONGEST_GROUP)
 
 
 def escaped(text: str) -> str:

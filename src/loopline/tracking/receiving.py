@@ -19,10 +19,10 @@ from loopline.errors import Conflict, Invalid, NotFound, Unavailable
 from loopline.failpoints import failpoint
 from loopline.hashing import digest_bytes
 from loopline.operations import Body
+from loopline.tracking import groups, points, reading
 from loopline.tracking import params as values
-from loopline.tracking import points, reading
 from loopline.tracking.journal_format import LARGEST_CONTENT, Entry, Points, decode
-from loopline.tracking.paths import LONGEST_TEXT, check_key, check_path
+from loopline.tracking.paths import LONGEST_TEXT, check_group, check_key, check_path
 from loopline.tracking.records import Ending, Received, RunKind, RunStatus
 from loopline.tracking.tables import run_senders, runs
 from loopline.tracking.writing import Writing
@@ -47,6 +47,7 @@ class _Fields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class _Run(_Fields):
     name: str
     created: Moment
+    group: str | None = None
     kind: RunKind = "run"
     parent: str | None = None
     params: dict[str, Any] = {}
@@ -61,7 +62,7 @@ class _Params(_Fields):
 
 
 class _Tags(_Fields):
-    tags: dict[str, str]
+    tags: dict[str, str | None]
 
 
 class _Note(_Fields):
@@ -221,6 +222,8 @@ def _checked(one: Entry | Points) -> _Fields | None:
             raise Invalid(f"A batch says of run {one.run} what cannot be: {one.kind}: {e}.", code="bad-batch") from e
         if isinstance(fields, _Artifact):
             check_path(fields.path)
+        if isinstance(fields, _Run) and fields.group is not None:
+            check_group(fields.group)
         return fields
     for key in one.keys:
         check_key(key, "key of a metric")
@@ -251,6 +254,7 @@ def _begun(writing: Writing, run: str, fields: _Run, journal: int) -> _Held:
         fields.inputs,
         fields.environment,
         fields.created,
+        0 if fields.group is None else groups.entered(tx, fields.group),
         journal,
     )
     return _Held(number, "running")

@@ -10,8 +10,14 @@ import msgspec
 RunKind = Literal["run", "pipeline", "step", "trial"]
 """What was executed: a script or notebook, a pipeline, a step of one, a trial of a tuning."""
 
-RunStatus = Literal["running", "finished", "failed", "killed"]
+RunStatus = Literal["scheduled", "running", "finished", "failed", "killed"]
 Ending = Literal["finished", "failed", "killed"]
+
+Lifecycle = Literal["live", "deleted", "all"]
+"""Which runs or groups are meant: those that are not deleted, those that are and can be restored, or both."""
+
+DEFAULT_GROUP = "Default"
+"""The name of the group that every project has, number 0, as long as nobody calls it otherwise."""
 
 NotFinite = Literal["NaN", "Infinity", "-Infinity"]
 Real = float | NotFinite
@@ -47,11 +53,39 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
         return float(self.value)
 
 
+class ExternalDataset(msgspec.Struct, frozen=True, kw_only=True):
+    """Data that a run read and that is held elsewhere, as its program describes it.
+
+    `digest` is the program's own; `source` says where the data is, in the form that `source_type` names; `schema` and `profile`
+    are texts of any form; `context` is what the run read it for (training, validation).
+    """
+
+    name: str
+    digest: str
+    source_type: str = ""
+    source: str = ""
+    schema: str = ""
+    profile: str = ""
+    context: str = ""
+    tags: dict[str, str] = {}
+
+
+class ExternalUse(msgspec.Struct, frozen=True, kw_only=True):
+    """That runs of a group read data which is held elsewhere, and for what."""
+
+    group: int
+    name: str
+    digest: str
+    context: str
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One execution of a step or a pipeline, or of a script that tracks itself.
 
     `id` is a ULID: it sorts by the time of creation. `metrics` holds each metric's last value (by step, then time). `inputs` and
-    `outputs` are refs, `environment` is what `tracking.environment.capture` gave. Times are in milliseconds since 1970 UTC.
+    `outputs` are refs, `external` is data that it read and that is held elsewhere, `environment` is what
+    `tracking.environment.capture` gave, `group` the number of its group. `deleted`: since when it is; None: it is live. Times
+    are in milliseconds since 1970 UTC.
     """
 
     id: str
@@ -64,6 +98,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     ended: int | None = None
     message: str = ""
     note: str = ""
+    group: int = 0
+    deleted: int | None = None
     parent: str | None = None
     params: dict[str, Any] = {}
     tags: dict[str, str] = {}
@@ -71,6 +107,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     environment: dict[str, Any] = {}
+    external: tuple[ExternalDataset, ...] = ()
 
 
 class RunPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +115,30 @@ class RunPage(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: tuple[Run, ...]
     after: str | None = None
+
+
+class RunGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs of a project that belong together, under a number and a name; number 0 is there in every project.
+
+    `deleted`: since when it is, and with it the runs that were live; None: it is live. Times are in milliseconds since 1970 UTC.
+    """
+
+    number: int
+    ref: str
+    name: str
+    note: str
+    tags: dict[str, str]
+    created: int
+    creator: str
+    changed: int
+    deleted: int | None = None
+
+
+class RunGroupPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some groups, by number. `after` is what to give for the next page; None: there is none."""
+
+    groups: tuple[RunGroup, ...]
+    after: int | None = None
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,14 +11,17 @@ from loopline.database import Database, Tx
 from loopline.errors import Conflict, Invalid
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
+from loopline.tracking import external, groups, reading
 from loopline.tracking import params as values
-from loopline.tracking import reading
 from loopline.tracking.artifacts import Artifacts
 from loopline.tracking.ids import ulid
-from loopline.tracking.paths import check_key
+from loopline.tracking.paths import check_key, check_title
 from loopline.tracking.records import (
     Correction,
     Ending,
+    ExternalDataset,
+    ExternalUse,
+    Lifecycle,
     Logged,
     Point,
     Received,
@@ -27,6 +30,7 @@ from loopline.tracking.records import (
     RunPage,
     RunStatus,
 )
+from loopline.tracking.search.pages import within
 from loopline.tracking.searches import LARGEST_PAGE, Searches
 from loopline.tracking.tables import run_console, runs
 from loopline.tracking.verbs import RunsVerbs
@@ -35,6 +39,7 @@ from loopline.tracking.writing import Writing
 
 _LARGEST_BATCH = 100_000
 _MOST = 2**63
+_LATEST = 2**47  # of the year 6429: a calendar has it
 
 
 class RunsService(Searches, Artifacts, RunsVerbs):
@@ -56,22 +61,43 @@ class RunsService(Searches, Artifacts, RunsVerbs):
         tags: dict[str, str] | None = None,
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
+        group: int = 0,
+        created: int | None = None,
     ) -> Run:
+        if created is not None:
+            _check_moment(created)
         self.tx.write()  # the id carries the time of the write transaction
+        if group:  # the default one is always there
+            groups.hold(self.tx, group)
         run = ulid(self.tx.now)
-        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, self.tx.now)
+        began = self.tx.now if created is None else created
+        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, began, group)
         return self.show(run)
 
-    def log(self, run: str, metrics: list[Point]) -> Logged:
-        from loopline.tracking import points
-
-        row = reading.row_of(self.tx, run)
-        if not 0 < len(metrics) <= _LARGEST_BATCH:
+    def log(
+        self,
+        run: str,
+        metrics: list[Point] | None = None,
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str | None] | None = None,
+    ) -> Logged:
+        row = reading.live(self.tx, run)
+        if not (metrics or params or tags) or len(metrics or ()) > _LARGEST_BATCH:
             raise Invalid(
-                f"A batch of {len(metrics)} points cannot be logged.",
+                f"A batch of {len(metrics or ())} points cannot be logged.",
                 code="bad-batch",
                 hint=f"Send 1 to {_LARGEST_BATCH} points at once.",
             )
+        values.set_params(self.tx, self.words, row.number, params or {}, row.id)
+        values.set_tags(self.tx, self.words, row.number, tags or {})
+        self.tx.note(outputs=[self._ref(row.id)])
+        digest = self._points(row, metrics) if metrics else ""
+        return Logged(run=row.id, count=len(metrics or ()), digest=digest)
+
+    def _points(self, row: Any, metrics: list[Point]) -> str:
+        """Adds points to a run; gives the digest of the batch."""
+        from loopline.tracking import points
+
         for key in {point.key for point in metrics}:
             check_key(key, "key of a metric")
         for point in metrics:
@@ -87,8 +113,8 @@ class RunsService(Searches, Artifacts, RunsVerbs):
         digest = points.digest(row.id, columns, numbers)
         self.writing.add_points(row.number, columns, exact=False)
         self.writing.write_points()
-        self.tx.note(outputs=[self._ref(row.id)], digests={"points": digest})
-        return Logged(run=row.id, count=len(metrics), digest=digest)
+        self.tx.note(digests={"points": digest})
+        return digest
 
     def send(self, sender: str, number: int, content: Body) -> Received:
         from loopline.tracking.receiving import receive
@@ -106,7 +132,7 @@ class RunsService(Searches, Artifacts, RunsVerbs):
         return received(self.tx, sender)
 
     def params(self, run: str, params: dict[str, Any]) -> Run:
-        row = reading.row_of(self.tx, run)
+        row = reading.live(self.tx, run)
         values.set_params(self.tx, self.words, row.number, params, row.id)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
@@ -115,7 +141,7 @@ class RunsService(Searches, Artifacts, RunsVerbs):
         if not reason.strip():
             raise Invalid("A correction needs its reason.", code="bad-value", hint="Say why the params were wrong.")
         self.tx.write()
-        row = self._held(run)
+        row = self._held_live(run)
         values.correct(self.tx, self.words, row.number, params, reason)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
@@ -123,21 +149,46 @@ class RunsService(Searches, Artifacts, RunsVerbs):
     def corrections(self, run: str) -> tuple[Correction, ...]:
         return values.corrections(self.tx, self.words, reading.row_of(self.tx, run).number)
 
-    def tag(self, run: str, tags: dict[str, str]) -> Run:
-        row = reading.row_of(self.tx, run)
+    def tag(self, run: str, tags: dict[str, str | None]) -> Run:
+        row = reading.live(self.tx, run)
         values.set_tags(self.tx, self.words, row.number, tags)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
 
+    def use(self, run: str, datasets: list[ExternalDataset]) -> Run:
+        self.tx.write()
+        row = self._held_live(run)
+        said = external.use(self.tx, row.number, datasets)
+        self.tx.note(outputs=[self._ref(row.id)], digests=said)
+        return self.show(row.id)
+
+    def used(self, groups: tuple[int, ...] = (), limit: int = 1000) -> tuple[ExternalUse, ...]:
+        check_limit(limit, "datasets")
+        return external.used(self.tx, groups, limit)
+
+    def change(
+        self, run: str, name: str | None = None, status: RunStatus | None = None, ended: int | None = None
+    ) -> Run:
+        if name is not None:
+            check_title(name, "name of a run")
+        if ended is not None:
+            _check_moment(ended)
+        self.tx.write()
+        row = self._held_live(run)
+        self.writing.change(row, name, status, ended)
+        self.writing.write_points()
+        self.tx.note(outputs=[self._ref(row.id)])
+        return self.show(row.id)
+
     def note(self, run: str, text: str) -> Run:
-        row = reading.row_of(self.tx, run)
+        row = reading.live(self.tx, run)
         self.writing.set_note(row.number, text)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
 
     def link(self, run: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> Run:
         self.tx.write()
-        row = self._held(run)
+        row = self._held_live(run)
         read = self.writing.add_refs(row.number, 0, inputs)
         made = self.writing.add_refs(row.number, 1, outputs)
         self.tx.note(inputs=read, outputs=[self._ref(row.id), *made])
@@ -145,7 +196,7 @@ class RunsService(Searches, Artifacts, RunsVerbs):
 
     def finish(self, run: str, status: Ending = "finished", outputs: tuple[str, ...] = (), message: str = "") -> Run:
         self.tx.write()
-        row = self._held(run)
+        row = self._held_live(run)
         known = self.show(row.id)
         made = authority.readable(self.tx, outputs)
         if row.status != "running":
@@ -162,8 +213,34 @@ class RunsService(Searches, Artifacts, RunsVerbs):
         self.tx.note(inputs=known.inputs, outputs=[self._ref(row.id), *made])
         return self.show(row.id)
 
+    def delete(self, run: str) -> Run:
+        self.tx.write()
+        row = self._held(run)
+        if row.deleted is None:
+            self.tx.execute(runs.update().where(runs.c.number == row.number).values(deleted=self.tx.now))
+            self.tx.note(outputs=[self._ref(row.id)])
+        else:
+            self.tx.recorded = False
+        return self.show(row.id)
+
+    def restore(self, run: str) -> Run:
+        self.tx.write()
+        row = self._held(run)
+        if row.deleted is not None:
+            if row.group:
+                groups.hold(self.tx, row.group)
+            self.tx.execute(runs.update().where(runs.c.number == row.number).values(deleted=None))
+            self.tx.note(outputs=[self._ref(row.id)])
+        else:
+            self.tx.recorded = False
+        return self.show(row.id)
+
     def show(self, run: str) -> Run:
         return reading.records(self.tx, self.words, [reading.row_of(self.tx, run)])[0]
+
+    def last(self, runs: tuple[str, ...]) -> dict[str, tuple[Point, ...]]:
+        check_limit(len(runs), "runs", LARGEST_PAGE)
+        return reading.last_points(self.tx, self.words, reading.rows_named(self.tx, runs))
 
     def list(
         self,
@@ -173,9 +250,11 @@ class RunsService(Searches, Artifacts, RunsVerbs):
         parent: str | None = None,
         limit: int = 100,
         after: str | None = None,
+        groups: tuple[int, ...] = (),
+        lifecycle: Lifecycle = "live",
     ) -> RunPage:
         check_limit(limit, "runs", LARGEST_PAGE)
-        query = sa.select(runs).where(runs.c.project == self.tx.project)
+        query = sa.select(runs).where(runs.c.project == self.tx.project, within(groups, lifecycle))
         for column, value in ((runs.c.name, name), (runs.c.kind, kind), (runs.c.status, status)):
             if value is not None:
                 query = query.where(column == value)
@@ -221,8 +300,17 @@ class RunsService(Searches, Artifacts, RunsVerbs):
             row = reading.row_of(self.tx, run)
         return row
 
+    def _held_live(self, run: str) -> Any:
+        """The same of a run that can be written to."""
+        return reading.live(self.tx, self._held(run).id)
+
     def _ref(self, run: str) -> str:
         return self.tx.ref("run", run)
+
+
+def _check_moment(time: int) -> None:
+    if not 0 <= time < _LATEST:
+        raise Invalid(f"{time} is no time of a run.", code="bad-value", hint="It is in milliseconds since 1970 UTC.")
 
 
 def _check_point(point: Point) -> None:

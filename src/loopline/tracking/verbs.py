@@ -9,10 +9,15 @@ from loopline.tracking.records import (
     Artifact,
     Correction,
     Ending,
+    ExternalDataset,
+    ExternalUse,
+    Lifecycle,
     Logged,
     Point,
     Received,
     Run,
+    RunGroup,
+    RunGroupPage,
     RunKind,
     RunPage,
     RunStatus,
@@ -33,15 +38,27 @@ class RunsVerbs(Protocol):
         tags: dict[str, str] | None = None,
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
+        group: int = 0,
+        created: int | None = None,
     ) -> Run:
-        """Start a run, with what is known of it already."""
+        """Start a run, in a group by its number, with what is known of it already.
+
+        `created`: when it began, in milliseconds since 1970 UTC, where that was not now.
+        """
         ...
 
     @operation("POST /projects/{project}/runs/{run}/metrics", action="run", record="digest", prepares=True)
-    def log(self, run: str, metrics: list[Point]) -> Logged:
-        """Add metric points to a run; once answered, they are on the disk.
+    def log(
+        self,
+        run: str,
+        metrics: list[Point] | None = None,
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str | None] | None = None,
+    ) -> Logged:
+        """Add metric points, params and tags to a run, all or none; once answered, they are on the disk.
 
-        A point is its key, step, time and value: the same point again is the same point.
+        A point is its key, step, time and value: the same point again is the same point. Params and tags are as `params` and
+        `tag` set them.
         """
         ...
 
@@ -94,8 +111,25 @@ class RunsVerbs(Protocol):
         ...
 
     @operation("POST /projects/{project}/runs/{run}/tags", action="run")
-    def tag(self, run: str, tags: dict[str, str]) -> Run:
-        """Set or replace tags of a run; an empty text removes one."""
+    def tag(self, run: str, tags: dict[str, str | None]) -> Run:
+        """Set or replace tags of a run; null removes one."""
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/external", action="run")
+    def use(self, run: str, datasets: list[ExternalDataset]) -> Run:
+        """Say which data a run read that is held elsewhere; what is said of the same data again changes nothing."""
+        ...
+
+    @operation("GET /projects/{project}/external", action="read")
+    def used(self, groups: tuple[int, ...] = (), limit: int = 1000) -> tuple[ExternalUse, ...]:
+        """List the data held elsewhere that the runs of some groups read (none given: of all)."""
+        ...
+
+    @operation("PATCH /projects/{project}/runs/{run}", action="run")
+    def change(
+        self, run: str, name: str | None = None, status: RunStatus | None = None, ended: int | None = None
+    ) -> Run:
+        """Give a run another name, or say anew how it stands: resumed ("running"), or how and when it ended."""
         ...
 
     @operation("POST /projects/{project}/runs/{run}/finish", action="run")
@@ -103,9 +137,27 @@ class RunsVerbs(Protocol):
         """End a run, with the refs that it made."""
         ...
 
+    @operation("DELETE /projects/{project}/runs/{run}", action="run")
+    def delete(self, run: str) -> Run:
+        """Delete a run: it is kept, shown only where deleted ones are asked for, and takes no more; `restore` undoes it.
+
+        What its own journal still brings is taken nevertheless, so that nothing that was logged is lost.
+        """
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/restore", action="run")
+    def restore(self, run: str) -> Run:
+        """Make a deleted run live again, as it was."""
+        ...
+
     @operation("GET /projects/{project}/runs/{run}", action="read")
     def show(self, run: str) -> Run:
         """Show a run with its params, tags and the last value of each metric."""
+        ...
+
+    @operation("GET /projects/{project}/last-points", action="read")
+    def last(self, runs: tuple[str, ...]) -> dict[str, tuple[Point, ...]]:
+        """Show the last point of each metric of some runs, by their ids, at most 1,000 of them."""
         ...
 
     @operation("GET /projects/{project}/runs", action="read")
@@ -117,6 +169,8 @@ class RunsVerbs(Protocol):
         parent: str | None = None,
         limit: int = 100,
         after: str | None = None,
+        groups: tuple[int, ...] = (),
+        lifecycle: Lifecycle = "live",
     ) -> RunPage:
         """List runs, newest first, a page at a time."""
         ...
@@ -129,8 +183,13 @@ class RunsVerbs(Protocol):
         limit: int = 100,
         after: str | None = None,
         saved: str | None = None,
+        groups: tuple[int, ...] = (),
+        lifecycle: Lifecycle = "live",
     ) -> RunPage:
-        """Find runs by a filter (see docs/search.md), ordered by anything, a page at a time."""
+        """Find runs by a filter (see docs/search.md), ordered by anything, a page at a time.
+
+        `groups`: only runs of these, by number; none: of all.
+        """
         ...
 
     @operation("PUT /projects/{project}/searches/{name}", action="run")
@@ -183,4 +242,45 @@ class RunsVerbs(Protocol):
     @operation("GET /projects/{project}/runs/{run}/artifacts/{path:path}", action="read")
     def artifact(self, run: str, path: str) -> Bytes:
         """Fetch a file of a run."""
+        ...
+
+
+class GroupsVerbs(Protocol):
+    """Groups of runs that belong together; number 0 is there in every project and cannot be deleted."""
+
+    @operation("POST /projects/{project}/groups", action="run")
+    def create(self, name: str, tags: dict[str, str] | None = None, note: str = "") -> RunGroup:
+        """Make a group. No two live groups of a project have one name."""
+        ...
+
+    @operation("GET /projects/{project}/groups/{group}", action="read")
+    def show(self, group: int) -> RunGroup:
+        """Show a group by its number, deleted or not."""
+        ...
+
+    @operation("GET /projects/{project}/groups", action="read")
+    def list(
+        self, name: str | None = None, lifecycle: Lifecycle = "live", limit: int = 100, after: int | None = None
+    ) -> RunGroupPage:
+        """List groups by number, a page at a time."""
+        ...
+
+    @operation("PATCH /projects/{project}/groups/{group}", action="run")
+    def change(self, group: int, name: str | None = None, note: str | None = None) -> RunGroup:
+        """Give a group another name or note."""
+        ...
+
+    @operation("POST /projects/{project}/groups/{group}/tags", action="run")
+    def tag(self, group: int, tags: dict[str, str | None]) -> RunGroup:
+        """Set or replace tags of a group; null removes one."""
+        ...
+
+    @operation("DELETE /projects/{project}/groups/{group}", action="run")
+    def delete(self, group: int) -> RunGroup:
+        """Delete a group and with it its live runs; `restore` brings back just those."""
+        ...
+
+    @operation("POST /projects/{project}/groups/{group}/restore", action="run")
+    def restore(self, group: int) -> RunGroup:
+        """Make a deleted group live again, and the runs that were deleted with it."""
         ...
