@@ -53,9 +53,7 @@ def answer(result: Any, operation: str, known: str = "") -> Response:
         headers["ETag"] = f'"{result.digest}"'
         if headers["ETag"] in (tag.strip().removeprefix("W/") for tag in known.split(",")):
             return Response(status_code=304, headers=headers)
-    if result.path:
-        return _File(result.path, media_type=result.media, headers=headers)
-    response = Response(result.data, headers=headers)
+    response = _File(result.path, headers=headers) if result.path else Response(result.data, headers=headers)
     response.headers["Content-Type"] = result.media  # as it is: Starlette would add a charset to text
     return response
 

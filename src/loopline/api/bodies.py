@@ -55,7 +55,7 @@ async def spooled(request: Request, folder: Path, limit: int) -> AsyncIterator[B
     if not media and request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         yield None
         return
-    if media in _SIMPLE:
+    if media in _SIMPLE and request.method == "POST":
         # These are what a foreign web page can make a browser send without being asked.
         raise Invalid(
             f"The body is of type {media}, and raw bytes are wanted.",

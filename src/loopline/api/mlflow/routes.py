@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loopline.api.mlflow import experiments, metrics, runs, search, server, values
+from loopline.api.mlflow import artifacts, experiments, metrics, runs, search, server, values
 from loopline.api.mlflow.endpoints import ENDPOINTS, find
 
-__all__ = ["ENDPOINTS", "experiments", "find", "metrics", "runs", "search", "server", "values"]
+__all__ = ["ENDPOINTS", "artifacts", "experiments", "find", "metrics", "runs", "search", "server", "values"]
