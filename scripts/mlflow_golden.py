@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -43,7 +45,7 @@ def server(requirement: str) -> Iterator[str]:
                 _wait(f"http://127.0.0.1:{port}", process)
                 yield f"http://127.0.0.1:{port}"
             finally:
-                process.terminate()
+                os.killpg(process.pid, signal.SIGTERM)  # its helpers, too
                 process.wait(30)
 
 
@@ -72,12 +74,13 @@ def record(requirement: str, topics: list[str]) -> dict[str, list[dict[str, Any]
 
 
 def main() -> None:
-    newest, oldest = (record(requirement, sys.argv[1:]) for requirement in MLFLOW)
-    GOLDEN.mkdir(exist_ok=True)
+    newest = record(MLFLOW[0], sys.argv[1:])
+    for topic, answers in newest.items():
+        _write(GOLDEN / f"{topic}.json", answers)
+    oldest = record(MLFLOW[1], sys.argv[1:])
     path = GOLDEN / "versions.json"
     differences = json.loads(path.read_text()) if path.exists() else {}
     for topic, answers in newest.items():
-        _write(GOLDEN / f"{topic}.json", answers)
         differences[topic] = [
             {"call": new["call"], MLFLOW[0]: _short(new), MLFLOW[1]: _short(old)}
             for new, old in zip(answers, oldest[topic], strict=True)

@@ -232,6 +232,19 @@ class RunsVerbs(Protocol):
         """Keep a file with a run, under a path of its own; the same bytes are stored once."""
         ...
 
+    @operation("POST /projects/{project}/runs/{run}/artifacts/{path:path}", action="run")
+    def copy_artifact(self, run: str, path: str, digest: str) -> Artifact:
+        """Keep bytes with a run that are a file of a run in this project already, without sending them again.
+
+        `digest`: `blake3:<hex>` of the bytes. Bytes that no run of the project has are not found, whoever else has them.
+        """
+        ...
+
+    @operation("DELETE /projects/{project}/runs/{run}/artifacts/{path:path}", action="run")
+    def remove_artifact(self, run: str, path: str) -> tuple[Artifact, ...]:
+        """Remove a file of a run, or all files of a folder; the answer is what was removed, and the ledger keeps their digest."""
+        ...
+
     @operation("GET /projects/{project}/runs/{run}/artifacts", action="read")
     def artifacts(self, run: str) -> tuple[Artifact, ...]:
         """List the files of a run."""

@@ -6,7 +6,6 @@ The answers were recorded by scripts/mlflow_golden.py. Calls that are answered o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,16 @@ import pytest
 from contracts import TOPICS
 from contracts.contract import converse
 
-from loopline.api.server import ApiServer
-from loopline.app import Platform
-
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.fixture
-def url(database_url: str, tmp_path: Path) -> Iterator[str]:
-    """The address of a platform of its own."""
-    platform = Platform.open(workspace=tmp_path / "w", checkpoints=str(tmp_path / "copies"), database=database_url)
-    with ApiServer(platform) as server:
-        yield server.url
-    platform.close()
-
-
 @pytest.mark.parametrize("topic", TOPICS)
-def test_each_call_is_answered_as_mlflow_answers_it(url: str, topic: str) -> None:
+def test_each_call_is_answered_as_mlflow_answers_it(door: Any, topic: str) -> None:
     recorded = json.loads((GOLDEN / f"{topic}.json").read_text())
     calls = TOPICS[topic]
     assert [answer["call"] for answer in recorded] == [call.name for call in calls], "record it anew"
     wrong = []
-    for call, own, theirs in zip(calls, converse(url, calls), recorded, strict=True):
+    for call, own, theirs in zip(calls, converse(door.url, calls), recorded, strict=True):
         if call.differs:
             same = (own["status"], own["answer"].get("error_code", "")) == call.ours and own != theirs
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from loopline.api.mlflow import experiments, forms, limits, logged, names, pages, runs
+from loopline.api.mlflow import artifacts, experiments, forms, limits, logged, names, pages, runs
 from loopline.api.mlflow.endpoints import Ask, endpoint
 from loopline.api.mlflow.filters import LISTED, ORDERED, Clause, Grammar, compared, parse
 from loopline.api.mlflow.messages import Int32, Int64, Message, Tag, enumerated, missing
@@ -231,6 +231,15 @@ def delete_tag(ask: Ask, given: OneTag) -> None:
             f"No tag with key {given.tag_key!r} found for model with ID {given.model_id!r}.", "RESOURCE_DOES_NOT_EXIST"
         )
     ask.call("runs.tag", run=run.id, tags={given.tag_key: None})
+
+
+@endpoint("GET /api/2.0/mlflow/logged-models/{model_id}/artifacts/directories", action="read")
+def listed(ask: Ask, given: Folder) -> dict[str, Any]:
+    """The files and folders right below a path of a logged model."""
+    path = artifacts.safe(given.artifact_directory_path or "")
+    run = logged.shown(ask, given.model_id or "")
+    files = artifacts.below(ask.call("runs.artifacts", run=run.id), path)
+    return {"root_uri": logged.location(ask, run), **({"files": files} if files else {})}
 
 
 @endpoint("POST /api/2.0/mlflow/runs/outputs", action="run", needed=("run_id",))

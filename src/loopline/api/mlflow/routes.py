@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from loopline.api.mlflow import experiments, logged_models, metrics, models, runs, search, server, values, versions
+from loopline.api.mlflow import (
+    artifacts,
+    experiments,
+    logged_models,
+    metrics,
+    models,
+    runs,
+    search,
+    server,
+    values,
+    versions,
+)
 from loopline.api.mlflow.endpoints import ENDPOINTS, find
 
 __all__ = [
-    "ENDPOINTS", "experiments", "find", "logged_models", "metrics", "models", "runs", "search", "server", "values", "versions",
+    "ENDPOINTS", "artifacts", "experiments", "find", "logged_models", "metrics", "models", "runs", "search", "server", "values",
+    "versions",
 ]  # fmt: skip
