@@ -13,7 +13,7 @@ from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
 from loopline.hashing import digest_json
 from loopline.refs import check_name
 from loopline.registry.records import Alias, AliasMove
-from loopline.registry.tables import alias_moves, model_versions
+from loopline.registry.tables import alias_moves, model_aliases, model_versions
 
 LATEST = "latest"
 
@@ -52,26 +52,9 @@ class Aliases:
 
     def current(self, name: str | None = None) -> list[Alias]:
         """Where the aliases of a model (or of all) point now."""
-        columns = alias_moves.c
-        last = (
-            sa.select(columns.name, columns.alias, sa.func.max(columns.number).label("number"))
-            .where(columns.project == self.tx.project, *([columns.name == name] if name is not None else []))
-            .group_by(columns.name, columns.alias)
-            .subquery()
-        )
-        rows = self.tx.rows(
-            sa.select(alias_moves)
-            .join(
-                last,
-                (columns.name == last.c.name) & (columns.alias == last.c.alias) & (columns.number == last.c.number),
-            )
-            .where(columns.project == self.tx.project, columns.version.is_not(None))
-            .order_by(columns.name, columns.alias)
-        )
-        return [
-            Alias(name=row.name, alias=row.alias, version=row.version, since=row.at, by=row.by, reason=row.reason)
-            for row in rows
-        ]
+        query = _CURRENT if name is None else _CURRENT_OF
+        rows = self.tx.rows(query, {"in_project": self.tx.project, "of_model": name})
+        return [_alias(_moved(row)) for row in rows]
 
     def history(self, name: str, alias: str) -> list[AliasMove]:
         """All moves of an alias, oldest first."""
@@ -131,13 +114,11 @@ class Aliases:
 
     def _last(self, name: str, alias: str, time: int | None) -> AliasMove | None:
         """The last move of an alias, of those up to a time."""
-        columns = alias_moves.c
-        query = sa.select(alias_moves).where(
-            columns.project == self.tx.project, columns.name == name, columns.alias == alias
-        )
-        if time is not None:
-            query = query.where(columns.at <= time)
-        row = self.tx.first(query.order_by(columns.number.desc()).limit(1))
+        given = {"in_project": self.tx.project, "of_model": name, "of_alias": alias}
+        if time is None:
+            row = next(iter(self.tx.rows(_LAST, given)), None)
+        else:
+            row = next(iter(self.tx.rows(_LAST_BY, {**given, "by_time": time})), None)
         return None if row is None else _moved(row)
 
     def _move(
@@ -161,21 +142,24 @@ class Aliases:
             by=self.tx.principal,
             reason=reason,
         )
-        self.tx.execute(alias_moves.insert().values(project=self.tx.project, **msgspec.structs.asdict(made)))
+        self.tx.execute(alias_moves.insert(), {"project": self.tx.project, **msgspec.structs.asdict(made)})
+        place = {"project": self.tx.project, "name": name, "alias": alias}
+        if version is None:
+            at = model_aliases.c
+            here = (at.project == self.tx.project, at.name == name, at.alias == alias)
+            self.tx.execute(model_aliases.delete().where(*here))
+        else:
+            keys = ("project", "name", "alias")
+            pointing = self.tx.upsert(model_aliases, keys, ("number", "version"))
+            self.tx.execute(pointing, {**place, "number": made.number, "version": version})
         read = [self.tx.ref("model", name, v) for v in (version, made.previous) if v is not None]
         digests = {"reason": digest_json(reason)} if reason else {}
         self.tx.note(inputs=read, outputs=[self.tx.ref("model", name, alias)], digests=digests)
         return made
 
     def _check_usable(self, name: str, alias: str, version: int) -> None:
-        status = self.tx.scalar(
-            sa.select(model_versions.c.status).where(
-                model_versions.c.project == self.tx.project,
-                model_versions.c.name == name,
-                model_versions.c.version == version,
-                model_versions.c.deleted.is_(None),
-            )
-        )
+        given = {"in_project": self.tx.project, "of_model": name, "of_version": version}
+        status = next((row.status for row in self.tx.rows(_STATUS, given)), None)
         if status is None:
             raise NotFound(f"There is no version {version} of the model {name!r}.", code="no-model-version")
         if status != "registered":
@@ -195,6 +179,33 @@ class Aliases:
             )
         )
         return {row.version for row in rows}
+
+
+_HERE = (alias_moves.c.project == sa.bindparam("in_project"), alias_moves.c.name == sa.bindparam("of_model"))
+
+_CURRENT = (
+    sa.select(alias_moves)
+    .join(
+        model_aliases,
+        sa.and_(*(alias_moves.c[key] == model_aliases.c[key] for key in ("project", "name", "alias", "number"))),
+    )
+    .where(model_aliases.c.project == sa.bindparam("in_project"))
+    .order_by(alias_moves.c.name, alias_moves.c.alias)
+)
+_CURRENT_OF = _CURRENT.where(model_aliases.c.name == sa.bindparam("of_model"))
+_LAST = (
+    sa.select(alias_moves)
+    .where(*_HERE, alias_moves.c.alias == sa.bindparam("of_alias"))
+    .order_by(alias_moves.c.number.desc())
+    .limit(1)
+)
+_LAST_BY = _LAST.where(alias_moves.c.at <= sa.bindparam("by_time"))
+_STATUS = sa.select(model_versions.c.status).where(
+    model_versions.c.project == sa.bindparam("in_project"),
+    model_versions.c.name == sa.bindparam("of_model"),
+    model_versions.c.version == sa.bindparam("of_version"),
+    model_versions.c.deleted.is_(None),
+)
 
 
 def _alias(move: AliasMove) -> Alias:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
@@ -104,23 +103,24 @@ class Models:
 
     def next_number(self, name: str) -> int:
         """The next version's number, given once; the model is made where there is none."""
-        insert = (sqlite if self.tx.database.sqlite else postgresql).insert(models)
-        made = insert.values(
-            project=self.tx.project,
-            name=name,
-            latest=0,
-            title=name,
-            description="",
-            tags={},
-            created=self.tx.now,
-            creator=self.tx.principal,
-            changed=self.tx.now,
-        )
-        counted = models.update().where(*self._at(name))
-        counted = counted.values(latest=models.c.latest + 1, changed=self.tx.now, deleted=None)
+        made = {
+            "project": self.tx.project,
+            "name": name,
+            "latest": 0,
+            "title": name,
+            "description": "",
+            "tags": {},
+            "created": self.tx.now,
+            "creator": self.tx.principal,
+            "changed": self.tx.now,
+        }
+        given = {"in_project": self.tx.project, "of_model": name, "at_time": self.tx.now}
         with _unique(name):
-            self.tx.execute(made.on_conflict_do_nothing(index_elements=["project", "name"]))
-            return int(self.tx.execute(counted.returning(models.c.latest)).scalar_one())
+            found = self.tx.execute(_COUNTED, given).scalar_one_or_none()
+            if found is None:
+                self.tx.execute(self.tx.upsert(models, ("project", "name")), made)
+                found = self.tx.execute(_COUNTED, given).scalar_one()
+            return int(found)
 
     def rename(self, name: str, title: str) -> None:
         """Gives a model another title. Raises `Conflict` where a live one has it."""
@@ -137,7 +137,7 @@ class Models:
         """Changes what may change of a model, of which the transaction holds the lock."""
         self.tx.execute(models.update().where(*self._at(name)).values(changed=self.tx.now, **values))
 
-    def missing(self, name: str, *, was: bool = False) -> None:
+    def missing(self, name: str, *, was: bool = False) -> NoReturn:
         """Raises `NotFound` for a model that is not there, or that `was`."""
         live = sa.select(models.c.name).where(models.c.project == self.tx.project, models.c.deleted.is_(None))
         known = [row.name for row in self.tx.rows(live)]
@@ -160,6 +160,14 @@ class Models:
 
     def _at(self, name: str) -> tuple[Any, ...]:
         return (models.c.project == self.tx.project, models.c.name == name)
+
+
+_COUNTED = (
+    models.update()
+    .where(models.c.project == sa.bindparam("in_project"), models.c.name == sa.bindparam("of_model"))
+    .values(latest=models.c.latest + 1, changed=sa.bindparam("at_time"), deleted=None)
+    .returning(models.c.latest)
+)
 
 
 @contextlib.contextmanager

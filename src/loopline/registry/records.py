@@ -77,9 +77,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comment(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody said of a model version, or of the model as a whole (`version` is None)."""
+    """What somebody said of a model version, or of the model as a whole (`version` is None). `id` rises with time."""
 
-    id: str
+    id: int
     name: str
     version: int | None
     text: str

@@ -41,27 +41,24 @@ class Registration:
             raise Conflict(f"{record.ref} is withdrawn and cannot be registered.", code="withdrawn")
         if problems:
             raise Conflict(f"{record.ref} is not signed: {'; '.join(problems)}.", code="forms-changed")
-        return self.sign(row, hashes)
-
-    def sign(self, row: Any, hashes: dict[str, str]) -> ModelVersion:
-        """Makes a version a registered one: what it is now is signed. `hashes`: SHA-256 of its forms as they are in the store."""
-        name, version = row.name, row.version
-        record = self._versions.record(name, version)
-        said = self._versions.statement(row, hashes, registered=self.tx.now, registrar=self.tx.principal)
-        envelope = self.signer.sign(said)
+        values = self.signed(row, hashes, record.documents)
         failpoint("registry.register.after_sign")
-        self._versions.update(
-            name,
-            version,
-            status="registered",
-            envelope=envelope,
-            key=envelope["signatures"][0]["keyid"],
-            registered=self.tx.now,
-            registrar=self.tx.principal,
-        )
-        digests = {"bundle": row.bundle, "statement": digest_json(said), **record.documents}
-        self.tx.note(inputs=list(row.inputs), outputs=[record.ref], digests=digests)
+        self._versions.update(name, version, **values)
         return self._versions.record(name, version)
+
+    def signed(self, row: Any, hashes: dict[str, str], documents: dict[str, str]) -> dict[str, Any]:
+        """What makes a version a registered one: what it is now is signed. `hashes`: SHA-256 of its forms as they are kept."""
+        said = self._versions.statement(row, hashes, documents, registered=self.tx.now, registrar=self.tx.principal)
+        envelope = self.signer.sign(said)
+        digests = {"bundle": row.bundle, "statement": digest_json(said), **documents}
+        self.tx.note(inputs=list(row.inputs), outputs=[self.tx.ref("model", row.name, row.version)], digests=digests)
+        return {
+            "status": "registered",
+            "envelope": envelope,
+            "key": envelope["signatures"][0]["keyid"],
+            "registered": self.tx.now,
+            "registrar": self.tx.principal,
+        }
 
     def verify(self, name: str, version: int | str) -> Verification:
         """What a check of a version against the store and its signature finds."""
@@ -81,7 +78,7 @@ class Registration:
                 problems.append(e.message)
             else:
                 if len(hashes) == len(row.forms) and said != self._versions.statement(
-                    row, hashes, registered=row.registered, registrar=row.registrar
+                    row, hashes, record.documents, registered=row.registered, registrar=row.registrar
                 ):
                     problems.append("the record says something else than what was signed")
                 if key != row.key:

@@ -41,7 +41,7 @@ from loopline.registry.statement import Signer
 from loopline.registry.tables import model_comments, model_versions, models, of_lifecycle
 from loopline.registry.verbs import ModelsVerbs
 from loopline.registry.versions import Versions
-from loopline.tracking.ids import ulid
+from loopline.tracking.reading import row_of
 from loopline.tracking.records import Lifecycle
 from loopline.tracking.service import RunsService
 
@@ -125,10 +125,15 @@ class ModelsService(ModelsVerbs):
             self._versions.row(name, version)
         if not check_text(text, "The comment").strip():
             raise Invalid("A comment says something.", code="bad-value", hint="Write a text.")
-        made = Comment(
-            id=ulid(self.tx.now), name=name, version=version, text=text, at=self.tx.now, by=self.tx.principal
-        )
-        self.tx.execute(model_comments.insert().values(project=self.tx.project, **msgspec.structs.asdict(made)))
+        said: dict[str, Any] = {
+            "name": name,
+            "version": version,
+            "text": text,
+            "at": self.tx.now,
+            "by": self.tx.principal,
+        }
+        adding = model_comments.insert().values(project=self.tx.project, **said).returning(model_comments.c.id)
+        made = Comment(id=self.tx.execute(adding).scalar_one(), **said)
         self._said(name, version, comment=text)
         return made
 
@@ -163,7 +168,7 @@ class ModelsService(ModelsVerbs):
         tags: dict[str, str] | None = None,
     ) -> ModelVersion:
         check_name(name, "name of a model")
-        made_by = self.runs.show(run).ref if run is not None else None
+        made_by = self.tx.ref("run", row_of(self.tx, run).id) if run is not None else None
         from_, forms, size = self._files(files, path) if files is not None else (None, {}, 0)
         values = {
             "task": "",
@@ -179,10 +184,9 @@ class ModelsService(ModelsVerbs):
         hashes, problems = self._versions.hashes_of(forms)
         if problems:
             raise Conflict(f"The files cannot be taken: {'; '.join(problems)}.", code="forms-changed")
-        made = self._versions.add(name, values)
-        read = [ref for ref in (made_by, from_) if ref is not None]
-        self.tx.note(inputs=read)
-        return self._registration.sign(self._versions.row(name, made.version), hashes)
+        self.tx.write()
+        self.tx.note(inputs=[ref for ref in (made_by, from_) if ref is not None])
+        return self._versions.add(name, values, sign=lambda row: self._registration.signed(row, hashes, {}))
 
     def draft(
         self,
@@ -350,9 +354,8 @@ class ModelsService(ModelsVerbs):
         """The ref of what holds the files (a run or a model version), their digests by path below `path`, their bytes in all."""
         named = parse(self._own(ref), project=self.tx.project)
         if named.kind == "run":
-            run = self.runs.show(named.name)
-            kept = {file.path: (file.digest, file.size) for file in self.runs.artifacts(run.id)}
-            full = run.ref
+            full = self.tx.ref("run", row_of(self.tx, named.name).id)
+            kept = {file.path: (file.digest, file.size) for file in self.runs.artifacts(named.name)}
         elif named.kind == "model":
             record = self._versions.record(named.name, named.version or "latest")
             kept = {file: (digest, self.blobs.stat(digest).size) for file, digest in record.forms.items()}

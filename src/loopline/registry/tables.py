@@ -91,10 +91,23 @@ alias_moves = sa.Table(
 )
 """Append-only; an alias points where its last move says."""
 
+model_aliases = sa.Table(
+    "model_aliases",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("alias", sa.String(128), primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Index("ix_model_aliases_version", "project", "name", "version"),
+    sqlite_with_rowid=False,
+)
+"""The last move of each alias that points somewhere, so that none is looked for among all."""
+
 model_comments = sa.Table(
     "model_comments",
     metadata,
-    sa.Column("id", sa.String(26), primary_key=True),
+    sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("project", sa.String(128), nullable=False),
     sa.Column("name", sa.String(128), nullable=False),
     sa.Column("version", sa.Integer),  # NULL: of the model as a whole
@@ -102,6 +115,7 @@ model_comments = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("by", sa.String(256), nullable=False),
     sa.Index("ix_model_comments_model", "project", "name", "id"),
+    sqlite_autoincrement=True,  # an id is never given again
 )
 """Append-only, until the version they are about is purged."""
 

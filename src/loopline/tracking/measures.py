@@ -70,7 +70,7 @@ def of_models(tx: Tx, words: Words, models: Sequence[str]) -> tuple[Measure, ...
         )
         for row in rows
     ]
-    return tuple(sorted(found, key=lambda one: (one.model, one.key, one.time, one.step, one.run)))
+    return tuple(sorted(found, key=lambda one: (one.model, one.time, one.step, one.key, one.run)))
 
 
 def check_model(run: str, kind: str) -> None:

@@ -140,7 +140,7 @@ def search(ask: Ask, given: Search) -> dict[str, Any]:
     """Models by a filter, by name or time, a page at a time."""
     most = page_size(given.max_results, _PAGE, _LARGEST_PAGE, ask)
     clauses = parse(given.filter, _GRAMMAR)
-    order = ordered(given.order_by or (), _ORDERS, _OTHER_WORDS)
+    order = ordered(given.order_by or (), _ORDERS, "order by key", _OTHER_WORDS)
     if all(field != "title" for field, _ in order):
         order.append(("title", True))
     start = pages.offset(given.page_token)
@@ -274,11 +274,12 @@ def _holds(model: Model, clause: Clause) -> bool:
 
 
 def ordered(
-    given: Sequence[str], fields: Mapping[str, str], others: Mapping[str, str] = MappingProxyType({})
+    given: Sequence[str], fields: Mapping[str, str], what: str, others: Mapping[str, str] = MappingProxyType({})
 ) -> list[tuple[str, bool]]:
     """What to order by, in turn, and whether it ascends.
 
-    `fields` leads from MLflow's words to the platform's; `others` are words that it takes and does not tell.
+    `fields` leads from MLflow's words to the platform's, `what` they are called where one is none of them; `others` are words
+    that it takes and does not tell.
     """
     found: list[tuple[str, bool]] = []
     for text in given:
@@ -289,7 +290,7 @@ def ordered(
             raise Problem(f"Invalid ordering key in order_by clause '{text[:200]}'.")
         field = fields.get(parts[1]) or others.get(parts[1])
         if field is None:
-            raise Problem(f"Invalid order by key '{parts[1]}' specified. Valid keys are '{shown(fields)}'")
+            raise Problem(f"Invalid {what} '{parts[1]}' specified. Valid keys are '{shown(fields)}'")
         if any(field == known for known, _ in found):
             raise Problem(f"`order_by` contains duplicate fields: {list(given)}")
         found.append((field, (parts[2] or "asc").lower() == "asc"))

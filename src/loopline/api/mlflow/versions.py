@@ -166,7 +166,9 @@ def search(ask: Ask, given: Search) -> dict[str, Any]:
     if most < 1:
         raise Problem(f"Invalid value for max_results. It must be a positive integer, but got {given.max_results}")
     clauses = parse(given.filter, _GRAMMAR)
-    order = ordered(given.order_by or ["last_updated_timestamp DESC", "name ASC", "version_number DESC"], _ORDERS)
+    order = ordered(
+        given.order_by or ["last_updated_timestamp DESC", "name ASC", "version_number DESC"], _ORDERS, "attribute key"
+    )
     start = pages.offset(given.page_token)
     prompts = asks_for_prompts(clauses)
     models = {one.name: one for one in ask.call("models.list") if registry.is_prompt(one.tags) == prompts}

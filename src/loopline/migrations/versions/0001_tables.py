@@ -243,8 +243,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_loops")),
     )
     op.create_table(
+        "model_aliases",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("alias", sa.String(length=128), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "name", "alias", name=op.f("pk_model_aliases")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_model_aliases_version", "model_aliases", ["project", "name", "version"], unique=False)
+    op.create_table(
         "model_comments",
-        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("version", sa.Integer(), nullable=True),
@@ -252,6 +263,7 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("by", sa.String(length=256), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_model_comments")),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_model_comments_model", "model_comments", ["project", "name", "id"], unique=False)
     op.create_table(
