@@ -52,7 +52,8 @@ def test_what_a_run_read_elsewhere_is_kept_once(either: Platform) -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        [], [dataset("")], [ExternalDataset(name="a", digest="")], [dataset("x" * 501)], [dataset("a", profile="x" * (1 << 24) + "x")],
+        [],
+        [dataset("")], [ExternalDataset(name="a", digest="")], [dataset("x" * 501)], [dataset("a", profile="x" * ((1 << 24) + 1))],
         [dataset("ok"), dataset("a", context="x" * 501)], [dataset(f"{n}") for n in range(1001)],
     ],
 )  # fmt: skip

@@ -59,7 +59,8 @@ def records(tx: Tx, words: Words, rows: Sequence[Any]) -> list[Run]:
     numbers = [row.number for row in rows]
     set_ = _values(tx, words, numbers, run_params, ("value", "number"), params.read)
     tags = _values(tx, words, numbers, run_tags, ("value",), str)
-    last = _values(tx, words, numbers, run_series, ("last",), _number)
+    logged = [row.number for row in rows if row.batches]
+    last = _values(tx, words, logged, run_series, ("last",), _number)
     refs = _refs(tx, numbers)
     elsewhere = external.of_runs(tx, [row.number for row in rows if row.external])
     bodies = _by_key(tx, environments.c.id, environments.c.body, {row.environment for row in rows})

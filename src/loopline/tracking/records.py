@@ -37,7 +37,7 @@ def real(value: float | str) -> Real:
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """One value of a metric. `time` is in milliseconds since 1970 UTC (0: when the call arrives).
+    """One value of a metric. `time` is in milliseconds since 1970 UTC (-1: when the call arrives).
 
     `value` takes any float; NaN and infinities are kept, by name. `number` gives the float again.
     """
@@ -45,7 +45,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     value: Real
     step: int = 0
-    time: int = 0
+    time: int = -1
 
     def __post_init__(self) -> None:
         if isinstance(self.value, float) and not math.isfinite(self.value):

@@ -108,7 +108,7 @@ class RunsService(Searches, Artifacts, RunsVerbs):
         columns = points.columns(
             [numbers[point.key] for point in metrics],
             [point.step for point in metrics],
-            [point.time or self.tx.now for point in metrics],
+            [self.tx.now if point.time == -1 else point.time for point in metrics],
             [point.number for point in metrics],
         )
         digest = points.digest(row.id, columns, numbers)
@@ -333,7 +333,7 @@ def _check_moment(time: int) -> None:
 
 
 def _check_point(point: Point) -> None:
-    if not -_MOST <= point.step < _MOST or not 0 <= point.time < _MOST:
+    if not -_MOST <= point.step < _MOST or not -1 <= point.time < _MOST:
         raise Invalid(
             f"A point of {point.key!r} has step {point.step} and time {point.time}.",
             code="bad-point",

@@ -58,6 +58,7 @@ class Experiment(msgspec.Struct, kw_only=True, omit_defaults=True):
     last_update_time: int
     creation_time: int
     tags: list[KeyValue] = []
+    workspace: str = msgspec.field(default_factory=lambda: "default")
 
 
 class RunInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -147,7 +148,7 @@ def info(run: Run, where: str) -> RunInfo:
         run_uuid=run.id,
         run_name=run.name,
         experiment_id=str(run.group),
-        user_id=run.tags.get(USER) or "unknown",
+        user_id=str(run.environment.get("user") or run.tags.get(USER, "")),
         status=run.status.upper(),
         start_time=run.created,
         end_time=run.ended,

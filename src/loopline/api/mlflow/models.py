@@ -20,6 +20,7 @@ _GRAMMAR = Grammar(
     texts=("name",),
     listed=("name",),
     comparators={"attribute": LISTED, "tag": TEXTS},
+    quotes=False,
     registry=True,
 )
 _ORDER = re.compile(r"\s*[`\"]?(\w+)[`\"]?(?:\s+(\w+))?\s*")

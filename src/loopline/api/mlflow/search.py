@@ -103,7 +103,8 @@ def ordered(order_by: Any) -> tuple[str, ...]:
         if (entity, key) in seen:
             raise Problem(f"`order_by` contains duplicate fields: {list(order_by)}")
         seen.add((entity, key))
-        found.append(f"{_field(entity, key)}{'' if ascending else ' DESC'}")
+        field = f"text({_field(entity, key)})" if entity == "parameter" else _field(entity, key)
+        found.append(f"{field}{'' if ascending else ' DESC'}")
     if ("attribute", "start_time") not in seen:
         found.append("created DESC")
     return (*found, "id")
@@ -144,6 +145,8 @@ def _by_location(comparator: str, value: Any) -> str:
 
 
 def _field(entity: str, key: str) -> str:
+    if (entity, key) == ("tag", forms.RUN_NAME):
+        return "name"
     if entity != "attribute":
         return f'{_GROUPS[entity]}."{key.replace(chr(34), chr(34) * 2)}"'
     if key == "user_id":

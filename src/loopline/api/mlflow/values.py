@@ -115,8 +115,7 @@ def log_metric(ask: Ask, given: LogMetric) -> None:
 @endpoint("POST /api/2.0/mlflow/runs/log-parameter", action="run", needed=("run_id", "key"))
 def log_param(ask: Ask, given: LogParam) -> None:
     """Sets a param, for good."""
-    key, value = given.key or "", given.value or ""
-    limits.check_param(key, value)
+    key, value = limits.param(given.key or "", given.value or "")
     try:
         runs.changed(given.run, lambda: ask.call("runs.log", run=given.run, params={key: value}))
     except Conflict as e:
@@ -132,8 +131,7 @@ def log_param(ask: Ask, given: LogParam) -> None:
 @endpoint("POST /api/2.0/mlflow/runs/set-tag", action="run", needed=("run_id", "key"))
 def set_tag(ask: Ask, given: LogParam) -> None:
     """Sets a tag; that of the run's name renames it."""
-    key, value = given.key or "", given.value or ""
-    limits.check_tag(key, value)
+    key, value = limits.tag(given.key or "", given.value or "")
     if key == forms.RUN_NAME:
         runs.changed(given.run, lambda: ask.call("runs.change", run=given.run, name=value or None))
     else:
@@ -159,10 +157,8 @@ def log_batch(ask: Ask, given: LogBatch) -> None:
     limits.check_run_id(run)
     for index, point in enumerate(points):
         limits.check_metric(point.key, point.value, point.time, f"metrics[{index}]")
-    for index, (key, value) in enumerate(params):
-        limits.check_param(key, value, f"params[{index}]")
-    for index, (key, value) in enumerate(tags):
-        limits.check_tag(key, value, f"tags[{index}]")
+    params = [limits.param(key, value, f"params[{index}]") for index, (key, value) in enumerate(params)]
+    tags = [limits.tag(key, value, f"tags[{index}]") for index, (key, value) in enumerate(tags)]
     limits.check_count("metrics", limits.METRICS, len(points))
     limits.check_count("params", limits.PARAMS, len(params))
     limits.check_count("tags", limits.TAGS, len(tags))
@@ -250,19 +246,20 @@ def log_model(ask: Ask, given: LogModel) -> None:
     if not isinstance(model, dict) or (lacking := [name for name in needed if name not in model]):
         raise Problem(f"Model json is missing mandatory fields: {set(lacking) if isinstance(model, dict) else needed}")
     run = runs.shown(ask, given.run_id or "")
-    kept = {name: value for name, value in model.items() if name in _MODEL_FIELDS}
+    kept: dict[str, Any] = {name: model.get(name) for name in _MODEL_FIELDS}
     flavors = kept.get("flavors")
     if isinstance(flavors, dict) and isinstance(flavors.get("python_function"), dict):
         kept["flavors"] = {**flavors, "python_function": dict(flavors["python_function"])}
         kept["flavors"]["python_function"].pop("config", None)
     former = json.loads(run.tags.get(_MODELS, "[]"))
     value = json.dumps([*former, kept])
-    limits.check_tag(_MODELS, value)
+    limits.check_length("value", _LONGEST_HISTORY, value)
     runs.changed(run.id, lambda: ask.call("runs.log", run=run.id, tags={_MODELS: value}))
 
 
+_LONGEST_HISTORY = 64_000
 _MODELS = "mlflow.log-model.history"
-_MODEL_FIELDS = ("artifact_path", "flavors", "utc_time_created", "run_id", "model_uuid")
+_MODEL_FIELDS = ("run_id", "artifact_path", "utc_time_created", "model_uuid", "flavors")
 
 
 @endpoint("POST /api/2.0/mlflow/runs/log-inputs", action="run", needed=("run_id",))

@@ -19,6 +19,7 @@ _GRAMMAR = Grammar(
     numbers=("version_number",),
     listed=("name", "run_id"),
     comparators={"attribute": LISTED, "number": ORDERED, "tag": TEXTS},
+    quotes=False,
     registry=True,
 )
 _ORDERS = {
