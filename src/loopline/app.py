@@ -264,6 +264,7 @@ class Platform:
                     tx, self.blobs, self._service("datasets", tx), partial(self.open_model, tx=tx)
                 )
             case "models":
+                from loopline.deployment.serving import serving
                 from loopline.packaging.manifest import read_manifest
                 from loopline.packaging.signing import ModelSigner
                 from loopline.registry.service import ModelsService
@@ -276,6 +277,7 @@ class Platform:
                     read_manifest,
                     ModelSigner(workspace / "keys"),
                     workspace / "scratch",
+                    partial(serving, tx),
                 )
             case "predictions":
                 return self._predictions(tx)

@@ -62,6 +62,42 @@ def test_aliases_and_their_way_back(two: Shell) -> None:
     assert two("models", "as-of", "visits", "candidate", "--json").json["version"] == 2
 
 
+def test_an_alias_is_removed_and_asked_for_in_words(two: Shell) -> None:
+    two("models", "alias", "visits@1", "gone")
+    said = two("models", "remove-alias", "visits", "@gone", "--reason", "a try").out
+    assert said.startswith("visits@gone points nowhere now (it was @1).")
+    assert "no-alias" in two("models", "as-of", "visits", "gone", code=2).err
+    assert "no-alias" in two("models", "as-of", "visits", "gone", "--at", "1 March 2001 at noon", code=2).err
+    said = two(*undo(said)).out
+    assert said.startswith("visits@gone is visits@1 again (it was removed).")
+    two(*undo(said))
+    assert [m["version"] for m in two("models", "history", "visits", "gone", "--json").json] == [1, None, 1, None]
+
+
+def test_what_is_said_of_models(two: Shell) -> None:
+    said = two("models", "create", "later", "--title", "For later").out
+    assert "model:later" in said
+    two("models", "describe", "later", "not yet")
+    two("models", "tag", "later", "team=claims", "x=1")
+    two("models", "tag", "later", "x=")
+    two("models", "comment", "visits@1", "as good as it gets")
+    renamed = two("models", "rename", "later", "Sooner").out
+    found = next(m for m in two("models", "ls", "--json").json if m["name"] == "later")
+    assert (found["title"], found["description"], found["tags"]) == ("Sooner", "not yet", {"team": "claims"})
+    assert two(*undo(renamed)).out.startswith("model:later is called 'For later' now.")
+    two("models", "tag", "visits@1", "checked=yes")
+    assert two("models", "show", "visits@1", "--json").json["tags"] == {"checked": "yes"}
+    assert two("models", "comments", "visits", "--json").json[0]["text"] == "as good as it gets"
+    assert "is no tag" in two("models", "tag", "later", "x", code=2).err
+    gone = two(*undo(said)).out
+    assert "later" in two("models", "ls", "--deleted").out
+    two(*undo(gone))
+    two("models", "delete", "later")
+    two("models", "purge", "later")
+    assert "version-in-use" in two("models", "delete", "visits@1", code=2).err
+    assert "not-deleted" in two("models", "purge", "visits@1", code=2).err
+
+
 def test_approvals_are_refused_to_who_may_not(two: Shell) -> None:
     request = two("models", "request", "visits@2", "--json").json["id"]
     assert [a["id"] for a in two("models", "approvals", "--decision", "open", "--json").json] == [request]
