@@ -256,7 +256,7 @@ LISTS = [
 ]
 
 
-UNNAMED = {"access.grants": '"viewer"', "runs.retention": "12345678"}
+UNNAMED = {"runs.used": "secret-table", "access.grants": '"viewer"', "runs.retention": "12345678"}
 """What lists show of ELSEWHERE that show none of its names."""
 
 
