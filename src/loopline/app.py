@@ -37,8 +37,11 @@ idempotency = sa.Table(
     sa.Column("key", sa.String(128), primary_key=True),
     sa.Column("request", sa.String(80), nullable=False),
     sa.Column("answer", sa.LargeBinary, nullable=False),
-    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False, index=True),
 )
+
+KEYS_MILLISECONDS = 24 * 3_600_000
+"""So long the answer to a call is kept for when it is sent again under its idempotency key."""
 
 
 class Platform:
@@ -150,9 +153,14 @@ class Platform:
             return authority.authenticate(tx, token)
 
     def upkeep(self) -> None:
-        """Signs what the ledger has not signed yet; removes deleted runs as each project's retention says, and blobs that nothing
-        has referred to for a day."""
+        """Signs what the ledger has not signed yet, and removes what nobody needs.
+
+        That is: answers to calls of more than a day ago, deleted runs as each project's retention says, and blobs that nothing has
+        referred to for a day.
+        """
         self.ledger.close(self.database)
+        with self.database.begin() as tx:
+            tx.execute(idempotency.delete().where(idempotency.c.at < tx.now - KEYS_MILLISECONDS))
         with self.database.begin(lazy=True) as tx:
             found = tx.rows(sa.select(run_retention.c.project).where(run_retention.c.deleted.is_not(None)))
         for row in found:
@@ -256,6 +264,7 @@ class Platform:
                     tx, self.blobs, self._service("datasets", tx), partial(self.open_model, tx=tx)
                 )
             case "models":
+                from loopline.deployment.serving import serving
                 from loopline.packaging.manifest import read_manifest
                 from loopline.packaging.signing import ModelSigner
                 from loopline.registry.service import ModelsService
@@ -268,6 +277,7 @@ class Platform:
                     read_manifest,
                     ModelSigner(workspace / "keys"),
                     workspace / "scratch",
+                    partial(serving, tx),
                 )
             case "predictions":
                 return self._predictions(tx)

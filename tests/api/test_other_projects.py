@@ -42,7 +42,8 @@ KEY = "sha256:" + "0" * 64
 ROWS = b"x,y\n" + b"".join(b"%d,%s\n" % (n, b"yes" if n % 3 else b"no") for n in range(300))
 
 CREATES = {
-    "datasets.add", "endpoints.create", "loops.declare", "models.draft", "monitors.declare", "pipelines.start", "runs.save_search",
+    "datasets.add", "endpoints.create", "loops.declare", "models.add", "models.draft", "monitors.declare", "pipelines.start",
+    "runs.save_search",
 }  # fmt: skip
 """They make an object of that name in the project of the call, as far as they find there what it is made from."""
 
@@ -68,7 +69,11 @@ GIVEN: dict[str, dict[str, Any]] = {
     "loops.declare": {"path": "/x.py", "declaration": {}},
     "loops.settle": {"status": "failed"},
     "models.attach": {"document": {}},
+    "models.comment": {"text": "test"},
+    "models.describe": {"text": "test"},
+    "models.rename": {"title": "test"},
     "models.set_alias": {"version": 1},
+    "models.tag": {"tags": {"a": "b"}},
     "models.withdraw": {"reason": "test"},
     "monitors.declare": {"reference": "data:secret-data@1", "label": "y", "task": "binary"},
     "pipelines.end": {"status": "finished"},
@@ -76,6 +81,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "pipelines.step": {"key": KEY, "outputs": {}, "seconds": 1.0},
     "rollouts.decide": {"decision": "roll_back", "reason": "test"},
     "rollouts.start": {"challenger": "secret-model@2", "plan": {"stages": [{"kind": "shadow", "rows": 1}]}},
+    "runs.copy_artifact": {"digest": "blake3:" + "0" * 64},
     "runs.correct": {"params": {"a": 1}, "reason": "test"},
     "runs.log": {"metrics": [{"key": "loss", "value": 1.0, "step": 0, "time": 1}]},
     "runs.note": {"text": "test"},
@@ -119,6 +125,7 @@ class Other:
         pipeline = there.pipelines.start("secret-pipeline", key=KEY).id
         there.pipelines.step(pipeline, "fit", KEY, {}, 1.0)
         self._model(there, folder, run)
+        there.models.comment("secret-model", "secret")
         there.models.set_alias("secret-model", "champion", 1)
         there.models.set_alias("secret-model", "champion", 2)
         there.models.set_alias("secret-model", "champion", 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,10 @@ from loopline.app import Platform
 from loopline.database import Database, metadata
 from loopline.errors import Conflict, Invalid, NotFound, Refused
 from loopline.operations import Body
+from loopline.testing.clock import FakeClock
 from loopline.tracking.ids import ulid
 from loopline.tracking.journal_format import KEY_LENGTH, KINDS, POINT, POINTS, frame, pack, run_prefix
-from loopline.tracking.records import Point
+from loopline.tracking.records import ExternalDataset, Point, Run
 from loopline.tracking.tables import hot_points, run_purged
 
 SENDER, OTHER, RUN = ulid(1), ulid(3), ulid(2)
@@ -60,6 +63,7 @@ def full(platform: Platform, **given: Any) -> str:
     for part in range(3):
         runs.log(run, [Point(key="loss", value=0.5, step=s, time=1) for s in range(part * 3000, part * 3000 + 3000)])
     runs.correct(run, {"rate": 0.2}, "wrong")
+    runs.use(run, [ExternalDataset(name="visits", digest="1", source="somewhere")])
     runs.put_artifact(run, "a.txt", b"content")
     runs.send(SENDER, runs.received(SENDER).number + 1, batch(said("console", run, text="printed", time=5)))
     runs.finish(run)
@@ -97,6 +101,29 @@ def test_what_others_share_stays(either: Platform) -> None:
     assert runs.artifact(kept, "a.txt").read() == b"content"
     assert runs.console(kept).read() == b"printed"
     assert runs.show(child).parent is None
+
+
+def test_what_is_shared_stays_for_runs_that_begin_while_the_last_one_goes(either: Platform) -> None:
+    runs = either.session().runs
+    for turn in range(12):
+        environment = {"python": f"3.{turn}"}
+        gone = runs.create("a", environment=environment).id
+        runs.delete(gone)
+        made: list[str] = []
+        start = threading.Barrier(3)
+
+        def begin(environment: dict[str, str] = environment, made: list[str] = made, start: Any = start) -> None:
+            start.wait()
+            made.append(runs.create("b", environment=environment).id)
+
+        threads = [threading.Thread(target=begin) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        start.wait()
+        runs.purge((gone,))
+        for thread in threads:
+            thread.join()
+        assert [runs.show(run).environment for run in made] == [environment] * 2
 
 
 def test_a_live_run_and_a_needed_one_are_not_removed(either: Platform) -> None:
@@ -291,3 +318,24 @@ def test_points_that_a_crash_left_go_with_the_next_purge(platform: Platform) -> 
         tx.execute(hot_points.insert().values(run=numbers[first], batch=1, exact=False, points=b"\0"))
     runs.purge(older_than=0)
     assert rows(platform) == {}
+
+
+def test_an_answer_that_is_kept_for_a_call_sent_again_goes_after_a_day(tmp_path: Path) -> None:
+    clock = FakeClock()
+    platform = Platform.open(workspace=tmp_path / "workspace", checkpoints=str(tmp_path / "copies"), clock=clock)
+
+    def create() -> str:
+        made: Run = platform.call(
+            "runs.create", {"name": "a"}, principal=platform.owner, project="default", idempotency_key="k"
+        )
+        return made.id
+
+    first = create()
+    clock.forward(seconds=23 * 3600)
+    platform.upkeep()
+    assert create() == first
+    clock.forward(seconds=2 * 3600)
+    platform.upkeep()
+    with platform.database.snapshot() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM idempotency")).scalar() == 0
+    platform.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from loopline.errors import Invalid
 from loopline.hashing import digest_json
 from loopline.tracking.entries import check_count
 from loopline.tracking.records import ExternalDataset, ExternalUse
+from loopline.tracking.shared import number_of
 from loopline.tracking.tables import external_datasets, run_external, runs
 
 _MOST = 1_000
@@ -30,8 +31,7 @@ def use(tx: Tx, run: int, datasets: Sequence[ExternalDataset]) -> dict[str, str]
         had.add((dataset.name, dataset.digest))
         described = {name: getattr(dataset, name) for name in _DESCRIBED}
         content = digest_json(described)
-        tx.execute(tx.upsert(external_datasets, ("content",)), {"content": content, **described})
-        number = tx.scalar(sa.select(external_datasets.c.id).where(external_datasets.c.content == content))
+        number = number_of(tx, external_datasets, "content", {"content": content, **described})
         row = {"run": run, "place": place, "dataset": number, "context": dataset.context, "tags": dataset.tags}
         tx.execute(run_external.insert(), row)
         place += 1
@@ -74,23 +74,6 @@ def used(tx: Tx, groups: Sequence[int], limit: int) -> tuple[ExternalUse, ...]:
     return tuple(
         ExternalUse(group=row.group, name=row.name, digest=row.digest, context=row.context) for row in tx.rows(query)
     )
-
-
-def of(tx: Tx, numbers: Sequence[int]) -> set[int]:
-    """What these runs read, by its numbers."""
-    query = sa.select(run_external.c.dataset).where(run_external.c.run.in_(numbers)).distinct()
-    return {row.dataset for row in tx.rows(query)}
-
-
-def remove(tx: Tx, wanted: Collection[int]) -> None:
-    """Removes what is said of data that no run reads any more."""
-    if not wanted:
-        return
-    mine = external_datasets.c.id.in_(wanted)
-    if not tx.database.sqlite:  # held first: a run that reads it meanwhile holds it, too, and is seen after that
-        tx.rows(sa.select(external_datasets.c.id).where(mine).order_by(external_datasets.c.id).with_for_update())
-    used = sa.select(run_external.c.run).where(run_external.c.dataset == external_datasets.c.id)
-    tx.execute(external_datasets.delete().where(mine, ~used.exists()))
 
 
 def _check(datasets: Sequence[ExternalDataset]) -> None:

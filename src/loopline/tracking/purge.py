@@ -15,9 +15,12 @@ from loopline.database import Database, Tx, metadata
 from loopline.failpoints import failpoint
 from loopline.ports.blobs import BlobStore
 from loopline.store.service import Store
-from loopline.tracking import external
 from loopline.tracking.records import Needed
-from loopline.tracking.tables import environments, folded_points, hot_points, run_groups, run_purged, runs
+from loopline.tracking.shared import remove_unused
+from loopline.tracking.tables import folded_points, hot_points, run_external, run_groups, run_purged, runs
+
+_SHARED: tuple[sa.Column[Any], ...] = (runs.c.environment, run_external.c.dataset)
+"""What refers to rows that many runs share: they go with the last run."""
 
 
 class Selected(NamedTuple):
@@ -72,7 +75,7 @@ def emptied(tx: Tx, which: sa.ColumnElement[bool], going: Sequence[Any]) -> list
 
 
 def remove(tx: Tx, blobs: BlobStore, rows: Sequence[Any]) -> None:
-    """Removes every row of these runs; what they were executed in goes with the last run that was executed in it."""
+    """Removes every row of these runs; one that many runs share goes with the last of them."""
     numbers = [row.number for row in rows]
     if not numbers:
         return
@@ -81,15 +84,20 @@ def remove(tx: Tx, blobs: BlobStore, rows: Sequence[Any]) -> None:
         store.release_all(tx.ref("run", row.id))
     gone = [{"id": row.id, "project": tx.project, "number": row.number, "at": tx.now} for row in rows]
     tx.execute(run_purged.insert(), gone)
-    read = external.of(tx, numbers)
+    shared = {column: {row[0] for row in tx.rows(_held_by(column, numbers))} - {None} for column in _SHARED}
     for column in _of_runs():
         if column.table is runs:  # children stay
             tx.execute(runs.update().where(column.in_(numbers)).values({column.name: None}))
         else:
             tx.execute(sa.delete(column.table).where(column.in_(numbers)))
     tx.execute(runs.delete().where(runs.c.number.in_(numbers)))
-    _remove_environments(tx, {row.environment for row in rows} - {None})
-    external.remove(tx, read)
+    for column, wanted in shared.items():
+        remove_unused(tx, column, wanted)
+
+
+def _held_by(column: sa.Column[Any], numbers: Sequence[int]) -> sa.Select[Any]:
+    run = column.table.c.number if column.table is runs else column.table.c.run
+    return sa.select(column).where(run.in_(numbers)).distinct()
 
 
 def after_commit(database: Database, metrics: Database | None) -> None:
@@ -116,18 +124,6 @@ def remove_points(tx: Tx, metrics: Database | None) -> None:
 def _delete_points(tx: Tx, numbers: Sequence[int]) -> None:
     for table in (hot_points, folded_points):
         tx.execute(table.delete().where(table.c.run.in_(numbers)))
-
-
-def _remove_environments(tx: Tx, wanted: set[int]) -> None:
-    if not wanted:
-        return
-    mine = environments.c.id.in_(wanted)
-    if (
-        not tx.database.sqlite
-    ):  # held first: a run that begins meanwhile holds its environment, too, and is seen after that
-        tx.rows(sa.select(environments.c.id).where(mine).order_by(environments.c.id).with_for_update())
-    used = sa.select(runs.c.number).where(runs.c.environment == environments.c.id)
-    tx.execute(environments.delete().where(mine, ~used.exists()))
 
 
 def _of_runs() -> Iterator[sa.Column[Any]]:

@@ -7,8 +7,12 @@ from typing import Any, Literal
 
 import msgspec
 
-RunKind = Literal["run", "pipeline", "step", "trial"]
-"""What was executed: a script or notebook, a pipeline, a step of one, a trial of a tuning."""
+RunKind = Literal["run", "pipeline", "step", "trial", "model"]
+"""What was executed: a script or notebook, a pipeline, a step of one, a trial of a tuning; or a model that one of them logged.
+
+A logged model is kept as a run is: params, tags, files, what was measured of it; it runs until its files are all there. It becomes
+a version of a model when it is registered.
+"""
 
 RunStatus = Literal["scheduled", "running", "finished", "failed", "killed"]
 Ending = Literal["finished", "failed", "killed"]
@@ -51,6 +55,15 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     def number(self) -> float:
         """The value as a float."""
         return float(self.value)
+
+
+class Measure(Point, frozen=True, kw_only=True):
+    """One value that the run `run` measured of the logged model `model` (ids), and on which data, as its program names it."""
+
+    model: str = ""
+    run: str = ""
+    dataset: str = ""
+    digest: str = ""
 
 
 class ExternalDataset(msgspec.Struct, frozen=True, kw_only=True):

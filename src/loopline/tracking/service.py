@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import mimetypes
 from typing import Any
 
 import sqlalchemy as sa
 
 from loopline.access import authority
 from loopline.database import Database, Tx
-from loopline.errors import Conflict, Invalid, NotFound
+from loopline.errors import Conflict, Invalid
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
-from loopline.store.service import Store
 from loopline.tracking import external, reading
 from loopline.tracking import params as values
+from loopline.tracking.artifacts import Artifacts
 from loopline.tracking.deletion import Deletions
 from loopline.tracking.groups import check_live
 from loopline.tracking.ids import ulid
-from loopline.tracking.paths import check_key, check_path, check_title
+from loopline.tracking.paths import check_key, check_title
 from loopline.tracking.records import (
-    Artifact,
     Correction,
     Ending,
     ExternalDataset,
     ExternalUse,
     Lifecycle,
     Logged,
+    Measure,
     Point,
     Received,
     Run,
@@ -36,7 +35,7 @@ from loopline.tracking.records import (
 )
 from loopline.tracking.search.pages import within
 from loopline.tracking.searches import LARGEST_PAGE, Searches
-from loopline.tracking.tables import run_artifacts, run_console, runs
+from loopline.tracking.tables import run_console, runs
 from loopline.tracking.verbs import RunsVerbs
 from loopline.tracking.words import Words
 from loopline.tracking.writing import Writing
@@ -46,7 +45,7 @@ _MOST = 2**63
 _LATEST = 2**47  # of the year 6429: a calendar has it
 
 
-class RunsService(Searches, Deletions, RunsVerbs):
+class RunsService(Searches, Artifacts, Deletions, RunsVerbs):
     """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`)."""
 
     def __init__(self, tx: Tx, blobs: BlobStore, words: Words, metrics: Database | None = None) -> None:
@@ -119,6 +118,24 @@ class RunsService(Searches, Deletions, RunsVerbs):
         self.writing.write_points()
         self.tx.note(digests={"points": digest})
         return digest
+
+    def measure(self, run: str, by: str, measures: list[Measure]) -> Logged:
+        from loopline.tracking.measures import add, check_model
+
+        for measure in measures:
+            _check_point(measure)
+        self.tx.write()
+        model, measuring = reading.live(self.tx, run), reading.live(self.tx, by)
+        check_model(model.id, model.kind)
+        digest = add(self.tx, self.words, model.number, measuring.number, measures)
+        self.tx.note(inputs=[self._ref(measuring.id)], outputs=[self._ref(model.id)], digests={"measures": digest})
+        return Logged(run=model.id, count=len(measures), digest=digest)
+
+    def measures(self, models: tuple[str, ...]) -> tuple[Measure, ...]:
+        from loopline.tracking.measures import of_models
+
+        check_limit(len(models), "models", LARGEST_PAGE)
+        return of_models(self.tx, self.words, models)
 
     def send(self, sender: str, number: int, content: Body) -> Received:
         from loopline.tracking.receiving import receive
@@ -271,63 +288,8 @@ class RunsService(Searches, Deletions, RunsVerbs):
         text = "".join(piece.text for piece in self.tx.rows(query))
         return Bytes(media="text/plain; charset=utf-8", data=text.encode(), name="console.log")
 
-    def put_artifact(self, run: str, path: str, content: Body) -> Artifact:
-        check_path(path)
-        reading.row_of(self.tx, run)
-        blob = self.blobs.put(content.chunks())
-        # A file may still come to a deleted run: it was on its way, as what its journal brings.
-        row = reading.held(self.tx, run)
-        place = (run_artifacts.c.run == row.number) & (run_artifacts.c.path == path)
-        former = self.tx.scalar(sa.select(run_artifacts.c.digest).where(place))
-        if former != blob.digest:
-            self.tx.execute(run_artifacts.delete().where(place))
-            if former is not None:
-                self._release(row, former)
-            self.tx.execute(
-                run_artifacts.insert().values(
-                    run=row.number, path=path, digest=blob.digest, size=blob.size, created=self.tx.now
-                )
-            )
-            Store(self.tx, self.blobs).retain(blob.digest, self._ref(row.id))
-        self.tx.note(outputs=[self._ref(row.id)], digests={"artifact": blob.digest})
-        return self._artifact(row, path)
-
-    def artifacts(self, run: str) -> tuple[Artifact, ...]:
-        row = reading.row_of(self.tx, run)
-        found = self.tx.rows(
-            sa.select(run_artifacts).where(run_artifacts.c.run == row.number).order_by(run_artifacts.c.path)
-        )
-        return tuple(_kept(row, file) for file in found)
-
-    def artifact(self, run: str, path: str) -> Bytes:
-        found = self._artifact(reading.row_of(self.tx, run), check_path(path))
-        media = mimetypes.guess_type(path)[0] or "application/octet-stream"
-        name = path.rsplit("/", 1)[-1]
-        file = self.blobs.path(found.digest)
-        if file is not None:  # handed out from the disk, whatever its size
-            return Bytes(media=media, path=str(file), name=name)
-        return Bytes(media=media, data=self.blobs.read(found.digest), name=name)
-
-    def _artifact(self, run: Any, path: str) -> Artifact:
-        row = self.tx.first(
-            sa.select(run_artifacts).where(run_artifacts.c.run == run.number, run_artifacts.c.path == path)
-        )
-        if row is None:
-            raise NotFound(
-                f"The run {run.id} has no artifact {path!r}.",
-                code="no-artifact",
-                hint=f"`loopline runs artifacts {run.id}` lists them.",
-            )
-        return _kept(run, row)
-
     def _ref(self, run: str) -> str:
         return self.tx.ref("run", run)
-
-    def _release(self, run: Any, digest: str) -> None:
-        """Gives a blob back, unless the run has the same bytes under another path."""
-        same = (run_artifacts.c.run == run.number) & (run_artifacts.c.digest == digest)
-        if self.tx.first(sa.select(run_artifacts.c.path).where(same)) is None:
-            Store(self.tx, self.blobs).release(digest, self._ref(run.id))
 
 
 def _check_moment(time: int) -> None:
@@ -342,7 +304,3 @@ def _check_point(point: Point) -> None:
             code="bad-point",
             hint="A step is a 64-bit integer, a time milliseconds since 1970 UTC.",
         )
-
-
-def _kept(run: Any, row: Any) -> Artifact:
-    return Artifact(run=run.id, path=row.path, digest=row.digest, size=row.size, created=row.created)

@@ -213,6 +213,22 @@ run_series = sa.Table(
 )
 """One row a metric of a run: which there are, and what each says in short."""
 
+run_measures = sa.Table(
+    "run_measures",
+    metadata,
+    sa.Column("model", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),  # of the kind "model"
+    sa.Column("key", sa.Integer, sa.ForeignKey("run_words.id"), primary_key=True),
+    sa.Column("time", sa.BigInteger, primary_key=True),
+    sa.Column("step", sa.BigInteger, primary_key=True),
+    sa.Column("run", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),  # which measured it
+    sa.Column("value", sa.Double),  # NULL is NaN, which SQLite cannot hold
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Index("ix_run_measures_run", "run"),
+    sqlite_with_rowid=False,
+)
+"""What runs measured of a logged model."""
+
 run_console = sa.Table(
     "run_console",
     metadata,

@@ -13,6 +13,7 @@ from loopline.tracking.records import (
     ExternalUse,
     Lifecycle,
     Logged,
+    Measure,
     Point,
     Purge,
     Received,
@@ -62,6 +63,16 @@ class RunsVerbs(Protocol):
         A point is its key, step, time and value: the same point again is the same point. Params and tags are as `params` and
         `tag` set them.
         """
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/measures", action="run", record="digest")
+    def measure(self, run: str, by: str, measures: list[Measure]) -> Logged:
+        """Add what the run `by` measured of a model that was logged (`run`, of kind "model"), and on which data."""
+        ...
+
+    @operation("GET /projects/{project}/measures", action="read")
+    def measures(self, models: tuple[str, ...]) -> tuple[Measure, ...]:
+        """List what was measured of logged models, by their ids, at most 1,000 of them."""
         ...
 
     @operation("PUT /projects/{project}/journals/{sender}/{number}", action="run", record="digest", prepares=True)
@@ -247,6 +258,19 @@ class RunsVerbs(Protocol):
     @operation("PUT /projects/{project}/runs/{run}/artifacts/{path:path}", action="run", prepares=True)
     def put_artifact(self, run: str, path: str, content: Body) -> Artifact:
         """Keep a file with a run, under a path of its own; the same bytes are stored once."""
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/artifacts/{path:path}", action="run")
+    def copy_artifact(self, run: str, path: str, digest: str) -> Artifact:
+        """Keep bytes with a run that are a file of a run in this project already, without sending them again.
+
+        `digest`: `blake3:<hex>` of the bytes. Bytes that no run of the project has are not found, whoever else has them.
+        """
+        ...
+
+    @operation("DELETE /projects/{project}/runs/{run}/artifacts/{path:path}", action="run")
+    def remove_artifact(self, run: str, path: str) -> tuple[Artifact, ...]:
+        """Remove a file of a run, or all files of a folder; the answer is what was removed, and the ledger keeps their digest."""
         ...
 
     @operation("GET /projects/{project}/runs/{run}/artifacts", action="read")

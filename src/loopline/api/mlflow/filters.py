@@ -69,6 +69,8 @@ class Grammar(msgspec.Struct, frozen=True, kw_only=True):
     """Other names of attributes."""
     quotes: bool = True
     """Whether MLflow's message puts clauses that are none in quotes."""
+    registry: bool = False
+    """Whether what cannot be is told in the words of MLflow's model registry, which has some of its own."""
 
 
 class _Token(NamedTuple):
@@ -167,6 +169,10 @@ def _clause(name: _Token, comparator: str, value: _Token | None, grammar: Gramma
         raise Problem(f"IS NULL / IS NOT NULL is only supported for {those}, not for '{entity}' '{key}'")
     given = None if value is None else _value(entity, key, value, number, grammar)
     allowed = grammar.comparators["number" if number else entity]
+    if comparator not in allowed and grammar.registry:
+        raise Problem(f"Invalid comparator for {f'attribute {key}' if number else entity}: {comparator}")
+    if number and grammar.registry:
+        given = _whole(key, given)
     if comparator not in allowed:
         end = "'" if entity in ("parameter", "attribute") and not number else ""  # as MLflow has it
         raise Problem(f"Invalid comparator '{comparator}' not one of '{shown(allowed)}{end}")
@@ -183,6 +189,8 @@ def _identifier(text: str, grammar: Grammar, attributes: tuple[str, ...]) -> tup
     entity = "attribute"
     if dot:
         word = _bare(head, "`")
+        if word not in grammar.aliases and grammar.registry:
+            raise Problem(f"Invalid entity type '{word}'. Valid entity types are {tuple(grammar.aliases)}")
         if word not in grammar.aliases:
             known = sorted(set(grammar.aliases.values() if grammar.quotes else grammar.aliases))
             those = "values" if grammar.quotes else "entity types"
@@ -197,7 +205,7 @@ def _identifier(text: str, grammar: Grammar, attributes: tuple[str, ...]) -> tup
 
 
 def _value(entity: str, key: str, token: _Token, number: bool, grammar: Grammar) -> Any:
-    if entity == "metric" or number:
+    if entity == "metric" or (number and not grammar.registry):
         if token.kind != "number":
             what = f"numeric attribute: {key}" if number else "metric"
             raise Problem(f"Expected numeric value type for {what}. Found {token.text}")
@@ -209,6 +217,8 @@ def _value(entity: str, key: str, token: _Token, number: bool, grammar: Grammar)
             )
         if entity in ("attribute", "dataset"):
             return _list(token.text)
+    if number and token.kind == "number":
+        return token.text
     if token.kind in ("text", "name"):
         if token.text[0] not in "'\"":
             raise Problem(
@@ -219,8 +229,17 @@ def _value(entity: str, key: str, token: _Token, number: bool, grammar: Grammar)
     if entity == "dataset":
         raise Problem(f"Expected a quoted string value for dataset attributes. Got value {token.text}")
     if entity == "attribute":
-        raise Problem(f"Expected a quoted string value for attributes. Got value {token.text}")
+        several = " or a list of quoted string values" if grammar.registry else ""
+        raise Problem(f"Expected a quoted string value{several} for attributes. Got value {token.text}")
     raise Problem(f"Expected a quoted string value for {entity} (e.g. 'my-value'). Got value {token.text}")
+
+
+def _whole(key: str, given: Any) -> int:
+    """The whole number that a text is."""
+    if re.fullmatch(r"\s*[+-]?\d{1,18}\s*", given):
+        return int(given)
+    shown = given if re.fullmatch(r"-?\d*\.\d*", given) else repr(given)
+    raise Problem(f"Invalid value for numeric attribute '{key}': {shown}")
 
 
 def _list(text: str) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def search(ask: Ask, given: Search) -> dict[str, Any]:
     if not groups:
         return {}
     asked = {
-        "filter": " AND ".join(written(clause) for clause in clauses),
+        "filter": " AND ".join(["kind != 'model'", *(written(clause) for clause in clauses)]),
         "order": order,
         "groups": groups,
         "lifecycle": experiments.lifecycle(given.run_view_type),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from loopline.api.mlflow import forms, limits, runs
+from loopline.api.mlflow import forms, limits, logged, runs
 from loopline.api.mlflow.endpoints import Ask, endpoint
 from loopline.api.mlflow.experiments import number
 from loopline.api.mlflow.messages import Int64, Message, Tag, invalid, missing
 from loopline.api.mlflow.problems import Problem
 from loopline.errors import Conflict
-from loopline.tracking.records import ExternalDataset, Point
+from loopline.tracking.records import ExternalDataset, Measure, Point
 
 
 class LogMetric(runs.One):
@@ -73,11 +73,18 @@ class DatasetInput(Message):
     dataset: Dataset | None = None
 
 
+class ModelInput(Message):
+    """A logged model that a run read."""
+
+    model_id: str | None = None
+
+
 class LogInputs(Message):
     """LogInputs."""
 
     run_id: str | None = None
     datasets: list[DatasetInput] | None = None
+    models: list[ModelInput] | None = None
 
 
 class LogModel(Message):
@@ -102,6 +109,7 @@ def log_metric(ask: Ask, given: LogMetric) -> None:
     limits.check_metric(given.key, given.value, given.timestamp)
     point = Point(key=given.key, value=given.value, step=given.step or 0, time=given.timestamp)
     runs.changed(given.run, lambda: ask.call("runs.log", run=given.run, metrics=[point]))
+    _measured(ask, given.run, [given])
 
 
 @endpoint("POST /api/2.0/mlflow/runs/log-parameter", action="run", needed=("run_id", "key"))
@@ -162,6 +170,24 @@ def log_batch(ask: Ask, given: LogBatch) -> None:
             "value per param key."
         )
     _log(ask, run, points, dict(params), dict(tags))
+    _measured(ask, run, given.metrics or ())
+
+
+def _measured(ask: Ask, run: str, metrics: Sequence[Metric | LogMetric]) -> None:
+    """Keeps with the logged models those points that are of one."""
+    for model in dict.fromkeys(metric.model_id for metric in metrics if metric.model_id):
+        logged.measured(ask, run, model, [_measure(metric) for metric in metrics if metric.model_id == model])
+
+
+def _measure(given: Metric | LogMetric) -> Measure:
+    return Measure(
+        key=given.key or "",
+        value=0.0 if given.value is None else given.value,
+        step=given.step or 0,
+        time=given.timestamp or 0,
+        dataset=given.dataset_name or "",
+        digest=given.dataset_digest or "",
+    )
 
 
 def _log(ask: Ask, run: str, points: list[Point], params: dict[str, str], tags: dict[str, str]) -> None:
@@ -238,13 +264,16 @@ _MODEL_FIELDS = ("run_id", "artifact_path", "utc_time_created", "model_uuid", "f
 
 @endpoint("POST /api/2.0/mlflow/runs/log-inputs", action="run", needed=("run_id",))
 def log_inputs(ask: Ask, given: LogInputs) -> None:
-    """Says which data a run read."""
+    """Says which data and which logged models a run read."""
     run = given.run_id or ""
     limits.check_run_id(run)
     datasets = [_dataset(one) for one in given.datasets or ()]
+    models = tuple(logged.shown(ask, model.model_id or "", deleted=True).ref for model in given.models or ())
     if datasets:
         runs.changed(run, lambda: ask.call("runs.use", run=run, datasets=datasets))
-    else:
+    if models:
+        runs.changed(run, lambda: ask.call("runs.link", run=run, inputs=models))
+    if not datasets and not models:
         runs.shown(ask, run)
 
 
