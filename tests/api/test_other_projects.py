@@ -113,7 +113,6 @@ class Other:
             "secret-run", tags={"a": "b"}, inputs=("source:secret-file",), environment={"python": "3"}
         ).id
         there.runs.set_retention(12_345_678)
-        there.runs.use(run, [{"name": "secret-visits", "digest": "1"}])
         self.logged = there.runs.create("secret-logged", kind="model").id
         there.runs.measure(self.logged, run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
         there.datasets.add("secret-data", Body(ROWS, name="x.csv"), inputs=[f"run:{run}"])
@@ -121,6 +120,7 @@ class Other:
         group = there.groups.create("secret-group").number
         there.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
         there.runs.log(run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
+        there.runs.use(run, [{"name": "secret-table", "digest": "1"}])
         there.runs.params(run, {"a": 1})
         there.runs.correct(run, {"a": 2}, "test")
         printed = run_prefix(run) + b'{"text": "secret", "time": 1}'
@@ -267,7 +267,7 @@ LISTS = [
 ]
 
 
-UNNAMED = {"access.grants": '"viewer"', "runs.retention": "12345678"}
+UNNAMED = {"runs.used": "secret-table", "access.grants": '"viewer"', "runs.retention": "12345678"}
 """What lists show of ELSEWHERE that show none of its names."""
 
 
@@ -283,7 +283,7 @@ def test_a_list_shows_its_own_project_alone(other: Other, name: str) -> None:
         assert UNNAMED[name] in shown[ELSEWHERE]
         assert UNNAMED[name] not in shown[HERE]
         return
-    assert any(mark in shown[ELSEWHERE] for mark in {*marks, "secret-visits"}), shown[ELSEWHERE]
+    assert any(mark in shown[ELSEWHERE] for mark in marks), shown[ELSEWHERE]
     # What calls that create left here has the same names, and none of the same refs.
     assert f"{ELSEWHERE}/" not in shown[HERE]
 
@@ -304,6 +304,13 @@ REFS: dict[str, Callable[[Any], Any]] = {
     "endpoint": lambda session: session.endpoints.create("mine", MODEL),
     "monitor": lambda session: session.monitors.declare("mine", DATA, "y", "binary"),
 }
+
+
+def test_the_points_of_a_run_of_another_project_are_not_shown(other: Other) -> None:
+    op = OPERATIONS["runs.last"]
+    asked = {"runs": f'["{other.values["runs"]["run"]}"]'}
+    assert other.ask(op, ELSEWHERE, asked).status == 200
+    assert other.ask(op, HERE, asked).status == 404
 
 
 @pytest.mark.parametrize("what", REFS)

@@ -143,6 +143,20 @@ def artifacts(ctx: click.Context, run: str, path: str | None, out: str | None, j
     )
 
 
+@runs.command("remove-artifact")
+@click.argument("run")
+@click.argument("path")
+@as_json
+@click.pass_context
+def remove_artifact(ctx: click.Context, run: str, path: str, json: bool) -> None:
+    """Remove a file of a run, or all files of a folder."""
+    with session(ctx) as s:
+        name = names.one(s, run, "run")
+        found = s.runs.remove_artifact(name, path)
+    gone = ", ".join(f"{file.path} ({show.size(file.size)})" for file in found)
+    show.done(found, json, f"Removed from run:{name}, for good: {gone}. The ledger keeps the digest.")
+
+
 @runs.command()
 @click.argument("run")
 @click.option("-o", "--out", metavar="FILE", help="Where to write it (else standard output).")

@@ -1,20 +1,17 @@
-"""What a user of MLflow does with models, by an unmodified client; prints what it found as JSON. Runs in a peer's environment.
+"""What a user of MLflow does with models, by an unmodified client; prints what it found as JSON.
 
-    python registry_client.py URL
-
-The same script runs against Loopline and against MLflow's own server; nothing in it knows which.
+It runs in the environment of a peer and is told the address by MLFLOW_TRACKING_URI alone; nothing in it knows whose server it is.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 
-def main(url: str) -> dict[str, Any]:
+def main() -> dict[str, Any]:
     """All that is done, with what it gave."""
     import mlflow
     import numpy as np
@@ -22,7 +19,6 @@ def main(url: str) -> dict[str, Any]:
     from mlflow.exceptions import MlflowException
     from sklearn.linear_model import LogisticRegression
 
-    mlflow.set_tracking_uri(url)
     mlflow.set_experiment("registry")
     client = MlflowClient()
     found: dict[str, Any] = {}
@@ -107,4 +103,4 @@ def main(url: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print("FOUND " + json.dumps(main(sys.argv[1]), sort_keys=True))
+    print(json.dumps(main(), sort_keys=True))
