@@ -306,13 +306,6 @@ REFS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def test_the_points_of_a_run_of_another_project_are_not_shown(other: Other) -> None:
-    op = OPERATIONS["runs.last"]
-    asked = {"runs": f'["{other.values["runs"]["run"]}"]'}
-    assert other.ask(op, ELSEWHERE, asked).status == 200
-    assert other.ask(op, HERE, asked).status == 404
-
-
 @pytest.mark.parametrize("what", REFS)
 def test_a_ref_of_another_project_leads_nowhere(other: Other, what: str) -> None:
     with pytest.raises(NotFound):
