@@ -18,6 +18,7 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from loopline.errors import Invalid, Unavailable
+from loopline.failpoints import failpoint
 from loopline.operations import Body
 
 _PIECE = 1 << 20
@@ -26,18 +27,24 @@ _SIMPLE = ("application/x-www-form-urlencoded", "multipart/form-data", "text/pla
 
 async def read_json(request: Request, limit: int) -> bytes:
     """The JSON body; empty where there is none. Raises `Invalid` (code "too-large") over the limit, and on another type."""
-    content = bytearray()
-    _check_length(request, limit)
-    async for piece in request.stream():
-        if len(content) + len(piece) > limit:
-            raise _too_large(limit)
-        content += piece
+    content = await read_content(request, limit)
     if content and _media(request) != "application/json":
         raise Invalid(
             f"The body is of type {_media(request) or 'unknown'}, and JSON is wanted.",
             code="bad-media-type",
             hint="Send `Content-Type: application/json`.",
         )
+    return content
+
+
+async def read_content(request: Request, limit: int) -> bytes:
+    """The body, of whatever type; empty where there is none. Raises `Invalid` (code "too-large") over the limit."""
+    content = bytearray()
+    _check_length(request, limit)
+    async for piece in request.stream():
+        if len(content) + len(piece) > limit:
+            raise _too_large(limit)
+        content += piece
     return bytes(content)
 
 
@@ -48,7 +55,7 @@ async def spooled(request: Request, folder: Path, limit: int) -> AsyncIterator[B
     if not media and request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         yield None
         return
-    if media in _SIMPLE:
+    if media in _SIMPLE and request.method == "POST":
         # These are what a foreign web page can make a browser send without being asked.
         raise Invalid(
             f"The body is of type {media}, and raw bytes are wanted.",
@@ -87,6 +94,7 @@ async def _spool(request: Request, path: Path, limit: int) -> None:
                 pieces += piece
                 held += len(piece)
                 if held >= _PIECE:
+                    failpoint("api.bodies.write")
                     await to_thread.run_sync(file.write, bytes(pieces))
                     pieces.clear()
                     held = 0

@@ -211,6 +211,8 @@ class _Shipping:
                     if can_be(entry):
                         self._upload(entry)
                 except (Invalid, NotFound) as e:
+                    if e.code == "run-purged":  # as of what else its journal brings, nobody wants it
+                        continue
                     if not self._set_aside:
                         raise
                     put_file_aside(self.outbox, entry.fields["digest"])
@@ -221,7 +223,12 @@ class _Shipping:
         path, digest = entry.fields["path"], entry.fields["digest"]
         aside = self.outbox.folder / "artifacts" / check_digest(digest)
         if aside.exists():
-            self.session.runs.put_artifact(entry.run, path, Body(aside, name=path.rpartition("/")[2]))
+            try:
+                self.session.runs.copy_artifact(entry.run, path, digest)
+            except NotFound as e:
+                if e.code != "no-such-bytes":
+                    raise
+                self.session.runs.put_artifact(entry.run, path, Body(aside, name=path.rpartition("/")[2]))
             if self._journal is not None:
                 self._journal.let_go(digest)
         elif not any(a.path == path and a.digest == digest for a in self.session.runs.artifacts(entry.run)):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
+from loopline.errors import Conflict
 from loopline.failpoints import failpoint
 from loopline.ports.blobs import Blob, check_digest, missing
 from loopline.ports.files import TEMPORARY, disk_errors, removed_on_error, sync_folder
@@ -43,12 +47,20 @@ class LocalBlobs:
                 os.fsync(file.fileno())
             digest = f"blake3:{state.hexdigest()}"
             path = self._path(digest)
-            if not path.parent.exists():
+            if not os.path.lexists(path.parent):
                 path.parent.mkdir(exist_ok=True)
                 sync_folder(self.folder)
+            if path.parent.is_symlink():
+                raise Conflict(
+                    f"{path.parent} is a link, and the store follows none.",
+                    code="store-link",
+                    hint="Put a folder in its place, and look at who could write there.",
+                )
             failpoint("store.put.before_rename")
-            # Also where the blob is there already: the same bytes, young again, and a damaged one is mended by it.
-            os.replace(temporary, path)
+            with _alone(path.parent):
+                # Also where the blob is there already: the same bytes, young again, and a damaged one is mended by it.
+                os.utime(temporary)  # its bytes may have come over a long time
+                os.replace(temporary, path)
             sync_folder(path.parent)
             failpoint("store.put.after_rename")
         return Blob(digest, size, _milliseconds(path.stat()))
@@ -68,19 +80,25 @@ class LocalBlobs:
         return pieces()
 
     def stat(self, digest: str) -> Blob:
-        try:
-            found = self._path(digest).stat()
-        except FileNotFoundError:
-            raise missing(digest) from None
+        found = self._stat(digest)
+        if found is None:
+            raise missing(digest)
         return Blob(digest, found.st_size, _milliseconds(found))
 
     def exists(self, digest: str) -> bool:
-        return self._path(digest).exists()
+        return self._stat(digest) is not None
 
-    def delete(self, digest: str) -> None:
+    def delete(self, digest: str, before: int | None = None) -> bool:
         path = self._path(digest)
-        failpoint("store.delete.before_unlink")
-        path.unlink(missing_ok=True)
+        try:
+            with _alone(path.parent):
+                if before is not None and _milliseconds(path.stat()) >= before:
+                    return False
+                failpoint("store.delete.before_unlink")
+                path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def list(self) -> Iterator[Blob]:
         for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
@@ -92,10 +110,9 @@ class LocalBlobs:
                 yield Blob(f"blake3:{path.parent.name}{path.name}", found.st_size, _milliseconds(found))
 
     def path(self, digest: str) -> Path:
-        path = self._path(digest)
-        if not path.exists():
+        if self._stat(digest) is None:
             raise missing(digest)
-        return path
+        return self._path(digest)
 
     def tidy(self, older_than: float = 3600.0) -> int:
         count = 0
@@ -110,11 +127,35 @@ class LocalBlobs:
         name = check_digest(digest)
         return self.folder / name[:2] / name[2:]
 
-    def _open(self, digest: str) -> BinaryIO:
+    def _stat(self, digest: str) -> os.stat_result | None:
+        """Of the blob's file; None where there is none, or a link: whoever put that there may mean any file by it."""
+        path = self._path(digest)
         try:
-            return self._path(digest).open("rb")
-        except FileNotFoundError:
-            raise missing(digest) from None
+            found = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found if stat.S_ISREG(found.st_mode) and not path.parent.is_symlink() else None
+
+    def _open(self, digest: str) -> BinaryIO:
+        if self._stat(digest) is None:
+            raise missing(digest)
+        try:
+            return open(os.open(self._path(digest), os.O_RDONLY | os.O_NOFOLLOW), "rb")
+        except OSError as e:
+            if e.errno in (errno.ENOENT, errno.ELOOP):  # gone, or made a link, since
+                raise missing(digest) from None
+            raise
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else, in whatever process, renames into the folder or removes from it by its age meanwhile."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _milliseconds(found: os.stat_result) -> int:

@@ -7,11 +7,21 @@ from typing import Any, Literal
 
 import msgspec
 
-RunKind = Literal["run", "pipeline", "step", "trial"]
-"""What was executed: a script or notebook, a pipeline, a step of one, a trial of a tuning."""
+RunKind = Literal["run", "pipeline", "step", "trial", "model"]
+"""What was executed: a script or notebook, a pipeline, a step of one, a trial of a tuning; or a model that one of them logged.
 
-RunStatus = Literal["running", "finished", "failed", "killed"]
+A logged model is kept as a run is: params, tags, files, what was measured of it; it runs until its files are all there. It becomes
+a version of a model when it is registered.
+"""
+
+RunStatus = Literal["scheduled", "running", "finished", "failed", "killed"]
 Ending = Literal["finished", "failed", "killed"]
+
+Lifecycle = Literal["live", "deleted", "all"]
+"""Which runs or groups are meant: those that are not deleted, those that are and can be restored, or both."""
+
+DEFAULT_GROUP = "Default"
+"""The name of the group that every project has, number 0, as long as nobody calls it otherwise."""
 
 NotFinite = Literal["NaN", "Infinity", "-Infinity"]
 Real = float | NotFinite
@@ -27,7 +37,7 @@ def real(value: float | str) -> Real:
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """One value of a metric. `time` is in milliseconds since 1970 UTC (0: when the call arrives).
+    """One value of a metric. `time` is in milliseconds since 1970 UTC (-1: when the call arrives).
 
     `value` takes any float; NaN and infinities are kept, by name. `number` gives the float again.
     """
@@ -35,7 +45,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     value: Real
     step: int = 0
-    time: int = 0
+    time: int = -1
 
     def __post_init__(self) -> None:
         if isinstance(self.value, float) and not math.isfinite(self.value):
@@ -47,11 +57,48 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
         return float(self.value)
 
 
+class Measure(Point, frozen=True, kw_only=True):
+    """One value that the run `run` measured of the logged model `model` (ids), and on which data, as its program names it."""
+
+    model: str = ""
+    run: str = ""
+    dataset: str = ""
+    digest: str = ""
+
+
+class ExternalDataset(msgspec.Struct, frozen=True, kw_only=True):
+    """Data that a run read and that is held elsewhere, as its program describes it.
+
+    `digest` is the program's own; `source` says where the data is, in the form that `source_type` names; `schema` and `profile`
+    are texts of any form; `context` is what the run read it for (training, validation).
+    """
+
+    name: str
+    digest: str
+    source_type: str = ""
+    source: str = ""
+    schema: str = ""
+    profile: str = ""
+    context: str = ""
+    tags: dict[str, str] = {}
+
+
+class ExternalUse(msgspec.Struct, frozen=True, kw_only=True):
+    """That runs of a group read data which is held elsewhere, and for what."""
+
+    group: int
+    name: str
+    digest: str
+    context: str
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One execution of a step or a pipeline, or of a script that tracks itself.
 
     `id` is a ULID: it sorts by the time of creation. `metrics` holds each metric's last value (by step, then time). `inputs` and
-    `outputs` are refs, `environment` is what `tracking.environment.capture` gave. Times are in milliseconds since 1970 UTC.
+    `outputs` are refs, `external` is data that it read and that is held elsewhere, `environment` is what
+    `tracking.environment.capture` gave, `group` the number of its group. `deleted`: since when it is; None: it is live. Times
+    are in milliseconds since 1970 UTC.
     """
 
     id: str
@@ -64,6 +111,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     ended: int | None = None
     message: str = ""
     note: str = ""
+    group: int = 0
+    deleted: int | None = None
     parent: str | None = None
     params: dict[str, Any] = {}
     tags: dict[str, str] = {}
@@ -71,6 +120,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     environment: dict[str, Any] = {}
+    external: tuple[ExternalDataset, ...] = ()
 
 
 class RunPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +128,57 @@ class RunPage(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: tuple[Run, ...]
     after: str | None = None
+
+
+class RunGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs of a project that belong together, under a number and a name; number 0 is there in every project.
+
+    `deleted`: since when it is, and with it the runs that were live; None: it is live. Times are in milliseconds since 1970 UTC.
+    """
+
+    number: int
+    ref: str
+    name: str
+    note: str
+    tags: dict[str, str]
+    created: int
+    creator: str
+    changed: int
+    deleted: int | None = None
+
+
+class RunGroupPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some groups, by number. `after` is what to give for the next page; None: there is none."""
+
+    groups: tuple[RunGroup, ...]
+    after: int | None = None
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a project keeps what is deleted, in milliseconds; None: for ever. `by` and `at`: who said so, and when."""
+
+    deleted: int | None = None
+    by: str = ""
+    at: int | None = None
+
+
+class Needed(msgspec.Struct, frozen=True, kw_only=True):
+    """A deleted run that stays, since something names it."""
+
+    run: str
+    by: str
+
+
+class Purge(msgspec.Struct, frozen=True, kw_only=True):
+    """The refs of the runs and groups that a purge removed, or would, and the runs that it left since they are needed.
+
+    `more`: there are others, for another call.
+    """
+
+    runs: tuple[str, ...]
+    groups: tuple[str, ...]
+    needed: tuple[Needed, ...]
+    more: bool = False
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True):

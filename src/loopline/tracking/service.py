@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import mimetypes
 from typing import Any
 
 import sqlalchemy as sa
 
 from loopline.access import authority
 from loopline.database import Database, Tx
-from loopline.errors import Conflict, Invalid, NotFound
+from loopline.errors import Conflict, Invalid
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
-from loopline.store.service import Store
+from loopline.tracking import external, reading
 from loopline.tracking import params as values
-from loopline.tracking import reading
+from loopline.tracking.artifacts import Artifacts
+from loopline.tracking.deletion import Deletions
+from loopline.tracking.groups import check_live
 from loopline.tracking.ids import ulid
-from loopline.tracking.paths import check_key, check_path
+from loopline.tracking.paths import check_key, check_title
 from loopline.tracking.records import (
-    Artifact,
     Correction,
     Ending,
+    ExternalDataset,
+    ExternalUse,
+    Lifecycle,
     Logged,
+    Measure,
     Point,
     Received,
     Run,
@@ -29,17 +33,19 @@ from loopline.tracking.records import (
     RunPage,
     RunStatus,
 )
+from loopline.tracking.search.pages import within
 from loopline.tracking.searches import LARGEST_PAGE, Searches
-from loopline.tracking.tables import run_artifacts, run_console, runs
+from loopline.tracking.tables import run_console, runs
 from loopline.tracking.verbs import RunsVerbs
 from loopline.tracking.words import Words
 from loopline.tracking.writing import Writing
 
 _LARGEST_BATCH = 100_000
 _MOST = 2**63
+_LATEST = 2**47  # of the year 6429: a calendar has it
 
 
-class RunsService(Searches, RunsVerbs):
+class RunsService(Searches, Artifacts, Deletions, RunsVerbs):
     """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`)."""
 
     def __init__(self, tx: Tx, blobs: BlobStore, words: Words, metrics: Database | None = None) -> None:
@@ -58,22 +64,43 @@ class RunsService(Searches, RunsVerbs):
         tags: dict[str, str] | None = None,
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
+        group: int = 0,
+        created: int | None = None,
     ) -> Run:
+        if created is not None:
+            _check_moment(created)
         self.tx.write()  # the id carries the time of the write transaction
+        if group:  # the default one is always there
+            check_live(self.tx, group)
         run = ulid(self.tx.now)
-        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, self.tx.now)
+        began = self.tx.now if created is None else created
+        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, began, group)
         return self.show(run)
 
-    def log(self, run: str, metrics: list[Point]) -> Logged:
-        from loopline.tracking import points
-
-        row = reading.row_of(self.tx, run)
-        if not 0 < len(metrics) <= _LARGEST_BATCH:
+    def log(
+        self,
+        run: str,
+        metrics: list[Point] | None = None,
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str | None] | None = None,
+    ) -> Logged:
+        row = reading.live(self.tx, run)
+        if not (metrics or params or tags) or len(metrics or ()) > _LARGEST_BATCH:
             raise Invalid(
-                f"A batch of {len(metrics)} points cannot be logged.",
+                f"A batch of {len(metrics or ())} points cannot be logged.",
                 code="bad-batch",
                 hint=f"Send 1 to {_LARGEST_BATCH} points at once.",
             )
+        values.set_params(self.tx, self.words, row.number, params or {}, row.id)
+        values.set_tags(self.tx, self.words, row.number, tags or {})
+        self.tx.note(outputs=[self._ref(row.id)])
+        digest = self._points(row, metrics) if metrics else ""
+        return Logged(run=row.id, count=len(metrics or ()), digest=digest)
+
+    def _points(self, row: Any, metrics: list[Point]) -> str:
+        """Adds points to a run; gives the digest of the batch."""
+        from loopline.tracking import points
+
         for key in {point.key for point in metrics}:
             check_key(key, "key of a metric")
         for point in metrics:
@@ -83,14 +110,32 @@ class RunsService(Searches, RunsVerbs):
         columns = points.columns(
             [numbers[point.key] for point in metrics],
             [point.step for point in metrics],
-            [point.time or self.tx.now for point in metrics],
+            [self.tx.now if point.time == -1 else point.time for point in metrics],
             [point.number for point in metrics],
         )
         digest = points.digest(row.id, columns, numbers)
         self.writing.add_points(row.number, columns, exact=False)
         self.writing.write_points()
-        self.tx.note(outputs=[self._ref(row.id)], digests={"points": digest})
-        return Logged(run=row.id, count=len(metrics), digest=digest)
+        self.tx.note(digests={"points": digest})
+        return digest
+
+    def measure(self, run: str, by: str, measures: list[Measure]) -> Logged:
+        from loopline.tracking.measures import add, check_model
+
+        for measure in measures:
+            _check_point(measure)
+        self.tx.write()
+        model, measuring = reading.live(self.tx, run), reading.live(self.tx, by)
+        check_model(model.id, model.kind)
+        digest = add(self.tx, self.words, model.number, measuring.number, measures)
+        self.tx.note(inputs=[self._ref(measuring.id)], outputs=[self._ref(model.id)], digests={"measures": digest})
+        return Logged(run=model.id, count=len(measures), digest=digest)
+
+    def measures(self, models: tuple[str, ...]) -> tuple[Measure, ...]:
+        from loopline.tracking.measures import of_models
+
+        check_limit(len(models), "models", LARGEST_PAGE)
+        return of_models(self.tx, self.words, models)
 
     def send(self, sender: str, number: int, content: Body) -> Received:
         from loopline.tracking.receiving import receive
@@ -108,7 +153,7 @@ class RunsService(Searches, RunsVerbs):
         return received(self.tx, sender)
 
     def params(self, run: str, params: dict[str, Any]) -> Run:
-        row = reading.row_of(self.tx, run)
+        row = reading.live(self.tx, run)
         values.set_params(self.tx, self.words, row.number, params, row.id)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
@@ -116,8 +161,7 @@ class RunsService(Searches, RunsVerbs):
     def correct(self, run: str, params: dict[str, Any], reason: str) -> Run:
         if not reason.strip():
             raise Invalid("A correction needs its reason.", code="bad-value", hint="Say why the params were wrong.")
-        self.tx.write()
-        row = self._held(run)
+        row = reading.held_live(self.tx, run)
         values.correct(self.tx, self.words, row.number, params, reason)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
@@ -125,29 +169,52 @@ class RunsService(Searches, RunsVerbs):
     def corrections(self, run: str) -> tuple[Correction, ...]:
         return values.corrections(self.tx, self.words, reading.row_of(self.tx, run).number)
 
-    def tag(self, run: str, tags: dict[str, str]) -> Run:
-        row = reading.row_of(self.tx, run)
+    def tag(self, run: str, tags: dict[str, str | None]) -> Run:
+        row = reading.live(self.tx, run)
         values.set_tags(self.tx, self.words, row.number, tags)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
 
+    def use(self, run: str, datasets: list[ExternalDataset]) -> Run:
+        self.tx.write()
+        row = reading.held_live(self.tx, run)
+        said = external.use(self.tx, row.number, datasets)
+        self.tx.note(outputs=[self._ref(row.id)], digests=said)
+        return self.show(row.id)
+
+    def used(self, groups: tuple[int, ...] = (), limit: int = 1000) -> tuple[ExternalUse, ...]:
+        check_limit(limit, "datasets")
+        return external.used(self.tx, groups, limit)
+
+    def change(
+        self, run: str, name: str | None = None, status: RunStatus | None = None, ended: int | None = None
+    ) -> Run:
+        if name is not None:
+            check_title(name, "name of a run")
+        if ended is not None:
+            _check_moment(ended)
+        self.tx.write()
+        row = reading.held_live(self.tx, run)
+        self.writing.change(row, name, status, ended)
+        self.writing.write_points()
+        self.tx.note(outputs=[self._ref(row.id)])
+        return self.show(row.id)
+
     def note(self, run: str, text: str) -> Run:
-        row = reading.row_of(self.tx, run)
+        row = reading.live(self.tx, run)
         self.writing.set_note(row.number, text)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
 
     def link(self, run: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> Run:
-        self.tx.write()
-        row = self._held(run)
+        row = reading.held_live(self.tx, run)
         read = self.writing.add_refs(row.number, 0, inputs)
         made = self.writing.add_refs(row.number, 1, outputs)
         self.tx.note(inputs=read, outputs=[self._ref(row.id), *made])
         return self.show(row.id)
 
     def finish(self, run: str, status: Ending = "finished", outputs: tuple[str, ...] = (), message: str = "") -> Run:
-        self.tx.write()
-        row = self._held(run)
+        row = reading.held_live(self.tx, run)
         known = self.show(row.id)
         made = authority.readable(self.tx, outputs)
         if row.status != "running":
@@ -167,6 +234,10 @@ class RunsService(Searches, RunsVerbs):
     def show(self, run: str) -> Run:
         return reading.records(self.tx, self.words, [reading.row_of(self.tx, run)])[0]
 
+    def last(self, runs: tuple[str, ...]) -> dict[str, tuple[Point, ...]]:
+        check_limit(len(runs), "runs", LARGEST_PAGE)
+        return reading.last_points(self.tx, self.words, reading.rows_named(self.tx, runs))
+
     def list(
         self,
         name: str | None = None,
@@ -175,9 +246,11 @@ class RunsService(Searches, RunsVerbs):
         parent: str | None = None,
         limit: int = 100,
         after: str | None = None,
+        groups: tuple[int, ...] = (),
+        lifecycle: Lifecycle = "live",
     ) -> RunPage:
         check_limit(limit, "runs", LARGEST_PAGE)
-        query = sa.select(runs).where(runs.c.project == self.tx.project)
+        query = sa.select(runs).where(runs.c.project == self.tx.project, within(groups, lifecycle))
         for column, value in ((runs.c.name, name), (runs.c.kind, kind), (runs.c.status, status)):
             if value is not None:
                 query = query.where(column == value)
@@ -215,80 +288,19 @@ class RunsService(Searches, RunsVerbs):
         text = "".join(piece.text for piece in self.tx.rows(query))
         return Bytes(media="text/plain; charset=utf-8", data=text.encode(), name="console.log")
 
-    def put_artifact(self, run: str, path: str, content: Body) -> Artifact:
-        check_path(path)
-        row = reading.row_of(self.tx, run)
-        blob = self.blobs.put(content.chunks())
-        self.tx.write()
-        place = (run_artifacts.c.run == row.number) & (run_artifacts.c.path == path)
-        former = self.tx.scalar(sa.select(run_artifacts.c.digest).where(place))
-        if former != blob.digest:
-            self.tx.execute(run_artifacts.delete().where(place))
-            if former is not None:
-                self._release(row, former)
-            self.tx.execute(
-                run_artifacts.insert().values(
-                    run=row.number, path=path, digest=blob.digest, size=blob.size, created=self.tx.now
-                )
-            )
-            Store(self.tx, self.blobs).retain(blob.digest, self._ref(row.id))
-        self.tx.note(outputs=[self._ref(row.id)], digests={"artifact": blob.digest})
-        return self._artifact(row, path)
-
-    def artifacts(self, run: str) -> tuple[Artifact, ...]:
-        row = reading.row_of(self.tx, run)
-        found = self.tx.rows(
-            sa.select(run_artifacts).where(run_artifacts.c.run == row.number).order_by(run_artifacts.c.path)
-        )
-        return tuple(_kept(row, file) for file in found)
-
-    def artifact(self, run: str, path: str) -> Bytes:
-        found = self._artifact(reading.row_of(self.tx, run), check_path(path))
-        media = mimetypes.guess_type(path)[0] or "application/octet-stream"
-        name = path.rsplit("/", 1)[-1]
-        file = self.blobs.path(found.digest)
-        if file is not None:  # handed out from the disk, whatever its size
-            return Bytes(media=media, path=str(file), name=name)
-        return Bytes(media=media, data=self.blobs.read(found.digest), name=name)
-
-    def _artifact(self, run: Any, path: str) -> Artifact:
-        row = self.tx.first(
-            sa.select(run_artifacts).where(run_artifacts.c.run == run.number, run_artifacts.c.path == path)
-        )
-        if row is None:
-            raise NotFound(
-                f"The run {run.id} has no artifact {path!r}.",
-                code="no-artifact",
-                hint=f"`loopline runs artifacts {run.id}` lists them.",
-            )
-        return _kept(run, row)
-
-    def _held(self, run: str) -> Any:
-        """The row of a run, which nobody else changes until the transaction ends."""
-        row = reading.row_of(self.tx, run)
-        if not self.tx.database.sqlite:  # SQLite has one writer at a time
-            self.tx.rows(sa.select(runs.c.number).where(runs.c.number == row.number).with_for_update())
-            row = reading.row_of(self.tx, run)
-        return row
-
     def _ref(self, run: str) -> str:
         return self.tx.ref("run", run)
 
-    def _release(self, run: Any, digest: str) -> None:
-        """Gives a blob back, unless the run has the same bytes under another path."""
-        same = (run_artifacts.c.run == run.number) & (run_artifacts.c.digest == digest)
-        if self.tx.first(sa.select(run_artifacts.c.path).where(same)) is None:
-            Store(self.tx, self.blobs).release(digest, self._ref(run.id))
+
+def _check_moment(time: int) -> None:
+    if not 0 <= time < _LATEST:
+        raise Invalid(f"{time} is no time of a run.", code="bad-value", hint="It is in milliseconds since 1970 UTC.")
 
 
 def _check_point(point: Point) -> None:
-    if not -_MOST <= point.step < _MOST or not 0 <= point.time < _MOST:
+    if not -_MOST <= point.step < _MOST or not -1 <= point.time < _MOST:
         raise Invalid(
             f"A point of {point.key!r} has step {point.step} and time {point.time}.",
             code="bad-point",
             hint="A step is a 64-bit integer, a time milliseconds since 1970 UTC.",
         )
-
-
-def _kept(run: Any, row: Any) -> Artifact:
-    return Artifact(run=run.id, path=row.path, digest=row.digest, size=row.size, created=row.created)

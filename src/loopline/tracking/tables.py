@@ -44,28 +44,66 @@ run_senders = sa.Table(
 )
 """How far each journal has been taken."""
 
+run_groups = sa.Table(
+    "run_groups",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),  # counted in the project
+    sa.Column("name", sa.String(500), nullable=False),
+    sa.Column("note", sa.Text, nullable=False, default=""),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("creator", sa.String(256), nullable=False),
+    sa.Column("changed", sa.BigInteger, nullable=False),
+    sa.Column("deleted", sa.BigInteger),  # since when; NULL: it is live
+    sa.Column(
+        "last", sa.Integer, nullable=False, default=0
+    ),  # of number 0: the last number that was given in its project
+    sqlite_with_rowid=False,
+)
+"""Runs that belong together. Number 0 is there in every project; it has a row once there is something to say of it."""
+sa.Index(
+    "ix_run_groups_name",
+    run_groups.c.project,
+    run_groups.c.name,
+    unique=True,
+    sqlite_where=run_groups.c.deleted.is_(None),
+    postgresql_where=run_groups.c.deleted.is_(None),
+)
+
 runs = sa.Table(
     "runs",
     metadata,
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("id", sa.String(26), nullable=False),
     sa.Column("project", sa.String(128), nullable=False),
+    sa.Column("group", sa.Integer, nullable=False, default=0),  # the number of a group of the project
     sa.Column("name", sa.String(250), nullable=False),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("creator", sa.String(256), nullable=False),
     sa.Column("ended", sa.BigInteger),
+    sa.Column("deleted", sa.BigInteger),  # since when; NULL: it is live
     sa.Column("message", sa.Text, nullable=False, default=""),
     sa.Column("note", sa.Text, nullable=False, default=""),
     sa.Column("parent", sa.Integer, sa.ForeignKey("runs.number")),
     sa.Column("environment", sa.Integer, sa.ForeignKey("run_environments.id")),
     sa.Column("sender", sa.Integer, sa.ForeignKey("run_senders.number")),  # the journal that began it
     sa.Column("batches", sa.Integer, nullable=False, default=0),  # of points, that are acknowledged
+    sa.Column("external", sa.Integer, nullable=False, default=0),  # how many rows of `run_external` it has
     sa.Index("ix_runs_page", "project", "id", unique=True),
     sa.Index("ix_runs_created", "project", "created"),
+    sa.Index("ix_runs_group", "project", "group", "id"),
     sa.Index("ix_runs_name", "project", "name", "id"),
     sa.Index("ix_runs_parent", "parent", sqlite_where=sa.text("parent IS NOT NULL")),
+    sa.Index(
+        "ix_runs_deleted",
+        "project",
+        "deleted",
+        sqlite_where=sa.text("deleted IS NOT NULL"),
+        postgresql_where=sa.text("deleted IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,  # a number is never given again: points of another file may carry it
 )
 
@@ -77,6 +115,32 @@ run_refs = sa.Table(
     sa.Column("place", sa.Integer, primary_key=True),
     sa.Column("ref", sa.Text, nullable=False),
     sa.Index("ix_run_refs_ref", "ref", "side", "run"),
+    sqlite_with_rowid=False,
+)
+
+external_datasets = sa.Table(
+    "run_external_datasets",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("content", sa.String(80), nullable=False, unique=True),  # digest of all that follows
+    sa.Column("name", sa.String(500), nullable=False),
+    sa.Column("digest", sa.String(500), nullable=False),
+    sa.Column("source_type", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("schema", sa.Text, nullable=False),
+    sa.Column("profile", sa.Text, nullable=False),
+)
+"""What programs say of data that is held elsewhere, each once: many runs read the same."""
+
+run_external = sa.Table(
+    "run_external",
+    metadata,
+    sa.Column("run", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),
+    sa.Column("place", sa.Integer, primary_key=True),
+    sa.Column("dataset", sa.Integer, sa.ForeignKey("run_external_datasets.id"), nullable=False),
+    sa.Column("context", sa.String(500), nullable=False),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Index("ix_run_external_dataset", "dataset", "run"),
     sqlite_with_rowid=False,
 )
 
@@ -149,6 +213,22 @@ run_series = sa.Table(
 )
 """One row a metric of a run: which there are, and what each says in short."""
 
+run_measures = sa.Table(
+    "run_measures",
+    metadata,
+    sa.Column("model", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),  # of the kind "model"
+    sa.Column("key", sa.Integer, sa.ForeignKey("run_words.id"), primary_key=True),
+    sa.Column("time", sa.BigInteger, primary_key=True),
+    sa.Column("step", sa.BigInteger, primary_key=True),
+    sa.Column("run", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),  # which measured it
+    sa.Column("value", sa.Double),  # NULL is NaN, which SQLite cannot hold
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Index("ix_run_measures_run", "run"),
+    sqlite_with_rowid=False,
+)
+"""What runs measured of a logged model."""
+
 run_console = sa.Table(
     "run_console",
     metadata,
@@ -172,6 +252,33 @@ run_searches = sa.Table(
     sqlite_with_rowid=False,
 )
 """Searches that were given a name."""
+
+run_retention = sa.Table(
+    "run_retention",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("deleted", sa.BigInteger),  # so many milliseconds deleted runs and groups are kept; NULL: for ever
+    sa.Column("by", sa.String(256), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+run_purged = sa.Table(
+    "run_purged",
+    metadata,
+    sa.Column("id", sa.String(26), primary_key=True),
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("number", sa.Integer),  # as long as points of it may be left
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Index(
+        "ix_run_purged_number",
+        "number",
+        sqlite_where=sa.text("number IS NOT NULL"),
+        postgresql_where=sa.text("number IS NOT NULL"),
+    ),
+    sqlite_with_rowid=False,
+)
+"""The ids of runs that were removed for good: what their journals still bring is dropped."""
 
 run_artifacts = sa.Table(
     "run_artifacts",

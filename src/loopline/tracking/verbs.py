@@ -9,10 +9,18 @@ from loopline.tracking.records import (
     Artifact,
     Correction,
     Ending,
+    ExternalDataset,
+    ExternalUse,
+    Lifecycle,
     Logged,
+    Measure,
     Point,
+    Purge,
     Received,
+    Retention,
     Run,
+    RunGroup,
+    RunGroupPage,
     RunKind,
     RunPage,
     RunStatus,
@@ -33,16 +41,38 @@ class RunsVerbs(Protocol):
         tags: dict[str, str] | None = None,
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
+        group: int = 0,
+        created: int | None = None,
     ) -> Run:
-        """Start a run, with what is known of it already."""
+        """Start a run, in a group by its number, with what is known of it already.
+
+        `created`: when it began, in milliseconds since 1970 UTC, where that was not now.
+        """
         ...
 
     @operation("POST /projects/{project}/runs/{run}/metrics", action="run", record="digest", prepares=True)
-    def log(self, run: str, metrics: list[Point]) -> Logged:
-        """Add metric points to a run; once answered, they are on the disk.
+    def log(
+        self,
+        run: str,
+        metrics: list[Point] | None = None,
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str | None] | None = None,
+    ) -> Logged:
+        """Add metric points, params and tags to a run, all or none; once answered, they are on the disk.
 
-        A point is its key, step, time and value: the same point again is the same point.
+        A point is its key, step, time and value: the same point again is the same point. Params and tags are as `params` and
+        `tag` set them.
         """
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/measures", action="run", record="digest")
+    def measure(self, run: str, by: str, measures: list[Measure]) -> Logged:
+        """Add what the run `by` measured of a model that was logged (`run`, of kind "model"), and on which data."""
+        ...
+
+    @operation("GET /projects/{project}/measures", action="read")
+    def measures(self, models: tuple[str, ...]) -> tuple[Measure, ...]:
+        """List what was measured of logged models, by their ids, at most 1,000 of them."""
         ...
 
     @operation("PUT /projects/{project}/journals/{sender}/{number}", action="run", record="digest", prepares=True)
@@ -94,8 +124,25 @@ class RunsVerbs(Protocol):
         ...
 
     @operation("POST /projects/{project}/runs/{run}/tags", action="run")
-    def tag(self, run: str, tags: dict[str, str]) -> Run:
-        """Set or replace tags of a run; an empty text removes one."""
+    def tag(self, run: str, tags: dict[str, str | None]) -> Run:
+        """Set or replace tags of a run; null removes one."""
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/external", action="run")
+    def use(self, run: str, datasets: list[ExternalDataset]) -> Run:
+        """Say which data a run read that is held elsewhere; what is said of the same data again changes nothing."""
+        ...
+
+    @operation("GET /projects/{project}/external", action="read")
+    def used(self, groups: tuple[int, ...] = (), limit: int = 1000) -> tuple[ExternalUse, ...]:
+        """List the data held elsewhere that the runs of some groups read (none given: of all)."""
+        ...
+
+    @operation("PATCH /projects/{project}/runs/{run}", action="run")
+    def change(
+        self, run: str, name: str | None = None, status: RunStatus | None = None, ended: int | None = None
+    ) -> Run:
+        """Give a run another name, or say anew how it stands: resumed ("running"), or how and when it ended."""
         ...
 
     @operation("POST /projects/{project}/runs/{run}/finish", action="run")
@@ -103,9 +150,53 @@ class RunsVerbs(Protocol):
         """End a run, with the refs that it made."""
         ...
 
+    @operation("DELETE /projects/{project}/runs/{run}", action="run")
+    def delete(self, run: str) -> Run:
+        """Delete a run: it is kept, shown only where deleted ones are asked for, and takes no more; `restore` undoes it.
+
+        What its own journal still brings is taken nevertheless, so that nothing that was logged is lost.
+        """
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/restore", action="run")
+    def restore(self, run: str) -> Run:
+        """Make a deleted run live again, as it was."""
+        ...
+
+    @operation("POST /projects/{project}/run-purge", action="administer")
+    def purge(
+        self,
+        runs: tuple[str, ...] = (),
+        groups: tuple[int, ...] = (),
+        older_than: int | None = None,
+        dry_run: bool = False,
+    ) -> Purge:
+        """Remove deleted runs for good, with their points and files; nothing undoes it.
+
+        `groups`: deleted groups that go with all their runs. Where neither is named, what was deleted at least `older_than`
+        milliseconds ago goes (else: as long ago as the project's retention says). A run that a model or dataset version names
+        stays, and the ledger keeps its entries. `dry_run`: only say what would go.
+        """
+        ...
+
+    @operation("GET /projects/{project}/run-retention", action="read")
+    def retention(self) -> Retention:
+        """Show how long deleted runs are kept."""
+        ...
+
+    @operation("PUT /projects/{project}/run-retention", action="administer")
+    def set_retention(self, deleted: int | None) -> Retention:
+        """Say after how many milliseconds deleted runs are removed for good; none: never."""
+        ...
+
     @operation("GET /projects/{project}/runs/{run}", action="read")
     def show(self, run: str) -> Run:
         """Show a run with its params, tags and the last value of each metric."""
+        ...
+
+    @operation("GET /projects/{project}/last-points", action="read")
+    def last(self, runs: tuple[str, ...]) -> dict[str, tuple[Point, ...]]:
+        """Show the last point of each metric of some runs, by their ids, at most 1,000 of them."""
         ...
 
     @operation("GET /projects/{project}/runs", action="read")
@@ -117,6 +208,8 @@ class RunsVerbs(Protocol):
         parent: str | None = None,
         limit: int = 100,
         after: str | None = None,
+        groups: tuple[int, ...] = (),
+        lifecycle: Lifecycle = "live",
     ) -> RunPage:
         """List runs, newest first, a page at a time."""
         ...
@@ -129,8 +222,13 @@ class RunsVerbs(Protocol):
         limit: int = 100,
         after: str | None = None,
         saved: str | None = None,
+        groups: tuple[int, ...] = (),
+        lifecycle: Lifecycle = "live",
     ) -> RunPage:
-        """Find runs by a filter (see docs/search.md), ordered by anything, a page at a time."""
+        """Find runs by a filter (see docs/search.md), ordered by anything, a page at a time.
+
+        `groups`: only runs of these, by number; none: of all.
+        """
         ...
 
     @operation("PUT /projects/{project}/searches/{name}", action="run")
@@ -162,6 +260,19 @@ class RunsVerbs(Protocol):
         """Keep a file with a run, under a path of its own; the same bytes are stored once."""
         ...
 
+    @operation("POST /projects/{project}/runs/{run}/artifacts/{path:path}", action="run")
+    def copy_artifact(self, run: str, path: str, digest: str) -> Artifact:
+        """Keep bytes with a run that are a file of a run in this project already, without sending them again.
+
+        `digest`: `blake3:<hex>` of the bytes. Bytes that no run of the project has are not found, whoever else has them.
+        """
+        ...
+
+    @operation("DELETE /projects/{project}/runs/{run}/artifacts/{path:path}", action="run")
+    def remove_artifact(self, run: str, path: str) -> tuple[Artifact, ...]:
+        """Remove a file of a run, or all files of a folder; the answer is what was removed, and the ledger keeps their digest."""
+        ...
+
     @operation("GET /projects/{project}/runs/{run}/artifacts", action="read")
     def artifacts(self, run: str) -> tuple[Artifact, ...]:
         """List the files of a run."""
@@ -170,4 +281,45 @@ class RunsVerbs(Protocol):
     @operation("GET /projects/{project}/runs/{run}/artifacts/{path:path}", action="read")
     def artifact(self, run: str, path: str) -> Bytes:
         """Fetch a file of a run."""
+        ...
+
+
+class GroupsVerbs(Protocol):
+    """Groups of runs that belong together; number 0 is there in every project and cannot be deleted."""
+
+    @operation("POST /projects/{project}/groups", action="run")
+    def create(self, name: str, tags: dict[str, str] | None = None, note: str = "") -> RunGroup:
+        """Make a group. No two live groups of a project have one name."""
+        ...
+
+    @operation("GET /projects/{project}/groups/{group}", action="read")
+    def show(self, group: int) -> RunGroup:
+        """Show a group by its number, deleted or not."""
+        ...
+
+    @operation("GET /projects/{project}/groups", action="read")
+    def list(
+        self, name: str | None = None, lifecycle: Lifecycle = "live", limit: int = 100, after: int | None = None
+    ) -> RunGroupPage:
+        """List groups by number, a page at a time."""
+        ...
+
+    @operation("PATCH /projects/{project}/groups/{group}", action="run")
+    def change(self, group: int, name: str | None = None, note: str | None = None) -> RunGroup:
+        """Give a group another name or note."""
+        ...
+
+    @operation("POST /projects/{project}/groups/{group}/tags", action="run")
+    def tag(self, group: int, tags: dict[str, str | None]) -> RunGroup:
+        """Set or replace tags of a group; null removes one."""
+        ...
+
+    @operation("DELETE /projects/{project}/groups/{group}", action="run")
+    def delete(self, group: int) -> RunGroup:
+        """Delete a group and with it its live runs; `restore` brings back just those."""
+        ...
+
+    @operation("POST /projects/{project}/groups/{group}/restore", action="run")
+    def restore(self, group: int) -> RunGroup:
+        """Make a deleted group live again, and the runs that were deleted with it."""
         ...

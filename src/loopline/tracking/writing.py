@@ -14,8 +14,9 @@ from loopline.hashing import digest_json
 from loopline.tracking import params as values
 from loopline.tracking import reading
 from loopline.tracking.entries import plain_json
-from loopline.tracking.paths import LONGEST_TEXT, check_key, check_text
-from loopline.tracking.records import Ending, RunKind
+from loopline.tracking.paths import LONGEST_TEXT, check_text, check_title
+from loopline.tracking.records import Ending, RunKind, RunStatus
+from loopline.tracking.shared import number_of
 from loopline.tracking.tables import environments, run_console, run_refs, runs
 from loopline.tracking.words import Words
 
@@ -48,14 +49,19 @@ class Writing:
         inputs: Sequence[str],
         environment: dict[str, Any],
         created: int,
+        group: int,
         journal: int | None = None,
     ) -> int:
-        """Adds a run under an id that is given, with what is known of it; gives its number. `journal`: its sender's."""
-        check_key(name, "name of a run")
+        """Adds a run under an id that is given, with what is known of it; gives its number.
+
+        `group`: the number of one that is there; `journal`: that of its sender.
+        """
+        check_title(name, "name of a run")
         above = reading.row_of(self.tx, parent).number if parent is not None else None
         row = {
             "id": run,
             "project": self.tx.project,
+            "group": group,
             "name": name,
             "kind": kind,
             "status": "running",
@@ -67,6 +73,7 @@ class Writing:
             "environment": self._environment(environment),
             "sender": journal,
             "batches": 0,
+            "external": 0,
         }
         added = self.tx.execute(_INSERT, row)
         assert added.inserted_primary_key is not None
@@ -96,13 +103,7 @@ class Writing:
         if not given:
             return None
         body = plain_json(given, "The environment")
-        digest = digest_json(body)
-        query = sa.select(environments.c.id).where(environments.c.digest == digest)
-        known: int | None = self.tx.scalar(query)
-        if known is None:
-            self.tx.execute(self.tx.upsert(environments, ("digest",)), {"digest": digest, "body": body})
-            known = self.tx.scalar(query)
-        return known
+        return number_of(self.tx, environments, "digest", {"digest": digest_json(body), "body": body})
 
     def set_note(self, number: int, text: str) -> None:
         """Sets what people say of a run."""
@@ -114,6 +115,14 @@ class Writing:
         if self.tx.scalar(kept.where(run_console.c.run == number)) + len(text) > _LONGEST_CONSOLE:
             return
         self.tx.execute(run_console.insert().values(run=number, at=at, text=text))
+
+    def change(self, row: Any, name: str | None, status: RunStatus | None, ended: int | None) -> None:
+        """Gives a run another name, or another status and end, as far as they are given."""
+        given = {"name": name, "status": status, "ended": ended}
+        if values := {column: value for column, value in given.items() if value is not None}:
+            self.tx.execute(runs.update().where(runs.c.number == row.number).values(values))
+        if status not in (None, "scheduled", "running") and row.batches > 1:
+            self._ended[row.number] = row.batches
 
     def end(self, number: int, status: Ending, message: str, ended: int) -> None:
         """Writes down how a run ended."""

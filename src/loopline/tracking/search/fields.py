@@ -17,11 +17,13 @@ ATTRIBUTES: dict[str, tuple[str, Takes]] = {
     "status": ("status", "word"),
     "created": ("created", "time"),
     "ended": ("ended", "time"),
+    "deleted": ("deleted", "time"),
     "duration": ("duration", "duration"),
     "creator": ("creator", "text"),
     "user": ("creator", "text"),
     "message": ("message", "text"),
     "note": ("note", "text"),
+    "group": ("group", "text"),
     "parent": ("parent", "run"),
     # MLflow's names for the same
     "run_id": ("id", "run"),
@@ -30,6 +32,9 @@ ATTRIBUTES: dict[str, tuple[str, Takes]] = {
     "end_time": ("ended", "time"),
     "user_id": ("creator", "text"),
 }
+
+EXTERNAL = ("name", "digest", "context")
+"""What is asked of data that a run read elsewhere."""
 
 WORDS: dict[str, tuple[str, ...]] = {"kind": get_args(RunKind), "status": get_args(RunStatus)}
 
@@ -46,6 +51,7 @@ GROUPS: dict[str, Group] = {
     "metric": "metrics",
     "tags": "tags",
     "tag": "tags",
+    "external": "external",
 }
 
 REFS: dict[str, Field] = {
@@ -63,6 +69,7 @@ _TAKES: dict[Group, Takes] = {
     "params": "either",
     "metrics": "number",
     "tags": "text",
+    "external": "text",
     "inputs": "ref",
     "outputs": "ref",
 }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from loopline.errors import Invalid
 from loopline.tracking.search import dates
-from loopline.tracking.search.fields import ATTRIBUTES, GROUPS, REFS, WORDS, suggestions, takes
+from loopline.tracking.search.fields import ATTRIBUTES, EXTERNAL, GROUPS, REFS, WORDS, suggestions, takes
 from loopline.tracking.search.lexer import Token, nearest, tokens, wrong
 from loopline.tracking.search.texts import LONGEST_PATTERN, check_pattern, of_like
 from loopline.tracking.search.tree import (
@@ -118,7 +118,7 @@ class _Parser:
     def order(self) -> OrderBy:
         at = self.next
         field = self.field()
-        if field.group in ("inputs", "outputs"):
+        if field.group in ("inputs", "outputs", "external"):
             raise self.wrong(at, f"a run may have many {field.group}", hint="Order by something that it has one of.")
         descending = self.word("DESC")
         if not descending:
@@ -165,6 +165,8 @@ class _Parser:
         head, dot, rest = token.text.partition(".")
         if head.lower() in _PARTS and self.sign("("):
             return self.function(_PARTS[head.lower()], token)
+        if head.lower() == "text" and self.what == "order" and self.sign("("):
+            return self.function("text", token)
         if head.lower() in GROUPS and (dot or head.lower() not in ATTRIBUTES):
             return self.keyed(token, head.lower(), rest)
         if not dot and head.lower() in ATTRIBUTES:
@@ -179,11 +181,12 @@ class _Parser:
 
     def function(self, part: Part, token: Token) -> Field:
         field = self.field()
-        if field.group != "metrics":
-            raise self.wrong(token, f"{part} is of metrics only", ["metrics.KEY"], f"For example {part}(metrics.loss).")
+        group, example = ("params", "params.KEY") if part == "text" else ("metrics", "metrics.KEY")
+        if field.group != group:
+            raise self.wrong(token, f"{part} is of {group} only", [example], f"For example {part}({example}).")
         if not self.sign(")"):
             raise self.unexpected("')'", [")"])
-        return Field("metrics", field.key, part)
+        return Field(field.group, field.key, part)
 
     def keyed(self, token: Token, name: str, rest: str) -> Field:
         group = GROUPS[name]
@@ -192,6 +195,8 @@ class _Parser:
             if key.lower() not in ATTRIBUTES:
                 raise self.wrong(token, f"a run has no attribute {key!r}", list(ATTRIBUTES), nearest(key, ATTRIBUTES))
             return Field(group, ATTRIBUTES[key.lower()][0])
+        if group == "external" and key not in EXTERNAL:
+            raise self.wrong(token, f"data held elsewhere has no {key!r}", list(EXTERNAL), nearest(key, EXTERNAL))
         head, _, tail = rest.rpartition(".")
         if group == "metrics" and head and tail.lower() in _PARTS:
             key, part = head, tail
