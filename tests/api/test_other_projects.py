@@ -42,6 +42,8 @@ SENDER = ulid(1)
 KEY = "sha256:" + "0" * 64
 ROWS = b"x,y\n" + b"".join(b"%d,%s\n" % (n, b"yes" if n % 3 else b"no") for n in range(300))
 
+CONTRACT = {"rules": [{"rule": "between", "column": "x", "low": 1}]}
+
 CREATES = {
     "datasets.add", "endpoints.create", "loops.declare", "models.add", "models.draft", "monitors.declare", "pipelines.start",
     "runs.save_search",
@@ -119,9 +121,10 @@ class Other:
         there.runs.set_retention(12_345_678)
         self.logged = there.runs.create("secret-logged", kind="model").id
         there.runs.measure(self.logged, run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
-        there.datasets.add("secret-data", Body(ROWS, name="x.csv"), inputs=[f"run:{run}"])
+        there.datasets.add("secret-data", Body(ROWS, name="x.csv"), contract=CONTRACT, inputs=[f"run:{run}"])
         there.datasets.split("secret-data", "y")
         there.datasets.tag("secret-data", "1", "secret-tag")
+        there.datasets.drop("secret-data", "1", "test")
         group = there.groups.create("secret-group").number
         there.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
         there.runs.log(run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
