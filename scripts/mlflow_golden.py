@@ -45,7 +45,7 @@ def server(requirement: str) -> Iterator[str]:
                 _wait(f"http://127.0.0.1:{port}", process)
                 yield f"http://127.0.0.1:{port}"
             finally:
-                os.killpg(process.pid, signal.SIGTERM)  # its helpers, too
+                os.killpg(process.pid, signal.SIGKILL)  # its helpers, too; nothing of it is to be kept
                 process.wait(30)
 
 

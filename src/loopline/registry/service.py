@@ -41,7 +41,7 @@ from loopline.registry.statement import Signer
 from loopline.registry.tables import model_comments, model_versions, models, of_lifecycle
 from loopline.registry.verbs import ModelsVerbs
 from loopline.registry.versions import Versions
-from loopline.tracking.reading import row_of
+from loopline.tracking.reading import held, row_of
 from loopline.tracking.records import Lifecycle
 from loopline.tracking.service import RunsService
 
@@ -184,7 +184,7 @@ class ModelsService(ModelsVerbs):
         hashes, problems = self._versions.hashes_of(forms)
         if problems:
             raise Conflict(f"The files cannot be taken: {'; '.join(problems)}.", code="forms-changed")
-        self.tx.write()
+        self._hold(run)
         self.tx.note(inputs=[ref for ref in (made_by, from_) if ref is not None])
         return self._versions.add(name, values, sign=lambda row: self._registration.signed(row, hashes, {}))
 
@@ -225,7 +225,7 @@ class ModelsService(ModelsVerbs):
             "size": sum(sizes.values()),
             "facts": facts or {},
         }
-        self.tx.write()
+        self._hold(run)
         known = self._versions.same(name, values)
         made = self._versions.add(name, values) if known is None else self._versions.record(name, known)
         if parity is not None and "parity" not in made.documents:
@@ -349,6 +349,12 @@ class ModelsService(ModelsVerbs):
         # What is routed is served on, also where it was deleted since.
         row = self._versions.row(named.name, named.version or "latest", deleted=True)
         return folder(self._versions, row, under, checked)
+
+    def _hold(self, run: str | None) -> None:
+        """Begins to write; the run that a version will name is not removed for good from here on."""
+        self.tx.write()
+        if run is not None:
+            held(self.tx, run)
 
     def _files(self, ref: str, path: str) -> tuple[str, dict[str, str], int]:
         """The ref of what holds the files (a run or a model version), their digests by path below `path`, their bytes in all."""

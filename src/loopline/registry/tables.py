@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from loopline.database import metadata
+from loopline.database import metadata, names
 from loopline.tracking.records import Lifecycle
 
 models = sa.Table(
@@ -44,8 +44,8 @@ model_versions = sa.Table(
     sa.Column("task", sa.String(16), nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("creator", sa.String(256), nullable=False),
-    sa.Column("run", sa.String(300)),
-    sa.Column("inputs", sa.JSON, nullable=False),
+    sa.Column("run", sa.String(300), info=names("model", "name", "version")),
+    sa.Column("inputs", sa.JSON, nullable=False, info=names("model", "name", "version")),
     sa.Column("bundle", sa.String(80), nullable=False),
     sa.Column("forms", sa.JSON, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),

@@ -154,6 +154,33 @@ class RunGroupPage(msgspec.Struct, frozen=True, kw_only=True):
     after: int | None = None
 
 
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a project keeps what is deleted, in milliseconds; None: for ever. `by` and `at`: who said so, and when."""
+
+    deleted: int | None = None
+    by: str = ""
+    at: int | None = None
+
+
+class Needed(msgspec.Struct, frozen=True, kw_only=True):
+    """A deleted run that stays, since something names it."""
+
+    run: str
+    by: str
+
+
+class Purge(msgspec.Struct, frozen=True, kw_only=True):
+    """The refs of the runs and groups that a purge removed, or would, and the runs that it left since they are needed.
+
+    `more`: there are others, for another call.
+    """
+
+    runs: tuple[str, ...]
+    groups: tuple[str, ...]
+    needed: tuple[Needed, ...]
+    more: bool = False
+
+
 class Correction(msgspec.Struct, frozen=True, kw_only=True):
     """A param that was changed after it was set: what stood there before, and when, by whom and why it was changed."""
 

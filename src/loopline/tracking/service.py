@@ -11,9 +11,11 @@ from loopline.database import Database, Tx
 from loopline.errors import Conflict, Invalid
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
-from loopline.tracking import external, groups, reading
+from loopline.tracking import external, reading
 from loopline.tracking import params as values
 from loopline.tracking.artifacts import Artifacts
+from loopline.tracking.deletion import Deletions
+from loopline.tracking.groups import check_live
 from loopline.tracking.ids import ulid
 from loopline.tracking.paths import check_key, check_title
 from loopline.tracking.records import (
@@ -43,7 +45,7 @@ _MOST = 2**63
 _LATEST = 2**47  # of the year 6429: a calendar has it
 
 
-class RunsService(Searches, Artifacts, RunsVerbs):
+class RunsService(Searches, Artifacts, Deletions, RunsVerbs):
     """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`)."""
 
     def __init__(self, tx: Tx, blobs: BlobStore, words: Words, metrics: Database | None = None) -> None:
@@ -69,7 +71,7 @@ class RunsService(Searches, Artifacts, RunsVerbs):
             _check_moment(created)
         self.tx.write()  # the id carries the time of the write transaction
         if group:  # the default one is always there
-            groups.hold(self.tx, group)
+            check_live(self.tx, group)
         run = ulid(self.tx.now)
         began = self.tx.now if created is None else created
         self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, began, group)
@@ -159,8 +161,7 @@ class RunsService(Searches, Artifacts, RunsVerbs):
     def correct(self, run: str, params: dict[str, Any], reason: str) -> Run:
         if not reason.strip():
             raise Invalid("A correction needs its reason.", code="bad-value", hint="Say why the params were wrong.")
-        self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         values.correct(self.tx, self.words, row.number, params, reason)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
@@ -176,7 +177,7 @@ class RunsService(Searches, Artifacts, RunsVerbs):
 
     def use(self, run: str, datasets: list[ExternalDataset]) -> Run:
         self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         said = external.use(self.tx, row.number, datasets)
         self.tx.note(outputs=[self._ref(row.id)], digests=said)
         return self.show(row.id)
@@ -193,7 +194,7 @@ class RunsService(Searches, Artifacts, RunsVerbs):
         if ended is not None:
             _check_moment(ended)
         self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         self.writing.change(row, name, status, ended)
         self.writing.write_points()
         self.tx.note(outputs=[self._ref(row.id)])
@@ -206,16 +207,14 @@ class RunsService(Searches, Artifacts, RunsVerbs):
         return self.show(row.id)
 
     def link(self, run: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> Run:
-        self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         read = self.writing.add_refs(row.number, 0, inputs)
         made = self.writing.add_refs(row.number, 1, outputs)
         self.tx.note(inputs=read, outputs=[self._ref(row.id), *made])
         return self.show(row.id)
 
     def finish(self, run: str, status: Ending = "finished", outputs: tuple[str, ...] = (), message: str = "") -> Run:
-        self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         known = self.show(row.id)
         made = authority.readable(self.tx, outputs)
         if row.status != "running":
@@ -230,28 +229,6 @@ class RunsService(Searches, Artifacts, RunsVerbs):
         self.writing.write_points()
         self.writing.add_refs(row.number, 1, made)
         self.tx.note(inputs=known.inputs, outputs=[self._ref(row.id), *made])
-        return self.show(row.id)
-
-    def delete(self, run: str) -> Run:
-        self.tx.write()
-        row = self._held(run)
-        if row.deleted is None:
-            self.tx.execute(runs.update().where(runs.c.number == row.number).values(deleted=self.tx.now))
-            self.tx.note(outputs=[self._ref(row.id)])
-        else:
-            self.tx.recorded = False
-        return self.show(row.id)
-
-    def restore(self, run: str) -> Run:
-        self.tx.write()
-        row = self._held(run)
-        if row.deleted is not None:
-            if row.group:
-                groups.hold(self.tx, row.group)
-            self.tx.execute(runs.update().where(runs.c.number == row.number).values(deleted=None))
-            self.tx.note(outputs=[self._ref(row.id)])
-        else:
-            self.tx.recorded = False
         return self.show(row.id)
 
     def show(self, run: str) -> Run:
@@ -310,18 +287,6 @@ class RunsService(Searches, Artifacts, RunsVerbs):
         query = sa.select(run_console.c.text).where(run_console.c.run == row.number).order_by(run_console.c.id)
         text = "".join(piece.text for piece in self.tx.rows(query))
         return Bytes(media="text/plain; charset=utf-8", data=text.encode(), name="console.log")
-
-    def _held(self, run: str) -> Any:
-        """The row of a run, which nobody else changes until the transaction ends."""
-        row = reading.row_of(self.tx, run)
-        if not self.tx.database.sqlite:  # SQLite has one writer at a time
-            self.tx.rows(sa.select(runs.c.number).where(runs.c.number == row.number).with_for_update())
-            row = reading.row_of(self.tx, run)
-        return row
-
-    def _held_live(self, run: str) -> Any:
-        """The same of a run that can be written to."""
-        return reading.live(self.tx, self._held(run).id)
 
     def _ref(self, run: str) -> str:
         return self.tx.ref("run", run)

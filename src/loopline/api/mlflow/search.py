@@ -26,7 +26,7 @@ GRAMMAR = Grammar(
     comparators={
         "metric": ORDERED, "parameter": NULLABLE, "tag": NULLABLE, "attribute": LISTED, "number": ORDERED, "dataset": LISTED,
     },
-    orders=("run_id", "run_name", "status", "user_id", "artifact_uri", "start_time", "end_time"),
+    orders=("run_id", "run_name", "status", "user_id", "artifact_uri", "start_time", "end_time", "created", "Created"),
     translated={
         "created": "start_time", "Created": "start_time", "run name": "run_name", "Run name": "run_name", "Run Name": "run_name",
     },
@@ -90,7 +90,10 @@ def whole(ask: Ask, found: list[Run]) -> list[forms.WholeRun]:
     for start in range(0, len(found), _PAGE):
         points |= ask.call("runs.last", runs=tuple(run.id for run in found[start : start + _PAGE]))
     where = {group: forms.location(experiments.of(ask, str(group))) for group in {run.group for run in found}}
-    return [forms.whole(run, where[run.group], points[run.id]) for run in found]
+    shown = [forms.whole(run, where[run.group], points[run.id]) for run in found]
+    for one in shown:
+        one.inputs.pop("model_inputs", None)  # MLflow tells them of a single run alone
+    return shown
 
 
 def ordered(order_by: Any) -> tuple[str, ...]:

@@ -134,6 +134,7 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("principal", "key", name=op.f("pk_idempotency")),
     )
+    op.create_index(op.f("ix_idempotency_at"), "idempotency", ["at"], unique=False)
     op.create_table(
         "labels",
         sa.Column("project", sa.String(length=128), nullable=False),
@@ -484,6 +485,32 @@ def upgrade() -> None:
         sa.Column("exact", sa.Boolean(), nullable=False),
         sa.Column("points", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("run", "batch", name=op.f("pk_run_points_hot")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "run_purged",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=True),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", "project", name=op.f("pk_run_purged")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_run_purged_number",
+        "run_purged",
+        ["number"],
+        unique=False,
+        sqlite_where=sa.text("number IS NOT NULL"),
+        postgresql_where=sa.text("number IS NOT NULL"),
+    )
+    op.create_table(
+        "run_retention",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("deleted", sa.BigInteger(), nullable=True),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("project", name=op.f("pk_run_retention")),
         sqlite_with_rowid=False,
     )
     op.create_table(
