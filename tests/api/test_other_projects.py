@@ -6,6 +6,7 @@ the object's own project can refuse. A new operation whose place has no value he
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable
@@ -89,7 +90,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "runs.params": {"params": {"a": 1}},
     "runs.save_search": {"filter": "name = 'a'"},
     "runs.tag": {"tags": {"a": "b"}},
-    "runs.use": {"datasets": [{"name": "a", "digest": "1"}]},
+    "runs.use": {"datasets": [{"name": "test", "digest": "1"}]},
 }
 """What a call needs besides its places."""
 
@@ -112,6 +113,8 @@ class Other:
             "secret-run", tags={"a": "b"}, inputs=("source:secret-file",), environment={"python": "3"}
         ).id
         there.runs.set_retention(12_345_678)
+        self.logged = there.runs.create("secret-logged", kind="model").id
+        there.runs.measure(self.logged, run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
         there.datasets.add("secret-data", Body(ROWS, name="x.csv"), inputs=[f"run:{run}"])
         there.datasets.split("secret-data", "y")
         group = there.groups.create("secret-group").number
@@ -283,6 +286,16 @@ def test_a_list_shows_its_own_project_alone(other: Other, name: str) -> None:
     assert any(mark in shown[ELSEWHERE] for mark in marks), shown[ELSEWHERE]
     # What calls that create left here has the same names, and none of the same refs.
     assert f"{ELSEWHERE}/" not in shown[HERE]
+
+
+def test_what_is_asked_for_by_many_ids_is_of_its_own_project_alone(other: Other) -> None:
+    here, there = (other.platform.session(project=project).runs for project in (HERE, ELSEWHERE))
+    run = other.values["runs"]["run"]
+    assert there.last((run,))
+    assert there.measures((other.logged,))
+    for ask in (lambda: here.last((run,)), lambda: here.measures((other.logged,))):
+        with contextlib.suppress(NotFound):
+            assert not ask()
 
 
 REFS: dict[str, Callable[[Any], Any]] = {

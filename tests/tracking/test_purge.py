@@ -18,7 +18,7 @@ from loopline.operations import Body
 from loopline.testing.clock import FakeClock
 from loopline.tracking.ids import ulid
 from loopline.tracking.journal_format import KEY_LENGTH, KINDS, POINT, POINTS, frame, pack, run_prefix
-from loopline.tracking.records import ExternalDataset, Point, Run
+from loopline.tracking.records import ExternalDataset, Measure, Point, Run
 from loopline.tracking.tables import hot_points, run_purged
 
 SENDER, OTHER, RUN = ulid(1), ulid(3), ulid(2)
@@ -55,7 +55,7 @@ def rows(platform: Platform) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def full(platform: Platform, **given: Any) -> str:
-    """A run with something in every table."""
+    """A run with something in every table, and a logged model that it measured."""
     runs = platform.session().runs
     run = runs.create(
         "a", params={"rate": 0.1}, tags={"by": "hand"}, inputs=("data:v@1",), environment={"argv": "secret"}, **given
@@ -66,6 +66,8 @@ def full(platform: Platform, **given: Any) -> str:
     runs.use(run, [ExternalDataset(name="visits", digest="1", source="somewhere")])
     runs.put_artifact(run, "a.txt", b"content")
     runs.send(SENDER, runs.received(SENDER).number + 1, batch(said("console", run, text="printed", time=5)))
+    model = runs.create("logged", kind="model").id
+    runs.measure(model, run, [Measure(key="loss", value=0.5, time=1)])
     runs.finish(run)
     return run
 
@@ -81,7 +83,9 @@ def test_a_purge_takes_every_row_and_point(either: Platform) -> None:
     runs.delete(run)
     purged = runs.purge((run,))
     assert purged.runs == (f"run:{run}",)
-    assert rows(either) == {}, "nothing of it is left in any table"
+    left = rows(either)
+    assert [row[1] for row in left.pop("runs")] == [logged.id for logged in runs.list(kind="model").runs]
+    assert left == {}, "nothing of it is left in any table"
     for attempt in (lambda: runs.show(run), lambda: runs.restore(run), lambda: runs.history(run, "loss")):
         with pytest.raises(NotFound) as gone:
             attempt()
@@ -317,7 +321,7 @@ def test_points_that_a_crash_left_go_with_the_next_purge(platform: Platform) -> 
     with platform.metrics.begin() as tx:
         tx.execute(hot_points.insert().values(run=numbers[first], batch=1, exact=False, points=b"\0"))
     runs.purge(older_than=0)
-    assert rows(platform) == {}
+    assert set(rows(platform)) == {"runs"}, "the logged models are left, and no points"
 
 
 def test_an_answer_that_is_kept_for_a_call_sent_again_goes_after_a_day(tmp_path: Path) -> None:
