@@ -240,12 +240,11 @@ LOGGED = [
     post("reads it", "runs/log-inputs", {"run_id": "{reader}", "models": [{"model_id": "{model}"}]}),
     get("what the run made", "runs/get", {"run_id": "{run}"}),
     get("what the other read", "runs/get", {"run_id": "{reader}"}),
-    post("runs are no logged models", "runs/search", {"experiment_ids": ["{exp}"], "order_by": ["start_time ASC"]},
-         differs="MLflow's own search leaves out which models a run read", ours=(200, "")),
+    post("runs are no logged models", "runs/search", {"experiment_ids": ["{exp}"], "order_by": ["start_time ASC"]}),
     *(
         post(f"search: {filter}", "logged-models/search", {"experiment_ids": ["{exp}"], "filter": filter, "order_by": [{"field_name": "creation_timestamp"}]})
         for filter in (
-            "", "name = 'first'", "name LIKE 'f%'", "name IN ('first', 'x')", "params.rate = '0.1'", "params.rate != '0.1'", "tags.team = 'blue'",
+            "", "name = 'first'", "name LIKE 'fir%'", "name IN ('first', 'x')", "params.rate = '0.1'", "params.rate != '0.1'", "tags.team = 'blue'",
             "metrics.acc > 0.6", "metrics.acc < 0.6 AND name = 'first'", "metrics.loss = 0.25", "metrics.none > 0", "model_type = 'tree'",
             "source_run_id = '{run}'", "creation_timestamp > 5",
         )
