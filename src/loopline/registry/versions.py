@@ -152,7 +152,7 @@ class Versions:
         )
 
     def _missing(self, name: str, number: int, *, was: bool) -> NoReturn:
-        self.models.row(name)
+        newest = self.models.record(self.models.row(name).name).latest
         raise NotFound(
             f"Version {number} of the model {name!r} is deleted."
             if was
@@ -160,7 +160,7 @@ class Versions:
             code="no-model-version",
             hint=f"Bring it back: loopline models restore {name}@{number}"
             if was
-            else "`loopline models ls NAME` lists them.",
+            else f"The newest is {newest or 'none'}.",
         )
 
     def update(self, name: str, version: int, **values: Any) -> None:
