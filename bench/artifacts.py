@@ -171,7 +171,8 @@ def main() -> None:
     for name, row in found.items():
         digest, grown = (f"{row[key]:.3f}" if key in row else "" for key in ("digest_s", "grown_mb"))
         print(
-            f"{name:30}{size / 1e6 / row['up_s']:10.0f}{size / 1e6 / row['down_s']:11.0f}{row['again_s']:9.3f}{digest:>10}{grown:>11}"
+            f"{name:30}{size / 1e6 / row['up_s']:10.0f}{size / 1e6 / row['down_s']:11.0f}{row['again_s']:9.3f}"
+            f"{digest:>10}{grown:>11}"
         )
     if given.json:
         Path(given.json).write_text(json.dumps(found, indent=1) + "\n")

@@ -91,7 +91,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "runs.copy_artifact": {"digest": "blake3:" + "0" * 64},
     "runs.correct": {"params": {"a": 1}, "reason": "test"},
     "runs.log": {"metrics": [{"key": "loss", "value": 1.0, "step": 0, "time": 1}]},
-    "runs.measure": {"by": "nobody", "measures": []},
+    "runs.measure": {"by": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "measures": [{"key": "loss", "value": 1.0}]},
     "runs.note": {"text": "test"},
     "runs.params": {"params": {"a": 1}},
     "runs.save_search": {"filter": "name = 'a'"},

@@ -1,4 +1,4 @@
-"""From a dataset to a registered model's folder, killed anywhere: each record is made once, and what it names is whole."""
+"""From a dataset to a registered model's folder, and a model's end, killed anywhere: what is named is whole, what went is gone."""
 
 from __future__ import annotations
 
@@ -77,5 +77,41 @@ def check(folder: Path, finished: bool) -> None:
     platform.close()
 
 
-SCENARIOS = {"model version": (work, check)}
-ROOMS = {"model version": ("data", "tracking", "packaging", "registry")}
+def purge(folder: Path) -> None:
+    """A version of a run's files, deleted, and removed for good."""
+    from loopline.operations import Body
+
+    platform = _open(folder)
+    session = platform.session()
+    found = session.runs.list(name="fit").runs
+    run = found[0] if found else session.runs.create("fit")
+    session.runs.put_artifact(run.id, "model/weights.txt", Body(b"0.25"))
+    if not session.models.list(lifecycle="all"):
+        session.models.add("gone", files=run.ref, path="model", run=run.ref)
+    session.models.delete("gone")
+    session.models.purge("gone")
+    platform.close()
+
+
+def check_purged(folder: Path, finished: bool) -> None:
+    """The version is whole or gone, and nothing that is needed is missing."""
+    if not finished and not (folder / "workspace" / "loopline.db").exists():
+        return
+    from loopline.store.service import Store
+
+    platform = _open(folder)
+    session = platform.session()
+    assert session.ledger.verify().ok
+    for model in session.models.list(lifecycle="all"):
+        versions = session.models.versions(model.name, lifecycle="all")
+        assert len(versions) <= (0 if finished else 1)
+        with platform.database.begin() as tx:
+            store = Store(tx, platform.blobs)
+            assert store.damages() == []
+            held = store.of("model:gone@1")
+            assert held == sorted(digest for version in versions for digest in version.forms.values())
+    platform.close()
+
+
+SCENARIOS = {"model version": (work, check), "purged model": (purge, check_purged)}
+ROOMS = {"model version": ("data", "tracking", "packaging", "registry"), "purged model": ("registry",)}

@@ -17,6 +17,7 @@ from loopline.errors import Conflict, Invalid, NotFound, Refused
 from loopline.hashing import canonical_json, digest_json
 from loopline.ports.blobs import BlobStore
 from loopline.refs import version_number
+from loopline.registry import summaries
 from loopline.registry.aliases import LATEST, Aliases
 from loopline.registry.models import Models
 from loopline.registry.records import Document, DocumentKind, ModelVersion
@@ -151,7 +152,7 @@ class Versions:
         )
 
     def _missing(self, name: str, number: int, *, was: bool) -> NoReturn:
-        self.models.row(name)
+        newest = self.models.record(self.models.row(name).name).latest
         raise NotFound(
             f"Version {number} of the model {name!r} is deleted."
             if was
@@ -159,7 +160,7 @@ class Versions:
             code="no-model-version",
             hint=f"Bring it back: loopline models restore {name}@{number}"
             if was
-            else "`loopline models ls NAME` lists them.",
+            else f"The newest is {newest or 'none'}.",
         )
 
     def update(self, name: str, version: int, **values: Any) -> None:
@@ -204,9 +205,9 @@ class Versions:
         )
         store.retain(blob.digest, ref)
         if kind == "evaluation":
-            self.update(name, version, metrics=summary_of_metrics(document))
+            self.update(name, version, metrics=summaries.metrics(document))
         if kind == "parity":
-            self.update(name, version, parity=summary_of_parity(document))
+            self.update(name, version, parity=summaries.parity(document))
         return self.document(name, version, kind)
 
     def document(self, name: str, version: int | str, kind: DocumentKind) -> Document:
@@ -387,18 +388,3 @@ _DOCUMENTS = (
     )
     .order_by(model_documents.c.kind)
 )
-
-
-def summary_of_metrics(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Each metric with its interval and count, out of an evaluation's evidence (`evaluation.records.Evidence` as JSON)."""
-    body = evidence.get("evidence", evidence)
-    return {
-        metric["name"]: {part: metric.get(part) for part in ("value", "low", "high", "n")}
-        for metric in body.get("metrics", ())
-    }
-
-
-def summary_of_parity(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Runtime, reason and the largest difference, out of a parity report (`packaging.records.ParityReport` as JSON)."""
-    parts = ("runtime", "reason", "n", "tolerance", "difference", "disagreeing")
-    return {part: report[part] for part in parts if part in report}

@@ -1,0 +1,21 @@
+"""The short forms of documents that stand in the record of a version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def metrics(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Each metric with its interval and count, out of an evaluation's evidence (`evaluation.records.Evidence` as JSON)."""
+    body = evidence.get("evidence", evidence)
+    return {
+        metric["name"]: {part: metric.get(part) for part in ("value", "low", "high", "n")}
+        for metric in body.get("metrics", ())
+    }
+
+
+def parity(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Runtime, reason and the largest difference, out of a parity report (`packaging.records.ParityReport` as JSON)."""
+    parts = ("runtime", "reason", "n", "tolerance", "difference", "disagreeing")
+    return {part: report[part] for part in parts if part in report}
