@@ -35,7 +35,7 @@ test: .venv/develop.stamp  ## Pass the tests. ARGS=tests/data for some of them.
 		test $$code != 5 || echo "No test was found: nothing is proven."; exit $$code; }
 
 systems: .venv/develop.stamp  ## Test against the other systems that docs/matrix.toml names.
-	@$(PYTEST) $$($(BIN)/python scripts/matrix.py systems) $(ARGS)
+	@LOOPLINE_SYSTEMS=1 $(PYTEST) $$($(BIN)/python scripts/matrix.py systems) $(ARGS)
 
 soak: .venv/develop.stamp  ## The long crash and simulation runs.
 	@$(PYTEST) -m soak $(ARGS) || { code=$$?; \

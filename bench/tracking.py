@@ -1,6 +1,6 @@
 """Tracking against MLflow with its SQLite store in process, side by side, in turns; and what it takes on the disk.
 
-MLflow is installed into an environment of its own (.venv/peers/mlflow) at the first call. Prints a table and, with --json, a file.
+MLflow is installed into an environment of its own at the first call (scripts/peers.py). Prints a table and, with --json, a file.
 Searches are in bench/search.py.
 
     python bench/tracking.py [--json FILE] [--no-peer] [--runs 100000]
@@ -17,14 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-MLFLOW = "mlflow==3.17.2"
-PEERS = Path(__file__).parents[1] / ".venv" / "peers" / "mlflow"
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from peers import MLFLOW, environment
 
 PEER = r"""
 import json, sys, time, random
@@ -66,12 +65,8 @@ print(json.dumps(found))
 
 def peer() -> dict[str, float]:
     """What MLflow needs for the same."""
-    python = PEERS / "bin" / "python"
-    if not python.exists():
-        venv.create(PEERS, with_pip=True)
-    if subprocess.run([python, "-c", "import mlflow"], capture_output=True, check=False).returncode:
-        subprocess.run([python, "-m", "pip", "install", "--quiet", MLFLOW], check=True)
-        subprocess.run([python, "-c", "import mlflow.tracking, mlflow.store.tracking.sqlalchemy_store"], check=True)
+    python = environment(MLFLOW[0])
+    subprocess.run([python, "-c", "import mlflow.tracking, mlflow.store.tracking.sqlalchemy_store"], check=True)
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run([python, "-c", PEER, folder], capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

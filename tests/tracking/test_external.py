@@ -135,3 +135,18 @@ def test_the_last_points_of_runs(either: Platform) -> None:
         runs.last((first, "0" * 26))
     with pytest.raises(Invalid):
         runs.last(())
+
+
+def test_params_are_ordered_as_texts_where_that_is_asked(either: Platform) -> None:
+    runs = either.session().runs
+    for name, value in (("a", "10"), ("b", "9"), ("c", "x"), ("d", 2)):
+        runs.create(name, params={"p": value})
+    runs.create("e")
+    orders = {"params.p": "dbace", "text(params.p)": "adbce", "text(params.p) DESC": "cbdae"}
+    for order, names in orders.items():
+        assert "".join(run.name for run in runs.search("", order=(order,)).runs) == names, order
+    for wrong in ("text(metrics.p)", "text(p)", "text(params.p"):
+        with pytest.raises(Invalid):
+            runs.search("", order=(wrong,))
+    with pytest.raises(Invalid):
+        runs.search("text(params.p) = '1'")

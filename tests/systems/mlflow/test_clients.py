@@ -68,7 +68,7 @@ def test_a_remote_address_with_a_token_and_a_project(platform: Platform) -> None
             [environment(MLFLOW[1]), "-c", "import mlflow; print(len(mlflow.MlflowClient().search_runs(['1'])))"],
             env={**os.environ, "MLFLOW_TRACKING_URI": address, "MLFLOW_TRACKING_TOKEN": secret}, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        assert int(again.stdout.split()[-1]) == 6
+        assert int(again.stdout.split()[-1]) == 5
         for more in ({"MLFLOW_TRACKING_TOKEN": "ll_wrong"}, {}):
             refused = subprocess.run(
                 [environment(MLFLOW[0]), "-c", "import mlflow; mlflow.MlflowClient().search_runs(['1'])"],
