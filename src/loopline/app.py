@@ -6,6 +6,7 @@ ledger entry -> commit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ from loopline.hashing import digest_json
 from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Body, Operation
 from loopline.ports.clock import Clock, SystemClock
+from loopline.ports.drawing import Line, PlotForm
 from loopline.ports.predictor import Predictor
 from loopline.refs import check_name, parse
 from loopline.settings import Settings, load, make_workspace
@@ -213,7 +215,7 @@ class Platform:
             case "runs":
                 from loopline.tracking.service import RunsService
 
-                return RunsService(tx, self.blobs, self.words, self.metrics)
+                return RunsService(tx, self.blobs, self.words, self.metrics, _draw)
             case "pipelines":
                 from loopline.pipeline.service import PipelinesService
 
@@ -304,6 +306,12 @@ class Platform:
             return BundlePredictor(self._bundle(tx, ref))
         with self.database.begin(principal=self.owner.name, lazy=True) as opened:
             return BundlePredictor(self._bundle(opened, ref))
+
+
+def _draw(title: str, x: str, lines: Sequence[Line], form: PlotForm) -> bytes:
+    from loopline.evaluation.overlay import draw  # with it comes matplotlib
+
+    return draw(title, x, lines, form)
 
 
 def _checked(op: Operation, args: dict[str, Any], body: Body | None) -> Any:

@@ -49,7 +49,9 @@ def test_what_cannot_be_known_is_not_said(a: list[float], b: list[float]) -> Non
     assert welch(a, b) is None
 
 
-@pytest.mark.parametrize(("a", "b"), [([0.5], [0.6]), ([0.1, 0.2, 0.3], [0.2, 0.3, 0.4]), ([1.0, math.inf], [2.0, 3.0])])
+@pytest.mark.parametrize(
+    ("a", "b"), [([0.5], [0.6]), ([0.1, 0.2, 0.3], [0.2, 0.3, 0.4]), ([1.0, math.inf], [2.0, 3.0])]
+)
 def test_nor_of_pairs(a: list[float], b: list[float]) -> None:
     assert corrected_t(a, b, test_share=0.5) is None
 

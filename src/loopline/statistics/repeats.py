@@ -47,7 +47,9 @@ def corrected_t(
     left, or where all differ alike. Raises Invalid (`bad-counts`) on samples of two lengths.
     """
     if len(a) != len(b):
-        raise Invalid(f"{len(a)} and {len(b)} values are no pairs.", code="bad-counts", hint="Give one a fold and side.")
+        raise Invalid(
+            f"{len(a)} and {len(b)} values are no pairs.", code="bad-counts", hint="Give one a fold and side."
+        )
     quantile(confidence)
     differences = _finite(np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64))
     n = len(differences)
@@ -67,7 +69,14 @@ def _by_t(
     reach = float(special.stdtrit(freedom, (1 + confidence) / 2)) * error
     p_value = min(1.0, 2 * float(special.stdtr(freedom, -abs(value) / error)))
     return MeanDifference(
-        value=value, low=value - reach, high=value + reach, confidence=confidence, p_value=p_value, n=n, m=m, method=method
+        value=value,
+        low=value - reach,
+        high=value + reach,
+        confidence=confidence,
+        p_value=p_value,
+        n=n,
+        m=m,
+        method=method,
     )
 
 

@@ -12,9 +12,11 @@ from loopline.database import Database, Tx
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
+from loopline.ports.drawing import Drawing
 from loopline.store.service import Store
 from loopline.tracking import params as values
 from loopline.tracking import reading
+from loopline.tracking.comparison.service import Comparisons
 from loopline.tracking.ids import ulid
 from loopline.tracking.paths import check_key, check_path
 from loopline.tracking.records import (
@@ -39,14 +41,18 @@ _LARGEST_BATCH = 100_000
 _MOST = 2**63
 
 
-class RunsService(Searches, RunsVerbs):
-    """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`)."""
+class RunsService(Searches, Comparisons, RunsVerbs):
+    """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`); `draw`: how
+    plots are drawn."""
 
-    def __init__(self, tx: Tx, blobs: BlobStore, words: Words, metrics: Database | None = None) -> None:
+    def __init__(
+        self, tx: Tx, blobs: BlobStore, words: Words, metrics: Database | None = None, draw: Drawing | None = None
+    ) -> None:
         self.tx = tx
         self.blobs = blobs
         self.words = words
         self.metrics = metrics
+        self.draw = draw
         self.writing = Writing(tx, words, metrics)
 
     def create(

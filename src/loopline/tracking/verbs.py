@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from loopline.operations import Body, Bytes, operation
+from loopline.ports.drawing import PlotForm
+from loopline.tracking.comparison.result import Comparison
 from loopline.tracking.records import (
     Artifact,
     Correction,
@@ -131,6 +133,19 @@ class RunsVerbs(Protocol):
         saved: str | None = None,
     ) -> RunPage:
         """Find runs by a filter (see docs/search.md), ordered by anything, a page at a time."""
+        ...
+
+    @operation("GET /projects/{project}/run-comparison", action="read")
+    def compare(self, runs: tuple[str, ...], metrics: tuple[str, ...] = (), all: bool = False) -> Comparison:
+        """Hold runs against the first of them: what differs (`all`: what does not, too), and what is more than chance.
+
+        Where there are folds, or the same runs with other seeds, each metric's difference has an interval (docs/comparing.md).
+        """
+        ...
+
+    @operation("GET /projects/{project}/run-plot", action="read")
+    def plot(self, runs: tuple[str, ...], metric: str, form: PlotForm = "png") -> Bytes:
+        """Draw one metric of some runs over each other, by step."""
         ...
 
     @operation("PUT /projects/{project}/searches/{name}", action="run")
