@@ -22,7 +22,7 @@ from loopline.database import Database, Tx, metadata
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
 from loopline.ledger.log import Ledger
-from loopline.operations import OPERATIONS, Body, Operation
+from loopline.operations import OPERATIONS, Action, Body, Operation
 from loopline.ports.clock import Clock, SystemClock
 from loopline.ports.drawing import Line, PlotForm
 from loopline.ports.predictor import Predictor
@@ -131,6 +131,12 @@ class Platform:
                 self._deny(op, principal, project)
             raise
 
+    def allow(self, action: Action, principal: Principal, project: str) -> None:
+        """Raises `Refused` or `NotFound` where the principal may not do this in a project."""
+        check_name(project, "project")
+        with self.database.begin(principal=principal.name, project=project, lazy=True) as tx:
+            authority.authorise(tx, principal, action, project)
+
     def session(self, principal: Principal | None = None, project: str | None = None) -> loopline.catalog.Session:
         """The verbs for one principal (default: the operating-system user) in one project."""
         who, where = principal or self.owner, project or self.settings.project
@@ -216,6 +222,10 @@ class Platform:
                 from loopline.tracking.service import RunsService
 
                 return RunsService(tx, self.blobs, self.words, self.metrics, _draw)
+            case "groups":
+                from loopline.tracking.groups import GroupsService
+
+                return GroupsService(tx)
             case "pipelines":
                 from loopline.pipeline.service import PipelinesService
 

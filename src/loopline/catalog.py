@@ -20,7 +20,7 @@ from loopline.operations import OPERATIONS, Body, Operation
 from loopline.outcomes.verbs import LabelsVerbs, PredictionsVerbs
 from loopline.pipeline.verbs import PipelinesVerbs
 from loopline.registry.verbs import ModelsVerbs
-from loopline.tracking.verbs import RunsVerbs
+from loopline.tracking.verbs import GroupsVerbs, RunsVerbs
 
 Call = Callable[[Operation, dict[str, Any], Body | None], Any]
 """How a session reaches its platform: operation, arguments by name, raw body -> result."""
@@ -40,6 +40,7 @@ class Session:
     pipelines: PipelinesVerbs
     evaluations: EvaluationsVerbs
     runs: RunsVerbs
+    groups: GroupsVerbs
     models: ModelsVerbs
     endpoints: EndpointsVerbs
     rollouts: RolloutsVerbs

@@ -310,7 +310,7 @@ def _busy() -> Unavailable:
 
 def _translated(error: sa.exc.OperationalError) -> Exception:
     text = str(error.orig).lower()
-    if "locked" in text or "busy" in text:
+    if "locked" in text or "busy" in text or "deadlock" in text:
         return _busy()
     if "full" in text or "disk i/o" in text:
         return Unavailable(

@@ -14,8 +14,8 @@ from loopline.errors import Invalid, did_you_mean
 
 KINDS = frozenset(
     {
-        "alert", "blob", "data", "endpoint", "evaluation", "loop", "model", "monitor", "pipeline", "prediction",
-        "principal", "project", "rollout", "run", "source", "step",
+        "alert", "blob", "data", "endpoint", "evaluation", "group", "loop", "model", "monitor", "pipeline",
+        "prediction", "principal", "project", "rollout", "run", "source", "step",
     }
 )  # fmt: skip
 DEFAULT_PROJECT = "default"

@@ -61,6 +61,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "datasets.split": {"label": "y"},
     "endpoints.create": {"model": "secret-model@1"},
     "evaluations.judge": {"gates": KEY},
+    "groups.change": {"note": "test"},
+    "groups.tag": {"tags": {"a": "b"}},
     "labels.add": {"labels": [{"prediction": "secret-prediction", "value": "yes"}]},
     "loops.declare": {"path": "/x.py", "declaration": {}},
     "loops.settle": {"status": "failed"},
@@ -100,6 +102,7 @@ class Other:
         there.datasets.add("secret-data", Body(ROWS, name="x.csv"))
         there.datasets.split("secret-data", "y")
         run = there.runs.create("secret-run").id
+        group = there.groups.create("secret-group").number
         there.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
         there.runs.log(run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
         there.runs.params(run, {"a": 1})
@@ -134,6 +137,7 @@ class Other:
             "datasets": {"name": "secret-data", "version": "1"},
             "endpoints": {"name": "secret-endpoint"},
             "evaluations": {"evaluation": measured.id, "plot": next(iter(measured.plots), "calibration")},
+            "groups": {"group": str(group)},
             "labels": {"endpoint": "secret-endpoint"},
             "loops": {"name": "secret-loop", "request": asked},
             "models": {

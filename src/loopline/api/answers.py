@@ -73,14 +73,20 @@ def refusal(error: Exception, *, accept: str = "") -> Response:
     return _shape(error, STATUS_OF_CODE.get(error.code, STATUS[kind]), accept)
 
 
+def challenged(response: Response) -> Response:
+    """The response, with how one can say who one is."""
+    for challenge in _CHALLENGES:
+        response.headers.append("WWW-Authenticate", challenge)
+    return response
+
+
 def _shape(error: LooplineError, status: int, accept: str) -> Response:
     if "text/html" in accept.lower():
         response = Response(refused.page(error, status), status, media_type="text/html")
     else:
         response = Response(msgspec.json.encode(error.to_dict()), status, media_type="application/json")
     if status == 401:
-        for challenge in _CHALLENGES:
-            response.headers.append("WWW-Authenticate", challenge)
+        challenged(response)
     if status == 405:
         response.headers["Allow"] = ", ".join(error.details.get("allowed", ()))
     if status == 503:

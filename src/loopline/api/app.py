@@ -16,9 +16,12 @@ from loopline.access.records import Principal
 from loopline.api import foreign
 from loopline.api.answers import answer, refusal
 from loopline.api.arguments import JSON_LIMIT, arguments
-from loopline.api.bodies import read_json, spooled, sweep
+from loopline.api.bodies import read_content, read_json, spooled, sweep
 from loopline.api.caller import Trust, identify
 from loopline.api.guard import Guard
+from loopline.api.mlflow import door as mlflow
+from loopline.api.mlflow import problems, routes
+from loopline.api.mlflow.endpoints import Ask, Found
 from loopline.api.routing import PREFIX, Routes
 from loopline.app import Platform
 from loopline.errors import Invalid, NotFound
@@ -62,8 +65,19 @@ class Door:
         sweep(self._incoming)
 
     async def answer(self, request: Request) -> Response:
-        """The answer to any request under `/api/v1`."""
-        return await self._guarded(request, lambda: self._operation(request))
+        """The answer to any request under `/api/v1`, or of MLflow's protocol."""
+        path = _raw_path(request)
+        if path.startswith(f"{PREFIX}/"):
+            return await self._guarded(request, lambda: self._operation(request, path))
+        try:
+            found = routes.find(request.method, path)
+            if found is not None:
+                return await self._mlflow(request, found)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception as e:
+            return problems.refusal(e)
+        return await self._guarded(request, lambda: self._operation(request, path))
 
     def foreign(self, route: foreign.ForeignRoute) -> Callable[[Request], object]:
         """The endpoint of a foreign route: who is calling is found first, unless it is open to all."""
@@ -81,10 +95,23 @@ class Door:
         """Who sends the request. Raises `Refused`."""
         return await self.run(lambda: identify(self.platform, request, self._trust))
 
-    async def _operation(self, request: Request) -> Response:
+    async def _mlflow(self, request: Request, found: Found) -> Response:
+        project = found.project or self.platform.settings.project
+        limit = self.platform.settings.body_limit
+
+        def work(content: bytes, body: Body | None) -> Response:
+            known = found.endpoint.action is not None
+            principal = identify(self.platform, request, self._trust) if known else None
+            return mlflow.answer(found, Ask(self.platform, principal, project, request, body), content)
+
+        if found.endpoint.takes == "json":
+            content = await read_content(request, min(JSON_LIMIT, limit))
+            return await self.run(lambda: work(content, None))
+        async with spooled(request, self._incoming, limit) as body:
+            return await self.run(lambda: work(b"", body))
+
+    async def _operation(self, request: Request, path: str) -> Response:
         principal = await self.principal(request)
-        raw = request.scope.get("raw_path") or request.scope["path"].encode()
-        path = raw.decode("ascii", errors="replace").partition("?")[0]
         if not path.startswith(f"{PREFIX}/"):
             raise NotFound(f"There is nothing at {path!r}.", code="no-route", hint="/api/docs lists what there is.")
         op, placed = self._routes.find(request.method, path.removeprefix(PREFIX))
@@ -127,6 +154,12 @@ class Door:
     async def run(self, work: Callable[[], T]) -> T:
         """Runs blocking work in one of the threads."""
         return await to_thread.run_sync(work, limiter=self._limiter)
+
+
+def _raw_path(request: Request) -> str:
+    """The path as it came, so that an encoded slash stays part of a name."""
+    raw = request.scope.get("raw_path") or request.scope["path"].encode()
+    return str(raw.decode("ascii", errors="replace").partition("?")[0])
 
 
 def _key(op: Operation, request: Request) -> str | None:

@@ -26,18 +26,24 @@ _SIMPLE = ("application/x-www-form-urlencoded", "multipart/form-data", "text/pla
 
 async def read_json(request: Request, limit: int) -> bytes:
     """The JSON body; empty where there is none. Raises `Invalid` (code "too-large") over the limit, and on another type."""
-    content = bytearray()
-    _check_length(request, limit)
-    async for piece in request.stream():
-        if len(content) + len(piece) > limit:
-            raise _too_large(limit)
-        content += piece
+    content = await read_content(request, limit)
     if content and _media(request) != "application/json":
         raise Invalid(
             f"The body is of type {_media(request) or 'unknown'}, and JSON is wanted.",
             code="bad-media-type",
             hint="Send `Content-Type: application/json`.",
         )
+    return content
+
+
+async def read_content(request: Request, limit: int) -> bytes:
+    """The body, of whatever type; empty where there is none. Raises `Invalid` (code "too-large") over the limit."""
+    content = bytearray()
+    _check_length(request, limit)
+    async for piece in request.stream():
+        if len(content) + len(piece) > limit:
+            raise _too_large(limit)
+        content += piece
     return bytes(content)
 
 

@@ -27,7 +27,7 @@ from loopline.refs import Ref, parse
 from loopline.tracking.entries import entry_text
 from loopline.tracking.environment import process
 from loopline.tracking.ids import ulid
-from loopline.tracking.paths import check_key, check_path, check_text
+from loopline.tracking.paths import check_group, check_key, check_path, check_text
 from loopline.tracking.records import Ending
 from loopline.tracking.working_copy import WorkingCopy, working_copy
 
@@ -44,6 +44,7 @@ def run(
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, Any] | None = None,
     inputs: tuple[str, ...] = (),
+    group: str | None = None,
     url: str | None = None,
     project: str | None = None,
     workspace: str | Path | None = None,
@@ -58,7 +59,8 @@ def run(
 
     Without a name it has that of the script. It goes to the server at `url`, else to that of `LOOPLINE_URL`, else to the one
     that serves the workspace, else into the workspace itself, when it ends. Within another run it is a child of that, unless it
-    goes to another place. `console`: whether to keep what is printed; `system`: seconds between two samples of the machine's
+    goes to another place. `group`: the name of its group, which is made where there is none (else that of the run above it, or
+    the default one). `console`: whether to keep what is printed; `system`: seconds between two samples of the machine's
     use (None: none are taken); both are of the outermost run of a process. Raises `Invalid` on what cannot be kept, before
     anything is written.
     """
@@ -66,13 +68,14 @@ def run(
     if above is not None:
         given = (url, project, workspace)
         if given == (None, None, None) or place(*given) == above._logbook.place:
-            return above.child(name, params=params, tags=tags, inputs=inputs)
+            return above.child(name, params=params, tags=tags, inputs=inputs, group=group)
     return Run(
         name or _script(),
         place(url, project, workspace),
         params=params or {},
         tags=tags or {},
         inputs=inputs,
+        group=group,
         console=console,
         system=system,
     )
@@ -109,12 +112,16 @@ class Run:
         params: Mapping[str, Any],
         tags: Mapping[str, Any],
         inputs: tuple[str, ...],
+        group: str | None = None,
         console: bool = False,
         system: float | None = None,
         parent: Run | None = None,
     ) -> None:
         self.name = check_key(name, "name of a run")
         self.parent = parent
+        if group is None and parent is not None:
+            group = parent.group
+        self.group = None if group is None else check_group(group)
         self.ended = False
         self._params = values.params(params)
         given_tags = values.tags(tags)
@@ -140,6 +147,7 @@ class Run:
                 self.id,
                 name=name,
                 created=created,
+                **({} if self.group is None else {"group": self.group}),
                 parent=parent.id if parent else None,
                 params={key: value for key, (value, _) in self._params.items()},
                 tags=given_tags,
@@ -272,12 +280,13 @@ class Run:
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, Any] | None = None,
         inputs: tuple[str, ...] = (),
+        group: str | None = None,
     ) -> Run:
         """A run within this one that has begun, such as one fold: `with run.child("fold 1") as fold: ...`."""
         self._check_open()
         where = self._logbook.place
         return Run(
-            name or self.name, where, params=params or {}, tags=tags or {}, inputs=inputs, parent=self
+            name or self.name, where, params=params or {}, tags=tags or {}, inputs=inputs, group=group, parent=self
         )  # fmt: skip
 
     def finish(self, status: Ending = "finished", message: str | BaseException = "") -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from loopline.errors import Invalid
 from loopline.tracking.journal_format import KINDS, LARGEST
-from loopline.tracking.paths import check_key, check_path, check_text, escaped
+from loopline.tracking.paths import check_group, check_key, check_path, check_text, escaped
 
 MOST_KEYS = 10_000
 """Params or tags in one call."""
@@ -50,6 +50,8 @@ def entry_text(kind: str, fields: Mapping[str, Any]) -> bytes:
         check_path(plain["path"])
     if kind == "run":
         check_key(plain["name"], "name of a run")
+        if "group" in plain:
+            check_group(plain["group"])
     if len(text) > _LARGEST:
         raise Invalid(
             f"The {kind} of a run has {len(text):,} bytes.",
@@ -100,6 +102,7 @@ _FORMS: dict[str, dict[str, _Form]] = {
     "run": {
         "name": _needed(_TEXT),
         "created": _WHOLE,
+        "group": _TEXT,
         "kind": _Form("one of " + ", ".join(RUN_KINDS), lambda value: value in RUN_KINDS),
         "parent": _Form("the id of a run, or null", lambda value: value is None or _is_text(value)),
         "params": _VALUES,

@@ -15,6 +15,7 @@ _LONGEST_PATH = 1024
 _LONGEST_PART = 255
 _LONGEST_QUOTED = 4096  # bytes of a request's target
 _LONGEST_KEY = 250
+_LONGEST_GROUP = 500
 
 
 def check_path(path: str) -> str:
@@ -75,6 +76,18 @@ def check_key(key: str, what: str) -> str:
             hint="For example 'train/loss'.",
         )
     return key
+
+
+def check_group(name: str) -> str:
+    """The name of a group itself, where it is printable text of 1 to 500 characters. Raises `Invalid`."""
+    _check_type(name, "name of a group")
+    if not name.strip() or len(name) > _LONGEST_GROUP or not name.isprintable():
+        raise Invalid(
+            f"{name[:60]!r} cannot be the name of a group.",
+            code="bad-key",
+            hint=f"Printable text of 1 to {_LONGEST_GROUP} characters.",
+        )
+    return name
 
 
 def escaped(text: str) -> str:

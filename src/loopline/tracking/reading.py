@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from loopline.database import Tx
-from loopline.errors import NotFound
+from loopline.errors import Conflict, NotFound
 from loopline.refs import parse
 from loopline.tracking import params
 from loopline.tracking.records import Real, Run, real
@@ -16,15 +16,32 @@ from loopline.tracking.tables import environments, run_params, run_refs, run_ser
 from loopline.tracking.words import Words
 
 
+def known(tx: Tx, run: str) -> Any | None:
+    """The row of the run with this id in the transaction's project, or None."""
+    return tx.first(sa.select(runs).where(runs.c.id == run, runs.c.project == tx.project))
+
+
 def row_of(tx: Tx, run: str) -> Any:
     """The row of a run, named by its id or its ref, of the transaction's project. Raises `NotFound`."""
     ref = parse(run, "run", tx.project)
-    row = tx.first(sa.select(runs).where(runs.c.id == ref.name, runs.c.project == tx.project))
+    row = known(tx, ref.name)
     if row is None or ref.project != tx.project:
         raise NotFound(
             f"There is no run {run!r} in project {tx.project!r}.",
             code="no-run",
             hint="`loopline runs ls` shows the runs.",
+        )
+    return row
+
+
+def live(tx: Tx, run: str) -> Any:
+    """The row of a run that can be written to. Raises `NotFound`, and `Conflict` where it is deleted."""
+    row = row_of(tx, run)
+    if row.deleted is not None:
+        raise Conflict(
+            f"The run {row.id} is deleted and takes no more.",
+            code="run-deleted",
+            hint=f"`loopline runs restore {row.id}` makes it live again.",
         )
     return row
 
@@ -56,6 +73,8 @@ def records(tx: Tx, words: Words, rows: Sequence[Any]) -> list[Run]:
             ended=row.ended,
             message=row.message,
             note=row.note,
+            group=row.group,
+            deleted=row.deleted,
             parent=parents.get(row.parent),
             params=set_.get(row.number, {}),
             tags=tags.get(row.number, {}),

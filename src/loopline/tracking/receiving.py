@@ -6,7 +6,6 @@ is sent again after a lost answer changes nothing, and one that would leave a ga
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -19,18 +18,17 @@ from loopline.errors import Conflict, Invalid, NotFound, Unavailable
 from loopline.failpoints import failpoint
 from loopline.hashing import digest_bytes
 from loopline.operations import Body
+from loopline.tracking import groups, points, reading
 from loopline.tracking import params as values
-from loopline.tracking import points, reading
+from loopline.tracking.ids import ID, LATEST
 from loopline.tracking.journal_format import LARGEST_CONTENT, Entry, Points, decode
-from loopline.tracking.paths import LONGEST_TEXT, check_key, check_path
+from loopline.tracking.paths import LONGEST_TEXT, check_group, check_key, check_path
 from loopline.tracking.records import Ending, Received, RunKind, RunStatus
 from loopline.tracking.tables import run_senders, runs
 from loopline.tracking.writing import Writing
 
-Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]  # the end of the year 9999
+Moment = Annotated[int, msgspec.Meta(ge=0, le=LATEST)]
 Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
-
-_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
 class _Held(NamedTuple):
@@ -47,6 +45,7 @@ class _Fields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class _Run(_Fields):
     name: str
     created: Moment
+    group: str | None = None
     kind: RunKind = "run"
     parent: str | None = None
     params: dict[str, Any] = {}
@@ -105,7 +104,7 @@ _SHAPES: dict[str, type[_Fields]] = {
 
 def received(tx: Tx, sender: str) -> Received:
     """How far the journal of a sender has been taken (0: no batch yet). Raises `Invalid` on a sender that cannot be."""
-    if not _ID.fullmatch(sender):
+    if not ID.fullmatch(sender):
         raise Invalid(
             f"{sender!r} is no sender of a journal.", code="bad-sender", hint="It is a ULID of 26 characters."
         )
@@ -212,7 +211,7 @@ def _hold(tx: Tx, sender: str) -> int:
 
 def _checked(one: Entry | Points) -> _Fields | None:
     """The fields of an entry in their shape; of points, that they can be. Raises `Invalid`."""
-    if not _ID.fullmatch(one.run):
+    if not ID.fullmatch(one.run):
         raise Invalid(f"{one.run!r} is no id of a run.", code="bad-batch", hint="It is a ULID of 26 characters.")
     if isinstance(one, Entry):
         try:
@@ -221,6 +220,8 @@ def _checked(one: Entry | Points) -> _Fields | None:
             raise Invalid(f"A batch says of run {one.run} what cannot be: {one.kind}: {e}.", code="bad-batch") from e
         if isinstance(fields, _Artifact):
             check_path(fields.path)
+        if isinstance(fields, _Run) and fields.group is not None:
+            check_group(fields.group)
         return fields
     for key in one.keys:
         check_key(key, "key of a metric")
@@ -251,6 +252,7 @@ def _begun(writing: Writing, run: str, fields: _Run, journal: int) -> _Held:
         fields.inputs,
         fields.environment,
         fields.created,
+        0 if fields.group is None else groups.entered(tx, fields.group),
         journal,
     )
     return _Held(number, "running")

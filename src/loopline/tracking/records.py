@@ -13,6 +13,12 @@ RunKind = Literal["run", "pipeline", "step", "trial"]
 RunStatus = Literal["running", "finished", "failed", "killed"]
 Ending = Literal["finished", "failed", "killed"]
 
+Lifecycle = Literal["live", "deleted", "all"]
+"""Which runs or groups are meant: those that are not deleted, those that are and can be restored, or both."""
+
+DEFAULT_GROUP = "Default"
+"""The name of the group that every project has, number 0, as long as nobody calls it otherwise."""
+
 NotFinite = Literal["NaN", "Infinity", "-Infinity"]
 Real = float | NotFinite
 """A number; one that JSON has no form for is written by its name, so that it is the same in process and over HTTP."""
@@ -51,7 +57,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One execution of a step or a pipeline, or of a script that tracks itself.
 
     `id` is a ULID: it sorts by the time of creation. `metrics` holds each metric's last value (by step, then time). `inputs` and
-    `outputs` are refs, `environment` is what `tracking.environment.capture` gave. Times are in milliseconds since 1970 UTC.
+    `outputs` are refs, `environment` is what `tracking.environment.capture` gave, `group` the number of its group. `deleted`:
+    since when it is; None: it is live. Times are in milliseconds since 1970 UTC.
     """
 
     id: str
@@ -64,6 +71,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     ended: int | None = None
     message: str = ""
     note: str = ""
+    group: int = 0
+    deleted: int | None = None
     parent: str | None = None
     params: dict[str, Any] = {}
     tags: dict[str, str] = {}
@@ -78,6 +87,30 @@ class RunPage(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: tuple[Run, ...]
     after: str | None = None
+
+
+class RunGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs of a project that belong together, under a number and a name; number 0 is there in every project.
+
+    `deleted`: since when it is, and with it the runs that were live; None: it is live. Times are in milliseconds since 1970 UTC.
+    """
+
+    number: int
+    ref: str
+    name: str
+    note: str
+    tags: dict[str, str]
+    created: int
+    creator: str
+    changed: int
+    deleted: int | None = None
+
+
+class RunGroupPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some groups, by number. `after` is what to give for the next page; None: there is none."""
+
+    groups: tuple[RunGroup, ...]
+    after: int | None = None
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from loopline.hashing import digest_json
 from loopline.operations import check_limit
 from loopline.refs import check_name
 from loopline.tracking import reading
-from loopline.tracking.records import RunPage, Search
+from loopline.tracking.records import Lifecycle, RunPage, Search
 from loopline.tracking.search.grammar import parse, parse_order
 from loopline.tracking.search.pages import find
 from loopline.tracking.tables import run_searches
@@ -34,6 +34,8 @@ class Searches:
         limit: int = 100,
         after: str | None = None,
         saved: str | None = None,
+        groups: tuple[int, ...] = (),
+        lifecycle: Lifecycle = "live",
     ) -> RunPage:
         check_limit(limit, "runs", LARGEST_PAGE)
         if saved is not None:
@@ -45,7 +47,7 @@ class Searches:
                 )
             named = self._search(saved)
             filter, order = named.filter, order or named.order
-        numbers, token = find(self.tx, filter, order, limit, after, self.tx.now)
+        numbers, token = find(self.tx, filter, order, limit, after, self.tx.now, groups, lifecycle)
         rows = reading.rows_of(self.tx, numbers)
         return RunPage(runs=tuple(reading.records(self.tx, self.words, rows)), after=token)
 

@@ -14,15 +14,16 @@ from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.ports.drawing import Drawing
 from loopline.store.service import Store
+from loopline.tracking import groups, reading
 from loopline.tracking import params as values
-from loopline.tracking import reading
 from loopline.tracking.comparison.service import Comparisons
-from loopline.tracking.ids import ulid
+from loopline.tracking.ids import check_id, check_moment, ulid
 from loopline.tracking.paths import check_key, check_path
 from loopline.tracking.records import (
     Artifact,
     Correction,
     Ending,
+    Lifecycle,
     Logged,
     Point,
     Received,
@@ -31,6 +32,7 @@ from loopline.tracking.records import (
     RunPage,
     RunStatus,
 )
+from loopline.tracking.search.pages import within
 from loopline.tracking.searches import LARGEST_PAGE, Searches
 from loopline.tracking.tables import run_artifacts, run_console, runs
 from loopline.tracking.verbs import RunsVerbs
@@ -64,16 +66,27 @@ class RunsService(Searches, Comparisons, RunsVerbs):
         tags: dict[str, str] | None = None,
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
+        group: int = 0,
+        id: str | None = None,
+        created: int | None = None,
     ) -> Run:
         self.tx.write()  # the id carries the time of the write transaction
-        run = ulid(self.tx.now)
-        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, self.tx.now)
+        now = self.tx.now if created is None else check_moment(created)
+        if id is not None:
+            groups.hold(self.tx, 0, alone=True)  # of two programs with one id the second finds the first one's run
+            if (known := reading.known(self.tx, check_id(id))) is not None:
+                self.tx.recorded = False
+                return reading.records(self.tx, self.words, [known])[0]
+        if group:  # the default one is always there
+            groups.hold(self.tx, group)
+        run = id or ulid(now)
+        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, now, group)
         return self.show(run)
 
     def log(self, run: str, metrics: list[Point]) -> Logged:
         from loopline.tracking import points
 
-        row = reading.row_of(self.tx, run)
+        row = reading.live(self.tx, run)
         if not 0 < len(metrics) <= _LARGEST_BATCH:
             raise Invalid(
                 f"A batch of {len(metrics)} points cannot be logged.",
@@ -114,7 +127,7 @@ class RunsService(Searches, Comparisons, RunsVerbs):
         return received(self.tx, sender)
 
     def params(self, run: str, params: dict[str, Any]) -> Run:
-        row = reading.row_of(self.tx, run)
+        row = reading.live(self.tx, run)
         values.set_params(self.tx, self.words, row.number, params, row.id)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
@@ -123,7 +136,7 @@ class RunsService(Searches, Comparisons, RunsVerbs):
         if not reason.strip():
             raise Invalid("A correction needs its reason.", code="bad-value", hint="Say why the params were wrong.")
         self.tx.write()
-        row = self._held(run)
+        row = self._held_live(run)
         values.correct(self.tx, self.words, row.number, params, reason)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
@@ -132,28 +145,35 @@ class RunsService(Searches, Comparisons, RunsVerbs):
         return values.corrections(self.tx, self.words, reading.row_of(self.tx, run).number)
 
     def tag(self, run: str, tags: dict[str, str]) -> Run:
-        row = reading.row_of(self.tx, run)
+        row = reading.live(self.tx, run)
         values.set_tags(self.tx, self.words, row.number, tags)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
 
     def note(self, run: str, text: str) -> Run:
-        row = reading.row_of(self.tx, run)
+        row = reading.live(self.tx, run)
         self.writing.set_note(row.number, text)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
 
     def link(self, run: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> Run:
         self.tx.write()
-        row = self._held(run)
+        row = self._held_live(run)
         read = self.writing.add_refs(row.number, 0, inputs)
         made = self.writing.add_refs(row.number, 1, outputs)
         self.tx.note(inputs=read, outputs=[self._ref(row.id), *made])
         return self.show(row.id)
 
-    def finish(self, run: str, status: Ending = "finished", outputs: tuple[str, ...] = (), message: str = "") -> Run:
+    def finish(
+        self,
+        run: str,
+        status: Ending = "finished",
+        outputs: tuple[str, ...] = (),
+        message: str = "",
+        ended: int | None = None,
+    ) -> Run:
         self.tx.write()
-        row = self._held(run)
+        row = self._held_live(run)
         known = self.show(row.id)
         made = authority.readable(self.tx, outputs)
         if row.status != "running":
@@ -164,10 +184,32 @@ class RunsService(Searches, Comparisons, RunsVerbs):
                 code="run-ended",
                 hint="A run ends once; create another one for another execution.",
             )
-        self.writing.end(row.number, status, message, self.tx.now)
+        self.writing.end(row.number, status, message, self.tx.now if ended is None else check_moment(ended))
         self.writing.write_points()
         self.writing.add_refs(row.number, 1, made)
         self.tx.note(inputs=known.inputs, outputs=[self._ref(row.id), *made])
+        return self.show(row.id)
+
+    def delete(self, run: str) -> Run:
+        self.tx.write()
+        row = self._held(run)
+        if row.deleted is None:
+            self.tx.execute(runs.update().where(runs.c.number == row.number).values(deleted=self.tx.now))
+            self.tx.note(outputs=[self._ref(row.id)])
+        else:
+            self.tx.recorded = False
+        return self.show(row.id)
+
+    def restore(self, run: str) -> Run:
+        self.tx.write()
+        row = self._held(run)
+        if row.deleted is not None:
+            if row.group:
+                groups.hold(self.tx, row.group)
+            self.tx.execute(runs.update().where(runs.c.number == row.number).values(deleted=None))
+            self.tx.note(outputs=[self._ref(row.id)])
+        else:
+            self.tx.recorded = False
         return self.show(row.id)
 
     def show(self, run: str) -> Run:
@@ -181,9 +223,11 @@ class RunsService(Searches, Comparisons, RunsVerbs):
         parent: str | None = None,
         limit: int = 100,
         after: str | None = None,
+        groups: tuple[int, ...] = (),
+        lifecycle: Lifecycle = "live",
     ) -> RunPage:
         check_limit(limit, "runs", LARGEST_PAGE)
-        query = sa.select(runs).where(runs.c.project == self.tx.project)
+        query = sa.select(runs).where(runs.c.project == self.tx.project, within(groups, lifecycle))
         for column, value in ((runs.c.name, name), (runs.c.kind, kind), (runs.c.status, status)):
             if value is not None:
                 query = query.where(column == value)
@@ -223,7 +267,7 @@ class RunsService(Searches, Comparisons, RunsVerbs):
 
     def put_artifact(self, run: str, path: str, content: Body) -> Artifact:
         check_path(path)
-        row = reading.row_of(self.tx, run)
+        row = reading.live(self.tx, run)
         blob = self.blobs.put(content.chunks())
         self.tx.write()
         place = (run_artifacts.c.run == row.number) & (run_artifacts.c.path == path)
@@ -276,6 +320,10 @@ class RunsService(Searches, Comparisons, RunsVerbs):
             self.tx.rows(sa.select(runs.c.number).where(runs.c.number == row.number).with_for_update())
             row = reading.row_of(self.tx, run)
         return row
+
+    def _held_live(self, run: str) -> Any:
+        """The same of a run that can be written to."""
+        return reading.live(self.tx, self._held(run).id)
 
     def _ref(self, run: str) -> str:
         return self.tx.ref("run", run)

@@ -44,18 +44,47 @@ run_senders = sa.Table(
 )
 """How far each journal has been taken."""
 
+run_groups = sa.Table(
+    "run_groups",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),  # counted in the project
+    sa.Column("name", sa.String(500), nullable=False),
+    sa.Column("note", sa.Text, nullable=False, default=""),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("creator", sa.String(256), nullable=False),
+    sa.Column("changed", sa.BigInteger, nullable=False),
+    sa.Column("deleted", sa.BigInteger),  # since when; NULL: it is live
+    sa.Column(
+        "last", sa.Integer, nullable=False, default=0
+    ),  # of number 0: the last number that was given in its project
+    sqlite_with_rowid=False,
+)
+"""Runs that belong together. Number 0 is there in every project; it has a row once there is something to say of it."""
+sa.Index(
+    "ix_run_groups_name",
+    run_groups.c.project,
+    run_groups.c.name,
+    unique=True,
+    sqlite_where=run_groups.c.deleted.is_(None),
+    postgresql_where=run_groups.c.deleted.is_(None),
+)
+
 runs = sa.Table(
     "runs",
     metadata,
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("id", sa.String(26), nullable=False),
     sa.Column("project", sa.String(128), nullable=False),
+    sa.Column("group", sa.Integer, nullable=False),  # the number of a group of the project
     sa.Column("name", sa.String(250), nullable=False),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("creator", sa.String(256), nullable=False),
     sa.Column("ended", sa.BigInteger),
+    sa.Column("deleted", sa.BigInteger),  # since when; NULL: it is live
     sa.Column("message", sa.Text, nullable=False, default=""),
     sa.Column("note", sa.Text, nullable=False, default=""),
     sa.Column("parent", sa.Integer, sa.ForeignKey("runs.number")),
@@ -64,8 +93,16 @@ runs = sa.Table(
     sa.Column("batches", sa.Integer, nullable=False, default=0),  # of points, that are acknowledged
     sa.Index("ix_runs_page", "project", "id", unique=True),
     sa.Index("ix_runs_created", "project", "created"),
+    sa.Index("ix_runs_group", "project", "group", "id"),
     sa.Index("ix_runs_name", "project", "name", "id"),
     sa.Index("ix_runs_parent", "parent", sqlite_where=sa.text("parent IS NOT NULL")),
+    sa.Index(
+        "ix_runs_deleted",
+        "project",
+        "deleted",
+        sqlite_where=sa.text("deleted IS NOT NULL"),
+        postgresql_where=sa.text("deleted IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,  # a number is never given again: points of another file may carry it
 )
 

@@ -11,10 +11,13 @@ from loopline.tracking.records import (
     Artifact,
     Correction,
     Ending,
+    Lifecycle,
     Logged,
     Point,
     Received,
     Run,
+    RunGroup,
+    RunGroupPage,
     RunKind,
     RunPage,
     RunStatus,
@@ -35,8 +38,15 @@ class RunsVerbs(Protocol):
         tags: dict[str, str] | None = None,
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
+        group: int = 0,
+        id: str | None = None,
+        created: int | None = None,
     ) -> Run:
-        """Start a run, with what is known of it already."""
+        """Start a run, in a group by its number, with what is known of it already.
+
+        `created`: when it began, where that was not now. `id`: a ULID of the caller's own; one that is there is the same run, and is
+        given as it is.
+        """
         ...
 
     @operation("POST /projects/{project}/runs/{run}/metrics", action="run", record="digest", prepares=True)
@@ -101,8 +111,28 @@ class RunsVerbs(Protocol):
         ...
 
     @operation("POST /projects/{project}/runs/{run}/finish", action="run")
-    def finish(self, run: str, status: Ending = "finished", outputs: tuple[str, ...] = (), message: str = "") -> Run:
-        """End a run, with the refs that it made."""
+    def finish(
+        self,
+        run: str,
+        status: Ending = "finished",
+        outputs: tuple[str, ...] = (),
+        message: str = "",
+        ended: int | None = None,
+    ) -> Run:
+        """End a run, with the refs that it made. `ended`: when, where that was not now."""
+        ...
+
+    @operation("DELETE /projects/{project}/runs/{run}", action="run")
+    def delete(self, run: str) -> Run:
+        """Delete a run: it is kept, shown only where deleted ones are asked for, and takes no more; `restore` undoes it.
+
+        What its own journal still brings is taken nevertheless, so that nothing that was logged is lost.
+        """
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/restore", action="run")
+    def restore(self, run: str) -> Run:
+        """Make a deleted run live again, as it was."""
         ...
 
     @operation("GET /projects/{project}/runs/{run}", action="read")
@@ -119,6 +149,8 @@ class RunsVerbs(Protocol):
         parent: str | None = None,
         limit: int = 100,
         after: str | None = None,
+        groups: tuple[int, ...] = (),
+        lifecycle: Lifecycle = "live",
     ) -> RunPage:
         """List runs, newest first, a page at a time."""
         ...
@@ -131,8 +163,13 @@ class RunsVerbs(Protocol):
         limit: int = 100,
         after: str | None = None,
         saved: str | None = None,
+        groups: tuple[int, ...] = (),
+        lifecycle: Lifecycle = "live",
     ) -> RunPage:
-        """Find runs by a filter (see docs/search.md), ordered by anything, a page at a time."""
+        """Find runs by a filter (see docs/search.md), ordered by anything, a page at a time.
+
+        `groups`: only runs of these, by number; none: of all.
+        """
         ...
 
     @operation("GET /projects/{project}/run-comparison", action="read")
@@ -185,4 +222,45 @@ class RunsVerbs(Protocol):
     @operation("GET /projects/{project}/runs/{run}/artifacts/{path:path}", action="read")
     def artifact(self, run: str, path: str) -> Bytes:
         """Fetch a file of a run."""
+        ...
+
+
+class GroupsVerbs(Protocol):
+    """Groups of runs that belong together; number 0 is there in every project and cannot be deleted."""
+
+    @operation("POST /projects/{project}/groups", action="run")
+    def create(self, name: str, tags: dict[str, str] | None = None, note: str = "") -> RunGroup:
+        """Make a group. No two live groups of a project have one name."""
+        ...
+
+    @operation("GET /projects/{project}/groups/{group}", action="read")
+    def show(self, group: int) -> RunGroup:
+        """Show a group by its number, deleted or not."""
+        ...
+
+    @operation("GET /projects/{project}/groups", action="read")
+    def list(
+        self, name: str | None = None, lifecycle: Lifecycle = "live", limit: int = 100, after: int | None = None
+    ) -> RunGroupPage:
+        """List groups by number, a page at a time."""
+        ...
+
+    @operation("PATCH /projects/{project}/groups/{group}", action="run")
+    def change(self, group: int, name: str | None = None, note: str | None = None) -> RunGroup:
+        """Give a group another name or note."""
+        ...
+
+    @operation("POST /projects/{project}/groups/{group}/tags", action="run")
+    def tag(self, group: int, tags: dict[str, str]) -> RunGroup:
+        """Set or replace tags of a group; an empty text removes one."""
+        ...
+
+    @operation("DELETE /projects/{project}/groups/{group}", action="run")
+    def delete(self, group: int) -> RunGroup:
+        """Delete a group and with it its live runs; `restore` brings back just those."""
+        ...
+
+    @operation("POST /projects/{project}/groups/{group}/restore", action="run")
+    def restore(self, group: int) -> RunGroup:
+        """Make a deleted group live again, and the runs that were deleted with it."""
         ...

@@ -48,14 +48,19 @@ class Writing:
         inputs: Sequence[str],
         environment: dict[str, Any],
         created: int,
+        group: int,
         journal: int | None = None,
     ) -> int:
-        """Adds a run under an id that is given, with what is known of it; gives its number. `journal`: its sender's."""
+        """Adds a run under an id that is given, with what is known of it; gives its number.
+
+        `group`: the number of one that is there; `journal`: that of its sender.
+        """
         check_key(name, "name of a run")
         above = reading.row_of(self.tx, parent).number if parent is not None else None
         row = {
             "id": run,
             "project": self.tx.project,
+            "group": group,
             "name": name,
             "kind": kind,
             "status": "running",

@@ -388,6 +388,29 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest", name=op.f("uq_run_environments_digest")),
     )
     op.create_table(
+        "run_groups",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=500), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+        sa.Column("creator", sa.String(length=256), nullable=False),
+        sa.Column("changed", sa.BigInteger(), nullable=False),
+        sa.Column("deleted", sa.BigInteger(), nullable=True),
+        sa.Column("last", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "number", name=op.f("pk_run_groups")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_run_groups_name",
+        "run_groups",
+        ["project", "name"],
+        unique=True,
+        sqlite_where=sa.text("deleted IS NULL"),
+        postgresql_where=sa.text("deleted IS NULL"),
+    )
+    op.create_table(
         "run_points_folded",
         sa.Column("run", sa.Integer(), nullable=False),
         sa.Column("key", sa.Integer(), nullable=False),
@@ -476,12 +499,14 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("id", sa.String(length=26), nullable=False),
         sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("group", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(length=250), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.Column("creator", sa.String(length=256), nullable=False),
         sa.Column("ended", sa.BigInteger(), nullable=True),
+        sa.Column("deleted", sa.BigInteger(), nullable=True),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("parent", sa.Integer(), nullable=True),
@@ -495,6 +520,15 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_runs_created", "runs", ["project", "created"], unique=False)
+    op.create_index(
+        "ix_runs_deleted",
+        "runs",
+        ["project", "deleted"],
+        unique=False,
+        sqlite_where=sa.text("deleted IS NOT NULL"),
+        postgresql_where=sa.text("deleted IS NOT NULL"),
+    )
+    op.create_index("ix_runs_group", "runs", ["project", "group", "id"], unique=False)
     op.create_index("ix_runs_name", "runs", ["project", "name", "id"], unique=False)
     op.create_index("ix_runs_page", "runs", ["project", "id"], unique=True)
     op.create_index("ix_runs_parent", "runs", ["parent"], unique=False, sqlite_where=sa.text("parent IS NOT NULL"))

@@ -51,7 +51,7 @@ class Repeats:
         return dict(sorted(found.items()))
 
     def _runs(self, condition: sa.ColumnElement[bool]) -> list[Run]:
-        mine = sa.select(runs).where(runs.c.project == self._tx.project, condition)
+        mine = sa.select(runs).where(runs.c.project == self._tx.project, runs.c.deleted.is_(None), condition)
         return reading.records(self._tx, self._words, self._tx.rows(mine.order_by(runs.c.id.desc()).limit(MOST)))
 
 

@@ -11,8 +11,9 @@ import msgspec
 import sqlalchemy as sa
 
 from loopline.hashing import canonical_json
+from loopline.tracking.records import DEFAULT_GROUP
 from loopline.tracking.search.tree import Field, In, Like, Op, Order, Span, Value
-from loopline.tracking.tables import INDEXED, runs
+from loopline.tracking.tables import INDEXED, run_groups, runs
 
 Bool = sa.ColumnElement[bool]
 Columns = Any
@@ -30,6 +31,11 @@ def attribute(key: str) -> sa.ColumnElement[Any]:
         return sa.func.nullif(runs.c[key], "")
     if key == "duration":
         return runs.c.ended - runs.c.created
+    if key == "group":
+        named = sa.select(run_groups.c.name).where(
+            run_groups.c.project == runs.c.project, run_groups.c.number == runs.c.group
+        )
+        return sa.func.coalesce(named.scalar_subquery(), DEFAULT_GROUP)
     return runs.c[key]
 
 

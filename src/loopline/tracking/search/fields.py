@@ -17,11 +17,13 @@ ATTRIBUTES: dict[str, tuple[str, Takes]] = {
     "status": ("status", "word"),
     "created": ("created", "time"),
     "ended": ("ended", "time"),
+    "deleted": ("deleted", "time"),
     "duration": ("duration", "duration"),
     "creator": ("creator", "text"),
     "user": ("creator", "text"),
     "message": ("message", "text"),
     "note": ("note", "text"),
+    "group": ("group", "text"),
     "parent": ("parent", "run"),
     # MLflow's names for the same
     "run_id": ("id", "run"),

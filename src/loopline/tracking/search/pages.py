@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from loopline.database import Tx
 from loopline.errors import Invalid
+from loopline.tracking.records import Lifecycle
 from loopline.tracking.search.columns import Bool, Columns, attribute, begins, metric, param_text
 from loopline.tracking.search.grammar import parse, parse_order
 from loopline.tracking.search.sql import KEYED, Compiler
@@ -62,18 +63,33 @@ class _Token(msgspec.Struct, array_like=True):
     values: list[int | float | str]
 
 
+def within(groups: Sequence[int], lifecycle: Lifecycle) -> Bool:
+    """Whether a run is of one of these groups (of any, where none is given), and in its life where it is to be."""
+    conditions: list[Bool] = [runs.c.group.in_(groups)] if groups else []
+    if lifecycle != "all":
+        conditions.append(runs.c.deleted.is_(None) if lifecycle == "live" else runs.c.deleted.is_not(None))
+    return sa.and_(sa.true(), *conditions)
+
+
 def find(
-    tx: Tx, filter: str, order: Sequence[str], limit: int, after: str | None, now: int
+    tx: Tx,
+    filter: str,
+    order: Sequence[str],
+    limit: int,
+    after: str | None,
+    now: int,
+    groups: Sequence[int] = (),
+    lifecycle: Lifecycle = "live",
 ) -> tuple[list[int], str | None]:
     """The numbers of the runs of a page, in order, and what to give for the next page (None: there is none).
 
     Dates in words count from `now` (milliseconds since 1970 UTC), on every page from that of the first one.
     Raises `Invalid` with code "bad-filter", "costly-filter" or "bad-page".
     """
-    search = _digest(tx.project, filter, order)
+    search = _digest(tx.project, filter, order, groups, lifecycle)
     token = None if after is None else _read(after, search)
     now = token.now if token else now
-    numbers, ended = select(tx, parse(filter, now), parse_order(order), limit, token)
+    numbers, ended = select(tx, parse(filter, now), parse_order(order), limit, token, within(groups, lifecycle))
     if ended is None:
         return numbers, None
     stretch, values = ended
@@ -82,9 +98,9 @@ def find(
 
 
 def select(
-    tx: Tx, tree: Tree, order: Sequence[OrderBy], limit: int, token: _Token | None
+    tx: Tx, tree: Tree, order: Sequence[OrderBy], limit: int, token: _Token | None, among: Bool
 ) -> tuple[list[int], tuple[int, list[Any]] | None]:
-    """The numbers of the runs that a tree holds for, and where the page ended if there is more."""
+    """The numbers of the runs that a tree and `among` hold for, and where the page ended if there is more."""
     compiler = Compiler(tx, tree, order)
     keys = [_key(compiler, by) for by in (order or NEWEST)]
     few = compiler.few(tree)
@@ -96,6 +112,7 @@ def select(
         raise _bad_page()
     for stretch in range(token.stretch if token else 0, last + 1):
         query, columns = _query(compiler, tree, keys, stretch)
+        query = query.where(among)
         if few is not None:
             query = query.where(compiler.among(runs.c.number, few))
         if token is not None and stretch == token.stretch:
@@ -113,7 +130,7 @@ def _key(compiler: Compiler, by: OrderBy) -> Key:
     field = by.field
     if field.group == "attributes":
         column = attribute(field.key)
-        number = field.key in ("created", "ended", "duration", "parent")
+        number = field.key in ("created", "ended", "deleted", "duration", "parent")
         # An id is of digits and capitals, which every database orders alike, and its index is as the database orders.
         value = (
             column
@@ -203,8 +220,9 @@ def _behind(columns: list[Column], values: list[Any]) -> Bool:
     return sa.and_(first.value <= value if first.descending else first.value >= value, found)
 
 
-def _digest(project: str, filter: str, order: Sequence[str]) -> bytes:
-    return hashlib.sha256(msgspec.json.encode([project, filter, list(order)])).digest()[:8]
+def _digest(project: str, filter: str, order: Sequence[str], groups: Sequence[int], lifecycle: Lifecycle) -> bytes:
+    asked = [project, filter, list(order), list(groups), lifecycle]
+    return hashlib.sha256(msgspec.json.encode(asked)).digest()[:8]
 
 
 def _read(after: str, search: bytes) -> _Token:

@@ -1,0 +1,37 @@
+"""Environments of their own for other systems, which tests and benchmarks run beside Loopline.
+
+    python scripts/peers.py mlflow==3.17.2 ...
+
+makes .venv/peers/mlflow-3.17.2, where it is not there yet, and prints its Python. What is installed is said in a stamp.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+PEERS = Path(__file__).parents[1] / ".venv" / "peers"
+
+MLFLOW = ("mlflow==3.17.2", "mlflow==3.6.0")
+"""The versions of MLflow that the protocol is held against: the newest, and the oldest that is promised."""
+
+
+def environment(*requirements: str) -> Path:
+    """The Python of an environment that holds these requirements, made at the first call; named after them."""
+    folder = PEERS / "-".join(re.sub(r"[^\w.]+", "-", requirement) for requirement in requirements)
+    python, stamp = folder / "bin" / "python", folder / "installed"
+    if not stamp.exists():
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run(
+            [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *requirements], check=True
+        )
+        stamp.write_text("\n".join(requirements) + "\n")
+    return python
+
+
+if __name__ == "__main__":
+    for given in sys.argv[1:]:
+        print(environment(given))

@@ -1,0 +1,1 @@
+"""MLflow's REST protocol, translated to the same verbs that everything else calls."""

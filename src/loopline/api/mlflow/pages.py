@@ -1,0 +1,42 @@
+"""Page tokens: where in an order the next page begins, opaque to clients."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any
+
+from loopline.api.mlflow.problems import Problem
+
+_LONGEST = 16_384
+_MOST = 1 << 53
+
+
+def token(offset: int) -> str:
+    """The token of the page that begins so many things into the order."""
+    return base64.b64encode(json.dumps({"offset": offset}).encode()).decode()
+
+
+def offset(given: str | None) -> int:
+    """Where the page of a token begins; 0 without one. Raises `Problem` on one that no page gave."""
+    if not given:
+        return 0
+    try:
+        raw = base64.b64decode(given[:_LONGEST])
+    except (binascii.Error, ValueError) as e:
+        raise Problem("Invalid page token, could not base64-decode") from e
+    try:
+        found: Any = json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise Problem(f"Invalid page token, decoded value={raw[:200]!r}") from e
+    number = found.get("offset") if isinstance(found, dict) else None
+    if not number:
+        raise Problem(f"Invalid page token, parsed value={str(found)[:200]}")
+    try:
+        place = int(number)
+    except (TypeError, ValueError, OverflowError) as e:
+        raise Problem(f"Invalid page token, not stringable {str(number)[:200]}") from e
+    if not 0 <= place < _MOST:
+        raise Problem(f"Invalid page token, parsed value={str(found)[:200]}")
+    return place
