@@ -44,8 +44,8 @@ class RunsVerbs(Protocol):
     ) -> Run:
         """Start a run, in a group by its number, with what is known of it already.
 
-        `created`: when it began, where that was not now. `id`: a ULID of the caller's own; one that is there is the same run, and is
-        given as it is.
+        `created`: when it began, where that was not now. `id`: a ULID of the caller's own; one that is there is the same run,
+        and is given as it is.
         """
         ...
 
