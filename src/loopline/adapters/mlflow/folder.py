@@ -125,7 +125,10 @@ def _read(path: Path) -> str:
         raise ValueError(f"{path.name} is no plain file")
     if path.stat().st_size > _LONGEST:
         raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes; MLflow writes no such")
-    return path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    if "\0" in text:
+        raise ValueError(f"{path.name} holds NUL, which no text here can")
+    return text
 
 
 def _texts(place: Path) -> dict[str, str]:
