@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from loopline.errors import LooplineError, Unavailable
+from loopline.errors import Invalid, LooplineError, Unavailable
 from loopline.failpoints import failpoint
 from loopline.operations import Body
 from loopline.ports.foreign_runs import ForeignRun, RunSource, Unread
@@ -26,7 +26,11 @@ from loopline.tracking.verbs import GroupsVerbs, RunsVerbs
 SOURCE = "import.source"
 """The tag that says which run of which system it is, `mlflow:<id>`."""
 
+NAME = "import.name"
+"""The tag that says what a run is called there, where that is no name here."""
+
 _BATCH = 10_000  # points in one call
+_LONGEST_NAME = 200  # of one that had to be mended
 
 
 class Sink(Protocol):
@@ -106,11 +110,12 @@ class _Importer:
             point.key for point in one.points()
         ):  # read to the end: of a damaged run nothing is taken
             check_key(key, "key of a metric")
+        name = _name(one)
         begun = self._runs.create(
-            one.name,
+            name,
             parent=parent,
             params=one.params,
-            tags={**one.tags, SOURCE: told},
+            tags={**one.tags, **({} if name == one.name else {NAME: one.name}), SOURCE: told},
             environment=one.environment,
             group=self._group(one.group),
             id=run,
@@ -155,3 +160,14 @@ class _Importer:
             found: tuple[RunGroup, ...] = self._groups.list(name=name, limit=1).groups
             self._numbers[name] = (found[0] if found else self._groups.create(name)).number
         return self._numbers[name]
+
+
+def _name(one: ForeignRun) -> str:
+    """The run's name, or what comes near to it where it is none here."""
+    try:
+        return check_key(one.name, "name of a run")
+    except Invalid:
+        printable = "".join(c if c.isprintable() else " " for c in one.name)
+        parts = [part.strip() for part in printable.split("/")]
+        mended = "/".join(part for part in parts if part not in ("", ".", ".."))[:_LONGEST_NAME].strip(" /")
+        return mended or one.source[:_LONGEST_NAME]
