@@ -19,16 +19,19 @@ MLFLOW = ("mlflow==3.17.2", "mlflow==3.6.0")
 """The versions of MLflow that the protocol is held against: the newest, and the oldest that is promised."""
 
 
-def environment(*requirements: str) -> Path:
-    """The Python of an environment that holds these requirements, made at the first call; named after them."""
-    folder = PEERS / "-".join(re.sub(r"[^\w.]+", "-", requirement) for requirement in requirements)
+_BOUNDS = {"mlflow==3.6.0": ("sqlalchemy<2.1",)}
+"""What must not be newer beside a version that does not say so itself."""
+
+
+def environment(requirement: str) -> Path:
+    """The Python of an environment that holds what is required, made at the first call; named after it."""
+    folder = PEERS / re.sub(r"[^\w.]+", "-", requirement)
     python, stamp = folder / "bin" / "python", folder / "installed"
     if not stamp.exists():
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run(
-            [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *requirements], check=True
-        )
-        stamp.write_text("\n".join(requirements) + "\n")
+        pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        subprocess.run([*pip, requirement, *_BOUNDS.get(requirement, ())], check=True)
+        stamp.write_text(f"{requirement}\n")
     return python
 
 

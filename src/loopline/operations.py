@@ -39,6 +39,11 @@ class Body:
         self.name = name or (self.path.name if self.path else "")
         self._source = source
 
+    @property
+    def once(self) -> bool:
+        """Whether this is a stream, which can be read only once."""
+        return self.path is None and not isinstance(self._source, bytes)
+
     def chunks(self, size: int = 1 << 20) -> Iterator[bytes]:
         """The bytes, a piece at a time."""
         if self.path is not None:
@@ -52,12 +57,13 @@ class Body:
 
 
 class Bytes(msgspec.Struct, frozen=True, kw_only=True):
-    """Raw bytes as an answer: a file in the store, or bytes at hand, with their media type."""
+    """Raw bytes as an answer: a file in the store, or bytes at hand, with their media type and, of a blob, their digest."""
 
     media: str
     data: bytes = b""
     path: str = ""
     name: str = ""
+    digest: str = ""
 
     def read(self) -> bytes:
         """All bytes."""

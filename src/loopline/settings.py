@@ -40,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Threads for heavy work; 0: one a core."""
     journal_quota: int = 2 << 30
     """Bytes that what is logged may have on this machine until a server has taken it."""
+    test_mode: bool = False
+    """Whether `POST /__reset__` makes projects for test suites; never where anything is kept that matters."""
     origins: dict[str, str] = {}
 
     @property

@@ -1,11 +1,18 @@
-"""The file that says who serves a workspace, killed while it is written: it names one server whole, or none."""
+"""Servers that are killed: the file that says who serves a workspace names one whole, or none; an upload is whole, or not there."""
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 from pathlib import Path
 
+from loopline.api.server import ApiServer
 from loopline.api.up import Address, address_of, note
+from loopline.app import Platform
+from loopline.store.service import Store
+
+SENT = bytes(range(256)) * (3 << 12)
 
 
 def work(folder: Path) -> None:
@@ -23,4 +30,38 @@ def check(folder: Path, finished: bool) -> None:
         assert found.started == 1
 
 
-SCENARIOS = {"server file": (work, check)}
+def _open(folder: Path) -> Platform:
+    return Platform.open(workspace=folder / "w", checkpoints=str(folder / "copies"))
+
+
+def upload(folder: Path) -> None:
+    """A file of 3 MB for a run, over HTTP."""
+    platform = _open(folder)
+    run = platform.session().runs.create("a").id
+    with ApiServer(platform) as server:
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
+        headers = {"Content-Type": "application/octet-stream"}
+        connection.request("PUT", f"/api/v1/projects/default/runs/{run}/artifacts/file", SENT, headers)
+        assert connection.getresponse().status == 200
+        connection.close()
+    platform.close()
+
+
+def check_upload(folder: Path, finished: bool) -> None:
+    """The file is whole or not there, and the next server sweeps what was coming in."""
+    if not (folder / "w" / "loopline.db").exists():
+        assert not finished
+        return
+    platform = _open(folder)
+    with contextlib.closing(platform), ApiServer(platform):
+        runs = platform.session().runs
+        found = [(run.id, file) for run in runs.list().runs for file in runs.artifacts(run.id)]
+        assert all(runs.artifact(run, file.path).read() == SENT for run, file in found)
+        assert found or not finished
+        assert list((folder / "w" / "incoming").iterdir()) == []
+        with platform.database.begin(lazy=True) as tx:
+            assert Store(tx, platform.blobs).damages() == []
+
+
+SCENARIOS = {"server file": (work, check), "upload": (upload, check_upload)}
+ROOMS = {"upload": ("api", "store")}

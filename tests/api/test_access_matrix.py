@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from loopline.access import policy
 from loopline.access.tables import tokens
 from loopline.api import foreign
+from loopline.api.mlflow import routes
 from loopline.api.routing import PREFIX
 from loopline.database import metadata
 from loopline.operations import OPERATIONS, Action, Operation
@@ -234,6 +235,36 @@ def test_a_foreign_route_asks_what_it_says(matrix: Matrix, route: foreign.Foreig
         reply = matrix.served.ask(route.method, path, headers={**matrix.headers[caller], **peer})
         allowed = route.action is None or policy.allows(route.action, roles, instance)
         assert (reply.status in (401, 403)) != allowed, caller
+
+
+@pytest.mark.parametrize("route", routes.ENDPOINTS, ids=lambda route: f"{route.method} {route.path}")
+def test_an_endpoint_of_mlflow_asks_what_it_says(matrix: Matrix, route: Any) -> None:
+    """Whatever it is asked, also in another project and under the paths of MLflow's own page."""
+    assert route.work.__doc__, "no documentation"
+    path = re.sub(r"{\w+(:path)?}", "absent-thing", route.path)
+    peer = {"x-loopline-peer": "127.0.0.1:50000", "x-loopline-peer-uid": "54321"}
+    sent = {"body": b"\0"} if route.takes == "raw" else {"json": {}} if route.method != "GET" else {}
+    media = {"Content-Type": "application/octet-stream"} if route.takes == "raw" else {}
+    paths = [path, path.replace("/api/", "/ajax-api/", 1)] if path.startswith("/api/") else [path]
+    for place in paths:
+        for caller in BAD:
+            reply = matrix.served.ask(route.method, place, headers={**matrix.headers[caller], **peer, **media}, **sent)
+            assert (reply.status == 401) == (route.action is not None), caller
+            assert reply.status != 401 or reply.json["error_code"] == "UNAUTHENTICATED"
+    if route.action is None:
+        return
+    for project, prefix in ((HERE, ""), (HERE, f"/t/{HERE}"), (ELSEWHERE, f"/{ELSEWHERE}.mlflow")):
+        for caller, (roles, instance) in CALLERS.items():
+            headers = {**matrix.headers[caller], **peer, **media}
+            reply = matrix.served.ask(route.method, prefix + path, headers=headers, **sent)
+            held = roles if project == HERE else ()
+            if not (held or instance):
+                assert reply.status == 404, (caller, project, reply.content)
+                assert "no project" in reply.json["message"]
+            else:
+                allowed = policy.allows(route.action, held, instance)
+                assert (reply.status == 403) != allowed, (caller, project, reply.content)
+                assert reply.status < 500, reply.content
 
 
 def test_no_path_is_reached_past_the_declared_ones(matrix: Matrix) -> None:

@@ -87,7 +87,7 @@ def test_a_run_keeps_all_that_is_logged(folder: Path, read: Callable[[], Session
         run.log({"train/loss": np.float32(0.5), "odd": math.nan}, auc=np.array(0.7))
         run.log(odd=-math.inf)
         run.params({"leaves": np.int64(31)}, names=["a", Path("b")], missing=math.nan, kind=None)
-        run.tag({"team": "a"}, by="")
+        run.tag({"team": "a"}, by=None)
         run.note("It *works*.")
         run.input("data:patients@1")
         run.output("model:readmission@1")

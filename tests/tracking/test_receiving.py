@@ -60,7 +60,7 @@ def test_a_run_is_as_its_journal_says(either: Platform) -> None:
     assert shown.metrics == {"loss": "NaN", "acc": 1.0}
     assert len(runs.history(RUN, "loss")) == 51
     more = [
-        said("params", params={"depth": 3}), said("tags", tags={"by": ""}), said("link", inputs=["data:w@2"]),
+        said("params", params={"depth": 3}), said("tags", tags={"by": None}), said("link", inputs=["data:w@2"]),
         said("console", text="epoch 1\n", time=5), said("console", text="epoch 2\n", time=6),
         said("artifact", path="a.txt", digest="blake3:" + "0" * 64, size=3),
         said("finish", status="failed", message="no", ended=1_700_000_009_000, outputs=["model:m@1"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from typing import Any
 from urllib.parse import quote
@@ -41,8 +42,8 @@ _CHALLENGES = ('Bearer realm="loopline"', 'Basic realm="loopline", charset="UTF-
 _log = logging.getLogger("loopline.api")
 
 
-def answer(result: Any, operation: str) -> Response:
-    """The response to a call of an operation that went well."""
+def answer(result: Any, operation: str, known: str = "") -> Response:
+    """The response to a call of an operation that went well. `known`: the `If-None-Match` of the request."""
     if result is None:
         return Response(status_code=204)
     if not isinstance(result, Bytes):
@@ -50,11 +51,26 @@ def answer(result: Any, operation: str) -> Response:
     shown = "inline" if operation in _OWN_PAGES else "attachment"
     named = f"; filename*=UTF-8''{quote(result.name, safe='')}" if result.name else ""
     headers = {"Content-Security-Policy": INERT, "Content-Disposition": f"{shown}{named}"}
-    if result.path:
-        return FileResponse(result.path, media_type=result.media, headers=headers)
-    response = Response(result.data, headers=headers)
+    if result.digest:
+        headers["ETag"] = f'"{result.digest}"'
+        if headers["ETag"] in (tag.strip().removeprefix("W/") for tag in known.split(",")):
+            return Response(status_code=304, headers=headers)
+    response = _File(result.path, headers=headers) if result.path else Response(result.data, headers=headers)
     response.headers["Content-Type"] = result.media  # as it is: Starlette would add a charset to text
     return response
+
+
+class _File(FileResponse):
+    """A file or the range of it that is asked for, read in pieces that are worth the way to a thread."""
+
+    chunk_size = 1 << 20
+
+    def set_stat_headers(self, stat_result: os.stat_result) -> None:
+        super().set_stat_headers(stat_result)
+        del self.headers["last-modified"]  # it would tell when anybody put the same bytes last, in any project
+
+    def _should_use_range(self, http_if_range: str) -> bool:
+        return http_if_range == self.headers["etag"]
 
 
 def refusal(error: Exception, *, accept: str = "") -> Response:

@@ -99,16 +99,17 @@ class Door:
         project = found.project or self.platform.settings.project
         limit = self.platform.settings.body_limit
 
-        def work(content: bytes, body: Body | None) -> Response:
-            known = found.endpoint.action is not None
-            principal = identify(self.platform, request, self._trust) if known else None
+        def work(content: bytes, body: Body | None, principal: Principal | None = None) -> Response:
+            if principal is None and found.endpoint.action is not None:
+                principal = identify(self.platform, request, self._trust)
             return mlflow.answer(found, Ask(self.platform, principal, project, request, body), content)
 
         if found.endpoint.takes == "json":
             content = await read_content(request, min(JSON_LIMIT, limit))
             return await self.run(lambda: work(content, None))
+        principal = await self.principal(request)  # before a body that may be large
         async with spooled(request, self._incoming, limit) as body:
-            return await self.run(lambda: work(b"", body))
+            return await self.run(lambda: work(b"", body, principal))
 
     async def _operation(self, request: Request, path: str) -> Response:
         principal = await self.principal(request)
@@ -121,7 +122,7 @@ class Door:
         if op.body is None:
             content = await read_json(request, min(JSON_LIMIT, self.platform.settings.body_limit))
             args = arguments(op, placed, query, content)
-            return await self._call(op, args, principal, project, None, key)
+            return await self._call(op, args, principal, project, None, key, request.headers.get("if-none-match", ""))
         args = arguments(op, placed, query, b"")
         async with spooled(request, self._incoming, self.platform.settings.body_limit) as body:
             return await self._call(op, args, principal, project, body, key)
@@ -134,12 +135,13 @@ class Door:
         project: str,
         body: Body | None,
         key: str | None,
+        known: str = "",
     ) -> Response:
         def work() -> Response:
             result = self.platform.call(
                 op.name, args, principal=principal, project=project, body=body, idempotency_key=key
             )
-            return answer(result, op.name)
+            return answer(result, op.name, known)
 
         return await self.run(work)
 

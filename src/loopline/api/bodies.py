@@ -18,6 +18,7 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from loopline.errors import Invalid, Unavailable
+from loopline.failpoints import failpoint
 from loopline.operations import Body
 
 _PIECE = 1 << 20
@@ -54,7 +55,7 @@ async def spooled(request: Request, folder: Path, limit: int) -> AsyncIterator[B
     if not media and request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         yield None
         return
-    if media in _SIMPLE:
+    if media in _SIMPLE and request.method == "POST":
         # These are what a foreign web page can make a browser send without being asked.
         raise Invalid(
             f"The body is of type {media}, and raw bytes are wanted.",
@@ -93,6 +94,7 @@ async def _spool(request: Request, path: Path, limit: int) -> None:
                 pieces += piece
                 held += len(piece)
                 if held >= _PIECE:
+                    failpoint("api.bodies.write")
                     await to_thread.run_sync(file.write, bytes(pieces))
                     pieces.clear()
                     held = 0

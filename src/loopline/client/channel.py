@@ -50,7 +50,7 @@ class Channel:
 
         The answer is to be read to its end inside the block, else its connection is given up. Raises `Unavailable`.
         """
-        response = self._attempts(request, again and not _once(request.body))
+        response = self._attempts(request, again and not (isinstance(request.body, Body) and request.body.once))
         try:
             yield response
         except (OSError, http.client.HTTPException) as e:
@@ -170,11 +170,6 @@ class Channel:
             code="server-away",
             hint="Is it up? `loopline up` starts a server; `loopline doctor` shows its address.",
         )
-
-
-def _once(body: bytes | Body | None) -> bool:
-    """Whether the body is a stream, which can be read only once."""
-    return isinstance(body, Body) and body.path is None and not isinstance(body._source, bytes)
 
 
 def _asked(response: http.client.HTTPResponse) -> float:

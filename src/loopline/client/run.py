@@ -27,7 +27,7 @@ from loopline.refs import Ref, parse
 from loopline.tracking.entries import entry_text
 from loopline.tracking.environment import process
 from loopline.tracking.ids import ulid
-from loopline.tracking.paths import check_group, check_key, check_path, check_text
+from loopline.tracking.paths import check_group, check_key, check_path, check_text, check_title
 from loopline.tracking.records import Ending
 from loopline.tracking.working_copy import WorkingCopy, working_copy
 
@@ -117,14 +117,14 @@ class Run:
         system: float | None = None,
         parent: Run | None = None,
     ) -> None:
-        self.name = check_key(name, "name of a run")
+        self.name = check_title(name, "name of a run")
         self.parent = parent
         if group is None and parent is not None:
             group = parent.group
-        self.group = None if group is None else check_group(group)
+        self.group: str | None = None if group is None else check_group(group)
         self.ended = False
         self._params = values.params(params)
-        given_tags = values.tags(tags)
+        given_tags = {key: value for key, value in values.tags(tags).items() if value is not None}
         read = [self._named(ref, where.project) for ref in inputs]
         if system is not None and not system > 0:
             raise Invalid(
@@ -224,7 +224,7 @@ class Run:
             self._params.update(given)
 
     def tag(self, tags: Mapping[str, Any] | None = None, /, **more: Any) -> None:
-        """Sets or replaces tags; an empty text removes one."""
+        """Sets or replaces tags; None removes one."""
         self._check_open()
         if given := values.tags({**(tags or {}), **more}):
             self._journal.record("tags", self.id, tags=given)

@@ -62,10 +62,12 @@ def params(given: Mapping[str, Any]) -> dict[str, tuple[Any, bytes]]:
     return found
 
 
-def tags(given: Mapping[str, Any]) -> dict[str, str]:
-    """Tags, their values as text. Raises `Invalid`."""
+def tags(given: Mapping[str, Any]) -> dict[str, str | None]:
+    """Tags, their values as text; None stays, as it removes one. Raises `Invalid`."""
     return {
-        check_key(_text(key, "tag"), "key of a tag"): check_text(str(value), f"The tag {key!r}")
+        check_key(_text(key, "tag"), "key of a tag"): None
+        if value is None
+        else check_text(str(value), f"The tag {key!r}")
         for key, value in given.items()
     }
 

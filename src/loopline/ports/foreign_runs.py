@@ -52,7 +52,6 @@ class ForeignRun:
     created: int
     status: Literal["finished", "failed", "killed"] | None = "finished"
     ended: int | None = None
-    message: str = ""
     note: str = ""
     group: str = ""
     parent: str | None = None

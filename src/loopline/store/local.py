@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
+from loopline.errors import Conflict
 from loopline.failpoints import failpoint
 from loopline.ports.blobs import Blob, check_digest, missing
 from loopline.ports.files import TEMPORARY, disk_errors, removed_on_error, sync_folder
@@ -43,9 +46,15 @@ class LocalBlobs:
                 os.fsync(file.fileno())
             digest = f"blake3:{state.hexdigest()}"
             path = self._path(digest)
-            if not path.parent.exists():
+            if not os.path.lexists(path.parent):
                 path.parent.mkdir(exist_ok=True)
                 sync_folder(self.folder)
+            if path.parent.is_symlink():
+                raise Conflict(
+                    f"{path.parent} is a link, and the store follows none.",
+                    code="store-link",
+                    hint="Put a folder in its place, and look at who could write there.",
+                )
             failpoint("store.put.before_rename")
             # Also where the blob is there already: the same bytes, young again, and a damaged one is mended by it.
             os.replace(temporary, path)
@@ -68,14 +77,13 @@ class LocalBlobs:
         return pieces()
 
     def stat(self, digest: str) -> Blob:
-        try:
-            found = self._path(digest).stat()
-        except FileNotFoundError:
-            raise missing(digest) from None
+        found = self._stat(digest)
+        if found is None:
+            raise missing(digest)
         return Blob(digest, found.st_size, _milliseconds(found))
 
     def exists(self, digest: str) -> bool:
-        return self._path(digest).exists()
+        return self._stat(digest) is not None
 
     def delete(self, digest: str) -> None:
         path = self._path(digest)
@@ -92,10 +100,9 @@ class LocalBlobs:
                 yield Blob(f"blake3:{path.parent.name}{path.name}", found.st_size, _milliseconds(found))
 
     def path(self, digest: str) -> Path:
-        path = self._path(digest)
-        if not path.exists():
+        if self._stat(digest) is None:
             raise missing(digest)
-        return path
+        return self._path(digest)
 
     def tidy(self, older_than: float = 3600.0) -> int:
         count = 0
@@ -110,11 +117,24 @@ class LocalBlobs:
         name = check_digest(digest)
         return self.folder / name[:2] / name[2:]
 
-    def _open(self, digest: str) -> BinaryIO:
+    def _stat(self, digest: str) -> os.stat_result | None:
+        """Of the blob's file; None where there is none, or a link: whoever put that there may mean any file by it."""
+        path = self._path(digest)
         try:
-            return self._path(digest).open("rb")
-        except FileNotFoundError:
-            raise missing(digest) from None
+            found = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found if stat.S_ISREG(found.st_mode) and not path.parent.is_symlink() else None
+
+    def _open(self, digest: str) -> BinaryIO:
+        if self._stat(digest) is None:
+            raise missing(digest)
+        try:
+            return open(os.open(self._path(digest), os.O_RDONLY | os.O_NOFOLLOW), "rb")
+        except OSError as e:
+            if e.errno in (errno.ENOENT, errno.ELOOP):  # gone, or made a link, since
+                raise missing(digest) from None
+            raise
 
 
 def _milliseconds(found: os.stat_result) -> int:

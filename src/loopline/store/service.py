@@ -15,6 +15,7 @@ from loopline.errors import Conflict, LooplineError
 from loopline.failpoints import failpoint
 from loopline.hashing import digest_chunks
 from loopline.ports.blobs import BlobStore, check_digest
+from loopline.refs import DEFAULT_PROJECT
 from loopline.store.records import Damage, Sweep, Usage
 from loopline.store.tables import references
 
@@ -53,6 +54,15 @@ class Store:
         return [
             row.owner for row in self.tx.rows(_OF.where(references.c.digest == digest).order_by(references.c.owner))
         ]
+
+    def needed_by(self, digest: str, kind: str) -> bool:
+        """Whether something of this kind, of the transaction's project, needs the blob."""
+        check_digest(digest)
+        within = self.tx.ref(kind, "")
+        mine = (references.c.digest == digest) & (sa.func.substr(references.c.owner, 1, len(within)) == within)
+        if self.tx.project == DEFAULT_PROJECT:  # its refs are printed without it
+            mine &= ~references.c.owner.contains("/")
+        return self.tx.first(_OF.where(mine).limit(1)) is not None
 
     def of(self, owner: str) -> list[str]:
         """The digests of the blobs that `owner` needs."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from loopline.errors import Invalid
 from loopline.tracking.journal_format import KINDS, LARGEST
-from loopline.tracking.paths import check_group, check_key, check_path, check_text, escaped
+from loopline.tracking.paths import check_group, check_key, check_path, check_text, check_title, escaped
 
 MOST_KEYS = 10_000
 """Params or tags in one call."""
@@ -49,7 +49,7 @@ def entry_text(kind: str, fields: Mapping[str, Any]) -> bytes:
     if kind == "artifact":
         check_path(plain["path"])
     if kind == "run":
-        check_key(plain["name"], "name of a run")
+        check_title(plain["name"], "name of a run")
         if "group" in plain:
             check_group(plain["group"])
     if len(text) > _LARGEST:
@@ -87,8 +87,10 @@ _TEXT = _Form("a text", _is_text)
 _TEXTS = _Form("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value)))
 _WHOLE = _Form("a whole number, and none below 0", lambda value: type(value) is int and value >= 0, True)
 _TAGS = _Form(
-    "texts by key, without NUL",
-    lambda value: isinstance(value, dict) and all(_is_text(tag) and "\0" not in tag for tag in value.values()),
+    "texts by key, without NUL; null removes one",
+    lambda value: (
+        isinstance(value, dict) and all(tag is None or (_is_text(tag) and "\0" not in tag) for tag in value.values())
+    ),
 )
 _VALUES = _Form("values by key", lambda value: isinstance(value, dict))
 _SAID = {"text", "message", "reason"}

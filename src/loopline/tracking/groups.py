@@ -69,7 +69,7 @@ class GroupsService(GroupsVerbs):
             given["note"] = check_text(note, "The note")
         return self._changed(group, given)
 
-    def tag(self, group: int, tags: dict[str, str]) -> RunGroup:
+    def tag(self, group: int, tags: dict[str, str | None]) -> RunGroup:
         former = hold(self.tx, group, alone=True)
         return self._changed(group, {"tags": _with(former.tags, tags)})
 
@@ -219,11 +219,14 @@ def _is(tx: Tx, group: int) -> sa.ColumnElement[bool]:
     return sa.and_(run_groups.c.project == tx.project, run_groups.c.number == group)
 
 
-def _with(former: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags with others set; an empty text removes one."""
+def _with(former: Mapping[str, str], tags: Mapping[str, str | None]) -> dict[str, str]:
+    """The tags with others set; None removes one."""
     check_count(tags, "tags")
-    given = {check_key(key, "key of a tag"): check_text(value, f"The tag {key!r}") for key, value in tags.items()}
-    return {key: value for key, value in {**former, **given}.items() if value}
+    for key, value in tags.items():
+        check_key(key, "key of a tag")
+        if value is not None:
+            check_text(value, f"The tag {key!r}")
+    return {key: value for key, value in {**former, **tags}.items() if value is not None}
 
 
 def _record(tx: Tx, row: Any) -> RunGroup:

@@ -29,10 +29,3 @@ def check_id(text: str) -> str:
             f"{str(text)[:60]!r} is no id of a run.", code="bad-id", hint="It is a ULID: 26 characters of 0-9 and A-Z."
         )
     return text
-
-
-def check_moment(time: int) -> int:
-    """The time itself, where a calendar has it. Raises `Invalid`."""
-    if not 0 <= time <= LATEST:
-        raise Invalid(f"{time} is no time.", code="bad-time", hint="Give milliseconds since 1970 UTC.")
-    return time

@@ -78,13 +78,14 @@ def set_params(tx: Tx, words: Words, run: int, params: Mapping[str, Any], label:
     if new:
         return
     kept = _texts(tx, run, list(numbers.values()))
-    for key, value in given.items():
-        if kept[numbers[key]] != value.text:
-            raise Conflict(
-                f"The param {key!r} of run {label} is set to {kept[numbers[key]]} and cannot become {value.text}.",
-                code="param-set",
-                hint="Set wrongly? `correct` changes it and keeps what stood there; use a tag for what changes.",
-            )
+    set_ = {key: kept[numbers[key]] for key, value in given.items() if kept[numbers[key]] != value.text}
+    for key, former in set_.items():
+        raise Conflict(
+            f"The param {key!r} of run {label} is set to {former} and cannot become {given[key].text}.",
+            code="param-set",
+            hint="Set wrongly? `correct` changes it and keeps what stood there; use a tag for what changes.",
+            params={key: msgspec.json.decode(text) for key, text in set_.items()},
+        )
 
 
 def correct(tx: Tx, words: Words, run: int, params: Mapping[str, Any], reason: str) -> None:
@@ -125,16 +126,19 @@ def corrections(tx: Tx, words: Words, run: int) -> tuple[Correction, ...]:
     )
 
 
-def set_tags(tx: Tx, words: Words, run: int, tags: Mapping[str, str]) -> None:
-    """Sets or replaces tags of a run; an empty text removes one."""
+def set_tags(tx: Tx, words: Words, run: int, tags: Mapping[str, str | None]) -> None:
+    """Sets or replaces tags of a run; None removes one."""
     check_count(tags, "tags")
-    given = {check_key(key, "key of a tag"): check_text(value, f"The tag {key!r}") for key, value in tags.items()}
-    if not given:
+    for key, value in tags.items():
+        check_key(key, "key of a tag")
+        if value is not None:
+            check_text(value, f"The tag {key!r}")
+    if not tags:
         return
-    numbers = words.numbers(tx, given)
-    if empty := [numbers[key] for key, value in given.items() if not value]:
-        tx.execute(run_tags.delete().where(run_tags.c.run == run, run_tags.c.key.in_(empty)))
-    if rows := [{"run": run, "key": numbers[key], "value": value} for key, value in given.items() if value]:
+    numbers = words.numbers(tx, tags)
+    if gone := [numbers[key] for key, value in tags.items() if value is None]:
+        tx.execute(run_tags.delete().where(run_tags.c.run == run, run_tags.c.key.in_(gone)))
+    if rows := [{"run": run, "key": numbers[key], "value": value} for key, value in tags.items() if value is not None]:
         tx.execute(tx.upsert(run_tags, ("run", "key"), ("value",)), rows)
 
 

@@ -22,8 +22,8 @@ def check_path(path: str) -> str:
     """The artifact path itself, where it is relative, plain and stays below its run. Raises `Invalid` otherwise.
 
     A path is only a key here and no file is opened by it; but clients write files by these names, so nothing is let in that
-    climbs on any system: "..", absolute and drive paths, backslashes, control characters, parts ending in a dot or space, and
-    all of these written by percent signs or by look-alikes that Unicode folds to them.
+    climbs on any system: "..", absolute and drive paths, also as it reads once its percent signs are decoded, however often, or
+    its look-alikes folded as Unicode does it. Nor are backslashes, control characters and parts ending in a dot or space.
     """
     _check_type(path, "path of an artifact")
     forms = [path]
@@ -31,15 +31,13 @@ def check_path(path: str) -> str:
         forms.append(decoded)
     for form in forms:
         folded = unicodedata.normalize("NFKC", form)
-        pieces = re.split(r"[/;?#]", folded)
+        pieces = re.split(r"[/\\;?#]", folded)
         if (
-            not folded
-            or folded.startswith("/")
-            or "\\" in folded
+            folded.startswith(("/", "\\"))
+            or "\0" in folded
             or re.match(r"[A-Za-z]:", folded)
-            or any(unicodedata.category(c) in ("Cc", "Cs", "Cf") for c in folded)
             or any(not p.strip(". ") and p for p in pieces)
-            or any(not p or p.endswith((".", " ")) for p in folded.split("/"))
+            or (form is path and _is_odd(folded))
         ):
             raise Invalid(
                 f"{path!r} cannot be the path of an artifact.",
@@ -60,6 +58,15 @@ def check_path(path: str) -> str:
     return path
 
 
+def _is_odd(path: str) -> bool:
+    return (
+        not path
+        or "\\" in path
+        or any(unicodedata.category(c) in ("Cc", "Cs", "Cf") for c in path)
+        or any(not p or p.endswith((".", " ")) for p in path.split("/"))
+    )
+
+
 def check_key(key: str, what: str) -> str:
     """The key itself, where it is printable text of 1 to 250 characters that can end a URL's path. Raises `Invalid`."""
     _check_type(key, what)
@@ -78,16 +85,21 @@ def check_key(key: str, what: str) -> str:
     return key
 
 
-def check_group(name: str) -> str:
-    """The name of a group itself, where it is printable text of 1 to 500 characters. Raises `Invalid`."""
-    _check_type(name, "name of a group")
-    if not name.strip() or len(name) > _LONGEST_GROUP or not name.isprintable():
+def check_title(name: str, what: str, longest: int = _LONGEST_KEY) -> str:
+    """The name itself, where it is printable text of at least one character. Raises `Invalid`."""
+    _check_type(name, what)
+    if not name.strip() or len(name) > longest or not name.isprintable():
         raise Invalid(
-            f"{name[:60]!r} cannot be the name of a group.",
+            f"{name[:60]!r} cannot be the {what}.",
             code="bad-key",
-            hint=f"Printable text of 1 to {_LONGEST_GROUP} characters.",
+            hint=f"Printable text of 1 to {longest} characters.",
         )
     return name
+
+
+def check_group(name: str) -> str:
+    """The name of a group itself, where it is printable text of 1 to 500 characters. Raises `Invalid`."""
+    return check_title(name, "name of a group", _LONGEST_GROUP)
 
 
 def escaped(text: str) -> str:

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from loopline.database import Tx
 from loopline.errors import Conflict, NotFound
 from loopline.refs import parse
-from loopline.tracking import params
-from loopline.tracking.records import Real, Run, real
+from loopline.tracking import external, params
+from loopline.tracking.records import Point, Real, Run, real
 from loopline.tracking.tables import environments, run_params, run_refs, run_series, run_tags, runs
 from loopline.tracking.words import Words
 
@@ -46,6 +46,13 @@ def live(tx: Tx, run: str) -> Any:
     return row
 
 
+def rows_named(tx: Tx, ids: Sequence[str]) -> list[Any]:
+    """The rows of runs by their ids, in that order. Raises `NotFound`."""
+    here = sa.select(runs).where(runs.c.project == tx.project)
+    found = {row.id: row for row in tx.rows_among(here, runs.c.id, ids)}
+    return [found[run] if run in found else row_of(tx, run) for run in ids]
+
+
 def rows_of(tx: Tx, numbers: Sequence[int]) -> list[Any]:
     """The rows of runs by their numbers, in that order."""
     found = {row.number: row for row in tx.rows_among(sa.select(runs), runs.c.number, numbers)}
@@ -59,6 +66,7 @@ def records(tx: Tx, words: Words, rows: Sequence[Any]) -> list[Run]:
     tags = _values(tx, words, numbers, run_tags, ("value",), str)
     last = _values(tx, words, numbers, run_series, ("last",), _number)
     refs = _refs(tx, numbers)
+    elsewhere = external.of_runs(tx, [row.number for row in rows if row.external])
     bodies = _by_key(tx, environments.c.id, environments.c.body, {row.environment for row in rows})
     parents = _by_key(tx, runs.c.number, runs.c.id, {row.parent for row in rows})
     return [
@@ -82,9 +90,26 @@ def records(tx: Tx, words: Words, rows: Sequence[Any]) -> list[Run]:
             inputs=tuple(refs.get((row.number, 0), ())),
             outputs=tuple(refs.get((row.number, 1), ())),
             environment=bodies.get(row.environment, {}),
+            external=tuple(elsewhere.get(row.number, ())),
         )
         for row in rows
     ]
+
+
+def last_points(tx: Tx, words: Words, rows: Sequence[Any]) -> dict[str, tuple[Point, ...]]:
+    """The last point of each metric of the runs of these rows, by the runs' ids."""
+
+    def point(last: float | None, step: int, time: int) -> tuple[Real, int, int]:
+        return _number(last), step, time
+
+    found = _values(tx, words, [row.number for row in rows], run_series, ("last", "step", "time"), point)
+    return {
+        row.id: tuple(
+            Point(key=key, value=value, step=step, time=time)
+            for key, (value, step, time) in found.get(row.number, {}).items()
+        )
+        for row in rows
+    }
 
 
 def _values(

@@ -60,7 +60,7 @@ class _Params(_Fields):
 
 
 class _Tags(_Fields):
-    tags: dict[str, str]
+    tags: dict[str, str | None]
 
 
 class _Note(_Fields):

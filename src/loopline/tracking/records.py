@@ -10,7 +10,7 @@ import msgspec
 RunKind = Literal["run", "pipeline", "step", "trial"]
 """What was executed: a script or notebook, a pipeline, a step of one, a trial of a tuning."""
 
-RunStatus = Literal["running", "finished", "failed", "killed"]
+RunStatus = Literal["scheduled", "running", "finished", "failed", "killed"]
 Ending = Literal["finished", "failed", "killed"]
 
 Lifecycle = Literal["live", "deleted", "all"]
@@ -53,12 +53,39 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
         return float(self.value)
 
 
+class ExternalDataset(msgspec.Struct, frozen=True, kw_only=True):
+    """Data that a run read and that is held elsewhere, as its program describes it.
+
+    `digest` is the program's own; `source` says where the data is, in the form that `source_type` names; `schema` and `profile`
+    are texts of any form; `context` is what the run read it for (training, validation).
+    """
+
+    name: str
+    digest: str
+    source_type: str = ""
+    source: str = ""
+    schema: str = ""
+    profile: str = ""
+    context: str = ""
+    tags: dict[str, str] = {}
+
+
+class ExternalUse(msgspec.Struct, frozen=True, kw_only=True):
+    """That runs of a group read data which is held elsewhere, and for what."""
+
+    group: int
+    name: str
+    digest: str
+    context: str
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One execution of a step or a pipeline, or of a script that tracks itself.
 
     `id` is a ULID: it sorts by the time of creation. `metrics` holds each metric's last value (by step, then time). `inputs` and
-    `outputs` are refs, `environment` is what `tracking.environment.capture` gave, `group` the number of its group. `deleted`:
-    since when it is; None: it is live. Times are in milliseconds since 1970 UTC.
+    `outputs` are refs, `external` is data that it read and that is held elsewhere, `environment` is what
+    `tracking.environment.capture` gave, `group` the number of its group. `deleted`: since when it is; None: it is live. Times
+    are in milliseconds since 1970 UTC.
     """
 
     id: str
@@ -80,6 +107,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     environment: dict[str, Any] = {}
+    external: tuple[ExternalDataset, ...] = ()
 
 
 class RunPage(msgspec.Struct, frozen=True, kw_only=True):

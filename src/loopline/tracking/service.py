@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import mimetypes
 from typing import Any
 
 import sqlalchemy as sa
 
 from loopline.access import authority
 from loopline.database import Database, Tx
-from loopline.errors import Conflict, Invalid, NotFound
+from loopline.errors import Conflict, Invalid
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.ports.drawing import Drawing
-from loopline.store.service import Store
-from loopline.tracking import groups, reading
+from loopline.tracking import external, groups, reading
 from loopline.tracking import params as values
+from loopline.tracking.artifacts import Artifacts
 from loopline.tracking.comparison.service import Comparisons
-from loopline.tracking.ids import check_id, check_moment, ulid
-from loopline.tracking.paths import check_key, check_path
+from loopline.tracking.ids import check_id, ulid
+from loopline.tracking.paths import check_key, check_title
 from loopline.tracking.records import (
-    Artifact,
     Correction,
     Ending,
+    ExternalDataset,
+    ExternalUse,
     Lifecycle,
     Logged,
     Point,
@@ -34,16 +34,17 @@ from loopline.tracking.records import (
 )
 from loopline.tracking.search.pages import within
 from loopline.tracking.searches import LARGEST_PAGE, Searches
-from loopline.tracking.tables import run_artifacts, run_console, runs
+from loopline.tracking.tables import run_console, runs
 from loopline.tracking.verbs import RunsVerbs
 from loopline.tracking.words import Words
 from loopline.tracking.writing import Writing
 
 _LARGEST_BATCH = 100_000
 _MOST = 2**63
+_LATEST = 2**47  # of the year 6429: a calendar has it
 
 
-class RunsService(Searches, Comparisons, RunsVerbs):
+class RunsService(Searches, Artifacts, Comparisons, RunsVerbs):
     """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`); `draw`: how
     plots are drawn."""
 
@@ -70,8 +71,9 @@ class RunsService(Searches, Comparisons, RunsVerbs):
         id: str | None = None,
         created: int | None = None,
     ) -> Run:
+        if created is not None:
+            _check_moment(created)
         self.tx.write()  # the id carries the time of the write transaction
-        now = self.tx.now if created is None else check_moment(created)
         if id is not None:
             groups.hold(self.tx, 0, alone=True)  # of two programs with one id the second finds the first one's run
             if (known := reading.known(self.tx, check_id(id))) is not None:
@@ -79,20 +81,35 @@ class RunsService(Searches, Comparisons, RunsVerbs):
                 return reading.records(self.tx, self.words, [known])[0]
         if group:  # the default one is always there
             groups.hold(self.tx, group)
-        run = id or ulid(now)
-        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, now, group)
+        run = id or ulid(self.tx.now)
+        began = self.tx.now if created is None else created
+        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, began, group)
         return self.show(run)
 
-    def log(self, run: str, metrics: list[Point]) -> Logged:
-        from loopline.tracking import points
-
+    def log(
+        self,
+        run: str,
+        metrics: list[Point] | None = None,
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str | None] | None = None,
+    ) -> Logged:
         row = reading.live(self.tx, run)
-        if not 0 < len(metrics) <= _LARGEST_BATCH:
+        if not (metrics or params or tags) or len(metrics or ()) > _LARGEST_BATCH:
             raise Invalid(
-                f"A batch of {len(metrics)} points cannot be logged.",
+                f"A batch of {len(metrics or ())} points cannot be logged.",
                 code="bad-batch",
                 hint=f"Send 1 to {_LARGEST_BATCH} points at once.",
             )
+        values.set_params(self.tx, self.words, row.number, params or {}, row.id)
+        values.set_tags(self.tx, self.words, row.number, tags or {})
+        self.tx.note(outputs=[self._ref(row.id)])
+        digest = self._points(row, metrics) if metrics else ""
+        return Logged(run=row.id, count=len(metrics or ()), digest=digest)
+
+    def _points(self, row: Any, metrics: list[Point]) -> str:
+        """Adds points to a run; gives the digest of the batch."""
+        from loopline.tracking import points
+
         for key in {point.key for point in metrics}:
             check_key(key, "key of a metric")
         for point in metrics:
@@ -108,8 +125,8 @@ class RunsService(Searches, Comparisons, RunsVerbs):
         digest = points.digest(row.id, columns, numbers)
         self.writing.add_points(row.number, columns, exact=False)
         self.writing.write_points()
-        self.tx.note(outputs=[self._ref(row.id)], digests={"points": digest})
-        return Logged(run=row.id, count=len(metrics), digest=digest)
+        self.tx.note(digests={"points": digest})
+        return digest
 
     def send(self, sender: str, number: int, content: Body) -> Received:
         from loopline.tracking.receiving import receive
@@ -144,9 +161,34 @@ class RunsService(Searches, Comparisons, RunsVerbs):
     def corrections(self, run: str) -> tuple[Correction, ...]:
         return values.corrections(self.tx, self.words, reading.row_of(self.tx, run).number)
 
-    def tag(self, run: str, tags: dict[str, str]) -> Run:
+    def tag(self, run: str, tags: dict[str, str | None]) -> Run:
         row = reading.live(self.tx, run)
         values.set_tags(self.tx, self.words, row.number, tags)
+        self.tx.note(outputs=[self._ref(row.id)])
+        return self.show(row.id)
+
+    def use(self, run: str, datasets: list[ExternalDataset]) -> Run:
+        self.tx.write()
+        row = self._held_live(run)
+        said = external.use(self.tx, row.number, datasets)
+        self.tx.note(outputs=[self._ref(row.id)], digests=said)
+        return self.show(row.id)
+
+    def used(self, groups: tuple[int, ...] = (), limit: int = 1000) -> tuple[ExternalUse, ...]:
+        check_limit(limit, "datasets")
+        return external.used(self.tx, groups, limit)
+
+    def change(
+        self, run: str, name: str | None = None, status: RunStatus | None = None, ended: int | None = None
+    ) -> Run:
+        if name is not None:
+            check_title(name, "name of a run")
+        if ended is not None:
+            _check_moment(ended)
+        self.tx.write()
+        row = self._held_live(run)
+        self.writing.change(row, name, status, ended)
+        self.writing.write_points()
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
 
@@ -170,7 +212,6 @@ class RunsService(Searches, Comparisons, RunsVerbs):
         status: Ending = "finished",
         outputs: tuple[str, ...] = (),
         message: str = "",
-        ended: int | None = None,
     ) -> Run:
         self.tx.write()
         row = self._held_live(run)
@@ -184,7 +225,7 @@ class RunsService(Searches, Comparisons, RunsVerbs):
                 code="run-ended",
                 hint="A run ends once; create another one for another execution.",
             )
-        self.writing.end(row.number, status, message, self.tx.now if ended is None else check_moment(ended))
+        self.writing.end(row.number, status, message, self.tx.now)
         self.writing.write_points()
         self.writing.add_refs(row.number, 1, made)
         self.tx.note(inputs=known.inputs, outputs=[self._ref(row.id), *made])
@@ -214,6 +255,10 @@ class RunsService(Searches, Comparisons, RunsVerbs):
 
     def show(self, run: str) -> Run:
         return reading.records(self.tx, self.words, [reading.row_of(self.tx, run)])[0]
+
+    def last(self, runs: tuple[str, ...]) -> dict[str, tuple[Point, ...]]:
+        check_limit(len(runs), "runs", LARGEST_PAGE)
+        return reading.last_points(self.tx, self.words, reading.rows_named(self.tx, runs))
 
     def list(
         self,
@@ -265,54 +310,6 @@ class RunsService(Searches, Comparisons, RunsVerbs):
         text = "".join(piece.text for piece in self.tx.rows(query))
         return Bytes(media="text/plain; charset=utf-8", data=text.encode(), name="console.log")
 
-    def put_artifact(self, run: str, path: str, content: Body) -> Artifact:
-        check_path(path)
-        row = reading.live(self.tx, run)
-        blob = self.blobs.put(content.chunks())
-        self.tx.write()
-        place = (run_artifacts.c.run == row.number) & (run_artifacts.c.path == path)
-        former = self.tx.scalar(sa.select(run_artifacts.c.digest).where(place))
-        if former != blob.digest:
-            self.tx.execute(run_artifacts.delete().where(place))
-            if former is not None:
-                self._release(row, former)
-            self.tx.execute(
-                run_artifacts.insert().values(
-                    run=row.number, path=path, digest=blob.digest, size=blob.size, created=self.tx.now
-                )
-            )
-            Store(self.tx, self.blobs).retain(blob.digest, self._ref(row.id))
-        self.tx.note(outputs=[self._ref(row.id)], digests={"artifact": blob.digest})
-        return self._artifact(row, path)
-
-    def artifacts(self, run: str) -> tuple[Artifact, ...]:
-        row = reading.row_of(self.tx, run)
-        found = self.tx.rows(
-            sa.select(run_artifacts).where(run_artifacts.c.run == row.number).order_by(run_artifacts.c.path)
-        )
-        return tuple(_kept(row, file) for file in found)
-
-    def artifact(self, run: str, path: str) -> Bytes:
-        found = self._artifact(reading.row_of(self.tx, run), check_path(path))
-        media = mimetypes.guess_type(path)[0] or "application/octet-stream"
-        name = path.rsplit("/", 1)[-1]
-        file = self.blobs.path(found.digest)
-        if file is not None:  # handed out from the disk, whatever its size
-            return Bytes(media=media, path=str(file), name=name)
-        return Bytes(media=media, data=self.blobs.read(found.digest), name=name)
-
-    def _artifact(self, run: Any, path: str) -> Artifact:
-        row = self.tx.first(
-            sa.select(run_artifacts).where(run_artifacts.c.run == run.number, run_artifacts.c.path == path)
-        )
-        if row is None:
-            raise NotFound(
-                f"The run {run.id} has no artifact {path!r}.",
-                code="no-artifact",
-                hint=f"`loopline runs artifacts {run.id}` lists them.",
-            )
-        return _kept(run, row)
-
     def _held(self, run: str) -> Any:
         """The row of a run, which nobody else changes until the transaction ends."""
         row = reading.row_of(self.tx, run)
@@ -328,11 +325,10 @@ class RunsService(Searches, Comparisons, RunsVerbs):
     def _ref(self, run: str) -> str:
         return self.tx.ref("run", run)
 
-    def _release(self, run: Any, digest: str) -> None:
-        """Gives a blob back, unless the run has the same bytes under another path."""
-        same = (run_artifacts.c.run == run.number) & (run_artifacts.c.digest == digest)
-        if self.tx.first(sa.select(run_artifacts.c.path).where(same)) is None:
-            Store(self.tx, self.blobs).release(digest, self._ref(run.id))
+
+def _check_moment(time: int) -> None:
+    if not 0 <= time < _LATEST:
+        raise Invalid(f"{time} is no time of a run.", code="bad-value", hint="It is in milliseconds since 1970 UTC.")
 
 
 def _check_point(point: Point) -> None:
@@ -342,7 +338,3 @@ def _check_point(point: Point) -> None:
             code="bad-point",
             hint="A step is a 64-bit integer, a time milliseconds since 1970 UTC.",
         )
-
-
-def _kept(run: Any, row: Any) -> Artifact:
-    return Artifact(run=run.id, path=row.path, digest=row.digest, size=row.size, created=row.created)

@@ -91,6 +91,7 @@ runs = sa.Table(
     sa.Column("environment", sa.Integer, sa.ForeignKey("run_environments.id")),
     sa.Column("sender", sa.Integer, sa.ForeignKey("run_senders.number")),  # the journal that began it
     sa.Column("batches", sa.Integer, nullable=False, default=0),  # of points, that are acknowledged
+    sa.Column("external", sa.Integer, nullable=False, default=0),  # how many rows of `run_external` it has
     sa.Index("ix_runs_page", "project", "id", unique=True),
     sa.Index("ix_runs_created", "project", "created"),
     sa.Index("ix_runs_group", "project", "group", "id"),
@@ -114,6 +115,32 @@ run_refs = sa.Table(
     sa.Column("place", sa.Integer, primary_key=True),
     sa.Column("ref", sa.Text, nullable=False),
     sa.Index("ix_run_refs_ref", "ref", "side", "run"),
+    sqlite_with_rowid=False,
+)
+
+external_datasets = sa.Table(
+    "run_external_datasets",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("content", sa.String(80), nullable=False, unique=True),  # digest of all that follows
+    sa.Column("name", sa.String(500), nullable=False),
+    sa.Column("digest", sa.String(500), nullable=False),
+    sa.Column("source_type", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("schema", sa.Text, nullable=False),
+    sa.Column("profile", sa.Text, nullable=False),
+)
+"""What programs say of data that is held elsewhere, each once: many runs read the same."""
+
+run_external = sa.Table(
+    "run_external",
+    metadata,
+    sa.Column("run", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),
+    sa.Column("place", sa.Integer, primary_key=True),
+    sa.Column("dataset", sa.Integer, sa.ForeignKey("run_external_datasets.id"), nullable=False),
+    sa.Column("context", sa.String(500), nullable=False),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Index("ix_run_external_dataset", "dataset", "run"),
     sqlite_with_rowid=False,
 )
 

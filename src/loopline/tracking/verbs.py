@@ -11,6 +11,8 @@ from loopline.tracking.records import (
     Artifact,
     Correction,
     Ending,
+    ExternalDataset,
+    ExternalUse,
     Lifecycle,
     Logged,
     Point,
@@ -44,16 +46,23 @@ class RunsVerbs(Protocol):
     ) -> Run:
         """Start a run, in a group by its number, with what is known of it already.
 
-        `created`: when it began, where that was not now. `id`: a ULID of the caller's own; one that is there is the same run,
-        and is given as it is.
+        `created`: when it began, in milliseconds since 1970 UTC, where that was not now. `id`: a ULID of the caller's own; one
+        that is there is the same run, and is given as it is.
         """
         ...
 
     @operation("POST /projects/{project}/runs/{run}/metrics", action="run", record="digest", prepares=True)
-    def log(self, run: str, metrics: list[Point]) -> Logged:
-        """Add metric points to a run; once answered, they are on the disk.
+    def log(
+        self,
+        run: str,
+        metrics: list[Point] | None = None,
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str | None] | None = None,
+    ) -> Logged:
+        """Add metric points, params and tags to a run, all or none; once answered, they are on the disk.
 
-        A point is its key, step, time and value: the same point again is the same point.
+        A point is its key, step, time and value: the same point again is the same point. Params and tags are as `params` and
+        `tag` set them.
         """
         ...
 
@@ -106,8 +115,25 @@ class RunsVerbs(Protocol):
         ...
 
     @operation("POST /projects/{project}/runs/{run}/tags", action="run")
-    def tag(self, run: str, tags: dict[str, str]) -> Run:
-        """Set or replace tags of a run; an empty text removes one."""
+    def tag(self, run: str, tags: dict[str, str | None]) -> Run:
+        """Set or replace tags of a run; null removes one."""
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/external", action="run")
+    def use(self, run: str, datasets: list[ExternalDataset]) -> Run:
+        """Say which data a run read that is held elsewhere; what is said of the same data again changes nothing."""
+        ...
+
+    @operation("GET /projects/{project}/external", action="read")
+    def used(self, groups: tuple[int, ...] = (), limit: int = 1000) -> tuple[ExternalUse, ...]:
+        """List the data held elsewhere that the runs of some groups read (none given: of all)."""
+        ...
+
+    @operation("PATCH /projects/{project}/runs/{run}", action="run")
+    def change(
+        self, run: str, name: str | None = None, status: RunStatus | None = None, ended: int | None = None
+    ) -> Run:
+        """Give a run another name, or say anew how it stands: resumed ("running"), or how and when it ended."""
         ...
 
     @operation("POST /projects/{project}/runs/{run}/finish", action="run")
@@ -117,9 +143,8 @@ class RunsVerbs(Protocol):
         status: Ending = "finished",
         outputs: tuple[str, ...] = (),
         message: str = "",
-        ended: int | None = None,
     ) -> Run:
-        """End a run, with the refs that it made. `ended`: when, where that was not now."""
+        """End a run, with the refs that it made."""
         ...
 
     @operation("DELETE /projects/{project}/runs/{run}", action="run")
@@ -138,6 +163,11 @@ class RunsVerbs(Protocol):
     @operation("GET /projects/{project}/runs/{run}", action="read")
     def show(self, run: str) -> Run:
         """Show a run with its params, tags and the last value of each metric."""
+        ...
+
+    @operation("GET /projects/{project}/last-points", action="read")
+    def last(self, runs: tuple[str, ...]) -> dict[str, tuple[Point, ...]]:
+        """Show the last point of each metric of some runs, by their ids, at most 1,000 of them."""
         ...
 
     @operation("GET /projects/{project}/runs", action="read")
@@ -214,6 +244,19 @@ class RunsVerbs(Protocol):
         """Keep a file with a run, under a path of its own; the same bytes are stored once."""
         ...
 
+    @operation("POST /projects/{project}/runs/{run}/artifacts/{path:path}", action="run")
+    def copy_artifact(self, run: str, path: str, digest: str) -> Artifact:
+        """Keep bytes with a run that are a file of a run in this project already, without sending them again.
+
+        `digest`: `blake3:<hex>` of the bytes. Bytes that no run of the project has are not found, whoever else has them.
+        """
+        ...
+
+    @operation("DELETE /projects/{project}/runs/{run}/artifacts/{path:path}", action="run")
+    def remove_artifact(self, run: str, path: str) -> tuple[Artifact, ...]:
+        """Remove a file of a run, or all files of a folder; the answer is what was removed, and the ledger keeps their digest."""
+        ...
+
     @operation("GET /projects/{project}/runs/{run}/artifacts", action="read")
     def artifacts(self, run: str) -> tuple[Artifact, ...]:
         """List the files of a run."""
@@ -251,8 +294,8 @@ class GroupsVerbs(Protocol):
         ...
 
     @operation("POST /projects/{project}/groups/{group}/tags", action="run")
-    def tag(self, group: int, tags: dict[str, str]) -> RunGroup:
-        """Set or replace tags of a group; an empty text removes one."""
+    def tag(self, group: int, tags: dict[str, str | None]) -> RunGroup:
+        """Set or replace tags of a group; null removes one."""
         ...
 
     @operation("DELETE /projects/{project}/groups/{group}", action="run")

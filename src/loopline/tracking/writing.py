@@ -14,8 +14,8 @@ from loopline.hashing import digest_json
 from loopline.tracking import params as values
 from loopline.tracking import reading
 from loopline.tracking.entries import plain_json
-from loopline.tracking.paths import LONGEST_TEXT, check_key, check_text
-from loopline.tracking.records import Ending, RunKind
+from loopline.tracking.paths import LONGEST_TEXT, check_text, check_title
+from loopline.tracking.records import Ending, RunKind, RunStatus
 from loopline.tracking.tables import environments, run_console, run_refs, runs
 from loopline.tracking.words import Words
 
@@ -55,7 +55,7 @@ class Writing:
 
         `group`: the number of one that is there; `journal`: that of its sender.
         """
-        check_key(name, "name of a run")
+        check_title(name, "name of a run")
         above = reading.row_of(self.tx, parent).number if parent is not None else None
         row = {
             "id": run,
@@ -72,6 +72,7 @@ class Writing:
             "environment": self._environment(environment),
             "sender": journal,
             "batches": 0,
+            "external": 0,
         }
         added = self.tx.execute(_INSERT, row)
         assert added.inserted_primary_key is not None
@@ -119,6 +120,14 @@ class Writing:
         if self.tx.scalar(kept.where(run_console.c.run == number)) + len(text) > _LONGEST_CONSOLE:
             return
         self.tx.execute(run_console.insert().values(run=number, at=at, text=text))
+
+    def change(self, row: Any, name: str | None, status: RunStatus | None, ended: int | None) -> None:
+        """Gives a run another name, or another status and end, as far as they are given."""
+        given = {"name": name, "status": status, "ended": ended}
+        if values := {column: value for column, value in given.items() if value is not None}:
+            self.tx.execute(runs.update().where(runs.c.number == row.number).values(values))
+        if status not in (None, "scheduled", "running") and row.batches > 1:
+            self._ended[row.number] = row.batches
 
     def end(self, number: int, status: Ending, message: str, ended: int) -> None:
         """Writes down how a run ended."""

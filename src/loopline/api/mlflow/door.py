@@ -15,16 +15,22 @@ def answer(found: Found, ask: Ask, content: bytes) -> Response:
 
     Who may not call it is told that before what is wrong with the request.
     """
-    endpoint = found.endpoint
     try:
-        result = endpoint.work(ask, _given(found, ask, content))
+        result = found.endpoint.work(ask, _given(found, ask, content))
     except Problem:
-        if endpoint.action is not None and not ask.called:
-            ask.platform.allow(endpoint.action, ask.principal, ask.project)
+        _allow(found, ask)
         raise
+    _allow(found, ask)
     if isinstance(result, Response):
         return result
     return Response(msgspec.json.encode({} if result is None else result), media_type="application/json")
+
+
+def _allow(found: Found, ask: Ask) -> None:
+    """Where no verb has asked for the permission, it is asked for here."""
+    action = found.endpoint.action
+    if action is not None and not ask.called:
+        ask.platform.allow(action, ask.principal, ask.project)
 
 
 def _given(found: Found, ask: Ask, content: bytes) -> messages.Message:

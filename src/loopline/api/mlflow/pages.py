@@ -13,15 +13,36 @@ _LONGEST = 16_384
 _MOST = 1 << 53
 
 
-def token(offset: int) -> str:
-    """The token of the page that begins so many things into the order."""
-    return base64.b64encode(json.dumps({"offset": offset}).encode()).decode()
+def token(place: int | str) -> str:
+    """The token of the page that begins so many things into the order, or behind such a key."""
+    return base64.b64encode(json.dumps({"offset": place}).encode()).decode()
 
 
 def offset(given: str | None) -> int:
     """Where the page of a token begins; 0 without one. Raises `Problem` on one that no page gave."""
     if not given:
         return 0
+    place = _place(given)
+    try:
+        number = int(place)
+    except (TypeError, ValueError, OverflowError) as e:
+        raise Problem(f"Invalid page token, not stringable {str(place)[:200]}") from e
+    if not 0 <= number < _MOST:
+        raise Problem(f"Invalid page token, not stringable {str(place)[:200]}")
+    return number
+
+
+def key(given: str | None) -> str | None:
+    """Behind which key the page of a token begins; None without one. Raises `Problem` on one that no page gave."""
+    if not given:
+        return None
+    place = _place(given)
+    if not isinstance(place, str):
+        raise Problem(f"Invalid page token, not stringable {str(place)[:200]}")
+    return place
+
+
+def _place(given: str) -> Any:
     try:
         raw = base64.b64decode(given[:_LONGEST])
     except (binascii.Error, ValueError) as e:
@@ -30,13 +51,7 @@ def offset(given: str | None) -> int:
         found: Any = json.loads(raw)
     except (ValueError, RecursionError) as e:
         raise Problem(f"Invalid page token, decoded value={raw[:200]!r}") from e
-    number = found.get("offset") if isinstance(found, dict) else None
-    if not number:
-        raise Problem(f"Invalid page token, parsed value={str(found)[:200]}")
-    try:
-        place = int(number)
-    except (TypeError, ValueError, OverflowError) as e:
-        raise Problem(f"Invalid page token, not stringable {str(number)[:200]}") from e
-    if not 0 <= place < _MOST:
+    place = found.get("offset") if isinstance(found, dict) else None
+    if not place:
         raise Problem(f"Invalid page token, parsed value={str(found)[:200]}")
     return place

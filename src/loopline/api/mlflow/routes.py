@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loopline.api.mlflow import server
+from loopline.api.mlflow import artifacts, experiments, metrics, runs, search, server, values
 from loopline.api.mlflow.endpoints import ENDPOINTS, find
 
-__all__ = ["ENDPOINTS", "find", "server"]
+__all__ = ["ENDPOINTS", "artifacts", "experiments", "find", "metrics", "runs", "search", "server", "values"]

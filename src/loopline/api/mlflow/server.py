@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
 
 from loopline.api.mlflow.endpoints import Ask, endpoint
 from loopline.api.mlflow.messages import Message
+from loopline.api.mlflow.problems import Problem
 
 VERSION = "3.17.2"
 """The version of MLflow whose protocol this is: clients choose what they ask for by it."""
@@ -17,6 +19,23 @@ VERSION = "3.17.2"
 def version(ask: Ask, given: Message) -> Response:
     """The version of the protocol, as bare text."""
     return PlainTextResponse(VERSION)
+
+
+class Reset(Message):
+    """What a test suite would have its server keep things in; passed over, as everything is in the workspace."""
+
+    backend_uri: str | None = None
+    artifact_root: str | None = None
+
+
+@endpoint("POST /__reset__", action="any")
+def reset(ask: Ask, given: Reset) -> dict[str, Any]:
+    """The address of a new, empty project, so that test suites run side by side; in test mode only."""
+    if not ask.platform.settings.test_mode:
+        raise Problem("There is no endpoint '/__reset__' here.", "ENDPOINT_NOT_FOUND")
+    name = f"t{secrets.token_hex(8)}"
+    ask.call("projects.create", name=name)
+    return {"url": f"{ask.request.url.scheme}://{ask.request.headers['host']}/t/{name}"}
 
 
 @endpoint("GET /api/3.0/mlflow/server-info", action=None)

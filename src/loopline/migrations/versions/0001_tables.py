@@ -388,6 +388,19 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest", name=op.f("uq_run_environments_digest")),
     )
     op.create_table(
+        "run_external_datasets",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("content", sa.String(length=80), nullable=False),
+        sa.Column("name", sa.String(length=500), nullable=False),
+        sa.Column("digest", sa.String(length=500), nullable=False),
+        sa.Column("source_type", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("schema", sa.Text(), nullable=False),
+        sa.Column("profile", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run_external_datasets")),
+        sa.UniqueConstraint("content", name=op.f("uq_run_external_datasets_content")),
+    )
+    op.create_table(
         "run_groups",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
@@ -513,6 +526,7 @@ def upgrade() -> None:
         sa.Column("environment", sa.Integer(), nullable=True),
         sa.Column("sender", sa.Integer(), nullable=True),
         sa.Column("batches", sa.Integer(), nullable=False),
+        sa.Column("external", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["environment"], ["run_environments.id"], name=op.f("fk_runs_environment")),
         sa.ForeignKeyConstraint(["parent"], ["runs.number"], name=op.f("fk_runs_parent")),
         sa.ForeignKeyConstraint(["sender"], ["run_senders.number"], name=op.f("fk_runs_sender")),
@@ -585,6 +599,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_run_corrections")),
     )
     op.create_index("ix_run_corrections_run", "run_corrections", ["run", "id"], unique=False)
+    op.create_table(
+        "run_external",
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("place", sa.Integer(), nullable=False),
+        sa.Column("dataset", sa.Integer(), nullable=False),
+        sa.Column("context", sa.String(length=500), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["dataset"], ["run_external_datasets.id"], name=op.f("fk_run_external_dataset")),
+        sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_external_run")),
+        sa.PrimaryKeyConstraint("run", "place", name=op.f("pk_run_external")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_run_external_dataset", "run_external", ["dataset", "run"], unique=False)
     op.create_table(
         "run_params",
         sa.Column("run", sa.Integer(), nullable=False),

@@ -129,7 +129,7 @@ class _Importer:
         if one.status is not None:
             failpoint("tracking.import.before_end")
             ended = None if one.ended is None else min(max(one.ended, 0), LATEST)
-            self._runs.finish(run, one.status, message=one.message, ended=ended)
+            self._runs.change(run, status=one.status, ended=ended)
         lost = one.left_out
         if one.parent is not None and parent is None:
             lost = (*lost, f"its parent {one.parent}, which was not found")

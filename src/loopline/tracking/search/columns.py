@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from loopline.hashing import canonical_json
 from loopline.tracking.records import DEFAULT_GROUP
 from loopline.tracking.search.tree import Field, In, Like, Op, Order, Span, Value
-from loopline.tracking.tables import INDEXED, run_groups, runs
+from loopline.tracking.tables import INDEXED, external_datasets, run_external, run_groups, runs
 
 Bool = sa.ColumnElement[bool]
 Columns = Any
@@ -37,6 +37,12 @@ def attribute(key: str) -> sa.ColumnElement[Any]:
         )
         return sa.func.coalesce(named.scalar_subquery(), DEFAULT_GROUP)
     return runs.c[key]
+
+
+def elsewhere(key: str) -> sa.ColumnElement[str]:
+    """What is said of data held elsewhere: its name, its digest, or what it was read for."""
+    column: sa.ColumnElement[str] = run_external.c.context if key == "context" else external_datasets.c[key]
+    return column
 
 
 def metric(field: Field, c: Columns) -> sa.ColumnElement[float]:

@@ -33,6 +33,9 @@ ATTRIBUTES: dict[str, tuple[str, Takes]] = {
     "user_id": ("creator", "text"),
 }
 
+EXTERNAL = ("name", "digest", "context")
+"""What is asked of data that a run read elsewhere."""
+
 WORDS: dict[str, tuple[str, ...]] = {"kind": get_args(RunKind), "status": get_args(RunStatus)}
 
 GROUPS: dict[str, Group] = {
@@ -48,6 +51,7 @@ GROUPS: dict[str, Group] = {
     "metric": "metrics",
     "tags": "tags",
     "tag": "tags",
+    "external": "external",
 }
 
 REFS: dict[str, Field] = {
@@ -65,6 +69,7 @@ _TAKES: dict[Group, Takes] = {
     "params": "either",
     "metrics": "number",
     "tags": "text",
+    "external": "text",
     "inputs": "ref",
     "outputs": "ref",
 }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from loopline.errors import Invalid
 from loopline.tracking.search import dates
-from loopline.tracking.search.fields import ATTRIBUTES, GROUPS, REFS, WORDS, suggestions, takes
+from loopline.tracking.search.fields import ATTRIBUTES, EXTERNAL, GROUPS, REFS, WORDS, suggestions, takes
 from loopline.tracking.search.lexer import Token, nearest, tokens, wrong
 from loopline.tracking.search.texts import LONGEST_PATTERN, check_pattern, of_like
 from loopline.tracking.search.tree import (
@@ -118,7 +118,7 @@ class _Parser:
     def order(self) -> OrderBy:
         at = self.next
         field = self.field()
-        if field.group in ("inputs", "outputs"):
+        if field.group in ("inputs", "outputs", "external"):
             raise self.wrong(at, f"a run may have many {field.group}", hint="Order by something that it has one of.")
         descending = self.word("DESC")
         if not descending:
@@ -192,6 +192,8 @@ class _Parser:
             if key.lower() not in ATTRIBUTES:
                 raise self.wrong(token, f"a run has no attribute {key!r}", list(ATTRIBUTES), nearest(key, ATTRIBUTES))
             return Field(group, ATTRIBUTES[key.lower()][0])
+        if group == "external" and key not in EXTERNAL:
+            raise self.wrong(token, f"data held elsewhere has no {key!r}", list(EXTERNAL), nearest(key, EXTERNAL))
         head, _, tail = rest.rpartition(".")
         if group == "metrics" and head and tail.lower() in _PARTS:
             key, part = head, tail

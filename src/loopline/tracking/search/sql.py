@@ -22,6 +22,7 @@ from loopline.tracking.search.columns import (
     Columns,
     attribute,
     beside,
+    elsewhere,
     escaped,
     is_text,
     metric,
@@ -47,7 +48,16 @@ from loopline.tracking.search.tree import (
     Span,
     Tree,
 )
-from loopline.tracking.tables import run_params, run_refs, run_series, run_tags, runs, words
+from loopline.tracking.tables import (
+    external_datasets,
+    run_external,
+    run_params,
+    run_refs,
+    run_series,
+    run_tags,
+    runs,
+    words,
+)
 
 KEYED: dict[str, sa.Table] = {"params": run_params, "metrics": run_series, "tags": run_tags}
 _SIDES = {"inputs": 0, "outputs": 1}
@@ -98,6 +108,8 @@ class Compiler:
             return self._exists(field, lambda c: self.test(tree, c))
         if field.group in _SIDES:
             return self._of_refs(tree)
+        if field.group == "external":
+            return self._elsewhere(lambda: self._of_external(tree, elsewhere(field.key)))
         column = attribute(field.key)
         return sa.and_(column.is_not(None), self._of_attribute(tree, column))
 
@@ -150,11 +162,24 @@ class Compiler:
             return self._exists(field, lambda _: sa.true())
         if field.group in _SIDES:
             return self._any_ref(field, lambda _: sa.true())
+        if field.group == "external":
+            return self._elsewhere(lambda: sa.func.length(elsewhere(field.key)) > 0)
         return attribute(field.key).is_not(None)
 
     def _exists(self, field: Field, test: Callable[[Columns], Bool]) -> Bool:
         c = KEYED[field.group].alias().c
         return sa.exists().where(c.run == runs.c.number, c.key == self.key(field), test(c))
+
+    def _elsewhere(self, test: Callable[[], Bool]) -> Bool:
+        """Whether one of the datasets held elsewhere that a run read is such."""
+        read = run_external.join(external_datasets, run_external.c.dataset == external_datasets.c.id)
+        return sa.exists().select_from(read).where(run_external.c.run == runs.c.number, test())
+
+    def _of_external(self, leaf: In | Order | Like, column: sa.ColumnElement[str]) -> Bool:
+        if isinstance(leaf, In):
+            same = column.in_([str(value) for value in leaf.values])
+            return sa.not_(same) if leaf.negated else same
+        return self._of_text(leaf, column)
 
     def _indexed(self, tree: Tree) -> sa.Select[Any] | None:
         """The query for the runs of a leaf that an index answers."""
@@ -241,6 +266,11 @@ class Compiler:
             c = run_refs.c
             query = sa.select(c.run, c.ref.label("text")).where(c.side == _SIDES[field.group], self._of_kind(field, c))
             return query.where(self.among(c.run, numbers))
+        if field.group == "external":
+            text = elsewhere(field.key)
+            read = run_external.join(external_datasets, run_external.c.dataset == external_datasets.c.id)
+            query = sa.select(run_external.c.run, text.label("text")).select_from(read)
+            return query.where(self.among(run_external.c.run, numbers))
         table = KEYED[field.group]
         columns = [table.c.run, table.c.value.label("text")]
         if field.group == "params":

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-Group = Literal["attributes", "params", "metrics", "tags", "inputs", "outputs"]
+Group = Literal["attributes", "params", "metrics", "tags", "inputs", "outputs", "external"]
 Part = Literal["last", "min", "max"]
 Op = Literal["<", "<=", ">", ">="]
 

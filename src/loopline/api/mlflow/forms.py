@@ -1,0 +1,182 @@
+"""Answers in MLflow's form: what is not set is left out, ids are texts, times are numbers of milliseconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from loopline.hashing import canonical_json
+from loopline.tracking.records import ExternalDataset, Point, Run, RunGroup
+
+LARGEST = 1.7976931348623157e308
+"""What stands for infinity in MLflow's answers: its database has none."""
+
+CONTEXT = "mlflow.data.context"
+PARENT = "mlflow.parentRunId"
+RUN_NAME = "mlflow.runName"
+USER = "mlflow.user"
+NOTE = "mlflow.note.content"
+LOCATION = "loopline.artifact_location"
+"""The tag of a group whose artifacts are kept elsewhere: MLflow's clients bring them there by themselves."""
+
+STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
+
+
+class KeyValue(msgspec.Struct):
+    """A tag or a param."""
+
+    key: str
+    value: str
+
+
+class Metric(msgspec.Struct):
+    """A point of a metric."""
+
+    key: str
+    value: float | str
+    timestamp: int
+    step: int
+
+
+class Experiment(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A group of runs."""
+
+    experiment_id: str
+    name: str
+    artifact_location: str
+    lifecycle_stage: str
+    last_update_time: int
+    creation_time: int
+    tags: list[KeyValue] = []
+
+
+class RunInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a run is."""
+
+    run_id: str
+    run_uuid: str
+    run_name: str
+    experiment_id: str
+    user_id: str
+    status: str
+    start_time: int
+    end_time: int | None = None
+    artifact_uri: str
+    lifecycle_stage: str
+
+
+class RunData(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a run logged."""
+
+    metrics: list[Metric] = []
+    params: list[KeyValue] = []
+    tags: list[KeyValue] = []
+
+
+class WholeRun(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A run with all that it holds."""
+
+    info: RunInfo
+    data: RunData
+    inputs: dict[str, Any]
+    outputs: dict[str, Any] | None = None
+
+
+def value(number: float) -> float | str:
+    """A value of a metric: NaN by its name, infinity as the largest number."""
+    if math.isfinite(number):
+        return number
+    return "NaN" if math.isnan(number) else math.copysign(LARGEST, number)
+
+
+def metric(point: Point) -> Metric:
+    """A point of a metric."""
+    return Metric(point.key, value(point.number), point.time, point.step)
+
+
+def text(param: Any) -> str:
+    """A param as text: a text as it is, anything else as its JSON."""
+    return param if isinstance(param, str) else canonical_json(param).decode()
+
+
+def pairs(given: Mapping[str, str]) -> list[KeyValue]:
+    """Tags in MLflow's form."""
+    return [KeyValue(key, text) for key, text in given.items()]
+
+
+def location(group: RunGroup) -> str:
+    """Where the artifacts of a group's runs are."""
+    return group.tags.get(LOCATION) or f"mlflow-artifacts:/{group.number}"
+
+
+def experiment(group: RunGroup) -> Experiment:
+    """A group of runs in MLflow's form."""
+    tags = {key: tag for key, tag in group.tags.items() if key != LOCATION}
+    if group.note:
+        tags.setdefault(NOTE, group.note)
+    return Experiment(
+        experiment_id=str(group.number),
+        name=group.name,
+        artifact_location=location(group),
+        lifecycle_stage="active" if group.deleted is None else "deleted",
+        last_update_time=group.changed,
+        creation_time=group.created,
+        tags=pairs(tags),
+    )
+
+
+def info(run: Run, where: str) -> RunInfo:
+    """What a run is. `where`: the location of its group."""
+    return RunInfo(
+        run_id=run.id,
+        run_uuid=run.id,
+        run_name=run.name,
+        experiment_id=str(run.group),
+        user_id=run.tags.get(USER) or "unknown",
+        status=run.status.upper(),
+        start_time=run.created,
+        end_time=run.ended,
+        artifact_uri=f"{where}/{run.id}/artifacts",
+        lifecycle_stage="active" if run.deleted is None else "deleted",
+    )
+
+
+def tags(run: Run) -> dict[str, str]:
+    """The tags of a run as MLflow's clients see them: its name is one of them, and so are its parent and its note."""
+    found = dict(run.tags)
+    found[RUN_NAME] = run.name
+    if run.parent is not None:
+        found.setdefault(PARENT, run.parent)
+    if run.note:
+        found.setdefault(NOTE, run.note)
+    return found
+
+
+def whole(run: Run, where: str, points: Iterable[Point], outputs: bool = True) -> WholeRun:
+    """A run with all that it holds; `points` are the last ones of its metrics."""
+    return WholeRun(
+        info=info(run, where),
+        data=RunData(
+            metrics=[metric(point) for point in points],
+            params=[KeyValue(key, text(param)) for key, param in run.params.items()],
+            tags=pairs(tags(run)),
+        ),
+        inputs=inputs(run.external),
+        outputs={} if outputs else None,
+    )
+
+
+def inputs(datasets: Sequence[ExternalDataset]) -> dict[str, Any]:
+    """The data that a run read."""
+    return {"dataset_inputs": [dataset_input(dataset) for dataset in datasets]} if datasets else {}
+
+
+def dataset_input(given: ExternalDataset) -> dict[str, Any]:
+    """Data held elsewhere, with the tags under which a run read it."""
+    described = {name: getattr(given, name) for name in ("name", "digest", "source_type", "source")}
+    described |= {name: text for name in ("schema", "profile") if (text := getattr(given, name))}
+    labels = {**given.tags, **({CONTEXT: given.context} if given.context else {})}
+    return {**({"tags": pairs(labels)} if labels else {}), "dataset": described}

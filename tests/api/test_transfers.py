@@ -1,0 +1,177 @@
+"""Files of runs over HTTP: in constant memory, by ranges, known by their ETag; cut off, and with a full disk."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import loopline as ll
+from loopline import failpoints
+from loopline.hashing import digest_bytes, digest_file
+from loopline.operations import Body
+
+DATA = bytes(range(256)) * (3 << 12)
+RAW = {"Content-Type": "application/octet-stream"}
+
+
+@pytest.fixture(autouse=True)
+def _disarmed() -> Iterator[None]:
+    yield
+    failpoints.arm("")
+
+
+@pytest.fixture
+def place(served: Any) -> str:
+    """The address of a file of a new run."""
+    run = served.platform.session().runs.create("a").id
+    return f"/api/v1/projects/default/runs/{run}/artifacts/file.bin"
+
+
+def incoming(served: Any) -> list[Path]:
+    return list((served.platform.settings.workspace / "incoming").iterdir())
+
+
+def until(holds: Callable[[], bool]) -> None:
+    while not holds():  # the test's own timeout ends it
+        time.sleep(0.01)
+
+
+def test_a_range_of_a_file_is_given(served: Any, place: str) -> None:
+    data = bytes(range(256)) * 2000
+    digest = served.ask("PUT", place, body=data, headers=RAW).json["digest"]
+    whole = served.ask("GET", place)
+    assert (whole.status, whole.content) == (200, data)
+    assert whole.headers["ETag"] == f'"{digest}"' == f'"{digest_bytes(data)}"'
+    assert "Last-Modified" not in whole.headers, "it would tell when somebody else put the same bytes"
+    for asked, start, stop in (("100-299", 100, 300), ("511000-", 511000, 512000), ("-7", 511993, 512000)):
+        part = served.ask("GET", place, headers={"Range": f"bytes={asked}"})
+        assert (part.status, part.content) == (206, data[start:stop])
+        assert part.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(data)}"
+    assert served.ask("GET", place, headers={"Range": "bytes=600000-"}).status == 416
+    same = {"Range": "bytes=0-9", "If-Range": whole.headers["ETag"]}
+    assert served.ask("GET", place, headers=same).status == 206
+    for other in ('"another"', "Thu, 01 Jan 2026 00:00:00 GMT"):
+        assert served.ask("GET", place, headers={"Range": "bytes=0-9", "If-Range": other}).status == 200
+
+
+def test_a_file_that_is_known_is_not_sent_again(served: Any, place: str) -> None:
+    tag = served.ask("PUT", place, body=b"one", headers=RAW).json["digest"]
+    reply = served.ask("GET", place, headers={"If-None-Match": f'"x", W/"{tag}"'})
+    assert (reply.status, reply.content, reply.headers["ETag"]) == (304, b"", f'"{tag}"')
+    served.ask("PUT", place, body=b"two", headers=RAW)
+    assert served.ask("GET", place, headers={"If-None-Match": f'"{tag}"'}).content == b"two"
+
+
+def test_an_upload_that_is_cut_off_leaves_nothing(served: Any, place: str) -> None:
+    before = len(served.platform.session().ledger.entries())
+    for chunked in (False, True):
+        sent = "Transfer-Encoding: chunked" if chunked else "Content-Length: 900000"
+        with socket.create_connection(("127.0.0.1", served.port)) as connection:
+            connection.sendall(
+                f"PUT {place} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n{sent}\r\n\r\n".encode()
+                + (b"7a120\r\n" if chunked else b"")
+                + bytes(400_000)
+            )
+            until(lambda: incoming(served) != [])
+        until(lambda: incoming(served) == [])
+    assert served.ask("GET", place).code == "no-artifact"
+    assert len(served.platform.session().ledger.entries()) == before
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(served: Any, place: str) -> None:
+    for name, sent in (("api.bodies.write", bytes(1 << 20)), ("store.put.write", b"small")):
+        failpoints.arm(f"{name}=ENOSPC")
+        reply = served.ask("PUT", place, body=sent, headers=RAW)
+        assert (reply.status, reply.code) == (503, "disk-full")
+    failpoints.arm("")
+    assert incoming(served) == []
+    assert served.ask("GET", place).code == "no-artifact"
+
+
+def memory(pid: int, kind: str) -> int:
+    """The memory of a process in bytes: "VmRSS" what it has, "VmHWM" the most since `forget`."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(kind))
+
+
+def forget(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def below(pid: int) -> list[int]:
+    """A process and those that it started."""
+    children = (child for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split())
+    return [pid, *(found for child in children for found in below(int(child)))]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """A workspace in service: its address and the number of its process."""
+    folder = tmp_path_factory.mktemp("up")
+    env = {**os.environ, "LOOPLINE_WORKSPACE": str(folder / "w"), "LOOPLINE_PORT": "0", "XDG_STATE_HOME": str(folder)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loopline", "up"], env=env, stdout=subprocess.PIPE, text=True, cwd=folder
+    )
+    try:
+        assert process.stdout is not None
+        url = next(word for line in process.stdout for word in line.split() if word.startswith("http://"))
+        yield url.rstrip(".,/"), process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("size", [200_000_000, pytest.param(1_000_000_000, marks=pytest.mark.soak)])
+def test_a_large_file_goes_up_and_down_in_constant_memory(server: tuple[str, int], size: int, tmp_path: Path) -> None:
+    url, pid = server
+    file = tmp_path / "file"
+    with file.open("wb") as out:
+        for number in range(size // 1_000_000):
+            out.write(number.to_bytes(4, "big") * 250_000)
+    processes = [os.getpid(), *below(pid)]
+    assert len(processes) >= 3, "this one, the control process and a worker"
+    with ll.connect(url) as session:
+        run = session.runs.create("a").id
+        session.runs.put_artifact(run, "warm", Body(DATA))
+        before = {}
+        for process in processes:
+            forget(process)
+            before[process] = memory(process, "VmRSS")
+        kept = session.runs.put_artifact(run, "large/file.bin", Body(file))
+        got = session.runs.artifact(run, "large/file.bin")
+        grown = {process: memory(process, "VmHWM") - before[process] for process in processes}
+        assert kept.size == size
+        assert kept.digest == digest_file(file) == digest_file(Path(got.path))
+    assert max(grown.values()) < 64_000_000, grown
+
+
+def test_a_slow_reader_is_waited_for_and_not_read_ahead(server: tuple[str, int], tmp_path: Path) -> None:
+    url, pid = server
+    with ll.connect(url) as session:
+        run = session.runs.create("a").id
+        session.runs.put_artifact(run, "file", Body(bytes(100_000_000)))
+    processes = below(pid)
+    before = {}
+    for process in processes:
+        forget(process)
+        before[process] = memory(process, "VmRSS")
+    connection = http.client.HTTPConnection(url.removeprefix("http://"))
+    connection.request("GET", f"/api/v1/projects/default/runs/{run}/artifacts/file")
+    answer = connection.getresponse()
+    assert answer.read(1 << 20) == bytes(1 << 20)
+    with ll.connect(url) as session:  # the server is at work on others meanwhile
+        for _ in range(50):
+            session.runs.show(run)
+    assert max(memory(process, "VmHWM") - before[process] for process in processes) < 64_000_000
+    assert len(answer.read()) == 99_000_000 - 48_576
+    connection.close()
