@@ -16,7 +16,7 @@ from loopline.tracking import external, groups, reading
 from loopline.tracking import params as values
 from loopline.tracking.artifacts import Artifacts
 from loopline.tracking.comparison.service import Comparisons
-from loopline.tracking.ids import check_id, ulid
+from loopline.tracking.ids import LATEST, check_id, ulid
 from loopline.tracking.paths import check_key, check_title
 from loopline.tracking.records import (
     Correction,
@@ -41,7 +41,6 @@ from loopline.tracking.writing import Writing
 
 _LARGEST_BATCH = 100_000
 _MOST = 2**63
-_LATEST = 2**47  # of the year 6429: a calendar has it
 
 
 class RunsService(Searches, Artifacts, Comparisons, RunsVerbs):
@@ -206,13 +205,7 @@ class RunsService(Searches, Artifacts, Comparisons, RunsVerbs):
         self.tx.note(inputs=read, outputs=[self._ref(row.id), *made])
         return self.show(row.id)
 
-    def finish(
-        self,
-        run: str,
-        status: Ending = "finished",
-        outputs: tuple[str, ...] = (),
-        message: str = "",
-    ) -> Run:
+    def finish(self, run: str, status: Ending = "finished", outputs: tuple[str, ...] = (), message: str = "") -> Run:
         self.tx.write()
         row = self._held_live(run)
         known = self.show(row.id)
@@ -327,7 +320,7 @@ class RunsService(Searches, Artifacts, Comparisons, RunsVerbs):
 
 
 def _check_moment(time: int) -> None:
-    if not 0 <= time < _LATEST:
+    if not 0 <= time <= LATEST:
         raise Invalid(f"{time} is no time of a run.", code="bad-value", hint="It is in milliseconds since 1970 UTC.")
 
 

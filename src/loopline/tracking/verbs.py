@@ -137,13 +137,7 @@ class RunsVerbs(Protocol):
         ...
 
     @operation("POST /projects/{project}/runs/{run}/finish", action="run")
-    def finish(
-        self,
-        run: str,
-        status: Ending = "finished",
-        outputs: tuple[str, ...] = (),
-        message: str = "",
-    ) -> Run:
+    def finish(self, run: str, status: Ending = "finished", outputs: tuple[str, ...] = (), message: str = "") -> Run:
         """End a run, with the refs that it made."""
         ...
 
