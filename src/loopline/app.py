@@ -32,6 +32,9 @@ from loopline.store.local import LocalBlobs
 from loopline.store.service import Store
 from loopline.tracking.words import Words
 
+_LARGEST_BUNDLE = 1 << 36
+"""Bytes of a run bundle, unpacked; what comes over HTTP is bounded by `body_limit`, too."""
+
 idempotency = sa.Table(
     "idempotency",
     metadata,
@@ -221,7 +224,7 @@ class Platform:
             case "runs":
                 from loopline.tracking.service import RunsService
 
-                return RunsService(tx, self.blobs, self.words, self.metrics, _draw)
+                return RunsService(tx, self.blobs, self.words, self.metrics, _draw, self._bundling)
             case "groups":
                 from loopline.tracking.groups import GroupsService
 
@@ -283,6 +286,17 @@ class Platform:
 
                 return LoopsService(tx, self._service("alerts", tx))
         raise AssertionError(f"no service for the group {group!r}")
+
+    def _bundling(self) -> Any:
+        """How run bundles are signed, checked and unpacked."""
+
+        from loopline.packaging.signing import ModelSigner
+        from loopline.registry.bundle_tar import unpack
+        from loopline.tracking.bundle.statement import Bundling
+
+        workspace = self.settings.workspace
+        bounded = partial(unpack, most_bytes=_LARGEST_BUNDLE)
+        return Bundling(ModelSigner(workspace / "keys"), bounded, workspace / "scratch")
 
     def _predictions(self, tx: Tx) -> Any:
         from loopline.outcomes.service import PredictionsService

@@ -21,6 +21,11 @@ def known(tx: Tx, run: str) -> Any | None:
     return tx.first(sa.select(runs).where(runs.c.id == run, runs.c.project == tx.project))
 
 
+def row_at(tx: Tx, number: int) -> Any:
+    """The row of the run of this number, which is there."""
+    return tx.first(sa.select(runs).where(runs.c.number == number))
+
+
 def row_of(tx: Tx, run: str) -> Any:
     """The row of a run, named by its id or its ref, of the transaction's project. Raises `NotFound`."""
     ref = parse(run, "run", tx.project)

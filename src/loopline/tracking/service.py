@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,8 @@ from loopline.ports.drawing import Drawing
 from loopline.tracking import external, groups, reading
 from loopline.tracking import params as values
 from loopline.tracking.artifacts import Artifacts
+from loopline.tracking.bundle.service import Bundles
+from loopline.tracking.bundle.statement import Bundling
 from loopline.tracking.comparison.service import Comparisons
 from loopline.tracking.ids import LATEST, check_id, ulid
 from loopline.tracking.paths import check_key, check_title
@@ -43,18 +46,25 @@ _LARGEST_BATCH = 100_000
 _MOST = 2**63
 
 
-class RunsService(Searches, Artifacts, Comparisons, RunsVerbs):
+class RunsService(Searches, Artifacts, Bundles, Comparisons, RunsVerbs):
     """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`); `draw`: how
-    plots are drawn."""
+    plots are drawn; `bundling`: what run bundles need from above."""
 
     def __init__(
-        self, tx: Tx, blobs: BlobStore, words: Words, metrics: Database | None = None, draw: Drawing | None = None
+        self,
+        tx: Tx,
+        blobs: BlobStore,
+        words: Words,
+        metrics: Database | None = None,
+        draw: Drawing | None = None,
+        bundling: Callable[[], Bundling] | None = None,
     ) -> None:
         self.tx = tx
         self.blobs = blobs
         self.words = words
         self.metrics = metrics
         self.draw = draw
+        self.bundling = bundling
         self.writing = Writing(tx, words, metrics)
 
     def create(

@@ -209,6 +209,20 @@ class RunsVerbs(Protocol):
         """Draw one metric of some runs over each other, by step."""
         ...
 
+    @operation("GET /projects/{project}/runs/{run}/bundle", action="read")
+    def export_bundle(self, run: str) -> Bytes:
+        """Fetch a run that has ended, with its children, as one signed file for another instance (docs/import-export.md)."""
+        ...
+
+    @operation("POST /projects/{project}/run-bundles", action="run", prepares=True)
+    def import_bundle(self, content: Body, key: str = "") -> Run:
+        """Take the runs of a bundle, whole or not at all; again is nothing twice.
+
+        `key`: the fingerprint of the key that signed it, as its owner told it, or how that begins (16 characters at least); it
+        may be left out where the key is this instance's own.
+        """
+        ...
+
     @operation("PUT /projects/{project}/searches/{name}", action="run")
     def save_search(self, name: str, filter: str, order: tuple[str, ...] = ()) -> Search:
         """Give a search a name, in place of what had it."""
