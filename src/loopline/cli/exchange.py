@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from loopline.catalog import Session
     from loopline.foreign import ForeignSystem
+    from loopline.operations import Bytes
     from loopline.tracking.records import Run
 
 _PAGE = 1000
@@ -40,6 +41,25 @@ def _source(system: ForeignSystem, what: str, text: str) -> None:
 _source("mlflow", "FOLDER_OR_URL", "The runs of a folder mlruns/, or of an MLflow server.")
 _source("tensorboard", "FOLDER", "The runs of a folder of event files.")
 _source("modeldb", "FILE_OR_FOLDER", "The runs in saved answers of ModelDB (docs/import-export.md).")
+
+
+@import_group.command("bundle")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--key", metavar="FINGERPRINT", default="", help="The key that signed it, as its owner told you.")
+@as_json
+@click.pass_context
+def import_bundle(ctx: click.Context, file: Path, key: str, json: bool) -> None:
+    """The runs of a run bundle, whole or not at all."""
+    from loopline.operations import Body
+
+    with session(ctx, creates=True) as s:
+        run = s.runs.import_bundle(Body(file), key)
+    show.done(
+        run,
+        json,
+        f"{run.ref} ({run.name}) is here; it is {run.tags['import.source']}.",
+        f"loopline runs delete {run.id}",
+    )
 
 
 def _take(ctx: click.Context, system: ForeignSystem, place: str, json: bool) -> None:
@@ -110,6 +130,33 @@ def tensorboard(ctx: click.Context, folder: Path, runs: tuple[str, ...], where: 
             write_events(folder, run, points)
             count += 1
     click.echo(f"Wrote {count:,} runs to {folder}.", err=True)
+
+
+@export_group.command("bundle")
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("run")
+@click.pass_context
+def export_bundle(ctx: click.Context, file: str, run: str) -> None:
+    """One run, with its children, as a signed file for another instance."""
+    with session(ctx) as s:
+        packed = s.runs.export_bundle(names.one(s, run, "run"))
+        show.save(packed, file, "the run")
+        key = _fingerprint(packed)
+    click.echo(f"It is signed by the key {key}: tell that to whoever takes it, by another way than the file.", err=True)
+
+
+def _fingerprint(packed: Bytes) -> str:
+    """The fingerprint of the key that a run bundle carries."""
+    import io
+    import tarfile
+
+    from loopline.packaging.signing import fingerprint
+    from loopline.tracking.bundle.statement import KEY
+
+    with tarfile.open(packed.path) if packed.path else tarfile.open(fileobj=io.BytesIO(packed.data)) as tar:
+        pem = tar.extractfile(KEY)
+        assert pem is not None  # it was just packed
+        return fingerprint(pem.read().decode("ascii"))
 
 
 def _chosen(s: Session, runs: tuple[str, ...], where: str | None) -> Iterator[Run]:

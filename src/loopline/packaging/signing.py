@@ -72,13 +72,8 @@ class ModelSigner:
         return _checked(envelope, self._public)
 
     def verify_by(self, envelope: dict[str, Any], pem: str) -> tuple[str, dict[str, Any]]:
-        """Fingerprint (SHA-256 in hex) and statement of an envelope that this public key signed. Raises `Invalid`."""
-        try:
-            public = load_pem_public_key(pem.encode())
-        except (ValueError, TypeError) as e:
-            raise Invalid("The signature comes with no key.", code="bad-signature") from e
-        if not isinstance(public, Ed25519PublicKey):
-            raise Invalid("The signature comes with a key of another kind.", code="bad-signature")
+        """Fingerprint of a public key, and the statement of an envelope that it signed. Raises `Invalid`."""
+        public = _read(pem)
         return _fingerprint(public), _checked(envelope, lambda _: public)[1]
 
     def owns(self, fingerprint: str) -> bool:
@@ -164,6 +159,21 @@ def _checked(envelope: dict[str, Any], public: Callable[[str], Ed25519PublicKey]
             f"The signature does not hold: the statement is not what the key {key} signed.", code="bad-signature"
         ) from e
     return key, msgspec.json.decode(payload, type=dict[str, Any])
+
+
+def fingerprint(pem: str) -> str:
+    """The SHA-256 of a public key's 32 bytes, in hex. Raises `Invalid` where it is none."""
+    return _fingerprint(_read(pem))
+
+
+def _read(pem: str) -> Ed25519PublicKey:
+    try:
+        public = load_pem_public_key(pem.encode())
+    except (ValueError, TypeError) as e:
+        raise Invalid("The signature comes with no key.", code="bad-signature") from e
+    if not isinstance(public, Ed25519PublicKey):
+        raise Invalid("The signature comes with a key of another kind.", code="bad-signature")
+    return public
 
 
 def _fingerprint(public: Ed25519PublicKey) -> str:

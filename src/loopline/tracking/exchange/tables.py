@@ -36,7 +36,7 @@ _POINTS: dict[str, Any] = {
 }  # fmt: skip
 _AT_ONCE = 200_000  # points in one piece of the table
 _FORMULA = re.compile(r"[=+\-@\t\r]")
-_NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def table(runs: Sequence[Run]) -> pl.DataFrame:
