@@ -182,7 +182,7 @@ def _artifacts(place: Path) -> Iterator[ForeignFile]:
 
 def _left_out(place: Path) -> tuple[str, ...]:
     told = []
-    for name, what in (("inputs", "dataset inputs"), ("outputs", "links to logged models")):
+    for name, what in (("inputs", "dataset inputs"), ("outputs", "links to models")):
         count = sum(1 for _ in _folders(place / name)) if (place / name).is_dir() else 0
         if count:
             told.append(f"{count} {what}")
