@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from loopline.evaluation.drawing import CSS, DASHES, HAIR, LIGHT, THICK, Palette, framed, png, svg, titled
 from loopline.ports.drawing import Line, PlotForm
@@ -42,4 +43,6 @@ def overlay(title: str, x: str, lines: Sequence[Line], palette: Palette) -> Figu
     for text in legend.get_texts():
         text.set_parse_math(False)
     titled(axes, palette, title, x, "")
+    if all(place.is_integer() for line in lines for place in line.x):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
