@@ -19,7 +19,7 @@ from loopline.failpoints import failpoint
 from loopline.operations import Body
 from loopline.ports.foreign_runs import ForeignRun, RunSource, Unread
 from loopline.tracking.ids import LATEST, ulid
-from loopline.tracking.paths import check_key
+from loopline.tracking.paths import check_key, check_title
 from loopline.tracking.records import Point, Run, RunGroup
 from loopline.tracking.verbs import GroupsVerbs, RunsVerbs
 
@@ -165,7 +165,7 @@ class _Importer:
 def _name(one: ForeignRun) -> str:
     """The run's name, or what comes near to it where it is none here."""
     try:
-        return check_key(one.name, "name of a run")
+        return check_title(one.name, "name of a run")
     except Invalid:
         printable = "".join(c if c.isprintable() else " " for c in one.name)
         parts = [part.strip() for part in printable.split("/")]
