@@ -29,7 +29,7 @@ from loopline.ports.predictor import Predictor
 from loopline.refs import check_name, parse
 from loopline.settings import Settings, load, make_workspace
 from loopline.store.local import LocalBlobs
-from loopline.store.service import Store
+from loopline.tracking.tables import run_retention
 from loopline.tracking.words import Words
 
 _LARGEST_BUNDLE = 1 << 36
@@ -42,8 +42,11 @@ idempotency = sa.Table(
     sa.Column("key", sa.String(128), primary_key=True),
     sa.Column("request", sa.String(80), nullable=False),
     sa.Column("answer", sa.LargeBinary, nullable=False),
-    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False, index=True),
 )
+
+KEYS_MILLISECONDS = 24 * 3_600_000
+"""So long the answer to a call is kept for when it is sent again under its idempotency key."""
 
 
 class Platform:
@@ -155,10 +158,27 @@ class Platform:
             return authority.authenticate(tx, token)
 
     def upkeep(self) -> None:
-        """Signs what the ledger has not signed yet, and removes blobs that nothing has referred to for a day."""
+        """Signs what the ledger has not signed yet, and removes what nobody needs.
+
+        That is: answers to calls of more than a day ago, deleted runs as each project's retention says, and blobs that nothing has
+        referred to for a day.
+        """
         self.ledger.close(self.database)
-        with self.database.begin(principal=self.owner.name) as tx:
-            Store(tx, self.blobs).sweep()
+        with self.database.begin() as tx:
+            tx.execute(idempotency.delete().where(idempotency.c.at < tx.now - KEYS_MILLISECONDS))
+        with self.database.begin(lazy=True) as tx:
+            found = tx.rows(sa.select(run_retention.c.project).where(run_retention.c.deleted.is_not(None)))
+        for row in found:
+            while self._by_itself("runs.purge", row.project).more:
+                pass
+        self._by_itself("store.sweep", self.settings.project)
+
+    def _by_itself(self, name: str, project: str) -> Any:
+        """The result of an operation that nobody called: nobody is asked for a permission, and it is recorded as any other."""
+        op = OPERATIONS[name]
+        record = partial(self._record, op)
+        with self.database.begin(principal="loopline", project=project, before_commit=record) as tx:
+            return getattr(self._service(op.group, tx), op.verb)()
 
     def close(self) -> None:
         """Signs what the ledger has not signed yet, and gives back all connections."""
@@ -229,6 +249,10 @@ class Platform:
                 from loopline.tracking.groups import GroupsService
 
                 return GroupsService(tx)
+            case "store":
+                from loopline.store.service import StoreService
+
+                return StoreService(tx, self.blobs)
             case "pipelines":
                 from loopline.pipeline.service import PipelinesService
 
@@ -245,6 +269,7 @@ class Platform:
                     tx, self.blobs, self._service("datasets", tx), partial(self.open_model, tx=tx)
                 )
             case "models":
+                from loopline.deployment.serving import serving
                 from loopline.packaging.manifest import read_manifest
                 from loopline.packaging.signing import ModelSigner
                 from loopline.registry.service import ModelsService
@@ -257,6 +282,7 @@ class Platform:
                     read_manifest,
                     ModelSigner(workspace / "keys"),
                     workspace / "scratch",
+                    partial(serving, tx),
                 )
             case "predictions":
                 return self._predictions(tx)

@@ -20,6 +20,7 @@ from loopline.operations import OPERATIONS, Body, Operation
 from loopline.outcomes.verbs import LabelsVerbs, PredictionsVerbs
 from loopline.pipeline.verbs import PipelinesVerbs
 from loopline.registry.verbs import ModelsVerbs
+from loopline.store.verbs import StoreVerbs
 from loopline.tracking.verbs import GroupsVerbs, RunsVerbs
 
 Call = Callable[[Operation, dict[str, Any], Body | None], Any]
@@ -49,6 +50,7 @@ class Session:
     monitors: MonitorsVerbs
     alerts: AlertsVerbs
     loops: LoopsVerbs
+    store: StoreVerbs
 
     def __init__(self, call: Call, *, project: str, close: Callable[[], None] | None = None) -> None:
         self.project = project

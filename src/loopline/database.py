@@ -34,6 +34,15 @@ metadata = sa.MetaData(
 REVISION = "0001"
 """The newest revision of the tables that this code knows (the last file of migrations/versions)."""
 
+
+def names(kind: str, *key: str) -> dict[str, tuple[str, ...]]:
+    """The `info` of a column that holds refs, one or a list: what they name is needed as long as the row is there.
+
+    The row is of a thing whose ref is of this kind, with the name and the version (where it has one) of the columns `key`.
+    """
+    return {"names": (kind, *key)}
+
+
 _BUSY_SECONDS = 60
 _AT_ONCE = 500
 

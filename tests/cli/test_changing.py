@@ -62,6 +62,42 @@ def test_aliases_and_their_way_back(two: Shell) -> None:
     assert two("models", "as-of", "visits", "candidate", "--json").json["version"] == 2
 
 
+def test_an_alias_is_removed_and_asked_for_in_words(two: Shell) -> None:
+    two("models", "alias", "visits@1", "gone")
+    said = two("models", "remove-alias", "visits", "@gone", "--reason", "a try").out
+    assert said.startswith("visits@gone points nowhere now (it was @1).")
+    assert "no-alias" in two("models", "as-of", "visits", "gone", code=2).err
+    assert "no-alias" in two("models", "as-of", "visits", "gone", "--at", "1 March 2001 at noon", code=2).err
+    said = two(*undo(said)).out
+    assert said.startswith("visits@gone is visits@1 again (it was removed).")
+    two(*undo(said))
+    assert [m["version"] for m in two("models", "history", "visits", "gone", "--json").json] == [1, None, 1, None]
+
+
+def test_what_is_said_of_models(two: Shell) -> None:
+    said = two("models", "create", "later", "--title", "For later").out
+    assert "model:later" in said
+    two("models", "describe", "later", "not yet")
+    two("models", "tag", "later", "team=claims", "x=1")
+    two("models", "tag", "later", "x=")
+    two("models", "comment", "visits@1", "as good as it gets")
+    renamed = two("models", "rename", "later", "Sooner").out
+    found = next(m for m in two("models", "ls", "--json").json if m["name"] == "later")
+    assert (found["title"], found["description"], found["tags"]) == ("Sooner", "not yet", {"team": "claims"})
+    assert two(*undo(renamed)).out.startswith("model:later is called 'For later' now.")
+    two("models", "tag", "visits@1", "checked=yes")
+    assert two("models", "show", "visits@1", "--json").json["tags"] == {"checked": "yes"}
+    assert two("models", "comments", "visits", "--json").json[0]["text"] == "as good as it gets"
+    assert "is no tag" in two("models", "tag", "later", "x", code=2).err
+    gone = two(*undo(said)).out
+    assert "later" in two("models", "ls", "--deleted").out
+    two(*undo(gone))
+    two("models", "delete", "later")
+    two("models", "purge", "later")
+    assert "version-in-use" in two("models", "delete", "visits@1", code=2).err
+    assert "not-deleted" in two("models", "purge", "visits@1", code=2).err
+
+
 def test_approvals_are_refused_to_who_may_not(two: Shell) -> None:
     request = two("models", "request", "visits@2", "--json").json["id"]
     assert [a["id"] for a in two("models", "approvals", "--decision", "open", "--json").json] == [request]
@@ -228,3 +264,48 @@ def test_removed_copies_of_checkpoints_are_no_pass(two: Shell) -> None:
     assert all(f"{size:,}" in finding["message"] for size in sorted(signed)[-20:])
     two("ledger", "checkpoint")
     assert "The ledger holds" in two("ledger", "verify").out
+
+
+def test_groups_deletion_and_what_is_removed_for_good(shell: Shell, tmp_path: Path) -> None:
+    run = shell.copy(tmp_path)
+    runs = Platform.open(workspace=run.workspace, checkpoints=str(run.state)).session().runs
+    said = run("groups", "create", "rates", "--note", "why").out
+    assert said.startswith("group:1 is the group 'rates'.")
+    mine = [runs.create(name, group=1).id for name in ("a", "b", "c")]
+    assert [r["id"] for r in run("runs", "ls", "--group", "rates", "--json").json["runs"]] == mine[::-1]
+    assert [r["id"] for r in run("runs", "search", "name = 'a'", "--group", "1", "--json").json["runs"]] == mine[:1]
+    assert "rates" in run("runs", "show", mine[0]).out
+    for line in (("rename", "rates", "speeds"), ("note", "1", "new"), ("tag", "1", "team=a")):
+        before = run("groups", "show", "1", "--json").json
+        changed = run("groups", *line)
+        assert run("groups", "show", "1", "--json").json != before
+        run(*undo(changed.out))
+        after = run("groups", "show", "1", "--json").json
+        assert {**after, "changed": 0} == {**before, "changed": 0}
+    assert "Did you mean 'rates'?" in run("groups", "show", "rate", code=2).err
+    assert "is not KEY=TEXT" in run("groups", "tag", "1", "team", code=2).err
+    said = run("runs", "delete", mine[0], mine[1]).out
+    assert said.startswith("2 runs deleted.")
+    assert {r["id"] for r in run("runs", "ls", "--deleted", "--json").json["runs"]} == set(mine[:2])
+    run(*undo(said))
+    assert run("runs", "ls", "--deleted", "--json").json["runs"] == []
+    said = run("groups", "delete", "rates").out
+    assert [g["name"] for g in run("groups", "ls", "--deleted", "--json").json] == ["rates"]
+    run(*undo(said))
+    run("runs", "delete", mine[0])
+    assert "1 run would be removed for good" in run("runs", "purge", mine[0], "--dry-run").out
+    assert "run-live" in run("runs", "purge", mine[1], code=2).err
+    assert "1 run removed for good" in run("runs", "purge", mine[0]).out
+    assert "removed for good" in run("runs", "show", mine[0], code=2).err
+    assert "no-retention" in run("runs", "purge", code=2).err
+    said = run("runs", "retention", "0s").out
+    assert "kept for 0 s" in run("runs", "retention").out
+    run("groups", "delete", "rates")
+    assert "2 runs and 1 group would be removed" in run("runs", "purge", "--dry-run").out
+    looked = run("gc", "--dry-run", "--json").json
+    assert (len(looked["runs"]), looked["groups"]) == (2, ["group:1"])
+    assert run("gc", "--json").json["runs"] == looked["runs"]
+    assert "deleted runs past the retention\t0" in run("gc").out
+    run(*undo(said))
+    assert "kept for ever" in run("runs", "retention").out
+    assert run("groups", "purge", "1", code=2).err

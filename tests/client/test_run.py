@@ -27,7 +27,9 @@ from loopline.catalog import Session
 from loopline.client.run import active
 from loopline.client.sender import sync as send
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
+from loopline.operations import Body
 from loopline.settings import load
+from loopline.tracking.journal_format import KINDS, frame, pack, run_prefix
 from loopline.tracking.records import Run
 
 
@@ -134,6 +136,46 @@ def test_threads_log_to_one_run_and_lose_nothing(folder: Path, read: Callable[[]
             thread.join()
     session = read()
     assert [step for step, _ in steps(session, only(session), "loss")] == list(range(4000))
+
+
+def test_a_run_is_in_the_group_that_it_names_and_its_children_too(folder: Path, read: Callable[[], Session]) -> None:
+    with ll.run("first", group="churn") as run, run.child("fold"), ll.run("other", group="else"):
+        pass
+    with ll.run("second", group="churn"):
+        pass
+    with ll.run("none"):
+        pass
+    session = read()
+    names = {group.number: group.name for group in session.groups.list().groups}
+    found = {found.name: names[found.group] for found in session.runs.list().runs}
+    assert found == {"first": "churn", "fold": "churn", "other": "else", "second": "churn", "none": "Default"}
+    with pytest.raises(Invalid):
+        ll.run("third", group="a\nb")
+
+
+def test_a_file_of_a_run_that_was_removed_for_good_blocks_nothing(folder: Path, read: Callable[[], Session]) -> None:
+    (folder / "file").write_text("content")
+    made = program(
+        folder,
+        """
+        import os
+        run = ll.run("gone")
+        run.artifact("file")
+        ll.run("kept").log(loss=1.0)
+        print(run.id, flush=True)
+        os._exit(1)
+        """.replace("        ", ""),
+    )
+    gone = made.stdout.strip()
+    session = read()
+    session.runs.send(
+        "0" * 26, 1, Body(pack(frame(KINDS.index("run") + 1, run_prefix(gone) + b'{"name":"a","created":1}')))
+    )
+    session.runs.delete(gone)
+    session.runs.purge((gone,))
+    sync(folder)
+    assert not list((folder / ".loopline" / "journals").glob("*/*"))
+    assert [run.name for run in session.runs.list(lifecycle="all").runs] == ["kept"]
 
 
 def test_runs_within_runs_are_children(folder: Path, read: Callable[[], Session]) -> None:

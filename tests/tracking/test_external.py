@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from loopline.app import Platform
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.tracking.records import ExternalDataset, ExternalUse, Point
+from loopline.tracking.tables import external_datasets
 
 
 def dataset(name: str, **more: Any) -> ExternalDataset:
@@ -52,7 +54,8 @@ def test_what_a_run_read_elsewhere_is_kept_once(either: Platform) -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        [], [dataset("")], [ExternalDataset(name="a", digest="")], [dataset("x" * 501)], [dataset("a", profile="x" * (1 << 24) + "x")],
+        [],
+        [dataset("")], [ExternalDataset(name="a", digest="")], [dataset("x" * 501)], [dataset("a", profile="x" * ((1 << 24) + 1))],
         [dataset("ok"), dataset("a", context="x" * 501)], [dataset(f"{n}") for n in range(1001)],
     ],
 )  # fmt: skip
@@ -105,6 +108,18 @@ def test_a_run_is_renamed_resumed_and_ended_anew(either: Platform) -> None:
     runs.delete(run.id)
     with pytest.raises(Conflict):
         runs.change(run.id, name="c")
+
+
+def test_what_is_said_of_data_goes_with_the_last_run_that_read_it(either: Platform) -> None:
+    runs = either.session().runs
+    first, second = runs.create("a").id, runs.create("b").id
+    runs.use(first, [dataset("train"), dataset("test")])
+    runs.use(second, [dataset("train")])
+    for run, left in ((first, 1), (second, 0)):
+        runs.delete(run)
+        runs.purge(runs=(run,))
+        with either.database.begin() as tx:
+            assert len(tx.rows(sa.select(external_datasets))) == left
 
 
 def test_the_last_points_of_runs(either: Platform) -> None:

@@ -128,7 +128,7 @@ def test_points_stand_in_the_second_file_on_sqlite(platform: Platform) -> None:
         [{"key": "a", "value": "nan"}],
         [{"key": "a", "value": None}],
         [{"key": "a", "value": 1.0, "step": 2**63}],
-        [{"key": "a", "value": 1.0, "time": -1}],
+        [{"key": "a", "value": 1.0, "time": -2}],
         [{"key": "a", "value": 1.0}, {"key": "b", "value": 1.0, "time": 2**63}],
     ],
 )

@@ -20,9 +20,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "status": ("Start", "status", "One screen: what runs, what is champion, what needs a person."),
     "doctor": ("Start", "doctor", "Look at this machine and workspace, and say what is amiss."),
     "data": ("Work", "data", "Datasets: add, ls, log, show, profile, quarantine, split."),
-    "runs": ("Work", "runs", "Runs: ls, search, show, history, artifacts, notes, corrections."),
+    "runs": ("Work", "runs", "Runs: ls, search, show, history, artifacts, notes, corrections, deletion."),
+    "groups": ("Work", "groups", "Groups of runs: ls, show, create, rename, note, tag, delete, restore."),
     "sync": ("Work", "sync", "Send what programs logged while no server answered."),
-    "models": ("Work", "models", "Models: ls, show, card, aliases, approvals, roll back."),
+    "models": ("Work", "models", "Models: ls, show, card, aliases, comments, approvals, deletion."),
     "pipeline": ("Work", "pipeline", "Runs of pipelines and their steps: ls, show."),
     "evaluations": ("Work", "evaluations", "Evaluations: ls, show, report, plots."),
     "deploy": ("Operate", "deploy", "Serve a model version at an endpoint."),
@@ -33,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "alerts": ("Operate", "alerts", "Alerts: ls, show, acknowledge, silence, close."),
     "ledger": ("Record", "ledger", "The ledger: verify, prove, checkpoint, entries, export."),
     "lineage": ("Record", "lineage", "Where a thing came from, or what came of it."),
+    "gc": ("Record", "gc", "Remove deleted runs past their retention, and bytes that nothing refers to."),
     "access": ("Record", "access", "Principals, roles, tokens, projects."),
 }  # fmt: skip
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from loopline.cli import names, show
+from loopline.cli import models_said, names, show
 from loopline.cli.moments import Moment
 from loopline.cli.session import as_json, group, session
+
+if TYPE_CHECKING:
+    from loopline.tracking.records import Lifecycle
 
 
 @group(
@@ -17,15 +22,21 @@ def models() -> None:
     pass
 
 
+for command in models_said.COMMANDS:
+    models.add_command(command)
+
+
 @models.command()
 @click.argument("name", required=False)
+@click.option("--deleted", is_flag=True, help="The deleted ones instead.")
 @as_json
 @click.pass_context
-def ls(ctx: click.Context, name: str | None, json: bool) -> None:
+def ls(ctx: click.Context, name: str | None, deleted: bool, json: bool) -> None:
     """All models; with NAME, its versions, newest first."""
+    lifecycle: Lifecycle = "deleted" if deleted else "live"
     with session(ctx) as s:
         if name is not None:
-            versions = s.models.versions(names.model(s, name)[0])
+            versions = s.models.versions(names.one(s, name, "model"), lifecycle=lifecycle)
             if json:
                 show.print_json(versions)
                 return
@@ -34,14 +45,14 @@ def ls(ctx: click.Context, name: str | None, json: bool) -> None:
                 [(v.ref, v.status, v.aliases, v.task, v.creator, show.when(v.created)) for v in versions],
             )
             return
-        found = s.models.list()
+        found = s.models.list(lifecycle=lifecycle)
     if json:
         show.print_json(found)
         return
     show.table(
-        ["model", "versions", "newest", "aliases"],
-        [(m.name, m.versions, f"{m.ref}@{m.latest}", m.aliases) for m in found],
-        empty="No models yet. A loop makes one: loopline run NAME",
+        ["model", "title", "versions", "newest", "aliases"],
+        [(m.name, m.title, m.versions, f"{m.ref}@{m.latest}" if m.latest else "", m.aliases) for m in found],
+        empty="No deleted models." if deleted else "No models yet. A loop makes one: loopline run NAME",
     )
 
 
@@ -70,6 +81,8 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             ("size", show.size(found.size)),
             ("signed by key", found.signature),
             ("facts", found.facts),
+            ("tags", found.tags),
+            ("description", found.description),
             ("drafted", f"{show.when(found.created)} by {found.creator}"),
             ("registered", show.when(found.registered)),
         ]
@@ -175,7 +188,9 @@ def history(ctx: click.Context, name: str, alias: str, json: bool) -> None:
 @models.command("as-of")
 @click.argument("name")
 @click.argument("alias")
-@click.option("--at", type=Moment(), metavar="TIME", help='When: "2026-01-31T08:30", "7d" (ago); default: now.')
+@click.option(
+    "--at", type=Moment(), metavar="TIME", help='When: "2026-01-31T08:30", "1 March at noon", "7d" (ago); default: now.'
+)
 @as_json
 @click.pass_context
 def as_of(ctx: click.Context, name: str, alias: str, at: int | None, json: bool) -> None:
@@ -192,6 +207,24 @@ def as_of(ctx: click.Context, name: str, alias: str, at: int | None, json: bool)
         )
 
 
+@models.command("remove-alias")
+@click.argument("name")
+@click.argument("alias")
+@click.option("--reason", default="", help="Why; it is kept in the alias's history.")
+@as_json
+@click.pass_context
+def remove_alias(ctx: click.Context, name: str, alias: str, reason: str, json: bool) -> None:
+    """Take an alias away. Its history stays; what an endpoint serves is not changed by it."""
+    with session(ctx) as s:
+        found = s.models.remove_alias(names.model(s, name)[0], alias.removeprefix("@"), reason=reason)
+    show.done(
+        found,
+        json,
+        f"{found.name}@{found.alias} points nowhere now (it was @{found.previous}).",
+        f"loopline models roll-back {found.name} {found.alias}",
+    )
+
+
 @models.command("roll-back")
 @click.argument("name")
 @click.argument("alias")
@@ -202,13 +235,14 @@ def roll_back(ctx: click.Context, name: str, alias: str, reason: str, json: bool
     """Point an alias back to the version that it named before."""
     with session(ctx) as s:
         name, alias = names.model(s, name)[0], alias.removeprefix("@")
-        before = s.models.as_of(name, alias).version
+        before = s.models.alias_history(name, alias)[-1].version
         found = s.models.roll_back(name, alias, reason=reason)
+    again = f"alias {name}@{before} {alias}" if before is not None else f"remove-alias {name} {alias}"
     show.done(
         found,
         json,
-        f"{name}@{alias} is {name}@{found.version} again (it was @{before}).",
-        f"loopline models alias {name}@{before} {alias}",
+        f"{name}@{alias} is {name}@{found.version} again (it {'was removed' if before is None else f'was @{before}'}).",
+        f"loopline models {again}",
     )
 
 

@@ -1,10 +1,23 @@
-"""Times as people type them: "2h" and "7d" from now, "2026-01-31", "2026-01-31T08:30", milliseconds since 1970."""
+"""Times as people type them: "2h" and "7d" from now, "2026-01-31T08:30", "1 March at noon", milliseconds since 1970."""
 
 from __future__ import annotations
 
+import re
 import time
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    import datetime
+
+_MONTHS = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december",
+)  # fmt: skip
+_DAY = re.compile(
+    r"(?P<day>\d{1,2})\.?\s+(?P<month>[a-z]{3,9})(?:,?\s+(?P<year>\d{4}))?(?:,?\s+(?:at\s+)?(?P<time>noon|midnight|\d{1,2}:\d{2}))?",
+    re.IGNORECASE,
+)
 
 
 def now() -> int:
@@ -37,6 +50,28 @@ class Moment(click.ParamType[int]):
         except ValueError:
             pass
         try:
+            found = _day(text, datetime.datetime.now().astimezone())
+            if found is not None:
+                return int(found.timestamp() * 1000)
+        except ValueError:  # 31 February
+            pass
+        try:
             return now() + milliseconds(text, "a time") * (1 if self.ahead else -1)
         except Invalid:
-            self.fail(f'{text!r} is no time. Write "2h", "7d", "2026-01-31" or "2026-01-31T08:30".', param, ctx)
+            self.fail(f'{text!r} is no time. Write "2h", "7d", "2026-01-31T08:30" or "1 March at noon".', param, ctx)
+
+
+def _day(text: str, today: datetime.datetime) -> datetime.datetime | None:
+    """A day in words, in this machine's zone; without a year the last one of that name that has come."""
+    import datetime
+
+    found = _DAY.fullmatch(text.strip())
+    month = found["month"].lower() if found else ""
+    number = next((n for n, name in enumerate(_MONTHS, 1) if month and name.startswith(month)), None)
+    if found is None or number is None:
+        return None
+    clock = (found["time"] or "midnight").lower()
+    hour, minute = {"noon": (12, 0), "midnight": (0, 0)}.get(clock) or map(int, clock.split(":"))
+    day = f"{found['year'] or today.year:>04}-{number:02}-{int(found['day']):02}"
+    place = datetime.datetime.fromisoformat(f"{day}T{hour:02}:{minute:02}").astimezone()
+    return place if found["year"] or place <= today else place.replace(year=today.year - 1)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from loopline.catalog import Session
     from loopline.deployment.records import Rollout
     from loopline.refs import Ref
+    from loopline.tracking.records import Lifecycle, RunGroup
 
 
 def dataset(session: Session, text: str) -> tuple[str, str]:
@@ -37,6 +38,24 @@ def model_number(session: Session, text: str) -> tuple[str, int]:
 def one(session: Session, text: str, kind: str) -> str:
     """The name or id of a thing that has no versions (a run, an alert, an endpoint), out of its ref or as it is."""
     return _of(session, text, kind).name
+
+
+def group(session: Session, text: str, lifecycle: Lifecycle = "live") -> RunGroup:
+    """A group of runs by its number, its ref (`group:3`) or its name; of several deleted ones the last."""
+    from loopline.errors import NotFound, did_you_mean
+
+    number = text.removeprefix("group:")
+    if number.isdecimal() and len(number) < 10:
+        return session.groups.show(int(number))
+    found = session.groups.list(name=text, lifecycle=lifecycle, limit=1000).groups
+    if not found:
+        known = [each.name for each in session.groups.list(lifecycle=lifecycle, limit=1000).groups]
+        raise NotFound(
+            f"There is no group {text!r} in project {session.project!r}.",
+            code="no-group",
+            hint=did_you_mean(text, known),
+        )
+    return max(found, key=lambda each: (each.deleted is None, each.number))
 
 
 def evaluation(session: Session, text: str) -> str:

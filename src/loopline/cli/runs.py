@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from loopline.cli import compare, exchange, names, search, show
+from loopline.cli import compare, deletion, exchange, names, search, show
 from loopline.cli.session import as_json, group, session
 
 
@@ -17,7 +17,7 @@ def runs() -> None:
     pass
 
 
-for command in (*search.COMMANDS, *compare.COMMANDS, *exchange.COMMANDS):
+for command in (*search.COMMANDS, *deletion.COMMANDS, *compare.COMMANDS, *exchange.COMMANDS):
     runs.add_command(command)
 
 
@@ -26,6 +26,7 @@ for command in (*search.COMMANDS, *compare.COMMANDS, *exchange.COMMANDS):
 @click.option("--kind", type=click.Choice(["run", "pipeline", "step", "trial"]), help="Only runs of this kind.")
 @click.option("--status", type=click.Choice(["running", "finished", "failed", "killed"]), help="Only in this state.")
 @click.option("--parent", metavar="RUN", help="Only children of this run.")
+@search.of_group
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @as_json
 @click.pass_context
@@ -35,6 +36,8 @@ def ls(
     kind: str | None,
     status: str | None,
     parent: str | None,
+    group: str | None,
+    deleted: bool,
     limit: int,
     json: bool,
 ) -> None:
@@ -46,6 +49,8 @@ def ls(
             status=status,  # type: ignore[arg-type]
             parent=names.one(s, parent, "run") if parent else None,
             limit=limit,
+            groups=search.numbers(s, group),
+            lifecycle="deleted" if deleted else "live",
         )
     if json:
         show.print_json(page)
@@ -61,6 +66,7 @@ def show_run(ctx: click.Context, run: str, json: bool) -> None:
     """One run with its params, metrics, inputs and outputs."""
     with session(ctx) as s:
         found = s.runs.show(names.one(s, run, "run"))
+        of = s.groups.show(found.group)
     if json:
         show.print_json(found)
         return
@@ -74,9 +80,11 @@ def show_run(ctx: click.Context, run: str, json: bool) -> None:
             ("params", found.params),
             ("tags", found.tags),
             ("note", found.note),
+            ("group", of.name if of.number else None),
             ("parent", found.parent),
             ("started", f"{show.when(found.created)} by {found.creator}"),
             ("ended", show.when(found.ended)),
+            ("deleted", show.when(found.deleted)),
             ("commit", found.environment.get("commit")),
         ]
     )
@@ -133,6 +141,20 @@ def artifacts(ctx: click.Context, run: str, path: str | None, out: str | None, j
         [(a.path, show.size(a.size), a.digest, show.when(a.created)) for a in found],
         empty="It keeps no files.",
     )
+
+
+@runs.command("remove-artifact")
+@click.argument("run")
+@click.argument("path")
+@as_json
+@click.pass_context
+def remove_artifact(ctx: click.Context, run: str, path: str, json: bool) -> None:
+    """Remove a file of a run, or all files of a folder."""
+    with session(ctx) as s:
+        name = names.one(s, run, "run")
+        found = s.runs.remove_artifact(name, path)
+    gone = ", ".join(f"{file.path} ({show.size(file.size)})" for file in found)
+    show.done(found, json, f"Removed from run:{name}, for good: {gone}. The ledger keeps the digest.")
 
 
 @runs.command()

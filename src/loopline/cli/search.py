@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from loopline.cli import show
+from loopline.cli import names, show
 from loopline.cli.session import as_json, session
 
 if TYPE_CHECKING:
+    from loopline.catalog import Session
     from loopline.tracking.records import RunPage
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def of_group(command: Command) -> Command:
+    """The options of a command that say which group's runs it is about, and whether the deleted ones."""
+    command = click.option("--deleted", is_flag=True, help="Those that are deleted and can be restored.")(command)
+    return click.option("--group", metavar="GROUP", help="Only runs of this group (its number or name).")(command)
+
+
+def numbers(session: Session, group: str | None) -> tuple[int, ...]:
+    """The number of the group that is named, as verbs want it."""
+    return () if group is None else (names.group(session, group, "all").number,)
 
 
 @click.command()
@@ -20,6 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @click.option("--after", metavar="TOKEN", help="The page behind the one that gave TOKEN.")
+@of_group
 @click.option("--saved", metavar="NAME", help="Use a saved search instead of FILTER.")
 @as_json
 @click.pass_context
@@ -30,11 +46,14 @@ def search(
     limit: int,
     after: str | None,
     saved: str | None,
+    group: str | None,
+    deleted: bool,
     json: bool,
 ) -> None:
     """Find runs by FILTER, such as "metrics.loss < 0.3 AND created = 'last 7 days'" (docs/search.md)."""
     with session(ctx) as s:
-        page = s.runs.search(filter, order, limit, after, saved)
+        of = numbers(s, group)
+        page = s.runs.search(filter, order, limit, after, saved, of, "deleted" if deleted else "live")
     if json:
         show.print_json(page)
         return

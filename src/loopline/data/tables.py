@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from loopline.database import metadata
+from loopline.database import metadata, names
 
 dataset_versions = sa.Table(
     "dataset_versions",
@@ -17,8 +17,8 @@ dataset_versions = sa.Table(
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("columns", sa.JSON, nullable=False),
     sa.Column("digest", sa.String(80), nullable=False),
-    sa.Column("source", sa.String(400), nullable=False),
-    sa.Column("inputs", sa.JSON, nullable=False),
+    sa.Column("source", sa.String(400), nullable=False, info=names("data", "name", "version")),
+    sa.Column("inputs", sa.JSON, nullable=False, info=names("data", "name", "version")),
     sa.Column("quarantined", sa.BigInteger, nullable=False),
     sa.Column("broken", sa.JSON, nullable=False),
     sa.Column("warned", sa.JSON, nullable=False),

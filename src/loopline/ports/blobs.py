@@ -7,7 +7,8 @@ The laws, which `loopline.testing.blobs` checks on every implementation:
 2. A blob is whole or not there: a `put` that fails, or is killed, leaves nothing that `exists`, `stat`, `read` or `list` shows.
 3. `put` of bytes that are there already changes nothing but makes the blob young again (`stat` and `list` tell its time), so that a
    sweep does not take it from under somebody who has just put it.
-4. `delete` of a blob that is not there is no error. After `delete`, `exists` is false and `read` raises `NotFound`.
+4. `delete` of a blob that is not there is no error. After it has deleted one, `exists` is false and `read` raises `NotFound`.
+   With `before`, it leaves a blob that was put at that time or later, and no `put` comes between its look and its deed.
 5. A text that is no digest is refused with `Invalid` by every method, whatever it looks like.
 6. No room raises `Unavailable` with code "disk-full".
 """
@@ -57,8 +58,8 @@ class BlobStore(Protocol):
         """Whether the blob is there."""
         ...
 
-    def delete(self, digest: str) -> None:
-        """Removes the blob where it is there."""
+    def delete(self, digest: str, before: int | None = None) -> bool:
+        """Removes the blob where it is there and, with `before`, was put before that time; whether it did."""
         ...
 
     def list(self) -> Iterator[Blob]:

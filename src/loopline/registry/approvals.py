@@ -58,7 +58,7 @@ class Approvals:
     def decide(self, request: str, decision: Decision, comment: str) -> Approval:
         """Says yes or no, once. Raises `Refused` for who asked, `Conflict` where it is decided or things have changed."""
         row = self._row(request)
-        self.versions.lock(row.name)  # two decisions at once come one after the other
+        self.versions.models.lock(row.name)  # two decisions at once come one after the other
         row = self._row(request)
         not_requester(self.tx, row.requester)
         if row.decision != "open":

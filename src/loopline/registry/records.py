@@ -18,7 +18,11 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     `forms` maps each file of the bundle to its digest (`blake3:<hex>`), `bundle` is the digest of that map. `run` is the ref of
     the run that made it, `inputs` the dataset versions it learnt from. `parity` and `metrics` are short forms of the attached
     documents, whose digests stand in `documents` by kind. `signature` is the id of the key that signed it ("" for a draft).
-    `facts` are short texts for the card, for example {"data": "synthetic"}. `created` is in milliseconds since 1970 UTC.
+    `facts` are short texts for the card, for example {"data": "synthetic"}, that never change; `description` and `tags` may.
+    Times are in milliseconds since 1970 UTC; `changed` is when it, its description or its tags changed last.
+
+    A version may hold plain files instead of a bundle; then `task` is "" and `servable` false: the registry knows and signs what
+    it was given, nothing runs it, and so no endpoint takes it.
     """
 
     name: str
@@ -41,16 +45,46 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     facts: dict[str, str] = {}
     reason: str = ""
+    description: str = ""
+    tags: dict[str, str] = {}
+    changed: int = 0
+    deleted: int | None = None
+
+    @property
+    def servable(self) -> bool:
+        """Whether it holds a bundle, which is what serving opens."""
+        return bool(self.task)
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """A named series of model versions: how many, the newest, and which alias points to which version."""
+    """A named series of model versions: how many, the newest (0: none), and which alias points to which version.
+
+    `name` stands in refs and never changes; `title` is what people call it, which may.
+    """
 
     name: str
     ref: str
     versions: int
     latest: int
     aliases: dict[str, int] = {}
+    title: str
+    description: str = ""
+    tags: dict[str, str] = {}
+    created: int
+    creator: str
+    changed: int
+    deleted: int | None = None
+
+
+class Comment(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody said of a model version, or of the model as a whole (`version` is None). `id` rises with time."""
+
+    id: int
+    name: str
+    version: int | None
+    text: str
+    at: int
+    by: str
 
 
 class Alias(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,14 +99,14 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AliasMove(msgspec.Struct, frozen=True, kw_only=True):
-    """One move of an alias, in order of `number`; `previous` is where it pointed before (None: nowhere)."""
+    """One move of an alias, in order of `number`; `version` is None where it was removed, `previous` where it pointed nowhere."""
 
     number: int
     name: str
     alias: str
-    version: int
+    version: int | None
     previous: int | None
-    how: Literal["set", "roll_back"]
+    how: Literal["set", "roll_back", "remove"]
     at: int
     by: str
     reason: str = ""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,20 +11,24 @@ import msgspec
 import sqlalchemy as sa
 
 from loopline.database import Tx
-from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
+from loopline.errors import Conflict, Invalid, NotFound
 from loopline.failpoints import failpoint
-from loopline.hashing import digest_file, digest_json
+from loopline.hashing import digest_json
 from loopline.operations import Body, Bytes
 from loopline.ports.blobs import BlobStore
 from loopline.refs import check_name, parse
 from loopline.registry import bundle_tar, card
 from loopline.registry.approvals import Approvals
+from loopline.registry.deletion import Deletion
+from loopline.registry.folders import folder
 from loopline.registry.formats import check_file
+from loopline.registry.models import check_text, merged
 from loopline.registry.records import (
     Alias,
     AliasMove,
     Approval,
     CardForm,
+    Comment,
     Decision,
     Document,
     DocumentKind,
@@ -35,13 +36,14 @@ from loopline.registry.records import (
     ModelVersion,
     Verification,
 )
+from loopline.registry.registration import Registration
 from loopline.registry.statement import Signer
-from loopline.registry.tables import model_versions, models
+from loopline.registry.tables import model_comments, model_versions, models, of_lifecycle
 from loopline.registry.verbs import ModelsVerbs
 from loopline.registry.versions import Versions
+from loopline.tracking.reading import held, row_of
+from loopline.tracking.records import Lifecycle
 from loopline.tracking.service import RunsService
-
-log = logging.getLogger("loopline.registry")
 
 _PARITY = "parity.json"
 
@@ -56,7 +58,10 @@ class Described(Protocol):
 
 
 class ModelsService(ModelsVerbs):
-    """Models. `read_manifest` opens and checks a bundle's folder, `signer` signs, `scratch` is where tars are unpacked."""
+    """Models. `read_manifest` opens and checks a bundle's folder, `signer` signs, `scratch` is where tars are unpacked.
+
+    `serving` gives the endpoint that serves a version of a model, or None.
+    """
 
     def __init__(
         self,
@@ -66,16 +71,122 @@ class ModelsService(ModelsVerbs):
         read_manifest: Callable[[Path], Described],
         signer: Signer,
         scratch: Path,
+        serving: Callable[[str, int], str | None],
     ) -> None:
         self.tx = tx
         self.blobs = blobs
         self.runs = runs
         self.read_manifest = read_manifest
-        self.signer = signer
         self.scratch = scratch
         self._versions = Versions(tx, blobs)
         self._aliases = self._versions.aliases
+        self._models = self._versions.models
         self._approvals = Approvals(tx, self._versions)
+        self._registration = Registration(tx, self._versions, signer)
+        self._deletion = Deletion(tx, self._versions, serving)
+
+    def create(
+        self,
+        name: str | None = None,
+        title: str | None = None,
+        description: str = "",
+        tags: dict[str, str] | None = None,
+    ) -> Model:
+        if name is None and title is None:
+            raise Invalid("A model needs a name or a title.", code="bad-arguments", hint="Give one of them.")
+        made = self._models.create(name, title, description, tags or {})
+        self.tx.note(outputs=[self.tx.ref("model", made)])
+        return self.model(made)
+
+    def model(self, name: str) -> Model:
+        self._models.row(name)
+        return self._models.record(name)
+
+    def rename(self, name: str, title: str) -> Model:
+        self._models.rename(name, title)
+        return self._said(name, None, title=title)
+
+    def describe(self, name: str, text: str, version: int | None = None) -> Model:
+        self._models.lock(name)
+        check_text(text, "The description")
+        self._set(name, version, description=text)
+        return self._said(name, version, description=text)
+
+    def tag(self, name: str, tags: dict[str, str | None], version: int | None = None) -> Model:
+        row = self._models.lock(name)
+        if version is not None:
+            row = self._versions.row(name, version)
+        self._set(name, version, tags=merged(row.tags, tags))
+        return self._said(name, version)
+
+    def comment(self, name: str, text: str, version: int | None = None) -> Comment:
+        self._models.lock(name)
+        if version is not None:
+            self._versions.row(name, version)
+        if not check_text(text, "The comment").strip():
+            raise Invalid("A comment says something.", code="bad-value", hint="Write a text.")
+        said: dict[str, Any] = {
+            "name": name,
+            "version": version,
+            "text": text,
+            "at": self.tx.now,
+            "by": self.tx.principal,
+        }
+        adding = model_comments.insert().values(project=self.tx.project, **said).returning(model_comments.c.id)
+        made = Comment(id=self.tx.execute(adding).scalar_one(), **said)
+        self._said(name, version, comment=text)
+        return made
+
+    def comments(self, name: str, version: int | None = None) -> tuple[Comment, ...]:
+        self._models.row(name)
+        of = model_comments.c
+        query = sa.select(model_comments).where(of.project == self.tx.project, of.name == name)
+        if version is not None:
+            query = query.where(of.version == version)
+        rows = self.tx.rows(query.order_by(of.id))
+        return tuple(Comment(**{k: v for k, v in row._mapping.items() if k != "project"}) for row in rows)
+
+    def delete(self, name: str, version: int | None = None) -> Model:
+        self._deletion.delete(name, version)
+        return self._models.record(name)
+
+    def restore(self, name: str, version: int | None = None) -> Model:
+        self._deletion.restore(name, version)
+        return self._models.record(name)
+
+    def purge(self, name: str, version: int | None = None) -> None:
+        self._deletion.purge(name, version)
+
+    def add(
+        self,
+        name: str,
+        files: str | None = None,
+        path: str = "",
+        run: str | None = None,
+        facts: dict[str, str] | None = None,
+        description: str = "",
+        tags: dict[str, str] | None = None,
+    ) -> ModelVersion:
+        check_name(name, "name of a model")
+        made_by = self.tx.ref("run", row_of(self.tx, run).id) if run is not None else None
+        from_, forms, size = self._files(files, path) if files is not None else (None, {}, 0)
+        values = {
+            "task": "",
+            "run": made_by,
+            "inputs": [from_] if from_ not in (None, made_by) else [],
+            "bundle": digest_json(forms),
+            "forms": forms,
+            "size": size,
+            "facts": facts or {},
+            "description": check_text(description, "The description"),
+            "tags": merged({}, tags or {}),
+        }
+        hashes, problems = self._versions.hashes_of(forms)
+        if problems:
+            raise Conflict(f"The files cannot be taken: {'; '.join(problems)}.", code="forms-changed")
+        self._hold(run)
+        self.tx.note(inputs=[ref for ref in (made_by, from_) if ref is not None])
+        return self._versions.add(name, values, sign=lambda row: self._registration.signed(row, hashes, {}))
 
     def draft(
         self,
@@ -105,18 +216,18 @@ class ModelsService(ModelsVerbs):
             forms = self._versions.keep(folder, sizes)
             failpoint("registry.draft.after_keep")
         digest = digest_json(forms)
-        made = self._versions.add(
-            name,
-            {
-                "task": manifest.task,
-                "run": made_by,
-                "inputs": read,
-                "bundle": digest,
-                "forms": forms,
-                "size": sum(sizes.values()),
-                "facts": facts or {},
-            },
-        )
+        values = {
+            "task": manifest.task,
+            "run": made_by,
+            "inputs": read,
+            "bundle": digest,
+            "forms": forms,
+            "size": sum(sizes.values()),
+            "facts": facts or {},
+        }
+        self._hold(run)
+        known = self._versions.same(name, values)
+        made = self._versions.add(name, values) if known is None else self._versions.record(name, known)
         if parity is not None and "parity" not in made.documents:
             self._versions.attach(name, made.version, "parity", msgspec.json.decode(parity))
         self.tx.note(inputs=[*read, *([made_by] if made_by else [])], outputs=[made.ref], digests={"bundle": digest})
@@ -133,116 +244,32 @@ class ModelsService(ModelsVerbs):
     def register(
         self, name: str, version: int, evaluation: str | None = None, verdicts: str | None = None
     ) -> ModelVersion:
-        row = self._versions.row(name, version)
-        hashes, problems = self._versions.hashes(row)
-        self._versions.lock(name)
-        row = self._versions.row(name, version)
-        record = self._versions.record(name, version)
-        for kind, digest in (("evaluation", evaluation), ("verdicts", verdicts)):
-            if digest is not None and record.documents.get(kind) != digest:
-                raise Conflict(
-                    f"The {kind} document of {record.ref} is not the one with digest {digest}.",
-                    code="evidence-changed",
-                    hint=f"Attach it, or look at what is attached: {record.documents.get(kind, 'nothing')}.",
-                )
-        if row.status == "registered":
-            return record  # the same again, after a lost answer
-        if row.status != "draft":
-            raise Conflict(f"{record.ref} is withdrawn and cannot be registered.", code="withdrawn")
-        if problems:
-            raise Conflict(f"{record.ref} is not signed: {'; '.join(problems)}.", code="forms-changed")
-        said = self._versions.statement(row, hashes, registered=self.tx.now, registrar=self.tx.principal)
-        envelope = self.signer.sign(said)
-        failpoint("registry.register.after_sign")
-        self._versions.update(
-            name,
-            version,
-            status="registered",
-            envelope=envelope,
-            key=envelope["signatures"][0]["keyid"],
-            registered=self.tx.now,
-            registrar=self.tx.principal,
-        )
-        digests = {"bundle": row.bundle, "statement": digest_json(said), **record.documents}
-        self.tx.note(inputs=list(row.inputs), outputs=[record.ref], digests=digests)
-        return self._versions.record(name, version)
+        return self._registration.register(name, version, evaluation, verdicts)
 
     def verify(self, name: str, version: int | str) -> Verification:
-        row = self._versions.row(name, version)
-        hashes, problems = self._versions.hashes(row)
-        record = self._versions.record(name, row.version)
-        for kind in sorted(record.documents):
-            try:
-                self._versions.document(name, row.version, kind)  # type: ignore[arg-type]
-            except LooplineError as e:
-                problems.append(f"the {kind} document cannot be read: {e.message}")
-        key = ""
-        if row.envelope is not None:
-            try:
-                key, said = self.signer.verify(row.envelope)
-            except LooplineError as e:
-                problems.append(e.message)
-            else:
-                if len(hashes) == len(row.forms) and said != self._versions.statement(
-                    row, hashes, registered=row.registered, registrar=row.registrar
-                ):
-                    problems.append("the record says something else than what was signed")
-                if key != row.key:
-                    problems.append("another key signed it than the record says")
-        elif row.registered is not None or row.status == "registered":
-            problems.append("it is registered without a signature")
-        return Verification(
-            ref=record.ref,
-            ok=not problems,
-            signed=row.envelope is not None,
-            key=key,
-            forms=len(row.forms),
-            problems=tuple(problems),
-        )
+        return self._registration.verify(name, version)
 
     def signature(self, name: str, version: int | str) -> dict[str, Any]:
-        row = self._versions.row(name, version)
-        if row.envelope is None:
-            raise NotFound(
-                f"{self.tx.ref('model', name, row.version)} is not signed.",
-                code="no-signature",
-                hint="Register it first.",
-            )
-        return {"envelope": row.envelope, "public_key": self.signer.public_key(row.key)}
+        return self._registration.signature(name, version)
 
-    def list(self) -> tuple[Model, ...]:
-        found = self.tx.rows(
-            sa.select(models, sa.func.count(model_versions.c.version).label("versions"))
-            .join(
-                model_versions,
-                (models.c.project == model_versions.c.project) & (models.c.name == model_versions.c.name),
-            )
-            .where(models.c.project == self.tx.project)
-            .group_by(models.c.project, models.c.name, models.c.latest)
-            .order_by(models.c.name)
-        )
-        named: dict[str, dict[str, int]] = {}
-        for alias in self._aliases.current():
-            named.setdefault(alias.name, {})[alias.alias] = alias.version
-        return tuple(
-            Model(
-                name=row.name,
-                ref=self.tx.ref("model", row.name),
-                versions=row.versions,
-                latest=row.latest,
-                aliases=named.get(row.name, {}),
-            )
-            for row in found
-        )
+    def list(self, title: str | None = None, lifecycle: Lifecycle = "live") -> tuple[Model, ...]:
+        query = sa.select(models).where(models.c.project == self.tx.project, of_lifecycle(models, lifecycle))
+        if title is not None:
+            query = query.where(models.c.title == title)
+        return tuple(self._models.records(self.tx.rows(query.order_by(models.c.name))))
 
-    def versions(self, name: str) -> tuple[ModelVersion, ...]:
-        rows = self.tx.rows(
-            sa.select(model_versions)
-            .where(model_versions.c.project == self.tx.project, model_versions.c.name == name)
-            .order_by(model_versions.c.version.desc())
-        )
-        if not rows:
-            self._versions.missing(name)
+    def versions(self, name: str, lifecycle: Lifecycle = "live") -> tuple[ModelVersion, ...]:
+        self._models.row(name, deleted=lifecycle != "live")
+        of = model_versions.c
+        query = sa.select(model_versions).where(of.project == self.tx.project, of.name == name)
+        query = query.where(of_lifecycle(model_versions, lifecycle))
+        return tuple(self._versions.records(self.tx.rows(query.order_by(of.version.desc()))))
+
+    def list_versions(self, names: tuple[str, ...] | None = None) -> tuple[ModelVersion, ...]:
+        of = model_versions.c
+        query = sa.select(model_versions).where(of.project == self.tx.project, of.deleted.is_(None))
+        query = query.order_by(of.name, of.version)
+        rows: Any = self.tx.rows(query) if names is None else self.tx.rows_among(query, of.name, names)
         return tuple(self._versions.records(rows))
 
     def show(self, name: str, version: int | str) -> ModelVersion:
@@ -266,43 +293,45 @@ class ModelsService(ModelsVerbs):
         return card.written(made, form)
 
     def withdraw(self, name: str, version: int, reason: str) -> ModelVersion:
-        self._versions.lock(name)
+        self._models.lock(name)
         record = self._versions.record(name, version)
         if not reason.strip():
             raise Invalid(f"{record.ref} is withdrawn for a reason only.", code="no-reason", hint="Say why.")
         if record.status == "withdrawn":
             raise Conflict(f"{record.ref} is withdrawn already: {record.reason}", code="withdrawn")
-        if record.aliases:
-            raise Conflict(
-                f"{record.ref} is @{', @'.join(record.aliases)} and so cannot be withdrawn.",
-                code="version-in-use",
-                hint="Roll the alias back, or point it to another version, first.",
-            )
+        self._deletion.check_free(name, version, "withdrawn")
         self._versions.update(name, version, status="withdrawn", reason=reason)
         self.tx.note(outputs=[record.ref], digests={"reason": digest_json(reason)})
         return self._versions.record(name, version)
 
     def set_alias(self, name: str, alias: str, version: int, reason: str = "") -> Alias:
-        self._versions.lock(name)
+        self._models.lock(name)
         return self._aliases.point(name, alias, version, reason)
 
     def roll_back(self, name: str, alias: str, reason: str = "") -> Alias:
-        self._versions.lock(name)
+        self._models.lock(name)
         return self._aliases.roll_back(name, alias, reason)
 
+    def remove_alias(self, name: str, alias: str, reason: str = "") -> AliasMove:
+        self._models.lock(name)
+        return self._aliases.remove(name, alias, reason)
+
     def aliases(self, name: str) -> tuple[Alias, ...]:
-        self._versions.number(name, "latest")  # NotFound where there is no such model
+        self._models.row(name)
         return tuple(self._aliases.current(name))
 
     def alias_history(self, name: str, alias: str) -> tuple[AliasMove, ...]:
-        self._aliases.at(name, alias, None)
-        return tuple(self._aliases.history(name, alias))
+        self._models.row(name)
+        found = self._aliases.history(name, alias)
+        if not found:
+            self._aliases.at(name, alias, None)  # raises
+        return tuple(found)
 
     def as_of(self, name: str, alias: str, at: int | None = None) -> Alias:
         return self._aliases.at(name, alias, at)
 
     def request_approval(self, name: str, version: int) -> Approval:
-        self._versions.lock(name)
+        self._models.lock(name)
         return self._approvals.request(self._versions.record(name, version))
 
     def approve(self, request: str, comment: str = "") -> Approval:
@@ -315,34 +344,48 @@ class ModelsService(ModelsVerbs):
         return self._approvals.list(name, decision)
 
     def folder(self, ref: str, under: Path, checked: set[Path]) -> Path:
-        """The folder of a version's bundle (by its ref) below `under`, for the rooms above; written where it is not there yet.
-
-        It is named by the bundle's digest and appears whole. A folder that is not in `checked` is held against the registry
-        first, written anew where it is damaged, and added. Every file is checked as it is written; who opens the folder later
-        checks it again (`packaging.manifest.read_manifest`).
-        """
+        """The folder of a version's bundle (by its ref) below `under`, for the rooms above (see `folders.folder`)."""
         named = parse(self._own(ref), "model", self.tx.project)
-        row = self._versions.row(named.name, named.version or "latest")
-        place: Path = under / str(row.bundle).partition(":")[2]
-        if place.is_dir():
-            if place in checked or _holds(place, row.forms):
-                checked.add(place)
-                return place
-            log.warning("The bundle of %s in %s is damaged; it is fetched anew from the registry.", ref, place)
-        under.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(prefix="bundle-", dir=under) as aside:
-            whole = Path(aside) / "bundle"
-            for name, data in self._versions.files(row).items():
-                (whole / name).parent.mkdir(parents=True, exist_ok=True)
-                (whole / name).write_bytes(data)
-            shutil.rmtree(place, ignore_errors=True)
-            failpoint("registry.folder.before_rename")
-            with contextlib.suppress(OSError):  # another program was first: its folder holds the same
-                whole.rename(place)
-        if not place.is_dir():
-            raise Unavailable(f"The bundle of {ref} cannot be written to {under}.", code="bundle-unwritten")
-        checked.add(place)
-        return place
+        # What is routed is served on, also where it was deleted since.
+        row = self._versions.row(named.name, named.version or "latest", deleted=True)
+        return folder(self._versions, row, under, checked)
+
+    def _hold(self, run: str | None) -> None:
+        """Begins to write; the run that a version will name is not removed for good from here on."""
+        self.tx.write()
+        if run is not None:
+            held(self.tx, run)
+
+    def _files(self, ref: str, path: str) -> tuple[str, dict[str, str], int]:
+        """The ref of what holds the files (a run or a model version), their digests by path below `path`, their bytes in all."""
+        named = parse(self._own(ref), project=self.tx.project)
+        if named.kind == "run":
+            full = self.tx.ref("run", row_of(self.tx, named.name).id)
+            kept = {file.path: (file.digest, file.size) for file in self.runs.artifacts(named.name)}
+        elif named.kind == "model":
+            record = self._versions.record(named.name, named.version or "latest")
+            kept = {file: (digest, self.blobs.stat(digest).size) for file, digest in record.forms.items()}
+            full = record.ref
+        else:
+            raise Invalid(f"{ref} holds no files.", code="bad-ref", hint="Give a run or a model version.")
+        below = f"{path.strip('/')}/" if path.strip("/") else ""
+        found = {file.removeprefix(below): what for file, what in kept.items() if file.startswith(below)}
+        return full, {file: digest for file, (digest, _) in found.items()}, sum(size for _, size in found.values())
+
+    def _set(self, name: str, version: int | None, **values: Any) -> None:
+        """Changes what is said of a model, or of a version of it."""
+        if version is None:
+            self._models.update(name, **values)
+            return
+        self._versions.row(name, version)
+        self._versions.update(name, version, **values)
+        self._models.update(name)
+
+    def _said(self, name: str, version: int | None, **texts: str) -> Model:
+        """Notes what was said of a model or version: the ledger holds its digest alone."""
+        digests = {what: digest_json(text) for what, text in texts.items()}
+        self.tx.note(outputs=[self.tx.ref("model", name, version)], digests=digests)
+        return self.model(name)
 
     def _own(self, ref: str) -> str:
         """A ref of this project; another project's things are no inputs of a version here."""
@@ -350,14 +393,3 @@ class ModelsService(ModelsVerbs):
         if named.project != self.tx.project:
             raise NotFound(f"There is no {ref} in project {self.tx.project!r}.", code="no-input")
         return str(named)
-
-
-def _holds(folder: Path, forms: Mapping[str, str]) -> bool:
-    """Whether a folder holds these files, by their digests, and no other."""
-    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()}
-    try:
-        return found.keys() == forms.keys() and not any(
-            path.is_symlink() or digest_file(path) != forms[name] for name, path in found.items()
-        )
-    except OSError:
-        return False

@@ -10,6 +10,7 @@ from loopline.registry.records import (
     AliasMove,
     Approval,
     CardForm,
+    Comment,
     Decision,
     Document,
     DocumentKind,
@@ -17,10 +18,88 @@ from loopline.registry.records import (
     ModelVersion,
     Verification,
 )
+from loopline.tracking.records import Lifecycle
 
 
 class ModelsVerbs(Protocol):
-    """Models: versions with their forms, aliases with history, approvals, cards."""
+    """Models: versions with their forms, aliases with history, comments, approvals, cards."""
+
+    @operation("POST /projects/{project}/models", action="register")
+    def create(
+        self,
+        name: str | None = None,
+        title: str | None = None,
+        description: str = "",
+        tags: dict[str, str] | None = None,
+    ) -> Model:
+        """Make a model that has no version yet. The name stands in refs and never changes; the title may.
+
+        One of the two is enough. A draft makes its model by itself.
+        """
+        ...
+
+    @operation("GET /projects/{project}/models/{name}", action="read")
+    def model(self, name: str) -> Model:
+        """Show a model as a whole: its title, description, tags and aliases."""
+        ...
+
+    @operation("PUT /projects/{project}/models/{name}/title", action="register")
+    def rename(self, name: str, title: str) -> Model:
+        """Give a model another title; its name stays, and with it every ref, alias and signature."""
+        ...
+
+    @operation("PUT /projects/{project}/models/{name}/description", action="register")
+    def describe(self, name: str, text: str, version: int | None = None) -> Model:
+        """Set the description (Markdown) of a model, or of one version of it."""
+        ...
+
+    @operation("POST /projects/{project}/models/{name}/tags", action="register")
+    def tag(self, name: str, tags: dict[str, str | None], version: int | None = None) -> Model:
+        """Set tags of a model, or of one version of it; null removes one."""
+        ...
+
+    @operation("POST /projects/{project}/models/{name}/comments", action="register")
+    def comment(self, name: str, text: str, version: int | None = None) -> Comment:
+        """Say something of a model, or of one version of it; it stays, with who said it and when."""
+        ...
+
+    @operation("GET /projects/{project}/models/{name}/comments", action="read")
+    def comments(self, name: str, version: int | None = None) -> tuple[Comment, ...]:
+        """List what was said of a model and its versions, or of one version, oldest first."""
+        ...
+
+    @operation("DELETE /projects/{project}/models/{name}", action="register")
+    def delete(self, name: str, version: int | None = None) -> Model:
+        """Hide a version that nothing names, or a model with all of its versions; undone by restore."""
+        ...
+
+    @operation("POST /projects/{project}/models/{name}/restore", action="register")
+    def restore(self, name: str, version: int | None = None) -> Model:
+        """Bring back a deleted version, or a model with the versions that were deleted with it."""
+        ...
+
+    @operation("POST /projects/{project}/models/{name}/purge", action="administer")
+    def purge(self, name: str, version: int | None = None) -> None:
+        """Remove a deleted version, or a deleted model's versions, for good; the ledger keeps their refs."""
+        ...
+
+    @operation("POST /projects/{project}/models/{name}/files", action="register", prepares=True)
+    def add(
+        self,
+        name: str,
+        files: str | None = None,
+        path: str = "",
+        run: str | None = None,
+        facts: dict[str, str] | None = None,
+        description: str = "",
+        tags: dict[str, str] | None = None,
+    ) -> ModelVersion:
+        """Add the next version of a model out of files as they are, registered and signed at once.
+
+        `files` is the run or model version that holds them, `path` the folder within it; without files it is a version that
+        only says (`facts`) where its files are. It holds no bundle, so nothing here runs it and no endpoint takes it.
+        """
+        ...
 
     @operation("POST /projects/{project}/models/{name}/versions", action="register", prepares=True)
     def draft(
@@ -65,13 +144,18 @@ class ModelsVerbs(Protocol):
         ...
 
     @operation("GET /projects/{project}/models", action="read")
-    def list(self) -> tuple[Model, ...]:
-        """List the models of a project with their aliases."""
+    def list(self, title: str | None = None, lifecycle: Lifecycle = "live") -> tuple[Model, ...]:
+        """List the models of a project with their aliases; `title`: those of that title."""
         ...
 
     @operation("GET /projects/{project}/models/{name}/versions", action="read")
-    def versions(self, name: str) -> tuple[ModelVersion, ...]:
+    def versions(self, name: str, lifecycle: Lifecycle = "live") -> tuple[ModelVersion, ...]:
         """List the versions of a model, newest first."""
+        ...
+
+    @operation("GET /projects/{project}/model-versions", action="read")
+    def list_versions(self, names: tuple[str, ...] | None = None) -> tuple[ModelVersion, ...]:
+        """List the versions of all models, or of these, by model and number."""
         ...
 
     @operation("GET /projects/{project}/models/{name}/versions/{version}", action="read")
@@ -102,6 +186,11 @@ class ModelsVerbs(Protocol):
     @operation("POST /projects/{project}/models/{name}/aliases/{alias}/roll_back", action="deploy")
     def roll_back(self, name: str, alias: str, reason: str = "") -> Alias:
         """Point an alias back to the version that it named before."""
+        ...
+
+    @operation("DELETE /projects/{project}/models/{name}/aliases/{alias}", action="deploy")
+    def remove_alias(self, name: str, alias: str, reason: str = "") -> AliasMove:
+        """Take an alias away; its history stays, and roll_back points it again to what it named."""
         ...
 
     @operation("GET /projects/{project}/models/{name}/aliases", action="read")

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import msgspec
 import sqlalchemy as sa
 from blake3 import blake3
-from sqlalchemy.dialects import postgresql, sqlite
 
 from loopline.database import Tx
-from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
+from loopline.errors import Conflict, Invalid, NotFound, Refused
 from loopline.hashing import canonical_json, digest_json
 from loopline.ports.blobs import BlobStore
 from loopline.refs import version_number
 from loopline.registry.aliases import LATEST, Aliases
+from loopline.registry.models import Models
 from loopline.registry.records import Document, DocumentKind, ModelVersion
 from loopline.registry.statement import statement
-from loopline.registry.tables import model_documents, model_versions, models
+from loopline.registry.tables import model_aliases, model_documents, model_versions
 from loopline.store.service import Store
 
 
@@ -30,122 +31,141 @@ class Versions:
     def __init__(self, tx: Tx, blobs: BlobStore) -> None:
         self.tx = tx
         self.blobs = blobs
+        self.models = Models(tx)
         self.aliases = Aliases(tx)
 
-    def lock(self, name: str) -> None:
-        """Lets no other call change this model until the transaction ends. Raises `NotFound`."""
-        self.tx.write()
-        query = sa.select(models.c.name).where(models.c.project == self.tx.project, models.c.name == name)
-        if self.tx.first(query.with_for_update()) is None:
-            self.missing(name)
+    def add(self, name: str, values: Mapping[str, Any], *, sign: Sign | None = None) -> ModelVersion:
+        """Writes a version under the next number; its forms are in the store already.
 
-    def next_number(self, name: str) -> int:
-        """The next version's number, given once."""
-        insert = (sqlite if self.tx.database.sqlite else postgresql).insert(models)
-        advanced = self.tx.execute(
-            insert.values(project=self.tx.project, name=name, latest=1)
-            .on_conflict_do_update(index_elements=["project", "name"], set_={"latest": models.c.latest + 1})
-            .returning(models.c.latest)
-        )
-        return int(advanced.scalar_one())
-
-    def add(self, name: str, values: Mapping[str, Any]) -> ModelVersion:
-        """Writes a draft under the next number; its forms are in the store already.
-
-        The same again as the newest version gives that one (unless it is withdrawn): a call after a lost answer or a crash makes
-        no second version.
+        It is a draft, or registered where `sign` gives, for its row, what the signature adds to it.
         """
-        self.tx.write()
-        newest = self._same(name, values)
-        if newest is not None:
-            return self.record(name, newest)
-        version = self.next_number(name)
-        ref = self.tx.ref("model", name, version)
-        self.tx.execute(
-            model_versions.insert().values(
-                project=self.tx.project,
-                name=name,
-                version=version,
-                status="draft",
-                created=self.tx.now,
-                creator=self.tx.principal,
-                metrics={},
-                parity={},
-                key="",
-                registrar="",
-                reason="",
-                **values,
-            )
+        row = _Row(
+            project=self.tx.project,
+            name=name,
+            version=self.models.next_number(name),
+            created=self.tx.now,
+            creator=self.tx.principal,
+            changed=self.tx.now,
+            **{**_DRAFT, **values},
         )
+        if sign is not None:
+            vars(row).update(sign(row))
+        self.tx.execute(model_versions.insert(), vars(row))
+        ref = self.tx.ref("model", name, row.version)
         store = Store(self.tx, self.blobs)
         for digest in sorted(set(values["forms"].values())):
             store.retain(digest, ref)
-        return self.record(name, version)
+        return self._record(row, (), {})
 
-    def row(self, name: str, version: int | str) -> Any:
-        """The row of a version, by number, alias or "latest". Raises `NotFound`."""
-        number = self.number(name, version)
-        row = self.tx.first(sa.select(model_versions).where(*self._at(model_versions, name, number)))
-        if row is None:
-            if self.tx.first(self._model(name)) is None:
-                self.missing(name)
-            raise NotFound(
-                f"There is no version {number} of the model {name!r}.",
-                code="no-model-version",
-                hint=f"The newest is {self.tx.scalar(self._model(name))}.",
-            )
-        return row
+    def row(self, name: str, version: int | str, *, deleted: bool = False) -> Any:
+        """The row of a version, by number, alias or "latest"; `deleted`: a deleted one, too. Raises `NotFound`."""
+        return self._rows(name, version, deleted=deleted)[0]
 
     def number(self, name: str, version: int | str) -> int:
         """The number that a number, an alias (with or without "@") or "latest" stands for. Raises `NotFound`."""
         number = version_number(str(version))
         if number is not None:
             return number
-        latest = self.tx.scalar(self._model(name))
-        if latest is None:
-            self.missing(name)
         if version == LATEST:
-            return int(latest)
+            return self._newest(name)
         return self.aliases.at(name, str(version).removeprefix("@"), None).version
 
     def record(self, name: str, version: int | str) -> ModelVersion:
-        """The record of a version."""
-        return self.records([self.row(name, version)])[0]
+        """The record of a version. Raises `NotFound`."""
+        rows = self._rows(name, version)
+        row = rows[0]
+        # Only drafts of bundles take documents.
+        documents = self._documents([row]).get((row.name, row.version), {}) if row.task else {}
+        return self._record(row, tuple(found.named for found in rows if found.named is not None), documents)
 
     def records(self, rows: Any) -> list[ModelVersion]:
-        """The records of some versions of one model."""
-        if not rows:
-            return []
-        name = rows[0].name
-        named: dict[int, list[str]] = {}
-        for alias in self.aliases.current(name):
-            named.setdefault(alias.version, []).append(alias.alias)
-        documents: dict[int, dict[str, str]] = {}
-        of = model_documents.c
-        query = sa.select(of.version, of.kind, of.digest).where(of.project == self.tx.project, of.name == name)
-        for found in self.tx.rows(query.order_by(of.kind)):
-            documents.setdefault(found.version, {})[found.kind] = found.digest
+        """The records of some versions."""
+        names = {row.name for row in rows}
+        one = next(iter(names)) if len(names) == 1 else None
+        named: dict[tuple[str, int], list[str]] = {}
+        for alias in self.aliases.current(one) if names else ():
+            named.setdefault((alias.name, alias.version), []).append(alias.alias)
+        documents = self._documents(rows)
         return [
-            ModelVersion(
-                ref=self.tx.ref("model", name, row.version),
-                aliases=tuple(named.get(row.version, ())),
-                documents=documents.get(row.version, {}),
-                signature=row.key,
-                inputs=tuple(row.inputs),
-                **{
-                    field: getattr(row, field)
-                    for field in (
-                        "name", "version", "status", "task", "created", "creator", "bundle", "forms", "size", "run",
-                        "parity", "metrics", "registered", "facts", "reason",
-                    )
-                },
-            )
+            self._record(row, tuple(named.get(place, ())), documents.get(place, {}))
             for row in rows
-        ]  # fmt: skip
+            for place in [(row.name, row.version)]
+        ]
+
+    def _rows(self, name: str, version: int | str, *, deleted: bool = False) -> Sequence[Any]:
+        """The row of a version, once for each alias that names it (`named`), or once where none does."""
+        number = self._newest(name) if version == LATEST else version_number(str(version))
+        given = {"in_project": self.tx.project, "of_model": name}
+        if number is None:
+            alias = str(version).removeprefix("@")
+            rows = self.tx.rows(_BY_ALIAS, {**given, "of_alias": alias})
+            if not rows:
+                self.models.row(name)  # says so where it is the model that is not there
+                self.aliases.at(name, alias, None)  # raises
+        else:
+            rows = self.tx.rows(_BY_NUMBER, {**given, "of_version": number})
+        if not rows or (rows[0].deleted is not None and not deleted):
+            self._missing(name, number or 0, was=bool(rows))
+        return rows
+
+    def _documents(self, rows: Any) -> dict[tuple[str, int], dict[str, str]]:
+        """The digests of the documents of some versions, by kind."""
+        found: dict[tuple[str, int], dict[str, str]] = {}
+        if len(rows) == 1:
+            given = {"in_project": self.tx.project, "of_model": rows[0].name, "of_version": rows[0].version}
+            kept: Any = self.tx.rows(_DOCUMENTS, given)
+        else:
+            of = model_documents.c
+            query = sa.select(of.name, of.version, of.kind, of.digest).where(of.project == self.tx.project)
+            kept = self.tx.rows_among(query.order_by(of.kind), of.name, {row.name for row in rows})
+        for one in kept:
+            found.setdefault((one.name, one.version), {})[one.kind] = one.digest
+        return found
+
+    def _record(self, row: Any, aliases: tuple[str, ...], documents: dict[str, str]) -> ModelVersion:
+        return ModelVersion(
+            ref=self.tx.ref("model", row.name, row.version),
+            aliases=aliases,
+            documents=documents,
+            signature=row.key,
+            inputs=tuple(row.inputs),
+            name=row.name,
+            version=row.version,
+            status=row.status,
+            task=row.task,
+            created=row.created,
+            creator=row.creator,
+            bundle=row.bundle,
+            forms=row.forms,
+            size=row.size,
+            run=row.run,
+            parity=row.parity,
+            metrics=row.metrics,
+            registered=row.registered,
+            facts=row.facts,
+            reason=row.reason,
+            description=row.description,
+            tags=row.tags,
+            changed=row.changed,
+            deleted=row.deleted,
+        )
+
+    def _missing(self, name: str, number: int, *, was: bool) -> NoReturn:
+        self.models.row(name)
+        raise NotFound(
+            f"Version {number} of the model {name!r} is deleted."
+            if was
+            else f"There is no version {number} of the model {name!r}.",
+            code="no-model-version",
+            hint=f"Bring it back: loopline models restore {name}@{number}"
+            if was
+            else "`loopline models ls NAME` lists them.",
+        )
 
     def update(self, name: str, version: int, **values: Any) -> None:
         """Changes what may change of a version: its status and what comes with it."""
-        self.tx.execute(model_versions.update().where(*self._at(model_versions, name, version)).values(**values))
+        where = self._at(model_versions, name, version)
+        self.tx.execute(model_versions.update().where(*where).values(changed=self.tx.now, **values))
 
     def attach(self, name: str, version: int, kind: DocumentKind, document: dict[str, Any]) -> Document:
         """Stores a document of a draft, in place of a former one of its kind."""
@@ -156,7 +176,7 @@ class Versions:
                 f"The {kind} document cannot be kept: {e}.", code="bad-document", hint="Write such numbers as texts."
             ) from e
         blob = self.blobs.put([data])
-        self.lock(name)
+        self.models.lock(name)
         row = self.row(name, version)
         if row.status != "draft":
             raise Conflict(
@@ -209,8 +229,15 @@ class Versions:
 
     def hashes(self, row: Any) -> tuple[dict[str, str], list[str]]:
         """SHA-256 of each form as it is in the store, and what is amiss with the forms, in words."""
+        found, problems = self.hashes_of(row.forms)
+        if digest_json(row.forms) != row.bundle:
+            problems.append("the list of forms was changed")
+        return found, problems
+
+    def hashes_of(self, forms: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+        """SHA-256 of some files as they are in the store, by name, and what is amiss with them, in words."""
         found, problems = {}, []
-        for name, digest in sorted(row.forms.items()):
+        for name, digest in sorted(forms.items()):
             one, other = blake3(), sha256()
             try:
                 for chunk in self.blobs.chunks(digest):
@@ -225,11 +252,11 @@ class Versions:
             found[name] = other.hexdigest()
             if "blake3:" + one.hexdigest() != digest:
                 problems.append(f"{name} was changed in the store")
-        if digest_json(row.forms) != row.bundle:
-            problems.append("the list of forms was changed")
         return found, problems
 
-    def statement(self, row: Any, hashes: Mapping[str, str], *, registered: int, registrar: str) -> dict[str, Any]:
+    def statement(
+        self, row: Any, hashes: Mapping[str, str], documents: Mapping[str, str], *, registered: int, registrar: str
+    ) -> dict[str, Any]:
         """What is signed about a version, out of its row, its documents and the forms as they are."""
         ref = self.tx.ref("model", row.name, row.version)
         about = {
@@ -238,7 +265,7 @@ class Versions:
             "task": row.task,
             "run": row.run,
             "inputs": list(row.inputs),
-            "documents": self.record(row.name, row.version).documents,
+            "documents": documents,
             "facts": row.facts,
             "created": row.created,
             "creator": row.creator,
@@ -269,22 +296,41 @@ class Versions:
                 forms[name] = self.blobs.put(iter(lambda f=file: f.read(1 << 20), b"")).digest  # type: ignore[misc]
         return forms
 
-    def missing(self, name: str) -> None:
-        """Raises `NotFound` for a model that is not there."""
-        known = [row.name for row in self.tx.rows(sa.select(models.c.name).where(models.c.project == self.tx.project))]
-        raise NotFound(f"There is no model {name!r}.", code="no-model", hint=did_you_mean(name, known))
+    def same(self, name: str, values: Mapping[str, Any]) -> int | None:
+        """The number of the newest version where it is this very one, by the same hand, and neither withdrawn nor deleted.
 
-    def _same(self, name: str, values: Mapping[str, Any]) -> int | None:
+        So a draft that is sent again after a lost answer or a crash makes no second version.
+        """
         newest = self.tx.first(
             sa.select(model_versions)
             .where(model_versions.c.project == self.tx.project, model_versions.c.name == name)
             .order_by(model_versions.c.version.desc())
             .limit(1)
         )
-        if newest is None or newest.status == "withdrawn" or newest.creator != self.tx.principal:
+        if newest is None or newest.status == "withdrawn" or newest.deleted is not None:
             return None
-        same = all(getattr(newest, key) == value for key, value in values.items())
+        same = newest.creator == self.tx.principal and all(
+            getattr(newest, key) == value for key, value in values.items()
+        )
         return int(newest.version) if same else None
+
+    def _newest(self, name: str) -> int:
+        """The number of the newest version that is not deleted. Raises `NotFound`."""
+        self.models.row(name)
+        found: int | None = self.tx.scalar(
+            sa.select(sa.func.max(model_versions.c.version)).where(
+                model_versions.c.project == self.tx.project,
+                model_versions.c.name == name,
+                model_versions.c.deleted.is_(None),
+            )
+        )
+        if found is None:
+            raise NotFound(
+                f"The model {name!r} has no version.",
+                code="no-model-version",
+                hint="A loop drafts one: loopline run NAME",
+            )
+        return found
 
     def _needed(self, row: Any, digest: str) -> bool:
         """Whether the version needs a blob for something else too."""
@@ -298,8 +344,49 @@ class Versions:
     def _at(self, table: sa.Table, name: str, version: int) -> tuple[Any, ...]:
         return (table.c.project == self.tx.project, table.c.name == name, table.c.version == version)
 
-    def _model(self, name: str) -> Any:
-        return sa.select(models.c.latest).where(models.c.project == self.tx.project, models.c.name == name)
+
+class _Row(SimpleNamespace):
+    """A version that is about to be written, with its columns as attributes."""
+
+
+Sign = Callable[[Any], dict[str, Any]]
+
+_DRAFT: dict[str, Any] = {
+    "status": "draft", "metrics": {}, "parity": {}, "envelope": None, "key": "", "registered": None, "registrar": "", "reason": "",
+    "description": "", "tags": {}, "deleted": None,
+}  # fmt: skip
+
+_HERE = (model_versions.c.project == sa.bindparam("in_project"), model_versions.c.name == sa.bindparam("of_model"))
+_OTHER = model_aliases.alias("naming")
+_SHOWN = (
+    sa.select(model_versions, model_aliases.c.alias.label("named"))
+    .outerjoin(
+        model_aliases,
+        sa.and_(*(model_aliases.c[key] == model_versions.c[key] for key in ("project", "name", "version"))),
+    )
+    .where(*_HERE)
+    .order_by(model_aliases.c.alias)
+)
+_BY_NUMBER = _SHOWN.where(model_versions.c.version == sa.bindparam("of_version"))
+_BY_ALIAS = _SHOWN.where(
+    model_versions.c.version
+    == sa.select(_OTHER.c.version)
+    .where(
+        _OTHER.c.project == sa.bindparam("in_project"),
+        _OTHER.c.name == sa.bindparam("of_model"),
+        _OTHER.c.alias == sa.bindparam("of_alias"),
+    )
+    .scalar_subquery()
+)
+_DOCUMENTS = (
+    sa.select(model_documents.c.name, model_documents.c.version, model_documents.c.kind, model_documents.c.digest)
+    .where(
+        model_documents.c.project == sa.bindparam("in_project"),
+        model_documents.c.name == sa.bindparam("of_model"),
+        model_documents.c.version == sa.bindparam("of_version"),
+    )
+    .order_by(model_documents.c.kind)
+)
 
 
 def summary_of_metrics(evidence: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 import time
@@ -56,8 +57,10 @@ class LocalBlobs:
                     hint="Put a folder in its place, and look at who could write there.",
                 )
             failpoint("store.put.before_rename")
-            # Also where the blob is there already: the same bytes, young again, and a damaged one is mended by it.
-            os.replace(temporary, path)
+            with _alone(path.parent):
+                # Also where the blob is there already: the same bytes, young again, and a damaged one is mended by it.
+                os.utime(temporary)  # its bytes may have come over a long time
+                os.replace(temporary, path)
             sync_folder(path.parent)
             failpoint("store.put.after_rename")
         return Blob(digest, size, _milliseconds(path.stat()))
@@ -85,10 +88,17 @@ class LocalBlobs:
     def exists(self, digest: str) -> bool:
         return self._stat(digest) is not None
 
-    def delete(self, digest: str) -> None:
+    def delete(self, digest: str, before: int | None = None) -> bool:
         path = self._path(digest)
-        failpoint("store.delete.before_unlink")
-        path.unlink(missing_ok=True)
+        try:
+            with _alone(path.parent):
+                if before is not None and _milliseconds(path.stat()) >= before:
+                    return False
+                failpoint("store.delete.before_unlink")
+                path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def list(self) -> Iterator[Blob]:
         for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
@@ -135,6 +145,17 @@ class LocalBlobs:
             if e.errno in (errno.ENOENT, errno.ELOOP):  # gone, or made a link, since
                 raise missing(digest) from None
             raise
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else, in whatever process, renames into the folder or removes from it by its age meanwhile."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _milliseconds(found: os.stat_result) -> int:

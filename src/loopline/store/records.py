@@ -15,7 +15,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sweep removed, and what it left because it is young."""
+    """What a sweep removed (or would, where it only looks), and what it left because it is young."""
 
     removed: int
     bytes: int

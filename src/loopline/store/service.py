@@ -6,7 +6,8 @@ takes only blobs that were put longer ago than the grace period; `retain` refuse
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -14,13 +15,32 @@ from loopline.database import Tx
 from loopline.errors import Conflict, LooplineError
 from loopline.failpoints import failpoint
 from loopline.hashing import digest_chunks
-from loopline.ports.blobs import BlobStore, check_digest
+from loopline.ports.blobs import Blob, BlobStore, check_digest
 from loopline.refs import DEFAULT_PROJECT
 from loopline.store.records import Damage, Sweep, Usage
 from loopline.store.tables import references
+from loopline.store.verbs import StoreVerbs
 
 GRACE_MILLISECONDS = 24 * 3_600_000
 """No transaction stays open that long between putting a blob and referring to it."""
+
+_AT_ONCE = 500
+
+
+class StoreService(StoreVerbs):
+    """The verbs of the store, within one transaction."""
+
+    def __init__(self, tx: Tx, blobs: BlobStore) -> None:
+        self.tx = tx
+        self.store = Store(tx, blobs)
+
+    def usage(self) -> Usage:
+        return self.store.usage()
+
+    def sweep(self, dry_run: bool = False) -> Sweep:
+        swept = self.store.sweep(dry_run=dry_run)
+        self.tx.recorded = swept.removed > 0 and not dry_run
+        return swept
 
 
 class Store:
@@ -73,34 +93,34 @@ class Store:
 
     def usage(self) -> Usage:
         """How much there is, and how much of it nothing refers to."""
-        needed = self._needed()
-        found = list(self.blobs.list())
-        loose = [blob for blob in found if blob.digest not in needed]
-        return Usage(
-            blobs=len(found),
-            bytes=sum(blob.size for blob in found),
-            unreferenced=len(loose),
-            unreferenced_bytes=sum(blob.size for blob in loose),
-        )
+        count = size = loose_count = loose_size = 0
+        for blobs in _some(self.blobs.list()):
+            count, size = count + len(blobs), size + sum(blob.size for blob in blobs)
+            loose = self._loose(blobs)
+            loose_count, loose_size = loose_count + len(loose), loose_size + sum(blob.size for blob in loose)
+        return Usage(blobs=count, bytes=size, unreferenced=loose_count, unreferenced_bytes=loose_size)
 
-    def sweep(self, *, grace: int = GRACE_MILLISECONDS) -> Sweep:
+    def sweep(self, *, grace: int = GRACE_MILLISECONDS, dry_run: bool = False) -> Sweep:
         """Removes the blobs that nothing refers to and that were put more than `grace` milliseconds ago.
 
-        It holds the write lock, so nobody can begin to refer to a blob meanwhile.
+        What may go is found first. Then it holds the write lock, so that nobody can begin to refer to a blob, and looks again at
+        each: whoever puts one meanwhile makes it young, and it stays. `dry_run`: it only looks.
         """
+        before = self.tx.now - grace
+        loose = [blob for blobs in _some(self.blobs.list()) for blob in self._loose(blobs)]
+        old = [blob for blob in loose if blob.time < before]
+        if dry_run:
+            return _swept(old, young=len(loose) - len(old))
         self.tx.write()
         if not self.tx.database.sqlite:
             self.tx.execute(sa.text("LOCK TABLE store_references IN SHARE ROW EXCLUSIVE MODE"))
-        needed = self._needed()
-        loose = [blob for blob in self.blobs.list() if blob.digest not in needed]
-        removed = size = 0
-        for blob in loose:
-            # Looked at again: somebody may have put it meanwhile, which makes it young.
-            if self.blobs.exists(blob.digest) and self.blobs.stat(blob.digest).time < self.tx.now - grace:
-                failpoint("store.sweep.before_delete")
-                self.blobs.delete(blob.digest)
-                removed, size = removed + 1, size + blob.size
-        return Sweep(removed=removed, bytes=size, young=len(loose) - removed, temporary=self.blobs.tidy())
+        gone = []
+        for blob in self._loose(old):
+            failpoint("store.sweep.before_delete")
+            if self.blobs.delete(blob.digest, before):
+                gone.append(blob)
+        self.tx.count += len(gone)
+        return _swept(gone, young=len(loose) - len(old), temporary=self.blobs.tidy())
 
     def damages(self, digests: Iterable[str] | None = None) -> list[Damage]:
         """Reads every blob that something refers to (or the given ones) and names what is missing or damaged."""
@@ -115,8 +135,24 @@ class Store:
     def _needed(self) -> set[str]:
         return {row.digest for row in self.tx.rows(sa.select(references.c.digest).distinct())}
 
+    def _loose(self, blobs: Sequence[Blob]) -> list[Blob]:
+        """Those of the blobs that nothing refers to."""
+        rows = self.tx.rows_among(sa.select(references.c.digest), references.c.digest, [blob.digest for blob in blobs])
+        needed = {row.digest for row in rows}
+        return [blob for blob in blobs if blob.digest not in needed]
+
 
 _OF = sa.select(references.c.owner)
+
+
+def _some(blobs: Iterator[Blob]) -> Iterator[list[Blob]]:
+    """All blobs, so many at a time as one query takes."""
+    while some := list(itertools.islice(blobs, _AT_ONCE)):
+        yield some
+
+
+def _swept(gone: Sequence[Blob], *, young: int, temporary: int = 0) -> Sweep:
+    return Sweep(removed=len(gone), bytes=sum(blob.size for blob in gone), young=young, temporary=temporary)
 
 
 def verify(blobs: BlobStore, digest: str) -> None:

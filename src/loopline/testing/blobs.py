@@ -8,6 +8,7 @@ class TestMine(BlobStoreLaws):
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -71,6 +72,33 @@ class BlobStoreLaws:
         assert [blob.digest for blob in blobs.list()] == [kept.digest]
         with pytest.raises(NotFound):
             blobs.read(gone.digest)
+
+    def test_delete_leaves_what_was_put_since(self, blobs: BlobStore) -> None:
+        put = blobs.put([b"young"])
+        assert not blobs.delete(put.digest, put.time)
+        assert blobs.exists(put.digest)
+        assert blobs.delete(put.digest, put.time + 1)
+        assert not blobs.exists(put.digest)
+        assert not blobs.delete(put.digest)
+
+    def test_a_blob_put_while_others_delete_it_is_there_when_put_returns(self, blobs: BlobStore) -> None:
+        """A blob is old when two collectors find it, and put again meanwhile: what is young is left by both."""
+        lost: list[int] = []
+        for turn in range(30):
+            old = blobs.put([b"same"])
+            while blobs.stat(blobs.put([b"clock"]).digest).time <= old.time:
+                pass  # the clock of the store goes on
+            collectors = [
+                threading.Thread(target=lambda old=old: blobs.delete(old.digest, old.time + 1)) for _ in range(2)
+            ]
+            for collector in collectors:
+                collector.start()
+            blobs.put([b"same"])
+            for collector in collectors:
+                collector.join()
+            if not blobs.exists(old.digest):
+                lost.append(turn)
+        assert lost == []
 
     def test_what_is_absent_is_not_found(self, blobs: BlobStore) -> None:
         assert not blobs.exists(ABSENT)

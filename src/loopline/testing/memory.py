@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 
 from loopline.hashing import digest_bytes
@@ -16,12 +17,14 @@ class MemoryBlobs:
         self.clock = clock or SystemClock()
         self._bytes: dict[str, bytes] = {}
         self._times: dict[str, int] = {}
+        self._alone = threading.Lock()
 
     def put(self, chunks: Iterable[bytes]) -> Blob:
         data = b"".join(chunks)
         digest = digest_bytes(data)
-        self._bytes[digest], self._times[digest] = data, self.clock.now()
-        return self.stat(digest)
+        with self._alone:
+            self._bytes[digest], self._times[digest] = data, self.clock.now()
+            return self.stat(digest)
 
     def read(self, digest: str, start: int = 0, stop: int | None = None) -> bytes:
         return self._found(digest)[start:stop]
@@ -36,13 +39,17 @@ class MemoryBlobs:
         check_digest(digest)
         return digest in self._bytes
 
-    def delete(self, digest: str) -> None:
+    def delete(self, digest: str, before: int | None = None) -> bool:
         check_digest(digest)
-        self._bytes.pop(digest, None)
-        self._times.pop(digest, None)
+        with self._alone:
+            if digest not in self._bytes or (before is not None and self._times[digest] >= before):
+                return False
+            del self._bytes[digest], self._times[digest]
+            return True
 
     def list(self) -> Iterator[Blob]:
-        return iter([self.stat(digest) for digest in self._bytes])
+        with self._alone:
+            return iter([self.stat(digest) for digest in self._bytes])
 
     def tidy(self, older_than: float = 3600.0) -> int:
         return 0

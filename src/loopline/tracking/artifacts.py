@@ -31,19 +31,22 @@ class Artifacts:
 
     def put_artifact(self, run: str, path: str, content: Body) -> Artifact:
         check_path(path)
-        row = reading.live(self.tx, run)
+        reading.row_of(self.tx, run)
         known = self._known(content)
         blob = known or self.blobs.put(content.chunks())
-        self.tx.write()
-        if known and not self.blobs.exists(known.digest):  # swept since, with the last run that had it
-            blob = self.blobs.put(content.chunks())
+        # A file may still come to a deleted run: it was on its way, as what its journal brings.
+        row = reading.held(self.tx, run)
+        if known:
+            try:
+                Store(self.tx, self.blobs).retain(known.digest, self.tx.ref("run", row.id))
+            except NotFound:  # swept since, with the last run that had it; what is put now, that row keeps
+                self.blobs.put(content.chunks())
         return self._keep(row, path, blob)
 
     def copy_artifact(self, run: str, path: str, digest: str) -> Artifact:
         check_path(path)
         check_digest(digest)
-        row = reading.live(self.tx, run)
-        self.tx.write()
+        row = reading.held_live(self.tx, run)
         if not self._is_here(digest):
             raise NotFound(
                 f"No run of project {self.tx.project!r} has a file of the digest {digest}.",
@@ -54,8 +57,7 @@ class Artifacts:
 
     def remove_artifact(self, run: str, path: str) -> tuple[Artifact, ...]:
         check_path(path)
-        self.tx.write()
-        row = reading.live(self.tx, run)
+        row = reading.held_live(self.tx, run)
         below = f"{path}/"
         here = (run_artifacts.c.run == row.number) & sa.or_(
             run_artifacts.c.path == path, sa.func.substr(run_artifacts.c.path, 1, len(below)) == below

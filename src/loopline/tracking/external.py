@@ -12,6 +12,7 @@ from loopline.errors import Invalid
 from loopline.hashing import digest_json
 from loopline.tracking.entries import check_count
 from loopline.tracking.records import ExternalDataset, ExternalUse
+from loopline.tracking.shared import number_of
 from loopline.tracking.tables import external_datasets, run_external, runs
 
 _MOST = 1_000
@@ -30,8 +31,7 @@ def use(tx: Tx, run: int, datasets: Sequence[ExternalDataset]) -> dict[str, str]
         had.add((dataset.name, dataset.digest))
         described = {name: getattr(dataset, name) for name in _DESCRIBED}
         content = digest_json(described)
-        tx.execute(tx.upsert(external_datasets, ("content",)), {"content": content, **described})
-        number = tx.scalar(sa.select(external_datasets.c.id).where(external_datasets.c.content == content))
+        number = number_of(tx, external_datasets, "content", {"content": content, **described})
         row = {"run": run, "place": place, "dataset": number, "context": dataset.context, "tags": dataset.tags}
         tx.execute(run_external.insert(), row)
         place += 1

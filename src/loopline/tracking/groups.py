@@ -60,7 +60,7 @@ class GroupsService(GroupsVerbs):
     def change(self, group: int, name: str | None = None, note: str | None = None) -> RunGroup:
         if name is not None:
             _name_alone(self.tx)
-        former = hold(self.tx, group, alone=True)
+        former = check_live(self.tx, group, alone=True)
         given: dict[str, Any] = {}
         if name is not None and name != former.name:
             _check_free(self.tx, check_group(name))
@@ -70,7 +70,7 @@ class GroupsService(GroupsVerbs):
         return self._changed(group, given)
 
     def tag(self, group: int, tags: dict[str, str | None]) -> RunGroup:
-        former = hold(self.tx, group, alone=True)
+        former = check_live(self.tx, group, alone=True)
         return self._changed(group, {"tags": _with(former.tags, tags)})
 
     def delete(self, group: int) -> RunGroup:
@@ -80,7 +80,7 @@ class GroupsService(GroupsVerbs):
                 code="group-needed",
                 hint="Its runs can be: `loopline runs delete RUN`.",
             )
-        row = _held(self.tx, group)
+        row = hold_group(self.tx, group)
         if row.deleted is not None:
             self.tx.recorded = False
             return row
@@ -93,7 +93,7 @@ class GroupsService(GroupsVerbs):
 
     def restore(self, group: int) -> RunGroup:
         _name_alone(self.tx)
-        row = _held(self.tx, group)
+        row = hold_group(self.tx, group)
         if row.deleted is None:
             self.tx.recorded = False
             return row
@@ -113,12 +113,12 @@ class GroupsService(GroupsVerbs):
         return found
 
 
-def hold(tx: Tx, group: int, *, alone: bool = False) -> RunGroup:
+def check_live(tx: Tx, group: int, *, alone: bool = False) -> RunGroup:
     """A live group, which stays live until the transaction ends; `alone`: and nobody else changes it.
 
     Raises `NotFound`, and `Conflict` where it is deleted.
     """
-    row = _held(tx, group, alone=alone)
+    row = hold_group(tx, group, alone=alone)
     if row.deleted is not None:
         raise Conflict(
             f"The group {group} ({row.name!r}) of project {tx.project!r} is deleted and takes no more.",
@@ -149,7 +149,7 @@ def _make(tx: Tx, name: str, tags: dict[str, str], note: str) -> int:
 
 def _name_alone(tx: Tx) -> None:
     """Holds number 0, so that one transaction at a time gives names in a project."""
-    _held(tx, 0)
+    hold_group(tx, 0)
 
 
 def _ensure_default(tx: Tx) -> None:
@@ -178,8 +178,8 @@ def _check_free(tx: Tx, name: str) -> None:
         )
 
 
-def _held(tx: Tx, group: int, *, alone: bool = True) -> RunGroup:
-    """A group, which nobody else changes (`alone`), or deletes, until the transaction ends."""
+def hold_group(tx: Tx, group: int, *, alone: bool = True) -> RunGroup:
+    """A group, which nobody else changes (`alone`), or deletes, until the transaction ends. Raises `NotFound`."""
     tx.write()
     if group == 0:
         _ensure_default(tx)

@@ -12,7 +12,7 @@ from loopline.errors import Conflict, NotFound
 from loopline.refs import parse
 from loopline.tracking import external, params
 from loopline.tracking.records import Point, Real, Run, real
-from loopline.tracking.tables import environments, run_params, run_refs, run_series, run_tags, runs
+from loopline.tracking.tables import environments, run_params, run_purged, run_refs, run_series, run_tags, runs
 from loopline.tracking.words import Words
 
 
@@ -31,11 +31,41 @@ def row_of(tx: Tx, run: str) -> Any:
     ref = parse(run, "run", tx.project)
     row = known(tx, ref.name)
     if row is None or ref.project != tx.project:
+        if ref.project == tx.project:
+            check_purged(tx, ref.name)
         raise NotFound(
             f"There is no run {run!r} in project {tx.project!r}.",
             code="no-run",
             hint="`loopline runs ls` shows the runs.",
         )
+    return row
+
+
+def purged(tx: Tx, run: str) -> int | None:
+    """When a run of this id was removed for good; None: it was not."""
+    at: int | None = tx.scalar(
+        sa.select(run_purged.c.at).where(run_purged.c.id == run, run_purged.c.project == tx.project)
+    )
+    return at
+
+
+def check_purged(tx: Tx, run: str) -> None:
+    """Raises `NotFound` where a run of this id was removed for good."""
+    if purged(tx, run) is not None:
+        raise NotFound(
+            f"The run {run} was deleted and removed for good.",
+            code="run-purged",
+            hint="`loopline ledger entries` still tells what was done with it.",
+        )
+
+
+def held(tx: Tx, run: str) -> Any:
+    """The row of a run, which nobody else changes until the transaction ends. Raises `NotFound`."""
+    tx.write()
+    row = row_of(tx, run)
+    if not tx.database.sqlite:  # SQLite has one writer at a time
+        tx.rows(sa.select(runs.c.number).where(runs.c.number == row.number).with_for_update())
+        row = row_of(tx, run)
     return row
 
 
@@ -58,6 +88,11 @@ def rows_named(tx: Tx, ids: Sequence[str]) -> list[Any]:
     return [found[run] if run in found else row_of(tx, run) for run in ids]
 
 
+def held_live(tx: Tx, run: str) -> Any:
+    """The row of a run that can be written to, which nobody else changes until the transaction ends."""
+    return live(tx, held(tx, run).id)
+
+
 def rows_of(tx: Tx, numbers: Sequence[int]) -> list[Any]:
     """The rows of runs by their numbers, in that order."""
     found = {row.number: row for row in tx.rows_among(sa.select(runs), runs.c.number, numbers)}
@@ -69,7 +104,8 @@ def records(tx: Tx, words: Words, rows: Sequence[Any]) -> list[Run]:
     numbers = [row.number for row in rows]
     set_ = _values(tx, words, numbers, run_params, ("value", "number"), params.read)
     tags = _values(tx, words, numbers, run_tags, ("value",), str)
-    last = _values(tx, words, numbers, run_series, ("last",), _number)
+    logged = [row.number for row in rows if row.batches]
+    last = _values(tx, words, logged, run_series, ("last",), _number)
     refs = _refs(tx, numbers)
     elsewhere = external.of_runs(tx, [row.number for row in rows if row.external])
     bodies = _by_key(tx, environments.c.id, environments.c.body, {row.environment for row in rows})

@@ -145,14 +145,15 @@ def receive(writing: Writing, sender: str, number: int, content: Body) -> Receiv
             code="journal-gap",
             hint=f"Send batch {taken.number + 1} first; `loopline sync` does.",
         )
-    numbers: dict[str, Held] = {}
+    numbers: dict[str, Held | None] = {}
     for one, fields in zip(held, shaped, strict=True):
         if one.run not in numbers:
             if isinstance(fields, RunFields):
                 numbers[one.run] = begun(writing, one.run, fields, journal)
                 continue
             numbers[one.run] = _held(tx, one.run)
-        take(writing, numbers[one.run], one, fields)
+        if (run := numbers[one.run]) is not None:  # what comes of a run that was removed for good is dropped
+            take(writing, run, one, fields)
     writing.write_points()
     tx.execute(
         sa.update(run_senders).where(run_senders.c.sender == sender).values(taken=number, digest=digest, at=tx.now)
@@ -236,19 +237,20 @@ def checked(one: Entry | Points) -> Fields | None:
     return None
 
 
-def begun(writing: Writing, run: str, fields: RunFields, journal: int | None) -> Held:
+def begun(writing: Writing, run: str, fields: RunFields, journal: int | None) -> Held | None:
     """A run that a journal begins; one that is there already is the same run (its journal was copied)."""
     tx = writing.tx
     known = tx.first(sa.select(runs).where(runs.c.project == tx.project, runs.c.id == run))
     if known is not None:
         return Held(known.number, known.status)
-    if fields.parent is not None:
-        _held(tx, fields.parent)
+    if reading.purged(tx, run):
+        return None
+    parent = fields.parent if fields.parent is not None and _held(tx, fields.parent) is not None else None
     number = writing.begin(
         run,
         fields.name,
         fields.kind,
-        fields.parent,
+        parent,
         fields.params,
         fields.tags,
         fields.inputs,
@@ -260,12 +262,17 @@ def begun(writing: Writing, run: str, fields: RunFields, journal: int | None) ->
     return Held(number, "running")
 
 
-def _held(tx: Tx, run: str) -> Held:
-    """A run. It may be in a journal that is not here yet, such as its parent's: then it is waited for."""
+def _held(tx: Tx, run: str) -> Held | None:
+    """A run, deleted or not; None: it was removed for good.
+
+    It may be in a journal that is not here yet, such as its parent's: then it is waited for.
+    """
     try:
         row = reading.row_of(tx, run)
         return Held(row.number, row.status)
     except NotFound as e:
+        if e.code == "run-purged":
+            return None
         raise Unavailable(
             f"The run {run} is not here yet, and a journal speaks of it.",
             code="run-awaited",

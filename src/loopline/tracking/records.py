@@ -7,8 +7,12 @@ from typing import Any, Literal
 
 import msgspec
 
-RunKind = Literal["run", "pipeline", "step", "trial"]
-"""What was executed: a script or notebook, a pipeline, a step of one, a trial of a tuning."""
+RunKind = Literal["run", "pipeline", "step", "trial", "model"]
+"""What was executed: a script or notebook, a pipeline, a step of one, a trial of a tuning; or a model that one of them logged.
+
+A logged model is kept as a run is: params, tags, files, what was measured of it; it runs until its files are all there. It becomes
+a version of a model when it is registered.
+"""
 
 RunStatus = Literal["scheduled", "running", "finished", "failed", "killed"]
 Ending = Literal["finished", "failed", "killed"]
@@ -33,7 +37,7 @@ def real(value: float | str) -> Real:
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """One value of a metric. `time` is in milliseconds since 1970 UTC (0: when the call arrives).
+    """One value of a metric. `time` is in milliseconds since 1970 UTC (-1: when the call arrives).
 
     `value` takes any float; NaN and infinities are kept, by name. `number` gives the float again.
     """
@@ -41,7 +45,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     value: Real
     step: int = 0
-    time: int = 0
+    time: int = -1
 
     def __post_init__(self) -> None:
         if isinstance(self.value, float) and not math.isfinite(self.value):
@@ -51,6 +55,15 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     def number(self) -> float:
         """The value as a float."""
         return float(self.value)
+
+
+class Measure(Point, frozen=True, kw_only=True):
+    """One value that the run `run` measured of the logged model `model` (ids), and on which data, as its program names it."""
+
+    model: str = ""
+    run: str = ""
+    dataset: str = ""
+    digest: str = ""
 
 
 class ExternalDataset(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +152,33 @@ class RunGroupPage(msgspec.Struct, frozen=True, kw_only=True):
 
     groups: tuple[RunGroup, ...]
     after: int | None = None
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a project keeps what is deleted, in milliseconds; None: for ever. `by` and `at`: who said so, and when."""
+
+    deleted: int | None = None
+    by: str = ""
+    at: int | None = None
+
+
+class Needed(msgspec.Struct, frozen=True, kw_only=True):
+    """A deleted run that stays, since something names it."""
+
+    run: str
+    by: str
+
+
+class Purge(msgspec.Struct, frozen=True, kw_only=True):
+    """The refs of the runs and groups that a purge removed, or would, and the runs that it left since they are needed.
+
+    `more`: there are others, for another call.
+    """
+
+    runs: tuple[str, ...]
+    groups: tuple[str, ...]
+    needed: tuple[Needed, ...]
+    more: bool = False
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from loopline.tracking.artifacts import Artifacts
 from loopline.tracking.bundle.service import Bundles
 from loopline.tracking.bundle.statement import Bundling
 from loopline.tracking.comparison.service import Comparisons
+from loopline.tracking.deletion import Deletions
 from loopline.tracking.ids import LATEST, check_id, ulid
 from loopline.tracking.paths import check_key, check_title
 from loopline.tracking.records import (
@@ -28,6 +29,7 @@ from loopline.tracking.records import (
     ExternalUse,
     Lifecycle,
     Logged,
+    Measure,
     Point,
     Received,
     Run,
@@ -46,7 +48,7 @@ _LARGEST_BATCH = 100_000
 _MOST = 2**63
 
 
-class RunsService(Searches, Artifacts, Bundles, Comparisons, RunsVerbs):
+class RunsService(Searches, Artifacts, Bundles, Comparisons, Deletions, RunsVerbs):
     """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`); `draw`: how
     plots are drawn; `bundling`: what run bundles need from above."""
 
@@ -84,12 +86,13 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, RunsVerbs):
             _check_moment(created)
         self.tx.write()  # the id carries the time of the write transaction
         if id is not None:
-            groups.hold(self.tx, 0, alone=True)  # of two programs with one id the second finds the first one's run
+            groups.hold_group(self.tx, 0)  # of two programs with one id the second finds the first one's run
             if (known := reading.known(self.tx, check_id(id))) is not None:
                 self.tx.recorded = False
                 return reading.records(self.tx, self.words, [known])[0]
+            reading.check_purged(self.tx, id)
         if group:  # the default one is always there
-            groups.hold(self.tx, group)
+            groups.check_live(self.tx, group)
         run = id or ulid(self.tx.now)
         began = self.tx.now if created is None else created
         self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, began, group)
@@ -128,7 +131,7 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, RunsVerbs):
         columns = points.columns(
             [numbers[point.key] for point in metrics],
             [point.step for point in metrics],
-            [point.time or self.tx.now for point in metrics],
+            [self.tx.now if point.time == -1 else point.time for point in metrics],
             [point.number for point in metrics],
         )
         digest = points.digest(row.id, columns, numbers)
@@ -136,6 +139,24 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, RunsVerbs):
         self.writing.write_points()
         self.tx.note(digests={"points": digest})
         return digest
+
+    def measure(self, run: str, by: str, measures: list[Measure]) -> Logged:
+        from loopline.tracking.measures import add, check_model
+
+        for measure in measures:
+            _check_point(measure)
+        self.tx.write()
+        model, measuring = reading.live(self.tx, run), reading.live(self.tx, by)
+        check_model(model.id, model.kind)
+        digest = add(self.tx, self.words, model.number, measuring.number, measures)
+        self.tx.note(inputs=[self._ref(measuring.id)], outputs=[self._ref(model.id)], digests={"measures": digest})
+        return Logged(run=model.id, count=len(measures), digest=digest)
+
+    def measures(self, models: tuple[str, ...]) -> tuple[Measure, ...]:
+        from loopline.tracking.measures import of_models
+
+        check_limit(len(models), "models", LARGEST_PAGE)
+        return of_models(self.tx, self.words, models)
 
     def send(self, sender: str, number: int, content: Body) -> Received:
         from loopline.tracking.receiving import receive
@@ -161,8 +182,7 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, RunsVerbs):
     def correct(self, run: str, params: dict[str, Any], reason: str) -> Run:
         if not reason.strip():
             raise Invalid("A correction needs its reason.", code="bad-value", hint="Say why the params were wrong.")
-        self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         values.correct(self.tx, self.words, row.number, params, reason)
         self.tx.note(outputs=[self._ref(row.id)])
         return self.show(row.id)
@@ -178,7 +198,7 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, RunsVerbs):
 
     def use(self, run: str, datasets: list[ExternalDataset]) -> Run:
         self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         said = external.use(self.tx, row.number, datasets)
         self.tx.note(outputs=[self._ref(row.id)], digests=said)
         return self.show(row.id)
@@ -195,7 +215,7 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, RunsVerbs):
         if ended is not None:
             _check_moment(ended)
         self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         self.writing.change(row, name, status, ended)
         self.writing.write_points()
         self.tx.note(outputs=[self._ref(row.id)])
@@ -208,16 +228,14 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, RunsVerbs):
         return self.show(row.id)
 
     def link(self, run: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> Run:
-        self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         read = self.writing.add_refs(row.number, 0, inputs)
         made = self.writing.add_refs(row.number, 1, outputs)
         self.tx.note(inputs=read, outputs=[self._ref(row.id), *made])
         return self.show(row.id)
 
     def finish(self, run: str, status: Ending = "finished", outputs: tuple[str, ...] = (), message: str = "") -> Run:
-        self.tx.write()
-        row = self._held_live(run)
+        row = reading.held_live(self.tx, run)
         known = self.show(row.id)
         made = authority.readable(self.tx, outputs)
         if row.status != "running":
@@ -232,28 +250,6 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, RunsVerbs):
         self.writing.write_points()
         self.writing.add_refs(row.number, 1, made)
         self.tx.note(inputs=known.inputs, outputs=[self._ref(row.id), *made])
-        return self.show(row.id)
-
-    def delete(self, run: str) -> Run:
-        self.tx.write()
-        row = self._held(run)
-        if row.deleted is None:
-            self.tx.execute(runs.update().where(runs.c.number == row.number).values(deleted=self.tx.now))
-            self.tx.note(outputs=[self._ref(row.id)])
-        else:
-            self.tx.recorded = False
-        return self.show(row.id)
-
-    def restore(self, run: str) -> Run:
-        self.tx.write()
-        row = self._held(run)
-        if row.deleted is not None:
-            if row.group:
-                groups.hold(self.tx, row.group)
-            self.tx.execute(runs.update().where(runs.c.number == row.number).values(deleted=None))
-            self.tx.note(outputs=[self._ref(row.id)])
-        else:
-            self.tx.recorded = False
         return self.show(row.id)
 
     def show(self, run: str) -> Run:
@@ -313,18 +309,6 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, RunsVerbs):
         text = "".join(piece.text for piece in self.tx.rows(query))
         return Bytes(media="text/plain; charset=utf-8", data=text.encode(), name="console.log")
 
-    def _held(self, run: str) -> Any:
-        """The row of a run, which nobody else changes until the transaction ends."""
-        row = reading.row_of(self.tx, run)
-        if not self.tx.database.sqlite:  # SQLite has one writer at a time
-            self.tx.rows(sa.select(runs.c.number).where(runs.c.number == row.number).with_for_update())
-            row = reading.row_of(self.tx, run)
-        return row
-
-    def _held_live(self, run: str) -> Any:
-        """The same of a run that can be written to."""
-        return reading.live(self.tx, self._held(run).id)
-
     def _ref(self, run: str) -> str:
         return self.tx.ref("run", run)
 
@@ -335,7 +319,7 @@ def _check_moment(time: int) -> None:
 
 
 def _check_point(point: Point) -> None:
-    if not -_MOST <= point.step < _MOST or not 0 <= point.time < _MOST:
+    if not -_MOST <= point.step < _MOST or not -1 <= point.time < _MOST:
         raise Invalid(
             f"A point of {point.key!r} has step {point.step} and time {point.time}.",
             code="bad-point",

@@ -77,7 +77,7 @@ runs = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("id", sa.String(26), nullable=False),
     sa.Column("project", sa.String(128), nullable=False),
-    sa.Column("group", sa.Integer, nullable=False),  # the number of a group of the project
+    sa.Column("group", sa.Integer, nullable=False, default=0),  # the number of a group of the project
     sa.Column("name", sa.String(250), nullable=False),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
@@ -213,6 +213,22 @@ run_series = sa.Table(
 )
 """One row a metric of a run: which there are, and what each says in short."""
 
+run_measures = sa.Table(
+    "run_measures",
+    metadata,
+    sa.Column("model", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),  # of the kind "model"
+    sa.Column("key", sa.Integer, sa.ForeignKey("run_words.id"), primary_key=True),
+    sa.Column("time", sa.BigInteger, primary_key=True),
+    sa.Column("step", sa.BigInteger, primary_key=True),
+    sa.Column("run", sa.Integer, sa.ForeignKey("runs.number"), primary_key=True),  # which measured it
+    sa.Column("value", sa.Double),  # NULL is NaN, which SQLite cannot hold
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Index("ix_run_measures_run", "run"),
+    sqlite_with_rowid=False,
+)
+"""What runs measured of a logged model."""
+
 run_console = sa.Table(
     "run_console",
     metadata,
@@ -236,6 +252,33 @@ run_searches = sa.Table(
     sqlite_with_rowid=False,
 )
 """Searches that were given a name."""
+
+run_retention = sa.Table(
+    "run_retention",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("deleted", sa.BigInteger),  # so many milliseconds deleted runs and groups are kept; NULL: for ever
+    sa.Column("by", sa.String(256), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+run_purged = sa.Table(
+    "run_purged",
+    metadata,
+    sa.Column("id", sa.String(26), primary_key=True),
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("number", sa.Integer),  # as long as points of it may be left
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Index(
+        "ix_run_purged_number",
+        "number",
+        sqlite_where=sa.text("number IS NOT NULL"),
+        postgresql_where=sa.text("number IS NOT NULL"),
+    ),
+    sqlite_with_rowid=False,
+)
+"""The ids of runs that were removed for good: what their journals still bring is dropped."""
 
 run_artifacts = sa.Table(
     "run_artifacts",

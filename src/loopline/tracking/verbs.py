@@ -15,8 +15,11 @@ from loopline.tracking.records import (
     ExternalUse,
     Lifecycle,
     Logged,
+    Measure,
     Point,
+    Purge,
     Received,
+    Retention,
     Run,
     RunGroup,
     RunGroupPage,
@@ -64,6 +67,16 @@ class RunsVerbs(Protocol):
         A point is its key, step, time and value: the same point again is the same point. Params and tags are as `params` and
         `tag` set them.
         """
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/measures", action="run", record="digest")
+    def measure(self, run: str, by: str, measures: list[Measure]) -> Logged:
+        """Add what the run `by` measured of a model that was logged (`run`, of kind "model"), and on which data."""
+        ...
+
+    @operation("GET /projects/{project}/measures", action="read")
+    def measures(self, models: tuple[str, ...]) -> tuple[Measure, ...]:
+        """List what was measured of logged models, by their ids, at most 1,000 of them."""
         ...
 
     @operation("PUT /projects/{project}/journals/{sender}/{number}", action="run", record="digest", prepares=True)
@@ -152,6 +165,32 @@ class RunsVerbs(Protocol):
     @operation("POST /projects/{project}/runs/{run}/restore", action="run")
     def restore(self, run: str) -> Run:
         """Make a deleted run live again, as it was."""
+        ...
+
+    @operation("POST /projects/{project}/run-purge", action="administer")
+    def purge(
+        self,
+        runs: tuple[str, ...] = (),
+        groups: tuple[int, ...] = (),
+        older_than: int | None = None,
+        dry_run: bool = False,
+    ) -> Purge:
+        """Remove deleted runs for good, with their points and files; nothing undoes it.
+
+        `groups`: deleted groups that go with all their runs. Where neither is named, what was deleted at least `older_than`
+        milliseconds ago goes (else: as long ago as the project's retention says). A run that a model or dataset version names
+        stays, and the ledger keeps its entries. `dry_run`: only say what would go.
+        """
+        ...
+
+    @operation("GET /projects/{project}/run-retention", action="read")
+    def retention(self) -> Retention:
+        """Show how long deleted runs are kept."""
+        ...
+
+    @operation("PUT /projects/{project}/run-retention", action="administer")
+    def set_retention(self, deleted: int | None) -> Retention:
+        """Say after how many milliseconds deleted runs are removed for good; none: never."""
         ...
 
     @operation("GET /projects/{project}/runs/{run}", action="read")

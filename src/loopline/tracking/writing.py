@@ -16,6 +16,7 @@ from loopline.tracking import reading
 from loopline.tracking.entries import plain_json
 from loopline.tracking.paths import LONGEST_TEXT, check_text, check_title
 from loopline.tracking.records import Ending, RunKind, RunStatus
+from loopline.tracking.shared import number_of
 from loopline.tracking.tables import environments, run_console, run_refs, runs
 from loopline.tracking.words import Words
 
@@ -103,13 +104,7 @@ class Writing:
         if not given:
             return None
         body = plain_json(given, "The environment")
-        digest = digest_json(body)
-        query = sa.select(environments.c.id).where(environments.c.digest == digest)
-        known: int | None = self.tx.scalar(query)
-        if known is None:
-            self.tx.execute(self.tx.upsert(environments, ("digest",)), {"digest": digest, "body": body})
-            known = self.tx.scalar(query)
-        return known
+        return number_of(self.tx, environments, "digest", {"digest": digest_json(body), "body": body})
 
     def set_note(self, number: int, text: str) -> None:
         """Sets what people say of a run."""

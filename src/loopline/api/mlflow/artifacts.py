@@ -1,7 +1,7 @@
 """Files of runs: listed, fetched, brought and removed, as MLflow's clients do it through its artifact proxy.
 
 A file's address there is `<location of the experiment>/<run>/artifacts/<path>`: the run names it, and what stands before says
-nothing more.
+nothing more. A logged model is a run, too, with `m-` in front of its id.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from loopline.tracking.records import Artifact
 
 PROXY = "/api/2.0/mlflow-artifacts"
 
-_ADDRESS = re.compile(r"(?P<before>(?:[^/]+/)*?)(?P<run>[0-9A-HJKMNP-TV-Z]{26})/artifacts(?:/(?P<path>.*))?", re.DOTALL)
+_ADDRESS = re.compile(
+    r"(?P<before>(?:[^/]+/)*?)(?:m-)?(?P<run>[0-9A-HJKMNP-TV-Z]{26})/artifacts(?:/(?P<path>.*))?", re.DOTALL
+)
 _TEXTS = frozenset(
     (
         "txt", "log", "err", "cfg", "conf", "cnf", "cf", "ini", "properties", "prop", "hocon", "toml", "yaml", "yml", "xml",
@@ -84,9 +86,9 @@ class Place(NamedTuple):
 @endpoint("GET /api/2.0/mlflow/artifacts/list", action="read", needed=("run_id",))
 def listed(ask: Ask, given: Listed) -> dict[str, Any]:
     """The files and folders right below a path of a run; all of them, on one page."""
-    path = _safe(given.path or "")
+    path = safe(given.path or "")
     run = runs.shown(ask, given.run)
-    files = _below(ask.call("runs.artifacts", run=run.id), path)
+    files = below(ask.call("runs.artifacts", run=run.id), path)
     root = forms.info(run, runs.where(ask, run)).artifact_uri
     return {"root_uri": root, **({"files": files} if files else {})}
 
@@ -96,7 +98,7 @@ def proxied(ask: Ask, given: Below) -> dict[str, Any]:
     """The same by a file's address, with names instead of paths. Where there is nothing there is nothing in the list."""
     place = _place(given.path or "")
     try:
-        found = _below(ask.call("runs.artifacts", run=place.run), place.path)
+        found = below(ask.call("runs.artifacts", run=place.run), place.path)
     except NotFound as e:
         if e.code != "no-run":
             raise
@@ -127,7 +129,7 @@ def remove(ask: Ask, given: Below) -> None:
     """Removes a file, or a folder with what is in it; where there is nothing, nothing happens."""
     place = _place(given.address)
     try:
-        whole = () if place.path else _below(ask.call("runs.artifacts", run=place.run), "")
+        whole = () if place.path else below(ask.call("runs.artifacts", run=place.run), "")
         for path in (place.path,) if place.path else (file.path for file in whole):
             ask.call("runs.remove_artifact", run=place.run, path=path)
     except LooplineError as e:
@@ -140,7 +142,7 @@ def shown(ask: Ask, given: Listed) -> Response:
     """A file of a run, as pages ask for it."""
     if given.path is None:
         raise Problem("Request must specify path.")
-    path = _safe(given.path)
+    path = safe(given.path)
     run = runs.shown(ask, given.run)
     address = f"{run.group}/{run.id}/artifacts/{path}"
     return _sent(ask, Place(run.id, path), address)
@@ -153,7 +155,7 @@ def pasted(ask: Ask, given: Listed) -> Response:
         raise Problem("Request must specify run_uuid.")
     if not given.path:
         raise Problem("Request must specify path.")
-    path = _safe(given.path)
+    path = safe(given.path)
     content = ask.body
     if content is None:
         raise Problem("Request must specify data.")
@@ -166,7 +168,7 @@ def pasted(ask: Ask, given: Listed) -> Response:
 @endpoint(f"POST {PROXY}/mpu/create/{{address:path}}", action="run", needed=("path",))
 def parts(ask: Ask, given: Part) -> None:
     """Refused: a file comes whole, in one stream, and clients send it so then."""
-    _safe(given.address)
+    safe(given.address)
     raise Problem("Multipart upload is not supported for the current artifact repository", "NOT_IMPLEMENTED")
 
 
@@ -177,7 +179,7 @@ for _step in ("complete", "abort"):
 @endpoint(f"GET {PROXY}/presigned/{{address:path}}", action="read", takes="raw")
 def presigned(ask: Ask, given: Below) -> None:
     """Refused: a file is fetched from here."""
-    _safe(given.address)
+    safe(given.address)
     raise Problem("Multipart download is not supported for the current artifact repository", "NOT_IMPLEMENTED")
 
 
@@ -186,7 +188,7 @@ def upload_url(ask: Ask, given: Signed) -> None:
     """Refused: a file is sent here."""
     if bool(given.run_id) == bool(given.model_id):
         raise Problem("Exactly one of run_id and model_id must be provided.")
-    _safe(given.path or "")
+    safe(given.path or "")
     if given.run_id:
         runs.shown(ask, given.run_id)
     raise Problem(
@@ -198,7 +200,7 @@ def upload_url(ask: Ask, given: Signed) -> None:
 @endpoint("POST /api/2.0/mlflow/artifacts/presigned-download-url", action="read", needed=("run_id", "path"))
 def download_url(ask: Ask, given: Signed) -> None:
     """Refused: a file is fetched from here."""
-    _safe(given.path or "")
+    safe(given.path or "")
     runs.shown(ask, given.run_id or "")
     raise Problem(
         "Presigned download is not supported for runs with proxied artifact storage (artifact URI scheme: "
@@ -211,14 +213,14 @@ def _place(address: str) -> Place:
     found = _ADDRESS.fullmatch(address)
     if found is None:
         raise Problem(
-            f"Nothing can be kept at '{_safe(address)}': a file belongs to a run, and its address is "
+            f"Nothing can be kept at '{safe(address)}': a file belongs to a run, and its address is "
             "<experiment>/<run>/artifacts/<path>."
         )
-    _safe(found["before"])
-    return Place(found["run"], _safe(found["path"] or ""))
+    safe(found["before"])
+    return Place(found["run"], safe(found["path"] or ""))
 
 
-def _safe(path: str) -> str:
+def safe(path: str) -> str:
     """The path without a slash at its end, where it leads nowhere but downwards. Raises `Problem`."""
     plain = path.removesuffix("/")
     try:
@@ -227,7 +229,7 @@ def _safe(path: str) -> str:
         raise Problem("Invalid path") from e
 
 
-def _below(files: Iterable[Artifact], path: str) -> list[FileInfo]:
+def below(files: Iterable[Artifact], path: str) -> list[FileInfo]:
     """The files and folders right below a path, by name."""
     start = f"{path}/" if path else ""
     found: dict[str, FileInfo] = {}
@@ -246,7 +248,7 @@ def _sent(ask: Ask, place: Place, address: str) -> Response:
     except (NotFound, Invalid) as e:
         if e.code not in ("no-run", "no-artifact", "bad-path"):
             raise
-        if e.code != "no-run" and _below(ask.call("runs.artifacts", run=place.run), place.path):
+        if e.code != "no-run" and below(ask.call("runs.artifacts", run=place.run), place.path):
             raise Problem(f"Artifact path refers to a directory, not a file: '{address}'") from e
         raise Problem(f"No such artifact: '{address}'", "RESOURCE_DOES_NOT_EXIST") from e
     ending = found.name.rpartition(".")[2]

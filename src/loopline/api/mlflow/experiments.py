@@ -21,6 +21,7 @@ _GRAMMAR = Grammar(
     listed=("experiment_id",),
     comparators={"attribute": LISTED, "number": ORDERED, "tag": NULLABLE},
     orders=("name", "experiment_id", "creation_time", "last_update_time"),
+    quotes=False,
 )
 _LARGEST_PAGE = 1000
 

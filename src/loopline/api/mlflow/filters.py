@@ -6,6 +6,7 @@ and what cannot be is told in its words.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -32,8 +33,6 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _WORDS = ("LIKE", "ILIKE", "IN", "IS", "NOT", "NULL", "AND", "OR", "RLIKE", "BETWEEN")
-_LIST = re.compile(r"""\(\s*((?:'[^']*'|"[^"]*")(?:\s*,\s*(?:'[^']*'|"[^"]*"))*)\s*,?\s*\)""")
-_ITEM = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 ORDERED = (">", ">=", "!=", "=", "<", "<=")
 TEXTS = ("!=", "=", "LIKE", "ILIKE")
@@ -68,6 +67,10 @@ class Grammar(msgspec.Struct, frozen=True, kw_only=True):
     """Attributes to order by."""
     translated: dict[str, str] = {}
     """Other names of attributes."""
+    quotes: bool = True
+    """Whether MLflow's message puts clauses that are none in quotes."""
+    registry: bool = False
+    """Whether what cannot be is told in the words of MLflow's model registry, which has some of its own."""
 
 
 class _Token(NamedTuple):
@@ -83,6 +86,8 @@ def parse(text: str | None, grammar: Grammar) -> list[Clause]:
     """The clauses of a filter, all of which are to hold. Raises `Problem`."""
     if not text:
         return []
+    if not text.strip():
+        raise Problem(f"Invalid filter '{text[:100]}'. Could not be parsed.")
     if len(text) > _LONGEST:
         raise Problem(f"Invalid filter: it has more than {_LONGEST} characters.")
     _, semicolon, rest = text.partition(";") if "'" not in text and '"' not in text else (text, "", "")
@@ -95,7 +100,8 @@ def parse(text: str | None, grammar: Grammar) -> list[Clause]:
         else:
             clauses.append(part)
     if wrong:
-        raise Problem(f"Invalid clause(s) in filter string: {', '.join(quoted(part) for part in wrong)}")
+        told = ", ".join(f"'{part}'" if grammar.quotes else part for part in wrong)
+        raise Problem(f"Invalid clause(s) in filter string: {told}")
     if len(clauses) > MOST:
         raise Problem(f"Invalid filter: it has more than {MOST} comparisons.")
     return [_clause(*found, grammar) for found in clauses]
@@ -108,14 +114,9 @@ def parse_order(text: str, grammar: Grammar) -> tuple[str, str, bool]:
         raise Problem(f"Invalid order_by clause '{text[:200]}'. Could not be parsed.")
     direction = (found[2] or "asc").lower()
     if direction not in ("asc", "desc"):
-        raise Problem(f"Invalid order_by clause '{text[:200]}'. Could not be parsed.")
-    entity, key = _identifier(found[1], grammar, (*grammar.orders, *grammar.translated))
+        raise Problem(f"Invalid ordering key in order_by clause '{text[:200]}'.")
+    entity, key = _identifier(found[1], grammar, grammar.orders)
     return entity, grammar.translated.get(key, key), direction == "asc"
-
-
-def quoted(part: str) -> str:
-    """A part of a filter in single quotes, whatever it holds."""
-    return f"'{part}'"
 
 
 def _parts(text: str) -> Iterator[tuple[_Token, str, _Token | None] | str]:
@@ -168,8 +169,13 @@ def _clause(name: _Token, comparator: str, value: _Token | None, grammar: Gramma
         raise Problem(f"IS NULL / IS NOT NULL is only supported for {those}, not for '{entity}' '{key}'")
     given = None if value is None else _value(entity, key, value, number, grammar)
     allowed = grammar.comparators["number" if number else entity]
+    if comparator not in allowed and grammar.registry:
+        raise Problem(f"Invalid comparator for {f'attribute {key}' if number else entity}: {comparator}")
+    if number and grammar.registry:
+        given = _whole(key, given)
     if comparator not in allowed:
-        raise Problem(f"Invalid comparator '{comparator}' not one of '{shown(allowed)}'")
+        end = "'" if entity in ("parameter", "attribute") and not number else ""  # as MLflow has it
+        raise Problem(f"Invalid comparator '{comparator}' not one of '{shown(allowed)}{end}")
     return Clause(entity, key, comparator, given)
 
 
@@ -183,8 +189,12 @@ def _identifier(text: str, grammar: Grammar, attributes: tuple[str, ...]) -> tup
     entity = "attribute"
     if dot:
         word = _bare(head, "`")
+        if word not in grammar.aliases and grammar.registry:
+            raise Problem(f"Invalid entity type '{word}'. Valid entity types are {tuple(grammar.aliases)}")
         if word not in grammar.aliases:
-            raise Problem(f"Invalid entity type '{word}'. Valid values are {sorted(set(grammar.aliases.values()))}")
+            known = sorted(set(grammar.aliases.values() if grammar.quotes else grammar.aliases))
+            those = "values" if grammar.quotes else "entity types"
+            raise Problem(f"Invalid entity type '{word}'. Valid {those} are {known}")
         entity = grammar.aliases[word]
     key = _bare(_bare(_bare(rest if dot else head, "'"), '"'), "`")
     if entity == "attribute" and key not in attributes:
@@ -195,7 +205,7 @@ def _identifier(text: str, grammar: Grammar, attributes: tuple[str, ...]) -> tup
 
 
 def _value(entity: str, key: str, token: _Token, number: bool, grammar: Grammar) -> Any:
-    if entity == "metric" or number:
+    if entity == "metric" or (number and not grammar.registry):
         if token.kind != "number":
             what = f"numeric attribute: {key}" if number else "metric"
             raise Problem(f"Expected numeric value type for {what}. Found {token.text}")
@@ -207,7 +217,9 @@ def _value(entity: str, key: str, token: _Token, number: bool, grammar: Grammar)
             )
         if entity in ("attribute", "dataset"):
             return _list(token.text)
-    if token.kind == "text" or (token.kind == "name" and not token.text.startswith("`")):
+    if number and token.kind == "number":
+        return token.text
+    if token.kind in ("text", "name"):
         if token.text[0] not in "'\"":
             raise Problem(
                 "Parameter value is either not quoted or unidentified quote types used for string value "
@@ -217,16 +229,33 @@ def _value(entity: str, key: str, token: _Token, number: bool, grammar: Grammar)
     if entity == "dataset":
         raise Problem(f"Expected a quoted string value for dataset attributes. Got value {token.text}")
     if entity == "attribute":
-        raise Problem(f"Expected a quoted string value for attributes. Got value {token.text}")
+        several = " or a list of quoted string values" if grammar.registry else ""
+        raise Problem(f"Expected a quoted string value{several} for attributes. Got value {token.text}")
     raise Problem(f"Expected a quoted string value for {entity} (e.g. 'my-value'). Got value {token.text}")
 
 
+def _whole(key: str, given: Any) -> int:
+    """The whole number that a text is."""
+    if re.fullmatch(r"\s*[+-]?\d{1,18}\s*", given):
+        return int(given)
+    shown = given if re.fullmatch(r"-?\d*\.\d*", given) else repr(given)
+    raise Problem(f"Invalid value for numeric attribute '{key}': {shown}")
+
+
 def _list(text: str) -> tuple[str, ...]:
-    found = _LIST.fullmatch(text)
-    if found is None:
-        why = "empty list" if not text[1:-1].strip() else "ill-formed list."
-        raise Problem(f"While parsing a list in the query, expected a non-empty list of string values, but got {why}")
-    return tuple(item[1:-1] for item in _ITEM.findall(found[1]))
+    lead = "While parsing a list in the query, expected"
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as e:
+        raise Problem(f"{lead} a non-empty list of string values, but got ill-formed list.") from e
+    texts = found if isinstance(found, tuple) else (found,)
+    if not texts:
+        raise Problem(f"{lead} a non-empty list of string values, but got empty list")
+    if not all(isinstance(one, str) for one in texts):
+        raise Problem(f"{lead} string value, punctuation, or whitespace, but got different type in list: {texts}")
+    if any("\0" in one for one in texts):
+        raise Problem(f"{lead} texts without NUL.")
+    return texts
 
 
 def _bare(text: str, quote: str) -> str:

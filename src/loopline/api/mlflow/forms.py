@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -19,8 +20,14 @@ PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
 USER = "mlflow.user"
 NOTE = "mlflow.note.content"
-LOCATION = "loopline.artifact_location"
+HIDDEN = "loopline."
+"""What tags begin with that keep what the platform has no other place for; MLflow's clients do not see them among the tags."""
+
+LOCATION = f"{HIDDEN}artifact_location"
 """The tag of a group whose artifacts are kept elsewhere: MLflow's clients bring them there by themselves."""
+
+STEPS = f"{HIDDEN}model_steps"
+"""The tag of a run that says at which steps it made its logged models, as JSON."""
 
 STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
 
@@ -51,6 +58,7 @@ class Experiment(msgspec.Struct, kw_only=True, omit_defaults=True):
     last_update_time: int
     creation_time: int
     tags: list[KeyValue] = []
+    workspace: str = msgspec.field(default_factory=lambda: "default")
 
 
 class RunInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -107,6 +115,11 @@ def pairs(given: Mapping[str, str]) -> list[KeyValue]:
     return [KeyValue(key, text) for key, text in given.items()]
 
 
+def visible(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags that MLflow's clients are to see."""
+    return {key: text for key, text in tags.items() if not key.startswith(HIDDEN)}
+
+
 def location(group: RunGroup) -> str:
     """Where the artifacts of a group's runs are."""
     return group.tags.get(LOCATION) or f"mlflow-artifacts:/{group.number}"
@@ -114,7 +127,7 @@ def location(group: RunGroup) -> str:
 
 def experiment(group: RunGroup) -> Experiment:
     """A group of runs in MLflow's form."""
-    tags = {key: tag for key, tag in group.tags.items() if key != LOCATION}
+    tags = visible(group.tags)
     if group.note:
         tags.setdefault(NOTE, group.note)
     return Experiment(
@@ -135,7 +148,7 @@ def info(run: Run, where: str) -> RunInfo:
         run_uuid=run.id,
         run_name=run.name,
         experiment_id=str(run.group),
-        user_id=run.tags.get(USER) or "unknown",
+        user_id=str(run.environment.get("user") or run.tags.get(USER, "")),
         status=run.status.upper(),
         start_time=run.created,
         end_time=run.ended,
@@ -146,7 +159,7 @@ def info(run: Run, where: str) -> RunInfo:
 
 def tags(run: Run) -> dict[str, str]:
     """The tags of a run as MLflow's clients see them: its name is one of them, and so are its parent and its note."""
-    found = dict(run.tags)
+    found = visible(run.tags)
     found[RUN_NAME] = run.name
     if run.parent is not None:
         found.setdefault(PARENT, run.parent)
@@ -164,14 +177,28 @@ def whole(run: Run, where: str, points: Iterable[Point], outputs: bool = True) -
             params=[KeyValue(key, text(param)) for key, param in run.params.items()],
             tags=pairs(tags(run)),
         ),
-        inputs=inputs(run.external),
-        outputs={} if outputs else None,
+        inputs=inputs(run),
+        outputs=made(run) if outputs else None,
     )
 
 
-def inputs(datasets: Sequence[ExternalDataset]) -> dict[str, Any]:
-    """The data that a run read."""
-    return {"dataset_inputs": [dataset_input(dataset) for dataset in datasets]} if datasets else {}
+def inputs(run: Run) -> dict[str, Any]:
+    """The data and the logged models that a run read."""
+    datasets = [dataset_input(dataset) for dataset in run.external]
+    models = [{"model_id": model} for model in _logged(run.inputs)]
+    return {**({"model_inputs": models} if models else {}), **({"dataset_inputs": datasets} if datasets else {})}
+
+
+def made(run: Run) -> dict[str, Any]:
+    """The logged models that a run made."""
+    models = _logged(run.outputs)
+    steps = json.loads(run.tags.get(STEPS, "{}")) if models else {}
+    return {"model_outputs": [{"model_id": model, "step": steps.get(model, 0)} for model in models]} if models else {}
+
+
+def _logged(refs: Iterable[str]) -> list[str]:
+    """The ids of the logged models among some refs: a run that another run read or made is one."""
+    return [f"m-{ref.rpartition(':')[2].rpartition('/')[2]}" for ref in refs if ref.startswith("run:")]
 
 
 def dataset_input(given: ExternalDataset) -> dict[str, Any]:

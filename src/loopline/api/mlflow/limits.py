@@ -56,19 +56,19 @@ def check_count(what: str, most: int, count: int) -> None:
         )
 
 
-def check_param(key: str, value: str, path: str = "") -> None:
-    """Raises where a param cannot be."""
+def param(key: str, value: str, path: str = "") -> tuple[str, str]:
+    """A param as it is kept: its value is cut where it is too long. Raises where it cannot be."""
     check_key(key, f"{path}.key" if path else "key")
     check_length("Param key", KEY, key)
-    check_length("Param value", PARAM, value)
+    return key, value[:PARAM]
 
 
-def check_tag(key: str, value: str, path: str = "") -> None:
-    """Raises where a tag of a run cannot be."""
+def tag(key: str, value: str, path: str = "") -> tuple[str, str]:
+    """A tag of a run as it is kept: its value is cut where it is too long. Raises where it cannot be."""
     lead = f"{path}." if path else ""
     check_key(key, f"{lead}key")
     check_length(f"{lead}key", KEY, key)
-    check_length(f"{lead}value", TAG, value)
+    return key, value[:TAG]
 
 
 def check_metric(key: str, value: Any, timestamp: int, path: str = "") -> None:

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from loopline.api.mlflow import artifacts, experiments, metrics, runs, search, server, values
+from loopline.api.mlflow import (
+    artifacts,
+    experiments,
+    logged_models,
+    metrics,
+    models,
+    runs,
+    search,
+    server,
+    values,
+    versions,
+)
 from loopline.api.mlflow.endpoints import ENDPOINTS, find
 
-__all__ = ["ENDPOINTS", "artifacts", "experiments", "find", "metrics", "runs", "search", "server", "values"]
+__all__ = [
+    "ENDPOINTS", "artifacts", "experiments", "find", "logged_models", "metrics", "models", "runs", "search", "server", "values",
+    "versions",
+]  # fmt: skip

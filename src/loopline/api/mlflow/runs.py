@@ -54,14 +54,14 @@ def create(ask: Ask, given: Create) -> dict[str, Any]:
             "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
             f"(run_name='{given.run_name}', mlflow.runName='{named}')."
         )
-    if given.user_id and given.user_id != "unknown":
-        tags.setdefault(forms.USER, given.user_id)
-    args = {
+    args: dict[str, Any] = {
         "name": given.run_name or named or names.generated(),
         "tags": tags,
         "group": group,
         "created": given.start_time or 0,
     }
+    if given.user_id and given.user_id != tags.get(forms.USER):
+        args["environment"] = {"user": given.user_id}
     run = _begun(ask, args, tags.get(forms.PARENT), group)
     where = f"mlflow-artifacts:/{group}" if not group else forms.location(experiments.of(ask, str(group)))
     return {"run": forms.whole(run, where, (), outputs=False)}

@@ -26,7 +26,7 @@ GRAMMAR = Grammar(
     comparators={
         "metric": ORDERED, "parameter": NULLABLE, "tag": NULLABLE, "attribute": LISTED, "number": ORDERED, "dataset": LISTED,
     },
-    orders=("run_id", "run_name", "status", "user_id", "artifact_uri", "start_time", "end_time"),
+    orders=("run_id", "run_name", "status", "user_id", "artifact_uri", "start_time", "end_time", "created", "Created"),
     translated={
         "created": "start_time", "Created": "start_time", "run name": "run_name", "Run name": "run_name", "Run Name": "run_name",
     },
@@ -66,7 +66,7 @@ def search(ask: Ask, given: Search) -> dict[str, Any]:
     if not groups:
         return {}
     asked = {
-        "filter": " AND ".join(written(clause) for clause in clauses),
+        "filter": " AND ".join(["kind != 'model'", *(written(clause) for clause in clauses)]),
         "order": order,
         "groups": groups,
         "lifecycle": experiments.lifecycle(given.run_view_type),
@@ -90,7 +90,10 @@ def whole(ask: Ask, found: list[Run]) -> list[forms.WholeRun]:
     for start in range(0, len(found), _PAGE):
         points |= ask.call("runs.last", runs=tuple(run.id for run in found[start : start + _PAGE]))
     where = {group: forms.location(experiments.of(ask, str(group))) for group in {run.group for run in found}}
-    return [forms.whole(run, where[run.group], points[run.id]) for run in found]
+    shown = [forms.whole(run, where[run.group], points[run.id]) for run in found]
+    for one in shown:
+        one.inputs.pop("model_inputs", None)  # MLflow tells them of a single run alone
+    return shown
 
 
 def ordered(order_by: Any) -> tuple[str, ...]:
@@ -103,7 +106,8 @@ def ordered(order_by: Any) -> tuple[str, ...]:
         if (entity, key) in seen:
             raise Problem(f"`order_by` contains duplicate fields: {list(order_by)}")
         seen.add((entity, key))
-        found.append(f"{_field(entity, key)}{'' if ascending else ' DESC'}")
+        field = f"text({_field(entity, key)})" if entity == "parameter" else _field(entity, key)
+        found.append(f"{field}{'' if ascending else ' DESC'}")
     if ("attribute", "start_time") not in seen:
         found.append("created DESC")
     return (*found, "id")
@@ -144,6 +148,8 @@ def _by_location(comparator: str, value: Any) -> str:
 
 
 def _field(entity: str, key: str) -> str:
+    if (entity, key) == ("tag", forms.RUN_NAME):
+        return "name"
     if entity != "attribute":
         return f'{_GROUPS[entity]}."{key.replace(chr(34), chr(34) * 2)}"'
     if key == "user_id":

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from loopline.api.mlflow import forms, limits, runs
+from loopline.api.mlflow import forms, limits, logged, runs
 from loopline.api.mlflow.endpoints import Ask, endpoint
 from loopline.api.mlflow.experiments import number
 from loopline.api.mlflow.messages import Int64, Message, Tag, invalid, missing
 from loopline.api.mlflow.problems import Problem
 from loopline.errors import Conflict
-from loopline.tracking.records import ExternalDataset, Point
+from loopline.tracking.records import ExternalDataset, Measure, Point
 
 
 class LogMetric(runs.One):
@@ -73,11 +73,18 @@ class DatasetInput(Message):
     dataset: Dataset | None = None
 
 
+class ModelInput(Message):
+    """A logged model that a run read."""
+
+    model_id: str | None = None
+
+
 class LogInputs(Message):
     """LogInputs."""
 
     run_id: str | None = None
     datasets: list[DatasetInput] | None = None
+    models: list[ModelInput] | None = None
 
 
 class LogModel(Message):
@@ -102,13 +109,13 @@ def log_metric(ask: Ask, given: LogMetric) -> None:
     limits.check_metric(given.key, given.value, given.timestamp)
     point = Point(key=given.key, value=given.value, step=given.step or 0, time=given.timestamp)
     runs.changed(given.run, lambda: ask.call("runs.log", run=given.run, metrics=[point]))
+    _measured(ask, given.run, [given])
 
 
 @endpoint("POST /api/2.0/mlflow/runs/log-parameter", action="run", needed=("run_id", "key"))
 def log_param(ask: Ask, given: LogParam) -> None:
     """Sets a param, for good."""
-    key, value = given.key or "", given.value or ""
-    limits.check_param(key, value)
+    key, value = limits.param(given.key or "", given.value or "")
     try:
         runs.changed(given.run, lambda: ask.call("runs.log", run=given.run, params={key: value}))
     except Conflict as e:
@@ -124,8 +131,7 @@ def log_param(ask: Ask, given: LogParam) -> None:
 @endpoint("POST /api/2.0/mlflow/runs/set-tag", action="run", needed=("run_id", "key"))
 def set_tag(ask: Ask, given: LogParam) -> None:
     """Sets a tag; that of the run's name renames it."""
-    key, value = given.key or "", given.value or ""
-    limits.check_tag(key, value)
+    key, value = limits.tag(given.key or "", given.value or "")
     if key == forms.RUN_NAME:
         runs.changed(given.run, lambda: ask.call("runs.change", run=given.run, name=value or None))
     else:
@@ -151,10 +157,8 @@ def log_batch(ask: Ask, given: LogBatch) -> None:
     limits.check_run_id(run)
     for index, point in enumerate(points):
         limits.check_metric(point.key, point.value, point.time, f"metrics[{index}]")
-    for index, (key, value) in enumerate(params):
-        limits.check_param(key, value, f"params[{index}]")
-    for index, (key, value) in enumerate(tags):
-        limits.check_tag(key, value, f"tags[{index}]")
+    params = [limits.param(key, value, f"params[{index}]") for index, (key, value) in enumerate(params)]
+    tags = [limits.tag(key, value, f"tags[{index}]") for index, (key, value) in enumerate(tags)]
     limits.check_count("metrics", limits.METRICS, len(points))
     limits.check_count("params", limits.PARAMS, len(params))
     limits.check_count("tags", limits.TAGS, len(tags))
@@ -166,6 +170,24 @@ def log_batch(ask: Ask, given: LogBatch) -> None:
             "value per param key."
         )
     _log(ask, run, points, dict(params), dict(tags))
+    _measured(ask, run, given.metrics or ())
+
+
+def _measured(ask: Ask, run: str, metrics: Sequence[Metric | LogMetric]) -> None:
+    """Keeps with the logged models those points that are of one."""
+    for model in dict.fromkeys(metric.model_id for metric in metrics if metric.model_id):
+        logged.measured(ask, run, model, [_measure(metric) for metric in metrics if metric.model_id == model])
+
+
+def _measure(given: Metric | LogMetric) -> Measure:
+    return Measure(
+        key=given.key or "",
+        value=0.0 if given.value is None else given.value,
+        step=given.step or 0,
+        time=given.timestamp or 0,
+        dataset=given.dataset_name or "",
+        digest=given.dataset_digest or "",
+    )
 
 
 def _log(ask: Ask, run: str, points: list[Point], params: dict[str, str], tags: dict[str, str]) -> None:
@@ -224,30 +246,34 @@ def log_model(ask: Ask, given: LogModel) -> None:
     if not isinstance(model, dict) or (lacking := [name for name in needed if name not in model]):
         raise Problem(f"Model json is missing mandatory fields: {set(lacking) if isinstance(model, dict) else needed}")
     run = runs.shown(ask, given.run_id or "")
-    kept = {name: value for name, value in model.items() if name in _MODEL_FIELDS}
+    kept: dict[str, Any] = {name: model.get(name) for name in _MODEL_FIELDS}
     flavors = kept.get("flavors")
     if isinstance(flavors, dict) and isinstance(flavors.get("python_function"), dict):
         kept["flavors"] = {**flavors, "python_function": dict(flavors["python_function"])}
         kept["flavors"]["python_function"].pop("config", None)
     former = json.loads(run.tags.get(_MODELS, "[]"))
     value = json.dumps([*former, kept])
-    limits.check_tag(_MODELS, value)
+    limits.check_length("value", _LONGEST_HISTORY, value)
     runs.changed(run.id, lambda: ask.call("runs.log", run=run.id, tags={_MODELS: value}))
 
 
+_LONGEST_HISTORY = 64_000
 _MODELS = "mlflow.log-model.history"
-_MODEL_FIELDS = ("artifact_path", "flavors", "utc_time_created", "run_id", "model_uuid")
+_MODEL_FIELDS = ("run_id", "artifact_path", "utc_time_created", "model_uuid", "flavors")
 
 
 @endpoint("POST /api/2.0/mlflow/runs/log-inputs", action="run", needed=("run_id",))
 def log_inputs(ask: Ask, given: LogInputs) -> None:
-    """Says which data a run read."""
+    """Says which data and which logged models a run read."""
     run = given.run_id or ""
     limits.check_run_id(run)
     datasets = [_dataset(one) for one in given.datasets or ()]
+    models = tuple(logged.shown(ask, model.model_id or "", deleted=True).ref for model in given.models or ())
     if datasets:
         runs.changed(run, lambda: ask.call("runs.use", run=run, datasets=datasets))
-    else:
+    if models:
+        runs.changed(run, lambda: ask.call("runs.link", run=run, inputs=models))
+    if not datasets and not models:
         runs.shown(ask, run)
 
 

@@ -37,7 +37,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("alias", sa.String(length=128), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=True),
         sa.Column("previous", sa.Integer(), nullable=True),
         sa.Column("how", sa.String(length=16), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
@@ -134,6 +134,7 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("principal", "key", name=op.f("pk_idempotency")),
     )
+    op.create_index(op.f("ix_idempotency_at"), "idempotency", ["at"], unique=False)
     op.create_table(
         "labels",
         sa.Column("project", sa.String(length=128), nullable=False),
@@ -243,6 +244,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_loops")),
     )
     op.create_table(
+        "model_aliases",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("alias", sa.String(length=128), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "name", "alias", name=op.f("pk_model_aliases")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_model_aliases_version", "model_aliases", ["project", "name", "version"], unique=False)
+    op.create_table(
+        "model_comments",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_model_comments")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_model_comments_model", "model_comments", ["project", "name", "id"], unique=False)
+    op.create_table(
         "model_documents",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -275,6 +300,10 @@ def upgrade() -> None:
         sa.Column("registered", sa.BigInteger(), nullable=True),
         sa.Column("registrar", sa.String(length=256), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("changed", sa.BigInteger(), nullable=False),
+        sa.Column("deleted", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("pk_model_versions")),
     )
     op.create_table(
@@ -282,7 +311,22 @@ def upgrade() -> None:
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("latest", sa.Integer(), nullable=False),
+        sa.Column("title", sa.String(length=256), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("created", sa.BigInteger(), nullable=False),
+        sa.Column("creator", sa.String(length=256), nullable=False),
+        sa.Column("changed", sa.BigInteger(), nullable=False),
+        sa.Column("deleted", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_models")),
+    )
+    op.create_index(
+        "ix_models_title",
+        "models",
+        ["project", "title"],
+        unique=True,
+        sqlite_where=sa.text("deleted IS NULL"),
+        postgresql_where=sa.text("deleted IS NULL"),
     )
     op.create_table(
         "monitors",
@@ -441,6 +485,32 @@ def upgrade() -> None:
         sa.Column("exact", sa.Boolean(), nullable=False),
         sa.Column("points", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("run", "batch", name=op.f("pk_run_points_hot")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "run_purged",
+        sa.Column("id", sa.String(length=26), nullable=False),
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=True),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", "project", name=op.f("pk_run_purged")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_run_purged_number",
+        "run_purged",
+        ["number"],
+        unique=False,
+        sqlite_where=sa.text("number IS NOT NULL"),
+        postgresql_where=sa.text("number IS NOT NULL"),
+    )
+    op.create_table(
+        "run_retention",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("deleted", sa.BigInteger(), nullable=True),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("project", name=op.f("pk_run_retention")),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -612,6 +682,23 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_run_external_dataset", "run_external", ["dataset", "run"], unique=False)
+    op.create_table(
+        "run_measures",
+        sa.Column("model", sa.Integer(), nullable=False),
+        sa.Column("key", sa.Integer(), nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=False),
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("value", sa.Double(), nullable=True),
+        sa.Column("dataset", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["key"], ["run_words.id"], name=op.f("fk_run_measures_key")),
+        sa.ForeignKeyConstraint(["model"], ["runs.number"], name=op.f("fk_run_measures_model")),
+        sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_measures_run")),
+        sa.PrimaryKeyConstraint("model", "key", "time", "step", "run", name=op.f("pk_run_measures")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_run_measures_run", "run_measures", ["run"], unique=False)
     op.create_table(
         "run_params",
         sa.Column("run", sa.Integer(), nullable=False),

@@ -141,7 +141,9 @@ def written(bundle: Opened, writing: Writing) -> Iterator[tuple[Any, Entry]]:
                 INPUTS: _refs(fields.inputs),
             }
             fields.inputs = []
-            held[one.run] = receiving.begun(writing, bundle.id(one.run), fields, None)
+            begun = receiving.begun(writing, bundle.id(one.run), fields, None)
+            assert begun is not None  # none of them was removed for good: that was checked
+            held[one.run] = begun
         elif isinstance(one, Points):
             receiving.take(writing, held[one.run], one, fields)
             writing.write_points()

@@ -95,13 +95,13 @@ class Bundles:
                 for digest in sorted(needed)
             }
             failpoint("tracking.bundle.kept")
-            groups.hold(
-                self.tx, 0, alone=True
-            )  # of two that bring the same bundle the second finds the first one's runs
+            groups.hold_group(self.tx, 0)  # of two that bring one bundle the second finds the first one's runs
             id = bundle.id(bundle.first)
             if reading.known(self.tx, id) is not None:
                 self.tx.recorded = False
                 return self.show(id)
+            for one in bundle.runs:
+                reading.check_purged(self.tx, bundle.id(one))
             for row, file in written(bundle, self.writing):
                 self._keep(reading.row_at(self.tx, row.number), file.fields["path"], kept[file.fields["digest"]])
             failpoint("tracking.bundle.written")

@@ -165,6 +165,8 @@ class _Parser:
         head, dot, rest = token.text.partition(".")
         if head.lower() in _PARTS and self.sign("("):
             return self.function(_PARTS[head.lower()], token)
+        if head.lower() == "text" and self.what == "order" and self.sign("("):
+            return self.function("text", token)
         if head.lower() in GROUPS and (dot or head.lower() not in ATTRIBUTES):
             return self.keyed(token, head.lower(), rest)
         if not dot and head.lower() in ATTRIBUTES:
@@ -179,11 +181,12 @@ class _Parser:
 
     def function(self, part: Part, token: Token) -> Field:
         field = self.field()
-        if field.group != "metrics":
-            raise self.wrong(token, f"{part} is of metrics only", ["metrics.KEY"], f"For example {part}(metrics.loss).")
+        group, example = ("params", "params.KEY") if part == "text" else ("metrics", "metrics.KEY")
+        if field.group != group:
+            raise self.wrong(token, f"{part} is of {group} only", [example], f"For example {part}({example}).")
         if not self.sign(")"):
             raise self.unexpected("')'", [")"])
-        return Field("metrics", field.key, part)
+        return Field(field.group, field.key, part)
 
     def keyed(self, token: Token, name: str, rest: str) -> Field:
         group = GROUPS[name]

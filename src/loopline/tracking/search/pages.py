@@ -146,6 +146,9 @@ def _key(compiler: Compiler, by: OrderBy) -> Key:
         return Key(by, row, there, (Stretch(value.is_not(None), value, float), Stretch(value.is_(None))))
     if field.group == "tags":
         return Key(by, row, there, (Stretch(c.value.is_not(None), compiler.binary(begins(c.value)), str),))
+    if field.part == "text":
+        spelled = sa.func.coalesce(param_text(c), sa.cast(c.number, sa.Text))
+        return Key(by, row, there, (Stretch(c.run.is_not(None), compiler.binary(begins(spelled)), str),))
     text = compiler.binary(begins(param_text(c)))
     return Key(
         by, row, there, (Stretch(c.number.is_not(None), c.number, float), Stretch(c.number.is_(None), text, str))

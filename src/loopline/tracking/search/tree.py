@@ -10,12 +10,15 @@ from typing import Literal
 import msgspec
 
 Group = Literal["attributes", "params", "metrics", "tags", "inputs", "outputs", "external"]
-Part = Literal["last", "min", "max"]
+Part = Literal["last", "min", "max", "text"]
 Op = Literal["<", "<=", ">", ">="]
 
 
 class Field(msgspec.Struct, frozen=True):
-    """Something that a run has. `key`: the attribute, param, metric or tag; of inputs and outputs the kind of ref ("": any)."""
+    """Something that a run has. `key`: the attribute, param, metric or tag; of inputs and outputs the kind of ref ("": any).
+
+    `part` is of metrics; "text" is of a param that is ordered by as a text, also where it spells a number.
+    """
 
     group: Group
     key: str

@@ -1,5 +1,5 @@
 """The calls that Loopline and MLflow's own server answer alike, by topic."""
 
-from contracts import tracking
+from contracts import artifacts, registry, tracking
 
-TOPICS = {**tracking.TOPICS}
+TOPICS = {**tracking.TOPICS, **artifacts.TOPICS, **registry.TOPICS}

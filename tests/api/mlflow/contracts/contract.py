@@ -70,8 +70,13 @@ class Talk:
         elif body is None:
             body = json.dumps(given).encode()
             headers.setdefault("Content-Type", "application/json")
-        self._connection.request(call.method, target, body, headers)
-        response = self._connection.getresponse()
+        try:
+            self._connection.request(call.method, target, body, headers)
+            response = self._connection.getresponse()
+        except ConnectionError:  # gunicorn ends a connection whose last body it did not read
+            self._connection.close()
+            self._connection.request(call.method, target, body, headers)
+            response = self._connection.getresponse()
         content = response.read()
         try:
             answer = json.loads(content)

@@ -1,0 +1,114 @@
+"""`loopline runs delete`, `restore`, `purge` and `retention`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loopline.cli import names, show
+from loopline.cli.session import as_json, session
+
+if TYPE_CHECKING:
+    from loopline.catalog import Session
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@as_json
+@click.pass_context
+def delete(ctx: click.Context, runs: tuple[str, ...], json: bool) -> None:
+    """Delete runs: they are kept aside, and take no more."""
+    with session(ctx) as s:
+        ids = [s.runs.show(names.one(s, run, "run")).id for run in runs]  # one that is not there: none is deleted
+        found = [s.runs.delete(run) for run in ids]
+    ids = [run.id for run in found]
+    show.done(found, json, f"{_count(len(ids), 'run')} deleted.", f"loopline runs restore {' '.join(ids)}")
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@as_json
+@click.pass_context
+def restore(ctx: click.Context, runs: tuple[str, ...], json: bool) -> None:
+    """Make deleted runs live again, as they were."""
+    with session(ctx) as s:
+        ids = [s.runs.show(names.one(s, run, "run")).id for run in runs]
+        found = [s.runs.restore(run) for run in ids]
+    show.done(found, json, f"{_count(len(ids), 'run')} live again.", f"loopline runs delete {' '.join(ids)}")
+
+
+@click.command()
+@click.argument("runs", nargs=-1, metavar="[RUN...]")
+@click.option("--older-than", metavar="DURATION", help="Those deleted so long ago: 30d, 12h, 0s (else the retention).")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@as_json
+@click.pass_context
+def purge(ctx: click.Context, runs: tuple[str, ...], older_than: str | None, dry_run: bool, json: bool) -> None:
+    """Remove deleted runs for good, with their points and files. Nothing undoes it.
+
+    Without RUN: all that were deleted long enough ago. Those that a model or dataset version names stay.
+    """
+    if runs and older_than:
+        raise click.UsageError("RUN and --older-than do not go together.")
+    from loopline.loop.durations import milliseconds
+
+    age = milliseconds(older_than, "--older-than") if older_than else None
+    with session(ctx) as s:
+        purged(s, json, dry_run=dry_run, older_than=age, runs=tuple(names.one(s, run, "run") for run in runs))
+
+
+@click.command()
+@click.argument("duration", required=False)
+@as_json
+@click.pass_context
+def retention(ctx: click.Context, duration: str | None, json: bool) -> None:
+    """How long deleted runs and groups are kept; with DURATION (30d, 12h, or `forever`), set it."""
+    from loopline.loop.durations import milliseconds
+
+    with session(ctx) as s:
+        before = s.runs.retention()
+        if duration is None:
+            if json:
+                show.print_json(before)
+            else:
+                click.echo(f"What is deleted is kept {_kept(before.deleted)}.")
+            return
+        found = s.runs.set_retention(None if duration == "forever" else milliseconds(duration, "the retention"))
+    undo = "forever" if before.deleted is None else f"{before.deleted}ms"
+    text = f"What is deleted is kept {_kept(found.deleted)}; `loopline up` and `loopline gc` remove it then."
+    show.done(found, json, text, f"loopline runs retention {undo}")
+
+
+def purged(s: Session, json: bool, *, dry_run: bool, **which: Any) -> None:
+    """Removes runs for good, call by call until none is left, and says what went and what stays."""
+    runs: list[str] = []
+    groups: list[str] = []
+    while True:
+        part = s.runs.purge(dry_run=dry_run, **which)
+        runs += part.runs
+        groups += part.groups
+        which["runs"] = ()  # those that were named went with the first call
+        if dry_run or not part.more:
+            break
+    if json:
+        show.print_json({"runs": runs, "groups": groups, "needed": part.needed, "more": part.more})
+        return
+    said = f"{_count(len(runs), 'run')}" + (f" and {_count(len(groups), 'group')}" if groups else "")
+    more = ", and more" if part.more else ""
+    click.echo(f"{said} would be removed for good{more}." if dry_run else f"{said} removed for good.")
+    if part.needed:
+        click.echo(f"{_count(len(part.needed), 'run')} kept, since something names them:")
+        show.table(["run", "named by"], [(needed.run, needed.by) for needed in part.needed])
+
+
+def _kept(deleted: int | None) -> str:
+    return "for ever" if deleted is None else f"for {show.lasting(deleted)}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+COMMANDS = (delete, restore, purge, retention)
+"""What `loopline runs` has of these."""

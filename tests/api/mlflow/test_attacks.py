@@ -1,0 +1,249 @@
+"""Attacks on MLflow's endpoints, each under the number of its class; tests/tracking/test_attacks.py has those on our own."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tarfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from loopline.api.mlflow.endpoints import ENDPOINTS
+from loopline.operations import Body
+
+PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+RAW = {"Content-Type": "application/octet-stream"}
+SECRET = b"what nobody may read"
+
+
+@pytest.fixture(scope="module")
+def run(shared: Any) -> str:
+    """A run with two files, and beside its workspace a file that is nobody's business."""
+    made: str = shared.run()
+    shared.session.runs.put_artifact(made, "plots/a.png", Body(b"png"))
+    shared.session.runs.put_artifact(made, "b.txt", Body(b"text"))
+    (outside(shared) / "secret.txt").write_bytes(SECRET)
+    return made
+
+
+def outside(door: Any) -> Path:
+    return Path(door.platform.settings.workspace.parent)
+
+
+def names(door: Any) -> set[str]:
+    return {str(path) for path in outside(door).rglob("*") if ".db" not in path.name}
+
+
+def refused(door: Any, run: str, paths: list[str]) -> None:
+    """No verb takes one of these paths, which are sent as they stand; afterwards everything is as it was."""
+    files, kept = names(door), door.session.runs.artifacts(run)
+    for path in paths:
+        for method in ("PUT", "GET", "DELETE"):
+            status, said = door.ask(
+                method,
+                f"{PROXY}/0/{run}/artifacts/{path}",
+                b"x" if method == "PUT" else None,
+                RAW if method == "PUT" else {},
+            )
+            assert status in (400, 404, 405), (method, path, status, said)
+            assert SECRET not in repr(said).encode()
+        for target in (f"/api/2.0/mlflow/artifacts/list?run_id={run}&path={path}", f"/get-artifact?run_id={run}&path={path}",
+                       f"{PROXY}?path=0/{run}/artifacts/{path}"):  # fmt: skip
+            status, said = door.ask("GET", target)
+            assert status in (400, 404) or said in ({}, {"root_uri": f"mlflow-artifacts:/0/{run}/artifacts"}), (
+                target,
+                said,
+            )
+            assert SECRET not in repr(said).encode()
+        status, said = door.ask("POST", f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run}&path={path}", b"x", RAW)
+        assert status in (400, 404), (path, said)
+    assert (names(door), door.session.runs.artifacts(run)) == (files, kept)
+
+
+def test_01_dots_in_the_path_of_a_file(shared: Any, run: str) -> None:
+    refused(shared, run, ["../x", "../../../../secret.txt", "plots/../../x", "..", "./b.txt", "plots/.."])
+
+
+def test_02_absolute_paths_and_file_addresses(shared: Any, run: str) -> None:
+    there = str(outside(shared) / "secret.txt")
+    refused(shared, run, [there, quote(there, safe=""), "C:/x", "%2fetc%2fpasswd"])
+    assert shared.post("registered-models/create", {"name": "attacked"})[0] == 200
+    for source in (
+        f"file://{there}",
+        there,
+        f"file:{outside(shared)}",
+        f"mlflow-artifacts:/0/{run}/artifacts/../../..",
+        f"runs:/{run}/../x",
+    ):
+        given = {"name": "attacked", "source": source}
+        status, said = shared.post("model-versions/create", given)
+        assert status == 400, (source, said)
+        status, said = shared.post("model-versions/create", {**given, "run_id": run})
+        assert status == 400, (source, said)
+
+
+def test_03_backslashes(shared: Any, run: str) -> None:
+    refused(shared, run, ["%5c..%5cx", "plots%5c..%5c..%5cx", "a%5cb", "..%5cx"])
+
+
+def test_04_paths_that_are_encoded_twice_and_three_times(shared: Any, run: str) -> None:
+    for times in range(1, 4):
+        for path in ("../../x", "/etc/passwd", "..\\x"):
+            for _ in range(times):
+                path = "".join(f"%{ord(c):02x}" if c in "./\\%" else c for c in path)
+            refused(shared, run, [path])
+
+
+def test_05_parameters_queries_and_fragments(shared: Any, run: str) -> None:
+    refused(shared, run, ["a;/../../x", "a%3f/../x", "a%23/../../x", "..;/x", "%2e%2e;/x"])
+    for source in (
+        f"mlflow-artifacts:/0/{run}/artifacts?/../x",
+        f"mlflow-artifacts:/0/{run}/artifacts#/../x",
+        "http://x/?y=/../z",
+    ):
+        status, said = shared.post("model-versions/create", {"name": "attacked", "source": source, "run_id": run})
+        assert status == 400, (source, said)
+
+
+def test_06_removing_what_is_outside(shared: Any, run: str) -> None:
+    before = names(shared)
+    for address in ("", "/", "0", "..", f"0/{run}", f"0/{run}/../..", "%2e%2e/%2e%2e", f"0/{run}/artifacts/..",
+                    quote(str(outside(shared)), safe=""), f"../0/{run}/artifacts"):  # fmt: skip
+        status, said = shared.ask("DELETE", f"{PROXY}/{address}")
+        assert status in (400, 404, 405), (address, said)
+    assert names(shared) == before
+    assert len(shared.session.runs.artifacts(run)) == 2
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=["07_a_link", "08_a_hard_link"])
+def test_07_and_08_archives_are_kept_as_bytes(shared: Any, run: str, kind: bytes) -> None:
+    data = BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        member = tarfile.TarInfo("plots")
+        member.type, member.linkname = kind, "/tmp"
+        tar.addfile(member)
+        tar.addfile(tarfile.TarInfo("plots/pwned"))
+    before = names(shared)
+    address = f"{PROXY}/0/{run}/artifacts/model/archive.tar"
+    assert shared.ask("PUT", address, data.getvalue(), RAW)[0] == 200
+    assert shared.ask("GET", address) == (200, data.getvalue())
+    assert shared.ask("DELETE", address)[0] == 200
+    assert len([name for name in names(shared) - before if Path(name).is_file()]) <= 1
+    assert not Path("/tmp/pwned").exists()
+
+
+def test_09_names_that_are_no_names(shared: Any, run: str) -> None:
+    refused(shared, run, ["a%00b", "%ff", "%c0%ae%c0%ae/x", "%ef%bc%8e%ef%bc%8e/x", "%e2%80%a5/x", "a.", "x" * 5000])
+    for name in ("a\0b", "x" * 501):
+        assert shared.post("experiments/create", {"name": name})[0] == 400
+    for key in ("../x", "a\0b", "x" * 251, "", "/abs"):
+        status, said = shared.post(
+            "runs/log-metric", {"run_id": run, "key": key, "value": 1, "timestamp": 1, "step": 0}
+        )
+        assert status == 400, (key, said)
+
+
+def test_11_versions_of_what_another_project_has(shared: Any, run: str) -> None:
+    shared.session.projects.create("clinic")
+    there = shared.platform.session(project="clinic")
+    foreign = there.runs.create("theirs").id
+    there.runs.put_artifact(foreign, "model/MLmodel", Body(SECRET))
+    for source in (f"mlflow-artifacts:/0/{foreign}/artifacts/model", f"runs:/{foreign}/model", f"models:/m-{foreign}"):
+        for more in ({}, {"run_id": foreign}, {"run_id": run}):
+            status, said = shared.post("model-versions/create", {"name": "attacked", "source": source, **more})
+            if status == 200:  # it only says where its files are said to be: nothing of them is here
+                version = said["model_version"]["version"]
+                status, said = shared.get("model-versions/get-download-uri", {"name": "attacked", "version": version})
+            assert SECRET not in repr(said).encode()
+    for method, body in (("GET", None), ("DELETE", None), ("PUT", b"x")):
+        status, said = shared.ask(method, f"{PROXY}/0/{foreign}/artifacts/model/MLmodel", body, RAW if body else {})
+        assert status == 404 or (method == "DELETE" and said == {}), (method, said)
+    assert shared.get("artifacts/list", {"run_id": foreign})[0] == 404
+    assert shared.ask("GET", f"/get-artifact?run_id={foreign}&path=model/MLmodel")[0] == 404
+    assert there.runs.artifact(foreign, "model/MLmodel").read() == SECRET
+    assert shared.ask("GET", f"/clinic{PROXY}/0/{foreign}/artifacts/model/MLmodel") == (200, SECRET)
+
+
+def test_20_what_a_shell_would_run(shared: Any, run: str) -> None:
+    for word in ("$(touch pwned)", "`touch pwned`", "; touch pwned", "&& touch pwned", "a' OR '1"):
+        assert shared.post("runs/set-tag", {"run_id": run, "key": "mlflow.source.git.commit", "value": word})[0] == 200
+        assert (
+            shared.post("runs/log-parameter", {"run_id": shared.run(run_name=word), "key": "p", "value": word})[0]
+            == 200
+        )
+        assert shared.ask("PUT", f"{PROXY}/0/{run}/artifacts/odd/{quote(word)}", b"x", RAW)[0] == 200
+    assert shared.ask("DELETE", f"{PROXY}/0/{run}/artifacts/odd")[0] == 200
+    assert not Path("pwned").exists()
+    assert not (outside(shared) / "pwned").exists()
+
+
+def test_22_callers_without_credentials(shared: Any, run: str) -> None:
+    """As through a proxy, since nobody is the server's own user then."""
+    for one in ENDPOINTS:
+        if one.action is None:
+            continue
+        path = (
+            one.path.replace("{address:path}", f"0/{run}/artifacts/b.txt")
+            .replace("{model_id}", "m-1")
+            .replace("{key}", "k")
+        )
+        for form in (path, path.replace("/api/", "/ajax-api/", 1), f"/clinic{path}"):
+            for more in ({}, {"Authorization": "Bearer ll_" + "A" * 43}, {"Authorization": "Basic !!!"}):
+                headers = {"X-Forwarded-For": "10.0.0.9", "Content-Type": "application/json", **more}
+                body = None if one.method == "GET" else b"{}"
+                status, said = shared.ask(one.method, form, body, headers)
+                assert status == 401, (one.method, form, said)
+    assert len(shared.session.runs.artifacts(run)) == 2
+
+
+def test_36_sizes(shared: Any, run: str) -> None:
+    cases = {
+        "33 MB of JSON": (b'{"run_id": "' + b"x" * (33 << 20) + b'"}', {}),
+        "a value of 10 MB": (json.dumps({"run_id": run, "params": [{"key": "p", "value": "x" * (10 << 20)}]}).encode(), {}),
+        "a million params": (b'{"run_id": "%b", "params": [%b]}' % (run.encode(), b",".join([b'{"key":"p","value":"1"}'] * 1_000_000)), {}),
+        "nested 100,000 deep": (b'{"run_id": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, {}),
+        "lists 100,000 deep": (b'{"metrics": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", {}),
+        "compressed zeros": (gzip.compress(bytes(64 << 20)), {"Content-Encoding": "gzip"}),
+        "a boundary of 1 MB": (b"--" + b"b" * (1 << 20), {"Content-Type": "multipart/form-data; boundary=b"}),
+    }  # fmt: skip
+    for what, (body, headers) in cases.items():
+        status, said = shared.post("runs/log-batch", body, **headers)
+        assert 400 <= status < 500, (what, status, repr(said)[:200])
+    assert shared.session.runs.show(run).params == {}
+
+
+def test_37_searches(shared: Any, run: str) -> None:
+    shared.post("runs/set-tag", {"run_id": run, "key": "text", "value": "a" * 5000})
+    before = shared.session.runs.list().runs
+    for text in (
+        "tags.text LIKE '" + "%a" * 2000 + "b'", "tags.text ILIKE '%" + "_%" * 2000 + "b'", "attributes.run_name = 'x'; DROP TABLE runs",
+        "attributes.run_name = 'x' OR 1=1 --", "tags.text = '' UNION SELECT * FROM tokens", "params.`a` = 1) OR (1=1", "(" * 20_000,
+        "run_id IN (" + ", ".join(["'x'"] * 50_000) + ")", "metrics.a > 1 AND " * 5000 + "metrics.a > 1", "tags.\"a' = 'b",
+    ):  # fmt: skip
+        status, said = shared.post("runs/search", {"experiment_ids": ["0"], "filter": text})
+        assert status in (200, 400), (text[:80], status, repr(said)[:200])
+        assert "DROP" not in text or status == 400
+    for order in ("name; DROP TABLE runs", "(SELECT 1)", "metrics.a) DESC, (SELECT 1", "start_time DESC --"):
+        assert shared.post("runs/search", {"experiment_ids": ["0"], "order_by": [order]})[0] == 400, order
+    assert shared.session.runs.list().runs == before
+
+
+def test_38_numbers(shared: Any, run: str) -> None:
+    fine = {"key": "fine", "value": 1.0, "step": 0, "timestamp": 1}
+    for bad in (
+        {"step": 2**63}, {"step": "9223372036854775808"}, {"step": 1.5}, {"timestamp": 2**63}, {"value": "nan?"}, {"value": None},
+        {"key": None}, {"key": ""}, {"value": True, "key": {}}, {"timestamp": None}, {"step": [1]},
+    ):  # fmt: skip
+        status, said = shared.post("runs/log-batch", {"run_id": run, "metrics": [fine, {**fine, "key": "bad", **bad}]})
+        assert status == 400, (bad, said)
+    assert shared.session.runs.show(run).metrics == {}, "not half of a batch"
+    for number in ("NaN", "Infinity", "-Infinity", 1e308, -1e308, "1e999"):
+        status, said = shared.post(
+            "runs/log-metric", {"run_id": run, "key": "odd", "value": number, "timestamp": 1, "step": -1}
+        )
+        assert status in (200, 400), (number, said)
+    assert shared.get("runs/get", {"run_id": run})[0] == 200

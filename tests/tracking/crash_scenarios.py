@@ -1,0 +1,69 @@
+"""Purges, killed anywhere: a deleted run is whole, or it is gone with all of its points and files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def work(folder: Path) -> None:
+    """Makes runs with points and a file, deletes and purges most of them, and sweeps the store."""
+    from loopline.app import Platform
+    from loopline.store.service import Store
+    from loopline.tracking.records import Point
+
+    os.environ["LOOPLINE_CHECKPOINTS"] = str(folder / "copies")
+    platform = Platform.open(workspace=folder / "workspace")
+    session = platform.session()
+    group = next((g.number for g in session.groups.list(name="churn").groups), None)
+    group = session.groups.create("churn").number if group is None else group
+    for name in ("kept", "gone"):
+        run = session.runs.create(name, group=group).id
+        session.runs.log(run, [Point(key="loss", value=0.5, step=step, time=1) for step in range(5)])
+        session.runs.put_artifact(run, "file", b"of all")
+        session.runs.put_artifact(run, "own", run.encode())
+        if name == "gone":
+            session.runs.delete(run)
+    session.runs.purge(older_than=0)
+    with platform.database.begin() as tx:
+        Store(tx, platform.blobs).sweep(grace=-1000)
+    platform.close()
+
+
+def check(folder: Path, finished: bool) -> None:
+    """Every run that is there has its points and files, every reference its blob; after a whole run nothing else is there."""
+    import sqlalchemy as sa
+
+    from loopline.app import Platform
+    from loopline.store.service import Store
+
+    if not (folder / "workspace" / "loopline.db").exists():
+        return
+    os.environ["LOOPLINE_CHECKPOINTS"] = str(folder / "copies")
+    platform = Platform.open(workspace=folder / "workspace")
+    session = platform.session()
+    found = session.runs.list(lifecycle="all").runs
+    for run in found:
+        assert len(session.runs.history(run.id, "loss")) == (5 if run.metrics else 0)
+        for artifact in session.runs.artifacts(run.id):
+            assert session.runs.artifact(run.id, artifact.path).read() == (
+                run.id.encode() if artifact.path == "own" else b"of all"
+            )
+    with platform.database.begin(lazy=True) as tx:
+        store = Store(tx, platform.blobs)
+        assert store.damages() == []
+        if finished:
+            assert store.usage().unreferenced == 0
+    assert session.ledger.verify().ok
+    if finished:
+        assert session.runs.list(lifecycle="deleted").runs == ()
+        assert platform.metrics is not None
+        with platform.metrics.snapshot() as connection:
+            points = {row.run for row in connection.execute(sa.text("SELECT run FROM run_points_hot"))}
+        with platform.database.snapshot() as connection:
+            assert points <= {row.number for row in connection.execute(sa.text("SELECT number FROM runs"))}
+    platform.close()
+
+
+SCENARIOS = {"purge": (work, check)}
+ROOMS = {"purge": ("tracking", "store", "database")}
