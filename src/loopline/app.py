@@ -6,6 +6,7 @@ ledger entry -> commit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -23,12 +24,16 @@ from loopline.hashing import digest_json
 from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Action, Body, Operation
 from loopline.ports.clock import Clock, SystemClock
+from loopline.ports.drawing import Line, PlotForm
 from loopline.ports.predictor import Predictor
 from loopline.refs import check_name, parse
 from loopline.settings import Settings, load, make_workspace
 from loopline.store.local import LocalBlobs
 from loopline.tracking.tables import run_retention
 from loopline.tracking.words import Words
+
+_LARGEST_BUNDLE = 1 << 36
+"""Bytes of a run bundle, unpacked; what comes over HTTP is bounded by `body_limit`, too."""
 
 idempotency = sa.Table(
     "idempotency",
@@ -239,7 +244,7 @@ class Platform:
             case "runs":
                 from loopline.tracking.service import RunsService
 
-                return RunsService(tx, self.blobs, self.words, self.metrics)
+                return RunsService(tx, self.blobs, self.words, self.metrics, _draw, self._bundling)
             case "groups":
                 from loopline.tracking.groups import GroupsService
 
@@ -308,6 +313,17 @@ class Platform:
                 return LoopsService(tx, self._service("alerts", tx))
         raise AssertionError(f"no service for the group {group!r}")
 
+    def _bundling(self) -> Any:
+        """How run bundles are signed, checked and unpacked."""
+
+        from loopline.packaging.signing import ModelSigner
+        from loopline.registry.bundle_tar import unpack
+        from loopline.tracking.bundle.statement import Bundling
+
+        workspace = self.settings.workspace
+        bounded = partial(unpack, most_bytes=_LARGEST_BUNDLE)
+        return Bundling(ModelSigner(workspace / "keys"), bounded, workspace / "scratch")
+
     def _predictions(self, tx: Tx) -> Any:
         from loopline.outcomes.service import PredictionsService
         from loopline.serving.log import read_on
@@ -340,6 +356,12 @@ class Platform:
             return BundlePredictor(self._bundle(tx, ref))
         with self.database.begin(principal=self.owner.name, lazy=True) as opened:
             return BundlePredictor(self._bundle(opened, ref))
+
+
+def _draw(title: str, x: str, lines: Sequence[Line], form: PlotForm) -> bytes:
+    from loopline.evaluation.overlay import draw  # with it comes matplotlib
+
+    return draw(title, x, lines, form)
 
 
 def _checked(op: Operation, args: dict[str, Any], body: Body | None) -> Any:

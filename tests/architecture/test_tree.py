@@ -86,8 +86,13 @@ def test_nothing_of_one_machine_is_in_the_tree() -> None:
 
 def test_what_is_declared_is_imported_and_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    spelled = {"scikit-learn": "sklearn", "prometheus-client": "prometheus_client"}
-    capped = {"protobuf", "python-dateutil"}  # not imported: their upper bounds keep other clients installable
+    spelled = {
+        "scikit-learn": "sklearn",
+        "prometheus-client": "prometheus_client",
+        "protobuf": "google",
+        "pyyaml": "yaml",
+    }
+    capped = {"python-dateutil"}  # not imported: its upper bound keeps other clients installable
     names = [re.split(r"[<>=;\[ ]", d)[0] for d in project["dependencies"]]
     declared = {spelled.get(n, n) for n in names} - capped
     optional = {re.split(r"[<>=;\[ ]", d)[0] for extra in project["optional-dependencies"].values() for d in extra}

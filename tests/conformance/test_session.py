@@ -274,3 +274,20 @@ def test_access_projects_and_ledger_are_covered() -> None:
     left_out = {"access.principals", "access.appointed", "ledger.checkpoints", "ledger.rotate_key"}
     wanted = {op.name for op in OPERATIONS.values() if op.group in ("access", "projects", "ledger", "lineage")}
     assert wanted - _ALL() <= left_out
+
+
+def test_runs_are_compared_and_given_away(house: House) -> None:
+    session = house.session()
+    made = [session.runs.create("fit", params={"seed": seed}).id for seed in range(2)]
+    for value, run in enumerate(made):
+        session.runs.log(run, [{"key": "loss", "value": float(value)}])
+        session.runs.finish(run)
+    found = session.runs.compare(tuple(made), ("loss",))
+    assert [one.key for one in found.differences] == ["seed"]
+    assert found.metrics[0].deltas[1].value == 1.0
+    assert "<table" in found._repr_html_()
+    assert session.runs.plot(tuple(made), "loss", "svg").read().startswith(b"<?xml")
+    packed = session.runs.export_bundle(made[0])
+    taken = session.runs.import_bundle(Body(packed.read(), name="run.tar"))  # its own key is known
+    assert (taken.name, taken.id != made[0]) == ("fit", True)
+    assert session.runs.import_bundle(Body(packed.read(), name="run.tar")).id == taken.id

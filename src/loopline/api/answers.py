@@ -31,7 +31,9 @@ STATUS_OF_CODE = {"unauthenticated": 401, "bad-method": 405, "too-large": 413}
 INERT = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 """What a stored file may do when a browser shows it: nothing."""
 
-_OWN_PAGES = frozenset({"datasets.profile", "evaluations.plot", "evaluations.report", "models.card", "monitors.drift"})
+_OWN_PAGES = frozenset(
+    {"datasets.profile", "evaluations.plot", "evaluations.report", "models.card", "monitors.drift", "runs.plot"}
+)
 """What is drawn by the platform itself, every name in it escaped. All other files may be of anybody: a browser saves them."""
 
 _CHALLENGES = ('Bearer realm="loopline"', 'Basic realm="loopline", charset="UTF-8"')

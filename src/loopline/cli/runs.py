@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from loopline.cli import deletion, names, search, show
+from loopline.cli import compare, deletion, exchange, names, search, show
 from loopline.cli.session import as_json, group, session
 
 
@@ -17,7 +17,7 @@ def runs() -> None:
     pass
 
 
-for command in (*search.COMMANDS, *deletion.COMMANDS):
+for command in (*search.COMMANDS, *deletion.COMMANDS, *compare.COMMANDS, *exchange.COMMANDS):
     runs.add_command(command)
 
 

@@ -30,7 +30,7 @@ DASHES = (0, (4, 4))
 
 
 class Palette(NamedTuple):
-    """The colours of a theme. The two hues are Okabe and Ito's, told apart with any colour vision."""
+    """The colours of a theme. The hues are Okabe and Ito's, told apart with any colour vision."""
 
     ink: str
     faint: str
@@ -38,11 +38,13 @@ class Palette(NamedTuple):
     paper: str
     blue: str
     orange: str
+    green: str
+    pink: str
 
 
-LIGHT = Palette("#1b1d1f", "#6a6f75", "#d9dcdf", "#ffffff", "#0072b2", "#d55e00")
-DARK = Palette("#e7e8ea", "#9aa0a6", "#3a3f45", "#16181b", "#56b4e9", "#e69f00")
-CSS = Palette("#0a0b0c", "#8a8b8d", "#c1c2c3", "#fdfefd", "#0172b3", "#d65e01")
+LIGHT = Palette("#1b1d1f", "#6a6f75", "#d9dcdf", "#ffffff", "#0072b2", "#d55e00", "#009e73", "#cc79a7")
+DARK = Palette("#e7e8ea", "#9aa0a6", "#3a3f45", "#16181b", "#56b4e9", "#e69f00", "#00b386", "#e39bc4")
+CSS = Palette("#0a0b0c", "#8a8b8d", "#c1c2c3", "#fdfefd", "#0172b3", "#d65e01", "#019e74", "#cd79a8")
 """Stand-ins that no other part of a plot uses; an SVG has the CSS variable of the field's name in their place."""
 
 # Warning filters and matplotlib's settings are the process's: one thread at a time changes them and puts them back.

@@ -11,6 +11,7 @@ import binascii
 import os
 import re
 import stat
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def encoding(payload_type: str, payload: bytes) -> bytes:
 
 def key_id(public: Ed25519PublicKey) -> str:
     """The id of a key: the first 16 hex digits of the SHA-256 of its 32 bytes."""
-    return sha256(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()[:16]
+    return _fingerprint(public)[:16]
 
 
 class ModelSigner:
@@ -68,21 +69,19 @@ class ModelSigner:
 
     def verify(self, envelope: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Key id and statement of an envelope that a key of this workspace signed. Raises `Invalid` or `NotFound` (the key)."""
+        return _checked(envelope, self._public)
+
+    def verify_by(self, envelope: dict[str, Any], pem: str) -> tuple[str, dict[str, Any]]:
+        """Fingerprint of a public key, and the statement of an envelope that it signed. Raises `Invalid`."""
+        public = _read(pem)
+        return _fingerprint(public), _checked(envelope, lambda _: public)[1]
+
+    def owns(self, fingerprint: str) -> bool:
+        """Whether a key of this fingerprint is in the workspace's folder of keys."""
         try:
-            kind, payload = envelope["payloadType"], base64.b64decode(envelope["payload"], validate=True)
-            first = envelope["signatures"][0]
-            key, signature = first["keyid"], base64.b64decode(first["sig"], validate=True)
-        except (KeyError, IndexError, TypeError, binascii.Error) as e:
-            raise Invalid("The signature is not a DSSE envelope.", code="bad-signature") from e
-        if kind != PAYLOAD_TYPE:
-            raise Invalid(f"The signature is of a {kind!r}, not of a statement.", code="bad-signature")
-        try:
-            self._public(key).verify(signature, encoding(kind, payload))
-        except InvalidSignature as e:
-            raise Invalid(
-                f"The signature does not hold: the statement is not what the key {key} signed.", code="bad-signature"
-            ) from e
-        return key, msgspec.json.decode(payload, type=dict[str, Any])
+            return _fingerprint(self._public(fingerprint[:16])) == fingerprint
+        except (NotFound, Invalid):
+            return False
 
     def public_key(self, key: str) -> str:
         """The public key with this id as PEM. Raises `NotFound`."""
@@ -141,3 +140,41 @@ class ModelSigner:
             pass
         finally:
             aside.unlink(missing_ok=True)
+
+
+def _checked(envelope: dict[str, Any], public: Callable[[str], Ed25519PublicKey]) -> tuple[str, dict[str, Any]]:
+    """Key id and statement of an envelope that holds by the key that `public` gives for its id."""
+    try:
+        kind, payload = envelope["payloadType"], base64.b64decode(envelope["payload"], validate=True)
+        first = envelope["signatures"][0]
+        key, signature = first["keyid"], base64.b64decode(first["sig"], validate=True)
+    except (KeyError, IndexError, TypeError, binascii.Error) as e:
+        raise Invalid("The signature is not a DSSE envelope.", code="bad-signature") from e
+    if kind != PAYLOAD_TYPE:
+        raise Invalid(f"The signature is of a {kind!r}, not of a statement.", code="bad-signature")
+    try:
+        public(key).verify(signature, encoding(kind, payload))
+    except InvalidSignature as e:
+        raise Invalid(
+            f"The signature does not hold: the statement is not what the key {key} signed.", code="bad-signature"
+        ) from e
+    return key, msgspec.json.decode(payload, type=dict[str, Any])
+
+
+def fingerprint(pem: str) -> str:
+    """The SHA-256 of a public key's 32 bytes, in hex. Raises `Invalid` where it is none."""
+    return _fingerprint(_read(pem))
+
+
+def _read(pem: str) -> Ed25519PublicKey:
+    try:
+        public = load_pem_public_key(pem.encode())
+    except (ValueError, TypeError) as e:
+        raise Invalid("The signature comes with no key.", code="bad-signature") from e
+    if not isinstance(public, Ed25519PublicKey):
+        raise Invalid("The signature comes with a key of another kind.", code="bad-signature")
+    return public
+
+
+def _fingerprint(public: Ed25519PublicKey) -> str:
+    return sha256(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()

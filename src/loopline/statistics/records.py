@@ -1,4 +1,4 @@
-"""What the statistics room hands out: a two-sample comparison and an interval."""
+"""What the statistics room hands out: a two-sample comparison, an interval, and a difference of means."""
 
 from __future__ import annotations
 
@@ -29,4 +29,20 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     low: float
     high: float
     confidence: float
+    method: str
+
+
+class MeanDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """How much higher the mean of the second sample is, with its interval and the p-value of "not at all" (two-sided).
+
+    `n` and `m` are the values of the two sides, the same number where they are pairs; `method` names the test.
+    """
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+    p_value: float
+    n: int
+    m: int
     method: str

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 
+from loopline.errors import Invalid
+
+LATEST = 253_402_300_799_999
+"""The end of the year 9999, in milliseconds since 1970 UTC: no time of a run is later."""
+
+ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+"""The form of a ULID."""
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -12,3 +20,12 @@ def ulid(now: int, random: Callable[[int], bytes] = os.urandom) -> str:
     """A new identity of 26 characters for a time in milliseconds since 1970 UTC."""
     number = (now & (1 << 48) - 1) << 80 | int.from_bytes(random(10), "big")
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -5, -5))
+
+
+def check_id(text: str) -> str:
+    """The text itself, where it is a ULID. Raises `Invalid`."""
+    if not isinstance(text, str) or not ID.fullmatch(text):
+        raise Invalid(
+            f"{str(text)[:60]!r} is no id of a run.", code="bad-id", hint="It is a ULID: 26 characters of 0-9 and A-Z."
+        )
+    return text

@@ -81,15 +81,16 @@ def digest(run: str, points: Columns, numbers: Mapping[str, int]) -> str:
     )
 
 
-def append(tx: Tx, run: int, batch: int, points: Columns, *, exact: bool) -> None:
+def append(tx: Tx, run: int, batch: int, points: Columns, *, exact: bool, upto: int) -> None:
     """Writes a batch under its number; one that a crash left unacknowledged under the same number gives way.
 
-    From time to time what came before it is folded. `tx` is of the database that holds the points.
+    From time to time what came before it is folded, up to the batch `upto`, which is acknowledged. `tx` is of the database that
+    holds the points.
     """
     row = {"run": run, "batch": batch, "exact": exact, "points": pack(points)}
     tx.execute(tx.upsert(hot_points, ("run", "batch"), ("exact", "points")), row)
     if batch % EVERY == 0 or len(points) >= FEW:
-        fold(tx, run, batch - 1)
+        fold(tx, run, upto)
 
 
 def fold(tx: Tx, run: int, upto: int) -> None:

@@ -16,13 +16,23 @@ from loopline.tracking.tables import environments, run_params, run_purged, run_r
 from loopline.tracking.words import Words
 
 
+def known(tx: Tx, run: str) -> Any | None:
+    """The row of the run with this id in the transaction's project, or None."""
+    return tx.first(sa.select(runs).where(runs.c.id == run, runs.c.project == tx.project))
+
+
+def row_at(tx: Tx, number: int) -> Any:
+    """The row of the run of this number, which is there."""
+    return tx.first(sa.select(runs).where(runs.c.number == number))
+
+
 def row_of(tx: Tx, run: str) -> Any:
     """The row of a run, named by its id or its ref, of the transaction's project. Raises `NotFound`."""
     ref = parse(run, "run", tx.project)
-    row = tx.first(sa.select(runs).where(runs.c.id == ref.name, runs.c.project == tx.project))
+    row = known(tx, ref.name)
     if row is None or ref.project != tx.project:
         if ref.project == tx.project:
-            _check_purged(tx, ref.name)
+            check_purged(tx, ref.name)
         raise NotFound(
             f"There is no run {run!r} in project {tx.project!r}.",
             code="no-run",
@@ -39,7 +49,8 @@ def purged(tx: Tx, run: str) -> int | None:
     return at
 
 
-def _check_purged(tx: Tx, run: str) -> None:
+def check_purged(tx: Tx, run: str) -> None:
+    """Raises `NotFound` where a run of this id was removed for good."""
     if purged(tx, run) is not None:
         raise NotFound(
             f"The run {run} was deleted and removed for good.",

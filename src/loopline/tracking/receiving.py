@@ -6,7 +6,6 @@ is sent again after a lost answer changes nothing, and one that would leave a ga
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -21,30 +20,31 @@ from loopline.hashing import digest_bytes
 from loopline.operations import Body
 from loopline.tracking import groups, points, reading
 from loopline.tracking import params as values
+from loopline.tracking.ids import ID, LATEST
 from loopline.tracking.journal_format import LARGEST_CONTENT, Entry, Points, decode
 from loopline.tracking.paths import LONGEST_TEXT, check_group, check_key, check_path
 from loopline.tracking.records import Ending, Received, RunKind, RunStatus
 from loopline.tracking.tables import run_senders, runs
 from loopline.tracking.writing import Writing
 
-Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]  # the end of the year 9999
+Moment = Annotated[int, msgspec.Meta(ge=0, le=LATEST)]
 Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
 
-_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
-
-class _Held(NamedTuple):
+class Held(NamedTuple):
     """A run that a batch speaks of: its number, and its status before the batch."""
 
     number: int
     status: RunStatus
 
 
-class _Fields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class Fields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What an entry of a journal can say of its run, by kind."""
 
 
-class _Run(_Fields):
+class RunFields(Fields):
+    """How a run begins."""
+
     name: str
     created: Moment
     group: str | None = None
@@ -56,44 +56,44 @@ class _Run(_Fields):
     environment: dict[str, Any] = {}
 
 
-class _Params(_Fields):
+class _Params(Fields):
     params: dict[str, Any]
     reason: str = ""
 
 
-class _Tags(_Fields):
+class _Tags(Fields):
     tags: dict[str, str | None]
 
 
-class _Note(_Fields):
+class _Note(Fields):
     text: Text
 
 
-class _Link(_Fields):
+class _Link(Fields):
     inputs: list[str] = []
     outputs: list[str] = []
 
 
-class _Console(_Fields):
+class _Console(Fields):
     text: Text
     time: Moment
 
 
-class _Artifact(_Fields):
+class _Artifact(Fields):
     path: str
     digest: str
     size: int
 
 
-class _Finish(_Fields):
+class _Finish(Fields):
     status: Ending
     ended: Moment
     message: str = ""
     outputs: list[str] = []
 
 
-_SHAPES: dict[str, type[_Fields]] = {
-    "run": _Run,
+_SHAPES: dict[str, type[Fields]] = {
+    "run": RunFields,
     "params": _Params,
     "tags": _Tags,
     "note": _Note,
@@ -106,7 +106,7 @@ _SHAPES: dict[str, type[_Fields]] = {
 
 def received(tx: Tx, sender: str) -> Received:
     """How far the journal of a sender has been taken (0: no batch yet). Raises `Invalid` on a sender that cannot be."""
-    if not _ID.fullmatch(sender):
+    if not ID.fullmatch(sender):
         raise Invalid(
             f"{sender!r} is no sender of a journal.", code="bad-sender", hint="It is a ULID of 26 characters."
         )
@@ -133,7 +133,7 @@ def receive(writing: Writing, sender: str, number: int, content: Body) -> Receiv
     if number <= taken.number:
         return _again(tx, taken, number, digest)
     held = decode(batch)
-    shaped = [_checked(one) for one in held]
+    shaped = [checked(one) for one in held]
     tx.write()
     journal = _hold(tx, sender)
     taken = received(tx, sender)
@@ -145,15 +145,15 @@ def receive(writing: Writing, sender: str, number: int, content: Body) -> Receiv
             code="journal-gap",
             hint=f"Send batch {taken.number + 1} first; `loopline sync` does.",
         )
-    numbers: dict[str, _Held | None] = {}
+    numbers: dict[str, Held | None] = {}
     for one, fields in zip(held, shaped, strict=True):
         if one.run not in numbers:
-            if isinstance(fields, _Run):
-                numbers[one.run] = _begun(writing, one.run, fields, journal)
+            if isinstance(fields, RunFields):
+                numbers[one.run] = begun(writing, one.run, fields, journal)
                 continue
             numbers[one.run] = _held(tx, one.run)
         if (run := numbers[one.run]) is not None:  # what comes of a run that was removed for good is dropped
-            _take(writing, run, one, fields)
+            take(writing, run, one, fields)
     writing.write_points()
     tx.execute(
         sa.update(run_senders).where(run_senders.c.sender == sender).values(taken=number, digest=digest, at=tx.now)
@@ -212,9 +212,9 @@ def _hold(tx: Tx, sender: str) -> int:
     return number
 
 
-def _checked(one: Entry | Points) -> _Fields | None:
+def checked(one: Entry | Points) -> Fields | None:
     """The fields of an entry in their shape; of points, that they can be. Raises `Invalid`."""
-    if not _ID.fullmatch(one.run):
+    if not ID.fullmatch(one.run):
         raise Invalid(f"{one.run!r} is no id of a run.", code="bad-batch", hint="It is a ULID of 26 characters.")
     if isinstance(one, Entry):
         try:
@@ -223,7 +223,7 @@ def _checked(one: Entry | Points) -> _Fields | None:
             raise Invalid(f"A batch says of run {one.run} what cannot be: {one.kind}: {e}.", code="bad-batch") from e
         if isinstance(fields, _Artifact):
             check_path(fields.path)
-        if isinstance(fields, _Run) and fields.group is not None:
+        if isinstance(fields, RunFields) and fields.group is not None:
             check_group(fields.group)
         return fields
     for key in one.keys:
@@ -237,12 +237,12 @@ def _checked(one: Entry | Points) -> _Fields | None:
     return None
 
 
-def _begun(writing: Writing, run: str, fields: _Run, journal: int) -> _Held | None:
+def begun(writing: Writing, run: str, fields: RunFields, journal: int | None) -> Held | None:
     """A run that a journal begins; one that is there already is the same run (its journal was copied)."""
     tx = writing.tx
     known = tx.first(sa.select(runs).where(runs.c.project == tx.project, runs.c.id == run))
     if known is not None:
-        return _Held(known.number, known.status)
+        return Held(known.number, known.status)
     if reading.purged(tx, run):
         return None
     parent = fields.parent if fields.parent is not None and _held(tx, fields.parent) is not None else None
@@ -259,17 +259,17 @@ def _begun(writing: Writing, run: str, fields: _Run, journal: int) -> _Held | No
         0 if fields.group is None else groups.entered(tx, fields.group),
         journal,
     )
-    return _Held(number, "running")
+    return Held(number, "running")
 
 
-def _held(tx: Tx, run: str) -> _Held | None:
+def _held(tx: Tx, run: str) -> Held | None:
     """A run, deleted or not; None: it was removed for good.
 
     It may be in a journal that is not here yet, such as its parent's: then it is waited for.
     """
     try:
         row = reading.row_of(tx, run)
-        return _Held(row.number, row.status)
+        return Held(row.number, row.status)
     except NotFound as e:
         if e.code == "run-purged":
             return None
@@ -280,7 +280,8 @@ def _held(tx: Tx, run: str) -> _Held | None:
         ) from e
 
 
-def _take(writing: Writing, row: _Held, one: Entry | Points, fields: Any) -> None:
+def take(writing: Writing, row: Held, one: Entry | Points, fields: Any) -> None:
+    """Writes what an entry says of a run, or points of it; `fields` are those that `checked` gave."""
     tx = writing.tx
     if isinstance(one, Points):
         numbers = writing.words.numbers(tx, one.keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,12 +12,15 @@ from loopline.database import Database, Tx
 from loopline.errors import Conflict, Invalid
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
-from loopline.tracking import external, reading
+from loopline.ports.drawing import Drawing
+from loopline.tracking import external, groups, reading
 from loopline.tracking import params as values
 from loopline.tracking.artifacts import Artifacts
+from loopline.tracking.bundle.service import Bundles
+from loopline.tracking.bundle.statement import Bundling
+from loopline.tracking.comparison.service import Comparisons
 from loopline.tracking.deletion import Deletions
-from loopline.tracking.groups import check_live
-from loopline.tracking.ids import ulid
+from loopline.tracking.ids import LATEST, check_id, ulid
 from loopline.tracking.paths import check_key, check_title
 from loopline.tracking.records import (
     Correction,
@@ -42,17 +46,27 @@ from loopline.tracking.writing import Writing
 
 _LARGEST_BATCH = 100_000
 _MOST = 2**63
-_LATEST = 2**47  # of the year 6429: a calendar has it
 
 
-class RunsService(Searches, Artifacts, Deletions, RunsVerbs):
-    """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`)."""
+class RunsService(Searches, Artifacts, Bundles, Comparisons, Deletions, RunsVerbs):
+    """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`); `draw`: how
+    plots are drawn; `bundling`: what run bundles need from above."""
 
-    def __init__(self, tx: Tx, blobs: BlobStore, words: Words, metrics: Database | None = None) -> None:
+    def __init__(
+        self,
+        tx: Tx,
+        blobs: BlobStore,
+        words: Words,
+        metrics: Database | None = None,
+        draw: Drawing | None = None,
+        bundling: Callable[[], Bundling] | None = None,
+    ) -> None:
         self.tx = tx
         self.blobs = blobs
         self.words = words
         self.metrics = metrics
+        self.draw = draw
+        self.bundling = bundling
         self.writing = Writing(tx, words, metrics)
 
     def create(
@@ -65,14 +79,21 @@ class RunsService(Searches, Artifacts, Deletions, RunsVerbs):
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
         group: int = 0,
+        id: str | None = None,
         created: int | None = None,
     ) -> Run:
         if created is not None:
             _check_moment(created)
         self.tx.write()  # the id carries the time of the write transaction
+        if id is not None:
+            groups.hold_group(self.tx, 0)  # of two programs with one id the second finds the first one's run
+            if (known := reading.known(self.tx, check_id(id))) is not None:
+                self.tx.recorded = False
+                return reading.records(self.tx, self.words, [known])[0]
+            reading.check_purged(self.tx, id)
         if group:  # the default one is always there
-            check_live(self.tx, group)
-        run = ulid(self.tx.now)
+            groups.check_live(self.tx, group)
+        run = id or ulid(self.tx.now)
         began = self.tx.now if created is None else created
         self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, began, group)
         return self.show(run)
@@ -293,7 +314,7 @@ class RunsService(Searches, Artifacts, Deletions, RunsVerbs):
 
 
 def _check_moment(time: int) -> None:
-    if not 0 <= time < _LATEST:
+    if not 0 <= time <= LATEST:
         raise Invalid(f"{time} is no time of a run.", code="bad-value", hint="It is in milliseconds since 1970 UTC.")
 
 

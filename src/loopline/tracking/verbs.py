@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from loopline.operations import Body, Bytes, operation
+from loopline.ports.drawing import PlotForm
+from loopline.tracking.comparison.result import Comparison
 from loopline.tracking.records import (
     Artifact,
     Correction,
@@ -42,11 +44,13 @@ class RunsVerbs(Protocol):
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
         group: int = 0,
+        id: str | None = None,
         created: int | None = None,
     ) -> Run:
         """Start a run, in a group by its number, with what is known of it already.
 
-        `created`: when it began, in milliseconds since 1970 UTC, where that was not now.
+        `created`: when it began, in milliseconds since 1970 UTC, where that was not now. `id`: a ULID of the caller's own; one
+        that is there is the same run, and is given as it is.
         """
         ...
 
@@ -228,6 +232,33 @@ class RunsVerbs(Protocol):
         """Find runs by a filter (see docs/search.md), ordered by anything, a page at a time.
 
         `groups`: only runs of these, by number; none: of all.
+        """
+        ...
+
+    @operation("GET /projects/{project}/run-comparison", action="read")
+    def compare(self, runs: tuple[str, ...], metrics: tuple[str, ...] = (), all: bool = False) -> Comparison:
+        """Hold runs against the first of them: what differs (`all`: what does not, too), and what is more than chance.
+
+        Where there are folds, or the same runs with other seeds, each metric's difference has an interval (docs/comparing.md).
+        """
+        ...
+
+    @operation("GET /projects/{project}/run-plot", action="read")
+    def plot(self, runs: tuple[str, ...], metric: str, form: PlotForm = "png") -> Bytes:
+        """Draw one metric of some runs over each other, by step."""
+        ...
+
+    @operation("GET /projects/{project}/runs/{run}/bundle", action="read")
+    def export_bundle(self, run: str) -> Bytes:
+        """Fetch a run that has ended, with its children, as one signed file for another instance (docs/import-export.md)."""
+        ...
+
+    @operation("POST /projects/{project}/run-bundles", action="run", prepares=True)
+    def import_bundle(self, content: Body, key: str = "") -> Run:
+        """Take the runs of a bundle, whole or not at all; again is nothing twice.
+
+        `key`: the fingerprint of the key that signed it, as its owner told it, or how that begins (16 characters at least); it
+        may be left out where the key is this instance's own.
         """
         ...
 

@@ -36,6 +36,7 @@ class Writing:
         self.words = words
         self.metrics = metrics
         self._points: list[tuple[int, int, Columns, bool]] = []  # run, batch, columns and whether exact, to be written
+        self._settled: dict[int, int] = {}  # batches of runs that were acknowledged before this transaction
         self._ended: dict[int, int] = {}  # runs whose points are folded, with how many batches they have
 
     def begin(
@@ -140,12 +141,13 @@ class Writing:
 
         # The number locks the run's row, so that two batches of one run come one after the other.
         batch: int = self.tx.execute(_NEXT_BATCH, {"of": number}).scalar_one()
+        self._settled.setdefault(number, batch - 1)
         series.update(self.tx, number, columns, first=batch == 1)
         self._points.append((number, batch, columns, exact))
         self.tx.count += len(columns)
 
     def write_points(self) -> None:
-        """Writes the points that were added, the last thing before the transaction's end.
+        """Writes the points that were added, the last thing before the transaction's end, or before more are.
 
         Where they have a file of their own they are committed there first: until the transaction itself is, with the numbers of
         their batches, nobody reads them, and after a crash in between other points take their place.
@@ -156,10 +158,9 @@ class Writing:
 
         def write(tx: Tx) -> None:
             for number, batch, columns, exact in self._points:
-                points.append(tx, number, batch, columns, exact=exact)
+                points.append(tx, number, batch, columns, exact=exact, upto=self._settled[number])
             for number, batches in self._ended.items():
-                own = sum(1 for added, *_ in self._points if added == number)
-                points.fold(tx, number, batches - own)  # never what is not acknowledged yet
+                points.fold(tx, number, self._settled.get(number, batches))  # never what is not acknowledged yet
 
         if self.metrics is None:
             write(self.tx)

@@ -1,0 +1,1 @@
+"""MLflow: its folders of runs, and its servers."""

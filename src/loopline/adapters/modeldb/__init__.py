@@ -1,0 +1,1 @@
+"""ModelDB: runs as its REST interface gave them."""

@@ -1,0 +1,102 @@
+"""A comparison in words and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any, Protocol
+
+import msgspec
+
+from loopline.tracking.comparison.records import ComparedRun, Delta, Difference, MetricComparison, Summary
+from loopline.tracking.records import Real
+
+_LONGEST = 200
+
+
+class Compared(Protocol):
+    """What is shown of a comparison (`result.Comparison`)."""
+
+    @property
+    def runs(self) -> tuple[ComparedRun, ...]: ...
+    @property
+    def differences(self) -> tuple[Difference, ...]: ...
+    @property
+    def metrics(self) -> tuple[MetricComparison, ...]: ...
+    @property
+    def alike(self) -> int: ...
+
+
+def names(comparison: Compared) -> list[str]:
+    """What the runs are called over their columns: name, and the end of the id."""
+    return [f"{run.name} ({run.id[-6:]})" for run in comparison.runs]
+
+
+def tables(comparison: Compared) -> str:
+    """The comparison as HTML tables, every text in them escaped."""
+    heads = names(comparison)
+    parts = []
+    if comparison.metrics:
+        rows = [
+            [one.key, *(said(value, delta) for value, delta in zip(one.values, one.deltas, strict=True))]
+            for one in comparison.metrics
+        ]
+        parts.append(_table(["metric", *heads], rows))
+    if comparison.differences:
+        rows = [[f"{one.of}: {one.key}", *map(written, one.values)] for one in comparison.differences]
+        parts.append(_table(["", *heads], rows))
+    parts.append(f"<p>{escape(left_out(comparison))}</p>\n")
+    return "".join(parts)
+
+
+def said(value: Summary | None, delta: Delta | None) -> str:
+    """A metric of a run in a few words: its last value, and what it is beside the first run's."""
+    if value is None:
+        return ""
+    text = number(value.last)
+    if delta is None or delta.value is None:
+        return text
+    text += f" ({number(delta.value, signed=True)}"
+    if delta.mean is None or delta.low is None or delta.high is None:  # nothing is known of chance
+        return f"{text})"
+    between = f"{number(delta.low, signed=True)} to {number(delta.high, signed=True)}"
+    return f"{text}; {delta.finding}: mean {number(delta.mean, signed=True)} [{between}], n = {delta.n}, {delta.m})"
+
+
+def left_out(comparison: Compared) -> str:
+    """What a comparison does not show, and what is not known, in a sentence each."""
+    told = [f"{comparison.alike} that are the same in all are not shown."] if comparison.alike else []
+    deltas = [delta for one in comparison.metrics for delta in one.deltas if delta is not None]
+    unknown = dict.fromkeys(delta.basis for delta in deltas if delta.finding == "not known")
+    told += [f"What chance alone makes of a difference is not known: {basis}." for basis in unknown]
+    tested = dict.fromkeys((delta.basis, delta.method) for delta in deltas if delta.method)
+    told += [f"Means over {basis}, by the {_NAMES[method]}." for basis, method in tested]
+    return " ".join(told)
+
+
+_NAMES = {
+    "welch": "t-test of Welch (1947)",
+    "corrected resampled t": "corrected resampled t-test of Nadeau and Bengio (2003)",
+}
+
+
+def number(value: Real, *, signed: bool = False) -> str:
+    """A number in four digits."""
+    return value if isinstance(value, str) else f"{value:{'+' if signed else ''}.4g}"
+
+
+def written(value: Any) -> str:
+    """A value as people read it; empty where there is none."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join(
+        f"<tr><th>{escape(row[0])}</th>" + "".join(f'<td class="n">{escape(cell)}</td>' for cell in row[1:]) + "</tr>\n"
+        for row in rows
+    )
+    return f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table>\n"
