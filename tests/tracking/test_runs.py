@@ -268,3 +268,29 @@ def test_far_too_many_params_or_tags_are_refused_at_once(either: Platform) -> No
         assert refused.value.code == "bad-batch"
     assert runs.show(made.id) == made
     assert len(runs.list().runs) == 1
+
+
+def test_what_create_gives_is_what_is_there(either: Platform) -> None:
+    session = either.session()
+    parent = session.runs.create("above")
+    made = session.runs.create(
+        "fit",
+        kind="step",
+        parent=parent.ref,
+        params={
+            "z": 1.0,
+            "a": "0.10",
+            "big": 2**60,
+            "list": [1, {"x": None}],
+            "nan": float("nan"),
+            "on": True,
+            "tiny": 1e-300,
+        },
+        tags={"b": "2", "a": ""},
+        inputs=(parent.ref, parent.ref),
+        environment={"python": "3.11", "seeds": {"numpy": 1}},
+        created=12,
+    )
+    assert made == session.runs.show(made.id)
+    assert list(made.params) == sorted(made.params)
+    assert session.runs.create("bare") == session.runs.list(limit=1).runs[0]

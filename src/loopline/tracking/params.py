@@ -63,20 +63,26 @@ def read(value: str | None, number: float | None) -> Any:
     return int(number) if number.is_integer() and abs(number) < _EXACT else number
 
 
-def set_params(tx: Tx, words: Words, run: int, params: Mapping[str, Any], label: str, *, new: bool = False) -> None:
-    """Sets params of a run; the same value again is fine, another raises `Conflict`. `new`: the run has none yet."""
+def set_params(
+    tx: Tx, words: Words, run: int, params: Mapping[str, Any], label: str, *, new: bool = False
+) -> dict[str, Any]:
+    """Sets params of a run; the same value again is fine, another raises `Conflict`. `new`: the run has none yet.
+
+    Gives them as they will be read.
+    """
     check_count(params, "params")
     given = {check_key(key, "key of a param"): written(value, key) for key, value in params.items()}
     if not given:
-        return
+        return {}
     numbers = words.numbers(tx, given)
     # Written first and compared then, so that two programs setting one param at once cannot both win.
     tx.execute(
         tx.upsert(run_params, ("run", "key")),
         [{"run": run, "key": numbers[key], **value.columns} for key, value in given.items()],
     )
+    told = {key: read(**value.columns) for key, value in given.items()}
     if new:
-        return
+        return told
     kept = _texts(tx, run, list(numbers.values()))
     set_ = {key: kept[numbers[key]] for key, value in given.items() if kept[numbers[key]] != value.text}
     for key, former in set_.items():
@@ -86,6 +92,7 @@ def set_params(tx: Tx, words: Words, run: int, params: Mapping[str, Any], label:
             hint="Set wrongly? `correct` changes it and keeps what stood there; use a tag for what changes.",
             params={key: msgspec.json.decode(text) for key, text in set_.items()},
         )
+    return told
 
 
 def correct(tx: Tx, words: Words, run: int, params: Mapping[str, Any], reason: str) -> None:

@@ -246,7 +246,7 @@ def begun(writing: Writing, run: str, fields: RunFields, journal: int | None) ->
     if reading.purged(tx, run):
         return None
     parent = fields.parent if fields.parent is not None and _held(tx, fields.parent) is not None else None
-    number = writing.begin(
+    number, _ = writing.begin(
         run,
         fields.name,
         fields.kind,

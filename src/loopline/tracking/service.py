@@ -95,8 +95,8 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, Deletions, RunsVerb
             groups.check_live(self.tx, group)
         run = id or ulid(self.tx.now)
         began = self.tx.now if created is None else created
-        self.writing.begin(run, name, kind, parent, params or {}, tags or {}, inputs, environment or {}, began, group)
-        return self.show(run)
+        given = (params or {}, tags or {}, inputs, environment or {})
+        return self.writing.begin(run, name, kind, parent, *given, began, group)[1]
 
     def log(
         self,

@@ -15,7 +15,7 @@ from loopline.tracking import params as values
 from loopline.tracking import reading
 from loopline.tracking.entries import plain_json
 from loopline.tracking.paths import LONGEST_TEXT, check_text, check_title
-from loopline.tracking.records import Ending, RunKind, RunStatus
+from loopline.tracking.records import Ending, Run, RunKind, RunStatus
 from loopline.tracking.shared import number_of
 from loopline.tracking.tables import environments, run_console, run_refs, runs
 from loopline.tracking.words import Words
@@ -52,13 +52,14 @@ class Writing:
         created: int,
         group: int,
         journal: int | None = None,
-    ) -> int:
-        """Adds a run under an id that is given, with what is known of it; gives its number.
+    ) -> tuple[int, Run]:
+        """Adds a run under an id that is given, with what is known of it; gives its number and its record.
 
         `group`: the number of one that is there; `journal`: that of its sender.
         """
         check_title(name, "name of a run")
-        above = reading.row_of(self.tx, parent).number if parent is not None else None
+        above = reading.row_of(self.tx, parent) if parent is not None else None
+        body, place = self._environment(environment)
         row = {
             "id": run,
             "project": self.tx.project,
@@ -70,8 +71,8 @@ class Writing:
             "creator": self.tx.principal,
             "message": "",
             "note": "",
-            "parent": above,
-            "environment": self._environment(environment),
+            "parent": above.number if above is not None else None,
+            "environment": place,
             "sender": journal,
             "batches": 0,
             "external": 0,
@@ -79,10 +80,26 @@ class Writing:
         added = self.tx.execute(_INSERT, row)
         assert added.inserted_primary_key is not None
         number: int = added.inserted_primary_key[0]
-        values.set_params(self.tx, self.words, number, params, run, new=True)
+        set_ = values.set_params(self.tx, self.words, number, params, run, new=True)
         values.set_tags(self.tx, self.words, number, tags)
-        self.tx.note(inputs=self.add_refs(number, 0, inputs), outputs=[self.tx.ref("run", run)])
-        return number
+        read = self.add_refs(number, 0, inputs)
+        ref = self.tx.ref("run", run)
+        self.tx.note(inputs=read, outputs=[ref])
+        return number, Run(
+            id=run,
+            ref=ref,
+            name=name,
+            kind=kind,
+            status="running",
+            created=created,
+            creator=self.tx.principal,
+            group=group,
+            parent=above.id if above is not None else None,
+            params=dict(sorted(set_.items())),
+            tags=dict(sorted(tags.items())),
+            inputs=tuple(read),
+            environment=body,
+        )
 
     def add_refs(self, number: int, side: int, refs: Sequence[str]) -> Sequence[str]:
         """Adds what a run read (side 0) or made (side 1), each once; gives the refs as printed in full."""
@@ -99,12 +116,12 @@ class Writing:
             self.tx.execute(run_refs.insert(), rows)
         return found
 
-    def _environment(self, given: dict[str, Any]) -> int | None:
-        """The number of an environment, which is added where it is new."""
+    def _environment(self, given: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+        """An environment as it is kept, and its number; it is added where it is new."""
         if not given:
-            return None
+            return {}, None
         body = plain_json(given, "The environment")
-        return number_of(self.tx, environments, "digest", {"digest": digest_json(body), "body": body})
+        return body, number_of(self.tx, environments, "digest", {"digest": digest_json(body), "body": body})
 
     def set_note(self, number: int, text: str) -> None:
         """Sets what people say of a run."""
