@@ -88,6 +88,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "runs.params": {"params": {"a": 1}},
     "runs.save_search": {"filter": "name = 'a'"},
     "runs.tag": {"tags": {"a": "b"}},
+    "runs.use": {"datasets": [{"name": "a", "digest": "1"}]},
 }
 """What a call needs besides its places."""
 
@@ -115,6 +116,7 @@ class Other:
         group = there.groups.create("secret-group").number
         there.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
         there.runs.log(run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
+        there.runs.use(run, [{"name": "secret-table", "digest": "1"}])
         there.runs.params(run, {"a": 1})
         there.runs.correct(run, {"a": 2}, "test")
         printed = run_prefix(run) + b'{"text": "secret", "time": 1}'
@@ -257,7 +259,7 @@ LISTS = [
     if op.scope == "project"
     and not op.placed
     and op.method == "GET"
-    and op.name not in ("projects.show", "lineage.trace")
+    and op.name not in ("projects.show", "lineage.trace", "runs.last")
 ]
 
 
@@ -288,6 +290,13 @@ REFS: dict[str, Callable[[Any], Any]] = {
     "endpoint": lambda session: session.endpoints.create("mine", MODEL),
     "monitor": lambda session: session.monitors.declare("mine", DATA, "y", "binary"),
 }
+
+
+def test_the_points_of_a_run_of_another_project_are_not_shown(other: Other) -> None:
+    op = OPERATIONS["runs.last"]
+    asked = {"runs": f'["{other.values["runs"]["run"]}"]'}
+    assert other.ask(op, ELSEWHERE, asked).status == 200
+    assert other.ask(op, HERE, asked).status == 404
 
 
 @pytest.mark.parametrize("what", REFS)

@@ -115,7 +115,7 @@ def parse_order(text: str, grammar: Grammar) -> tuple[str, str, bool]:
     direction = (found[2] or "asc").lower()
     if direction not in ("asc", "desc"):
         raise Problem(f"Invalid ordering key in order_by clause '{text[:200]}'.")
-    entity, key = _identifier(found[1], grammar, (*grammar.orders, *grammar.translated))
+    entity, key = _identifier(found[1], grammar, grammar.orders)
     return entity, grammar.translated.get(key, key), direction == "asc"
 
 

@@ -26,7 +26,7 @@ GRAMMAR = Grammar(
     comparators={
         "metric": ORDERED, "parameter": NULLABLE, "tag": NULLABLE, "attribute": LISTED, "number": ORDERED, "dataset": LISTED,
     },
-    orders=("run_id", "run_name", "status", "user_id", "artifact_uri", "start_time", "end_time"),
+    orders=("run_id", "run_name", "status", "user_id", "artifact_uri", "start_time", "end_time", "created", "Created"),
     translated={
         "created": "start_time", "Created": "start_time", "run name": "run_name", "Run name": "run_name", "Run Name": "run_name",
     },
