@@ -113,7 +113,7 @@ def tensorflow():
 def tree(run, path=None):
     """Every file and folder of a run."""
     for file in client.list_artifacts(run, path):
-        yield [file.path, file.is_dir]
+        yield [re.sub(r"tfevents\..*", "tfevents", file.path), file.is_dir]
         if file.is_dir:
             yield from tree(run, file.path)
 
