@@ -170,10 +170,8 @@ def main() -> None:
     print(f"{given.mb} MB{'':24}{'up MB/s':>10}{'down MB/s':>11}{'again s':>9}{'digest s':>10}{'memory MB':>11}")
     for name, row in found.items():
         digest, grown = (f"{row[key]:.3f}" if key in row else "" for key in ("digest_s", "grown_mb"))
-        print(
-            f"{name:30}{size / 1e6 / row['up_s']:10.0f}{size / 1e6 / row['down_s']:11.0f}{row['again_s']:9.3f}"
-            f"{digest:>10}{grown:>11}"
-        )
+        rates = "".join(f"{size / 1e6 / row[key]:10.0f} " for key in ("up_s", "down_s"))
+        print(f"{name:30}{rates}{row['again_s']:8.3f}{digest:>10}{grown:>11}")
     if given.json:
         Path(given.json).write_text(json.dumps(found, indent=1) + "\n")
 

@@ -72,6 +72,22 @@ def test_a_file_that_is_known_is_not_sent_again(served: Any, place: str) -> None
     assert served.ask("GET", place, headers={"If-None-Match": f'"{tag}"'}).content == b"two"
 
 
+def test_bytes_that_the_project_has_are_not_sent_again(served: Any, tmp_path: Path) -> None:
+    trace, file = tmp_path / "trace", tmp_path / "file"
+    file.write_bytes(b"0123456789abcdef" * 65_536)
+    failpoints.arm(f"api.bodies.write=trace:{trace}")
+    with ll.connect(served.url) as session:
+        one, two = session.runs.create("a").id, session.runs.create("b").id
+        first = session.runs.put_artifact(one, "file", Body(file))
+        assert trace.exists(), "it came"
+        trace.unlink()
+        again = session.runs.put_artifact(two, "other", Body(file))
+        assert not trace.exists()
+        assert session.runs.artifact(two, "other").read() == file.read_bytes()
+        session.runs.delete(two)
+        assert session.runs.put_artifact(two, "late", Body(file)).digest == first.digest == again.digest
+
+
 def test_an_upload_that_is_cut_off_leaves_nothing(served: Any, place: str) -> None:
     before = len(served.platform.session().ledger.entries())
     for chunked in (False, True):

@@ -280,7 +280,6 @@ def test_what_create_gives_is_what_is_there(either: Platform) -> None:
         params={
             "z": 1.0,
             "a": "0.10",
-            "big": 2**60,
             "list": [1, {"x": None}],
             "nan": float("nan"),
             "on": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,12 +20,16 @@ from loopline.access.peer import is_loopback, local_token_file
 from loopline.catalog import Session
 from loopline.client.channel import Channel
 from loopline.client.wire import request
-from loopline.errors import Invalid, LooplineError, NotFound, Refused, Unavailable, from_dict
-from loopline.operations import Body, Bytes, Operation
+from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused, Unavailable, from_dict
+from loopline.hashing import digest_file
+from loopline.operations import OPERATIONS, Body, Bytes, Operation
 from loopline.settings import WORKSPACE
 
 IN_MEMORY = 8 << 20
 """Raw answers larger than this, in bytes, go to a file that lives as long as the session."""
+
+LARGE = 1 << 20
+"""Bytes from which on a file is asked for by its digest before it is sent."""
 
 
 def open_session(url: str, *, token: str | None, project: str, timeout: float) -> Session:
@@ -44,6 +49,14 @@ class _Remote:
 
     def call(self, op: Operation, args: dict[str, Any], body: Body | None) -> Any:
         """The result of one operation. Raises what the platform raised, and `Unavailable` where none answers."""
+        file = body.path if body is not None and op.name == "runs.put_artifact" else None
+        if file is not None and file.is_file() and file.stat().st_size >= LARGE:
+            # Bytes that the project has need not be sent. Where it has not, or something is wrong, the file is sent.
+            with contextlib.suppress(NotFound, Conflict):
+                return self._call(OPERATIONS["runs.copy_artifact"], {**args, "digest": digest_file(file)}, None)
+        return self._call(op, args, body)
+
+    def _call(self, op: Operation, args: dict[str, Any], body: Body | None) -> Any:
         asked = request(op, args, body, self._project)
         asked.headers.update(self._headers)
         # An answer that holds a secret is kept nowhere, so such a call cannot be repeated.

@@ -223,12 +223,7 @@ class _Shipping:
         path, digest = entry.fields["path"], entry.fields["digest"]
         aside = self.outbox.folder / "artifacts" / check_digest(digest)
         if aside.exists():
-            try:
-                self.session.runs.copy_artifact(entry.run, path, digest)
-            except NotFound as e:
-                if e.code != "no-such-bytes":
-                    raise
-                self.session.runs.put_artifact(entry.run, path, Body(aside, name=path.rpartition("/")[2]))
+            self.session.runs.put_artifact(entry.run, path, Body(aside, name=path.rpartition("/")[2]))
             if self._journal is not None:
                 self._journal.let_go(digest)
         elif not any(a.path == path and a.digest == digest for a in self.session.runs.artifacts(entry.run)):

@@ -113,7 +113,7 @@ def tensorflow():
 def tree(run, path=None):
     """Every file and folder of a run."""
     for file in client.list_artifacts(run, path):
-        yield [file.path, file.is_dir]
+        yield [re.sub(r"tfevents\..*", "tfevents", file.path), file.is_dir]
         if file.is_dir:
             yield from tree(run, file.path)
 
@@ -158,7 +158,7 @@ models = client.search_logged_models([experiment], order_by=[{"field_name": "cre
 first = models[0]
 version = mlflow.register_model(first.model_uri, "autologged")
 client.set_registered_model_alias("autologged", "champion", version.version)
-given = ROWS if sys.argv[1] in ("sklearn", "lightgbm", "xgboost") else ROWS.to_numpy().astype("float32")
+given = {"pytorch": ROWS.to_numpy().astype("float32"), "tensorflow": ROWS.to_numpy()}.get(sys.argv[1], ROWS)
 again = [
     np.asarray(mlflow.pyfunc.load_model(uri).predict(given)) for uri in (first.model_uri, "models:/autologged@champion")
 ]

@@ -10,7 +10,7 @@ from mlflow.artifacts import download_artifacts
 
 file = Path(sys.argv[1])
 with mlflow.start_run() as active, tempfile.TemporaryDirectory(dir=file.parent) as folder:
-    mlflow.log_artifact(file, "large")
+    mlflow.log_artifact(str(file), "large")
     again = Path(download_artifacts(run_id=active.info.run_id, artifact_path=f"large/{file.name}", dst_path=folder))
     digests = []
     for path in (file, again):

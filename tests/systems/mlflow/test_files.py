@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(1200)
 
 NEEDS = {
     "sklearn": (), "lightgbm": ("lightgbm", "xgboost"), "xgboost": ("lightgbm", "xgboost"),
-    "pytorch": ("torch==2.13.0", "lightning"), "tensorflow": ("tensorflow",),
+    "pytorch": ("torch==2.13.0", "lightning"), "tensorflow": ("tensorflow", "tensorboard"),
 }  # fmt: skip
 
 
