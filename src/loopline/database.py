@@ -185,7 +185,7 @@ class Tx:
         return self.write().execute(statement, parameters)
 
     def upsert(self, table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...] = ()) -> sa.Executable:
-        """An INSERT that leaves a row of the same `keys` as it is, but for `columns`, which it sets anew."""
+        """An INSERT that leaves a row of the same `keys` (none: of any key) as it is, but for `columns`, which it sets anew."""
         return _upsert(self.database.sqlite, table, keys, columns)
 
     def rows(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Row[Any]]:
@@ -243,7 +243,7 @@ class Tx:
 def _upsert(for_sqlite: bool, table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...]) -> sa.Executable:
     insert: Any = (sqlite if for_sqlite else postgresql).insert(table)
     if not columns:
-        return insert.on_conflict_do_nothing(index_elements=keys)  # type: ignore[no-any-return]
+        return insert.on_conflict_do_nothing(index_elements=keys or None)  # type: ignore[no-any-return]
     set_ = {name: insert.excluded[name] for name in columns}
     return insert.on_conflict_do_update(index_elements=keys, set_=set_)  # type: ignore[no-any-return]
 

@@ -221,12 +221,18 @@ def _found(tx: Tx, owner: str) -> None:
 
 
 def _within_bounds(principal: Principal, granted: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    """The granted (project, role) that the principal's token leaves, by project."""
+    """What the granted (project, role) and the bounds of the principal's token leave, by project."""
     held: dict[str, tuple[str, ...]] = {}
     for project, role in sorted(granted):
-        if principal.project in ("", project) and (not principal.roles or role in principal.roles):
+        if principal.project in ("", project):
             held[project] = (*held.get(project, ()), role)
-    return held
+    if not principal.roles:
+        return held
+    left = {
+        project: tuple(role for role in principal.roles if policy.covers(roles, role, instance=project == INSTANCE))
+        for project, roles in held.items()
+    }
+    return {project: roles for project, roles in left.items() if roles}
 
 
 def _check_life(tx: Tx, row: sa.Row[Any]) -> None:

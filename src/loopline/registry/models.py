@@ -118,8 +118,11 @@ class Models:
         with _unique(name):
             found = self.tx.execute(_COUNTED, given).scalar_one_or_none()
             if found is None:
-                self.tx.execute(self.tx.upsert(models, ("project", "name")), made)
-                found = self.tx.execute(_COUNTED, given).scalar_one()
+                # Whatever key another call's row is in the way of, its name or its title: it is most likely that very model.
+                self.tx.execute(self.tx.upsert(models, ()), made)
+                found = self.tx.execute(_COUNTED, given).scalar_one_or_none()
+            if found is None:  # the title is another model's
+                raise _taken(name)
             return int(found)
 
     def rename(self, name: str, title: str) -> None:
