@@ -37,8 +37,8 @@ class Moment(click.ParamType[int]):
         """The time that a text names."""
         import datetime
 
+        from loopline.durations import milliseconds
         from loopline.errors import Invalid
-        from loopline.loop.durations import milliseconds
 
         if isinstance(value, int):
             return value
