@@ -7,7 +7,8 @@ import math
 import numpy as np
 import polars as pl
 
-from loopline.quality.profile_column import NUMERIC, Association, ColumnProfile
+from loopline.quality.profile_column import NUMERIC, ColumnProfile
+from loopline.quality.profile_parts import Association
 from loopline.quality.profile_sketch import Integers
 
 

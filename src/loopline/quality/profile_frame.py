@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import msgspec
 import numpy as np
 import polars as pl
@@ -48,7 +50,9 @@ def profile_frame(
     if blocks is not None and blocks < 1:
         raise Invalid(f"A block of {blocks} rows is none.", code="blocks-too-small", hint="Give at least 1.")
     names = frame.columns if reference is None else [n for n in reference.columns if n in frame.columns]
-    columns = {n: _column(frame[n], n, reference.columns[n] if reference is not None else None) for n in names}
+    likes = reference.columns if reference is not None else {}
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:  # numpy sorts without holding the interpreter
+        columns = dict(zip(names, pool.map(lambda n: _column(frame[n], n, likes.get(n)), names), strict=True))
     if label is not None and label in columns and frame.height:
         target = codes_of(frame[label], columns[label], levels=10)
         columns |= {
