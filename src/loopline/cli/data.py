@@ -131,13 +131,15 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
 
 @data.command()
 @click.argument("ref")
+@click.option("--full", is_flag=True, help="Look for more: what goes together, near repeats, how texts are spelled.")
+@click.option("--label", metavar="COLUMN", help="What is to be predicted: what gives it away is told.")
 @click.option("--html", metavar="FILE", help="Write the profile as a page instead.")
 @as_json
 @click.pass_context
-def profile(ctx: click.Context, ref: str, html: str | None, json: bool) -> None:
+def profile(ctx: click.Context, ref: str, full: bool, label: str | None, html: str | None, json: bool) -> None:
     """The profile of a version: each column's values, what is missing, what stands out."""
     with session(ctx) as s:
-        found = s.datasets.profile(*names.dataset(s, ref), form="html" if html else "json")
+        found = s.datasets.profile(*names.dataset(s, ref), form="html" if html else "json", full=full, label=label)
         if html:
             show.save(found, html, f"the profile of {ref}")
             return
@@ -146,10 +148,12 @@ def profile(ctx: click.Context, ref: str, html: str | None, json: bool) -> None:
         click.echo(content.decode())
         return
     from loopline.quality.profile import Profile
-    from loopline.quality.profile_page import HEAD, rows
+    from loopline.quality.profile_page import HEAD, PAIRS, pairs, rows
 
     summary = Profile.from_json(content)
     show.table(HEAD, rows(summary))
+    if summary.full is not None:
+        show.table(PAIRS, pairs(summary.full), empty="No two columns go together.")
     for warning in summary.warnings():
         click.echo(f"{_SEVERITY[warning.severity]}: {warning.text}")
 

@@ -44,7 +44,7 @@ from loopline.ports.blobs import BlobStore
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import partition
 from loopline.quality.contract_suggest import suggest
-from loopline.quality.profile import Profile
+from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_page import page
 from loopline.refs import check_name
 
@@ -154,11 +154,16 @@ class DatasetsService(DatasetsVerbs):
     def show(self, name: str, version: str = "latest") -> DatasetVersion:
         return self.named.record(self.named.row(name, version))
 
-    def profile(self, name: str, version: str = "latest", form: str = "json") -> Bytes:
+    def profile(
+        self, name: str, version: str = "latest", form: str = "json", full: bool = False, label: str | None = None
+    ) -> Bytes:
         check_form(form)
         row = self.named.row(name, version)
         self.named.check_open(row)
-        data = self.blobs.read(row.profile)
+        if full or label is not None:
+            data = profile(self._readable(row), label=label, full=full).to_json()
+        else:
+            data = self.blobs.read(row.profile)
         if form == "json":
             return Bytes(media="application/json", data=data)
         title = self.named.ref(row)

@@ -45,6 +45,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
     `kind` comes from the column's type alone. Numbers and dates (as days since 1970) have `moments` and either `prefixes`
     or, frozen, `bins`; booleans and categories have `levels`. `nans` and `infinities` (below, above) are counted apart from
     `nulls`; `mistyped` counts values in live rows that are not of the kind.
+    `patterns`, of a full profile, are how texts are spelled: 9 a digit, a some letters.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
     distinct_at_freeze: int | None = None
     association: Association | None = None
     design: Design = INDEPENDENT
+    patterns: Levels | None = None
 
     @property
     def missing(self) -> int:
@@ -90,6 +92,12 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
         if self.levels is not None and not self.levels.hashed and not self.levels.rest:
             return sum(1 for n in self.levels.counts.values() if n)
         return None
+
+    @property
+    def near_unique(self) -> bool:
+        """Whether nearly every row has a value of its own, as identifiers do."""
+        distinct = self.distinct
+        return distinct is not None and self.kind in ("integer", "category") and distinct >= 0.95 * self.present
 
     @property
     def top(self) -> tuple[tuple[Any, int], ...]:
@@ -125,6 +133,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
             levels=self.levels.freeze() if self.levels is not None else None,
             registers=None,
             distinct_at_freeze=self.distinct,
+            patterns=None,
         )
 
     def _registers(self) -> bytes | None:
@@ -175,6 +184,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
             registers=seen,
             association=_both(self.association, other.association, lenient=True),
             design=self.design.merge(other.design),
+            patterns=_both(self.patterns, other.patterns),
         )
 
     def _with_nulls(self, other: ColumnProfile) -> ColumnProfile:
