@@ -15,12 +15,12 @@ from loopline.quality.profile_column import NUMERIC, ColumnProfile
 from loopline.quality.profile_full import COLUMNS, Full, Pair
 from loopline.quality.profile_parts import Association, Levels
 from loopline.quality.profile_sketch import Integers
+from loopline.quality.spelling import shape_of
 
 _ROWS = 100_000  # as many rows, drawn at random, tell what goes together
 _BINS = 16
 _FEW = 30
 _BY_CHANCE = 0.001  # the share of rows up to which chance may make rows alike
-_SHAPES = 40  # characters of a pattern that are kept
 
 Hashes = NDArray[np.uint64]
 
@@ -31,7 +31,7 @@ def full_of(
     """The findings; `target` are the codes of the label, where there is one."""
     if not frame.height:
         return Full(rows=0)
-    told = [n for n, c in columns.items() if c.kind not in ("null", "other") and (c.distinct or 2) > 1]
+    told = [n for n, c in columns.items() if c.kind not in ("null", "other") and (c.distinct is None or c.distinct > 1)]
     held = [n for n in told if not (columns[n].near_unique and columns[n].kind == "category")]
     sample = frame.select(held[:COLUMNS])
     sample = sample.sample(_ROWS, seed=0) if sample.height > _ROWS else sample
@@ -55,17 +55,9 @@ def full_of(
 
 
 def patterns_of(series: pl.Series) -> Levels:
-    """How the texts of a column are spelled: 9 for a digit, a for some letters, one space for some."""
+    """How often texts of each shape are in a column."""
     shapes = series.drop_nulls().cast(pl.String).value_counts(name="#")
-    shape = (
-        pl.nth(0)
-        .str.slice(0, 4 * _SHAPES)
-        .str.replace_all(r"\p{N}", "9")
-        .str.replace_all(r"[\p{L}\p{M}]+", "a")
-        .str.replace_all(r"\s+", " ")
-        .str.slice(0, _SHAPES)
-    )
-    counts = shapes.select(shape.alias("shape"), "#").group_by("shape").sum()
+    counts = shapes.select(shape_of(pl.nth(0)).alias("shape"), "#").group_by("shape").sum()
     return Levels.of(dict(zip(counts["shape"].to_list(), counts["#"].to_list(), strict=True)))
 
 
@@ -94,7 +86,7 @@ def _correlations(frame: pl.DataFrame, names: Sequence[str]) -> list[Pair]:
     floats = [pl.col(n).fill_nan(None) if frame.schema[n].is_float() else pl.col(n) for n in names]
     ranks = frame.select(e.to_physical().rank() for e in floats).cast(pl.Float64).to_numpy()
     there = ~np.isnan(ranks)
-    r = np.where(there, ranks - np.nanmean(ranks, axis=0), 0.0) / frame.height
+    r = np.where(there, ranks - (frame.height + 1) / 2, 0.0) / frame.height
     m = there.astype(np.float64)
     n, sums, squares = m.T @ m, r.T @ m, (r * r).T @ m
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -11,6 +10,7 @@ import msgspec
 from loopline.quality.profile_column import NUMERIC, ColumnProfile
 from loopline.quality.profile_full import Full
 from loopline.quality.profile_parts import Levels
+from loopline.quality.spelling import is_date
 
 _FEW = 30  # below this many rows nothing is said of shares
 _TELLING = 0.5  # the share of the label's uncertainty from which a hint is a suspicion
@@ -19,9 +19,6 @@ _PAIRS = 10  # of the strongest pairs are warned of at most
 _NEAR = 0.005  # of the rows, from which near repeats are worth a word
 _COMMON = 0.95  # of the values, spelled alike, make the others odd
 _DATES = 0.01
-_DATE = re.compile(
-    r"(9{1,4}[-/. ]9{1,2}[-/. ]9{1,4}|9{1,2}[-. ]?a[-. ,]*9{2,4}|a 9{1,2},? 9{4})([T ]9{1,2}:99(:99)?(\.9+)?)?"
-)
 
 
 class ProfileWarning(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +88,7 @@ def findings(columns: Mapping[str, ColumnProfile], full: Full, *, label: str | N
 def _of_patterns(name: str, patterns: Levels) -> Iterator[ProfileWarning]:
     """Dates of several spellings, or a few values that are spelled unlike all others."""
     total, ranked = patterns.total, sorted(patterns.counts.items(), key=lambda item: (-item[1], item[0]))
-    dates = [(shape, n) for shape, n in ranked if _DATE.fullmatch(shape) and n >= _DATES * total]
+    dates = [(shape, n) for shape, n in ranked if is_date(shape) and n >= _DATES * total]
     if len(dates) > 1 and sum(n for _, n in dates) >= 0.8 * total:
         spelled = ", ".join(f"{shape} in {n / total:.0%}" for shape, n in dates[:4])
         text = f"{name} seems to hold dates of {len(dates)} spellings ({spelled}): day and month may be mixed up."
