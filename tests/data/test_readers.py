@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from loopline.data import readers
 from loopline.data.readers import ReadTable, read_table
 from loopline.errors import Invalid, LooplineError, NotFound
 from loopline.hashing import digest_file
@@ -493,15 +494,20 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
             packed.write(b"0,0\n" * (1 << 20))  # 160 MiB from 160 kB
     refused = _refusal(tmp_path, bomb.getvalue(), "t.csv.gz")
     assert (refused.code, "more than 128 MiB" in refused.message) == ("table-large", True)
-    cells = pl.select(**{f"c{n}": pl.repeat(0, 3_000_000) for n in range(800)}).lazy()
-    cells.sink_parquet(tmp_path / "wide.parquet")
-    refused = _refusal(tmp_path, (tmp_path / "wide.parquet").read_bytes(), "t.parquet")
-    assert (refused.code, "2,400,000,000 cells" in refused.message) == ("table-large", True)
+
+
+def test_a_parquet_of_more_cells_than_memory_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_LARGEST_UNPACKED", 16 << 20)
+    content = io.BytesIO()
+    pl.select(a=pl.repeat(0, 3_000_000)).write_parquet(content)  # a few kB: runs of one value
+    refused = _refusal(tmp_path, content.getvalue(), "t.parquet")
+    assert (refused.code, "3,000,000 cells" in refused.message) == ("table-large", True)
 
 
 def test_a_parquet_whose_footer_lies_about_its_rows(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": range(1000)}), tmp_path / "whole")
     whole = (tmp_path / "whole").read_bytes()
+    (tmp_path / "whole").unlink()
     size = struct.unpack("<I", whole[-8:-4])[0]
     footer = whole[-8 - size : -8]
     count = b"\xd0\x0f"  # 1,000 as Thrift writes it

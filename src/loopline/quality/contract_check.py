@@ -134,9 +134,10 @@ def _check(
 ) -> tuple[CheckReport, pl.DataFrame, Callable[[], pl.DataFrame]]:
     """The report, each rule's mask, and what gives the good rows."""
     rules = contract.rules
+    known = dict.fromkeys(frame.columns)
     for title, names in ((f"rule {r.title!r}", r.columns_named) for r in rules):
-        _there(frame, title, names)
-    _there(frame, "list of personal columns", contract.personal)
+        _there(known, title, names)
+    _there(known, "list of personal columns", contract.personal)
 
     def handed() -> Beyond:
         if beyond is None:
@@ -184,13 +185,13 @@ def _check(
     return report, masks, good
 
 
-def _there(frame: pl.DataFrame, what: str, names: tuple[str, ...]) -> None:
+def _there(known: dict[str, None], what: str, names: tuple[str, ...]) -> None:
     for name in names:
-        if name not in frame.columns:
+        if name not in known:
             raise Invalid(
                 f"The {what} speaks of a column {name!r} that the table does not have.",
                 code="contract-column",
-                hint=did_you_mean(name, frame.columns),
+                hint=did_you_mean(name, known),
             )
 
 
@@ -201,11 +202,12 @@ def _examples(
     places = {i: masks[f"{i}"].arg_true().head(_EXAMPLES).to_list() for i in exprs}
     read = {i: list(dict.fromkeys([*contract.rules[i].columns_named, *e.meta.root_names()])) for i, e in exprs.items()}
     wanted = list(dict.fromkeys(place for one in places.values() for place in one))
-    shown = [c for c in frame.columns if c not in contract.personal and any(c in names for names in read.values())]
+    mentioned = {c for names in read.values() for c in names}.difference(contract.personal)
+    shown = [c for c in frame.columns if c in mentioned]
     rows = dict(zip(wanted, frame.select(shown)[wanted].to_dicts() if shown else [{} for _ in wanted], strict=True))
     return {
         i: tuple(
-            Example(row=place + 1, values={c: _told(rows[place][c]) if c in shown else PERSONAL for c in read[i]})
+            Example(row=place + 1, values={c: _told(rows[place][c]) if c in mentioned else PERSONAL for c in read[i]})
             for place in places[i]
         )
         for i in exprs
@@ -222,7 +224,7 @@ def _masks(frame: pl.DataFrame, rules: tuple[Rule, ...], exprs: dict[str, pl.Exp
     if not exprs:
         return pl.DataFrame()
     read = {c for e in exprs.values() for c in e.meta.root_names()}
-    floats = [c for c in frame.columns if c in read and frame.schema[c].is_float()]
+    floats = [c for c, dtype in frame.schema.items() if c in read and dtype.is_float()]
     table = frame.lazy().with_columns(pl.col(floats).fill_nan(None)) if floats else frame.lazy()  # NaN is missing
     try:
         return table.select(e.fill_null(value=False).alias(i) for i, e in exprs.items()).collect()

@@ -37,7 +37,7 @@ _SPELLINGS = {  # what a text must look like to count as a value of the type
 
 def cannot(rule: Rule, frame: pl.DataFrame, why: str, hint: str = "") -> Invalid:
     """The error of a rule that does not fit the frame."""
-    kinds = ", ".join(f"{c} is {kind_of(frame.schema[c])}" for c in rule.columns_named if c in frame.columns)
+    kinds = ", ".join(f"{c} is {kind_of(frame[c].dtype)}" for c in rule.columns_named if c in frame.columns)
     return Invalid(
         f"The rule {rule.title!r} cannot be asked of this table: {why}.", code="contract-rule", hint=hint or kinds
     )
@@ -66,7 +66,7 @@ def _is_text(dtype: pl.DataType) -> bool:
 
 
 def _text(frame: pl.DataFrame, name: str) -> pl.Expr:
-    return pl.col(name) if frame.schema[name] == pl.String else pl.col(name).cast(pl.String)
+    return pl.col(name) if frame[name].dtype == pl.String else pl.col(name).cast(pl.String)
 
 
 def _breach_unique(frame: pl.DataFrame, rule: Unique) -> pl.Expr:
@@ -80,7 +80,7 @@ def _breach_not_null(frame: pl.DataFrame, rule: NotNull) -> pl.Expr:
 
 
 def _breach_between(frame: pl.DataFrame, rule: Between) -> pl.Expr:
-    dtype, value = frame.schema[rule.column], pl.col(rule.column)
+    dtype, value = frame[rule.column].dtype, pl.col(rule.column)
     low, high = rule.low, rule.high
     wants = "text" if isinstance(low if low is not None else high, str) else "number"
     if wants == "number" and _is_text(dtype):
@@ -105,7 +105,7 @@ def _times(text: pl.Expr) -> pl.Expr:
 
 def moments(frame: pl.DataFrame, rule: Rule, column: str) -> pl.Expr:
     """The days or times of a column, those of a text that spells them included. Raises Invalid where it can hold none."""
-    dtype = frame.schema[column]
+    dtype = frame[column].dtype
     if dtype in (pl.Date, pl.Datetime):
         return pl.col(column)
     if not _is_text(dtype):
@@ -137,7 +137,7 @@ def _out(value: pl.Expr, low: Any, high: Any) -> pl.Expr:
 
 
 def _breach_one_of(frame: pl.DataFrame, rule: OneOf) -> pl.Expr:
-    dtype, first = frame.schema[rule.column], rule.values[0]
+    dtype, first = frame[rule.column].dtype, rule.values[0]
     if _is_text(dtype):
         return ~_text(frame, rule.column).is_in([str(v) for v in rule.values])
     if isinstance(first, bool) and dtype == pl.Boolean:
@@ -151,7 +151,7 @@ def _breach_one_of(frame: pl.DataFrame, rule: OneOf) -> pl.Expr:
 
 
 def _breach_matches(frame: pl.DataFrame, rule: Matches) -> pl.Expr:
-    if not (_is_text(frame.schema[rule.column]) or frame.schema[rule.column].is_integer()):
+    if not (_is_text(frame[rule.column].dtype) or frame[rule.column].dtype.is_integer()):
         raise cannot(rule, frame, "a pattern needs text or whole numbers")
     pattern = rf"\A(?:{rule.pattern})\z"
     try:
@@ -164,7 +164,7 @@ def _breach_matches(frame: pl.DataFrame, rule: Matches) -> pl.Expr:
 
 
 def _breach_of_type(frame: pl.DataFrame, rule: OfType) -> pl.Expr:
-    dtype, value = frame.schema[rule.column], pl.col(rule.column)
+    dtype, value = frame[rule.column].dtype, pl.col(rule.column)
     kind = kind_of(dtype)
     fits = kind == rule.type or (rule.type, kind) in (("number", "integer"), ("datetime", "date"))
     if fits:
@@ -198,19 +198,19 @@ def retyped(good: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     casts = [
         _typed(_text(good, r.column).str.strip_chars(), r.type).alias(r.column)
         for r in contract.rules
-        if isinstance(r, OfType) and r.type != "text" and r.severity != "warn" and _is_text(good.schema[r.column])
+        if isinstance(r, OfType) and r.type != "text" and r.severity != "warn" and _is_text(good[r.column].dtype)
     ]
     casts += [
         pl.col(r.column).fill_nan(None).cast(pl.Int64).alias(r.column)
         for r in contract.rules
-        if isinstance(r, OfType) and r.type == "integer" and r.severity != "warn" and good.schema[r.column].is_float()
+        if isinstance(r, OfType) and r.type == "integer" and r.severity != "warn" and good[r.column].dtype.is_float()
     ]
     return good.with_columns(casts) if casts else good
 
 
 def _breach_rising(frame: pl.DataFrame, rule: Rising) -> pl.Expr:
     """Compared with the highest value before, not with the one before: what is left once these rows are out does rise."""
-    given, numeric = pl.col(rule.column), frame.schema[rule.column].is_numeric()
+    given, numeric = pl.col(rule.column), frame[rule.column].dtype.is_numeric()
     value = given if numeric else moments(frame, rule, rule.column)
     unread = given.is_not_null() & value.is_null()
     before = value.cum_max().forward_fill().shift(1)
@@ -221,7 +221,7 @@ def _breach_rising(frame: pl.DataFrame, rule: Rising) -> pl.Expr:
 
 
 def _breach_refers_to(frame: pl.DataFrame, rule: RefersTo, beyond: Beyond) -> pl.Expr:
-    dtype, known = frame.schema[rule.column], beyond.column(rule.dataset, rule.to)
+    dtype, known = frame[rule.column].dtype, beyond.column(rule.dataset, rule.to)
     if _is_text(dtype) and _is_text(known.dtype):
         return ~_text(frame, rule.column).is_in(known.cast(pl.String).unique().implode())
     if dtype.is_integer() and known.dtype.is_integer():
