@@ -139,27 +139,28 @@ def _near_duplicates(frame: pl.DataFrame, names: Sequence[str]) -> int | None:
     n = frame.height
     if len(names) < 3:
         return None
-    hashes = [_normal(frame[name]).hash(seed=k).to_numpy() for k, name in enumerate(names)]
     total: Hashes = np.zeros(n, np.uint64)
-    for one in hashes:
+    lone = []
+    for k, name in enumerate(names):
+        one = _hashed(frame[name], k)
         total += one
-    lone = [_collision(one) for one in hashes]
+        lone.append(_collision(one))
     repeats = np.zeros(n, bool)
     asked = False
-    for k, one in enumerate(hashes):
+    for k, name in enumerate(names):  # hashed again rather than kept: a table can be long
         chance = sum(math.log(p) for i, p in enumerate(lone) if i != k)
         if math.log(n / 2) + chance < math.log(_BY_CHANCE):
             asked = True
-            repeats |= ~pl.Series(total - one).is_first_distinct().to_numpy()
+            repeats |= ~pl.Series(total - _hashed(frame[name], k)).is_first_distinct().to_numpy()
     exact = n - frame.select(names).hash_rows(seed=0).n_unique()
     return max(0, int(repeats.sum()) - exact) if asked else None
 
 
-def _normal(series: pl.Series) -> pl.Series:
-    if series.dtype not in (pl.String, pl.Categorical, pl.Enum):
-        return series
-    text = series.cast(pl.String)
-    return text.str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+def _hashed(series: pl.Series, seed: int) -> Hashes:
+    if series.dtype in (pl.String, pl.Categorical, pl.Enum):
+        series = series.cast(pl.String).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+    hashes: Hashes = series.hash(seed=seed).to_numpy()
+    return hashes
 
 
 def _collision(hashes: Hashes) -> float:
