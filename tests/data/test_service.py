@@ -24,6 +24,7 @@ from loopline.data import versions
 from loopline.errors import Invalid, LooplineError, NotFound, Refused, Unavailable
 from loopline.hashing import digest_file, digest_table
 from loopline.operations import Body
+from loopline.quality.profile import Profile
 
 
 def visits(rows: int = 200, **columns: Any) -> pl.DataFrame:
@@ -249,6 +250,21 @@ def test_nothing_but_an_evaluation_reads_the_sealed_side(split: Session, verb: s
     assert split.datasets.show("visits.test").looks == 0
 
 
+def test_a_full_profile_is_made_of_the_rows_that_can_be_read(split: Session) -> None:
+    plain, full = (
+        Profile.from_json(split.datasets.profile("visits", "1", full=full, label="back" if full else None).read())
+        for full in (False, True)
+    )
+    sealed = split.datasets.show("visits.test").rows
+    assert (plain.full, plain.rows - sealed, plain.label) == (None, full.rows, None)
+    assert full.full is not None
+    assert (full.full.rows, full.label) == (full.rows, "back")
+    page = split.datasets.profile("visits", "1", form="html", full=True).read().decode()
+    assert "What goes together" in page
+    with pytest.raises(NotFound, match="Did you mean 'back'"):
+        split.datasets.profile("visits", "1", label="bakc")
+
+
 def test_the_same_split_again_keeps_the_seal_and_its_looks(split: Session, platform: Platform) -> None:
     from loopline.data.service import DatasetsService
 
@@ -431,6 +447,7 @@ PROGRAM = """
 import sys
 from loopline.app import Platform
 from loopline.operations import Body
+from loopline.quality.profile import Profile
 platform = Platform.open(workspace=sys.argv[1], checkpoints=sys.argv[1] + ".copies")
 session = platform.session()
 session.datasets.add("visits", Body(sys.argv[2]))

@@ -12,6 +12,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from loopline.access import authority
+from loopline.data.asked import Asked
 from loopline.data.diff import diff
 from loopline.data.diff_page import page as diff_page
 from loopline.data.learning import check_learning
@@ -44,7 +45,7 @@ from loopline.ports.blobs import BlobStore
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import partition
 from loopline.quality.contract_suggest import suggest
-from loopline.quality.profile import Profile
+from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_page import page
 from loopline.refs import check_name
 
@@ -86,7 +87,9 @@ class DatasetsService(DatasetsVerbs):
             read_from.append(self.tx.ref("data", name, before.version))
         good, quarantined, broken, warned = rows, None, dict[str, int](), dict[str, int]()
         if rules is not None:
-            good, quarantined, report = partition(rows, rules)
+            asked = Asked(self.named, self.blobs, self._readable)
+            good, quarantined, report = partition(rows, rules, beyond=asked.beyond)
+            read_from += asked.refs
             broken, warned = (
                 {rule.name: rule.broken for rule in report.broken if rule.severity == severity}
                 for severity in ("quarantine", "warn")
@@ -152,11 +155,16 @@ class DatasetsService(DatasetsVerbs):
     def show(self, name: str, version: str = "latest") -> DatasetVersion:
         return self.named.record(self.named.row(name, version))
 
-    def profile(self, name: str, version: str = "latest", form: str = "json") -> Bytes:
+    def profile(
+        self, name: str, version: str = "latest", form: str = "json", full: bool = False, label: str | None = None
+    ) -> Bytes:
         check_form(form)
         row = self.named.row(name, version)
         self.named.check_open(row)
-        data = self.blobs.read(row.profile)
+        if full or label is not None:
+            data = profile(self._readable(row), label=label, full=full).to_json()
+        else:
+            data = self.blobs.read(row.profile)
         if form == "json":
             return Bytes(media="application/json", data=data)
         title = self.named.ref(row)
@@ -185,7 +193,7 @@ class DatasetsService(DatasetsVerbs):
     ) -> dict[str, Any]:
         row = self.named.row(name, version)
         self.named.check_open(row)
-        drafted = suggest(self._windows(name).readable(self.written.rows(row)), label=label, time=time, group=group)
+        drafted = suggest(self._readable(row), label=label, time=time, group=group)
         found: dict[str, Any] = msgspec.to_builtins(drafted)
         return found
 
@@ -237,7 +245,7 @@ class DatasetsService(DatasetsVerbs):
         for row in sides:
             self.named.check_open(row)
         found = diff(
-            *(self._windows(row.name).readable(self.written.rows(row)) for row in sides),
+            *map(self._readable, sides),
             names=(self.named.ref(sides[0]), self.named.ref(sides[1])),
             totals=(sides[0].rows, sides[1].rows),
             key=key,
@@ -274,7 +282,7 @@ class DatasetsService(DatasetsVerbs):
         self.named.check_open(row)
         self.tx.note(inputs=[ref])
         buffer = io.BytesIO()
-        self._windows(name).readable(self.written.rows(row)).write_ipc_stream(buffer)
+        self._readable(row).write_ipc_stream(buffer)
         return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
 
     def split(
@@ -358,6 +366,10 @@ class DatasetsService(DatasetsVerbs):
 
     def _windows(self, name: str) -> Windows:
         return Windows(self.tx, name, self.written.rows)
+
+    def _readable(self, row: Any) -> pl.DataFrame:
+        """The rows of a version, but for those sealed for evaluation."""
+        return self._windows(row.name).readable(self.written.rows(row))
 
     def _held(self, row: Any) -> Held:
         return Held(self.tx, row, self.named.ref(row), self.written.quarantined)

@@ -58,8 +58,14 @@ class DatasetsVerbs(Protocol):
         ...
 
     @operation("GET /projects/{project}/datasets/{name}/versions/{version}/profile", action="read")
-    def profile(self, name: str, version: str = "latest", form: str = "json") -> Bytes:
-        """The profile of a version, as "json" or as a "html" page."""
+    def profile(
+        self, name: str, version: str = "latest", form: str = "json", full: bool = False, label: str | None = None
+    ) -> Bytes:
+        """The profile of a version, as "json" or as a "html" page.
+
+        `full` looks for more: which columns go together, rows that nearly repeat, how texts are spelled. `label` names a column to
+        predict: what gives it away is told. Either is made from the rows, without those sealed for evaluation.
+        """
         ...
 
     @operation("GET /projects/{project}/datasets/{name}/versions/{version}/contract", action="read")
