@@ -33,14 +33,14 @@ class Artifacts:
         check_path(path)
         reading.row_of(self.tx, run)
         known = self._known(content)
-        blob = known or self.blobs.put(content.chunks())
+        blob = known or self._put(content)
         # A file may still come to a deleted run: it was on its way, as what its journal brings.
         row = reading.held(self.tx, run)
         if known:
             try:
                 Store(self.tx, self.blobs).retain(known.digest, self.tx.ref("run", row.id))
             except NotFound:  # swept since, with the last run that had it; what is put now, that row keeps
-                self.blobs.put(content.chunks())
+                self._put(content)
         return self._keep(row, path, blob)
 
     def copy_artifact(self, run: str, path: str, digest: str) -> Artifact:
@@ -110,11 +110,16 @@ class Artifacts:
         self.tx.note(outputs=[self.tx.ref("run", row.id)], digests={"artifact": blob.digest})
         return _kept(row, self.tx.first(sa.select(run_artifacts).where(place)))
 
+    def _put(self, content: Body) -> Blob:
+        if content.path is not None and content.spooled:
+            return self.blobs.take(content.path, content.spooled)
+        return self.blobs.put(content.chunks())
+
     def _known(self, content: Body) -> Blob | None:
         """The blob of these bytes, where it is whole and a file of a run here: they need not be written again."""
         if content.once:
             return None
-        digest = digest_chunks(content.chunks())
+        digest = content.spooled or digest_chunks(content.chunks())
         if not self._is_here(digest):
             return None
         try:
