@@ -75,10 +75,7 @@ class Artifacts:
 
     def artifacts(self, run: str) -> tuple[Artifact, ...]:
         row = reading.row_of(self.tx, run)
-        found = self.tx.rows(
-            sa.select(run_artifacts).where(run_artifacts.c.run == row.number).order_by(run_artifacts.c.path)
-        )
-        return tuple(_kept(row, file) for file in found)
+        return tuple(_kept(row, file) for file in self.tx.rows(_OF_RUN, {"of": row.number}))
 
     def artifact(self, run: str, path: str) -> Bytes:
         row = reading.row_of(self.tx, run)
@@ -137,6 +134,9 @@ class Artifacts:
         same = (run_artifacts.c.run == run.number) & (run_artifacts.c.digest == digest)
         if self.tx.first(sa.select(run_artifacts.c.path).where(same)) is None:
             Store(self.tx, self.blobs).release(digest, self.tx.ref("run", run.id))
+
+
+_OF_RUN = sa.select(run_artifacts).where(run_artifacts.c.run == sa.bindparam("of")).order_by(run_artifacts.c.path)
 
 
 def _missing(run: str, path: str) -> NotFound:
