@@ -1,7 +1,7 @@
-"""A file of 100 MB up and down through the server, in turns with MLflow's own server, which gets the same bytes by the same requests.
+"""A file of 100 MB up and down through the server, in turns with MLflow's own: both get the same bytes by the same HTTP requests.
 
-Also the same bytes a second time, sent and by their digest, and how far the server's memory grows. Prints a table with the machine's
-load and, with --json, a file.
+Also the same bytes a second time, sent and by their digest, and how far the server's memory grows. Prints a table with the
+machine's load and, with --json, a file.
 
     python bench/artifacts.py [--json FILE] [--no-peer] [--mb 100]
 """

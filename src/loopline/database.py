@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -322,7 +323,12 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     write = connection.get_execution_options().get("loopline_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    opened: Any = connection.connection.dbapi_connection
+    statement = "BEGIN IMMEDIATE" if write else "BEGIN"
+    try:
+        opened.execute(statement)  # the driver itself: SQLAlchemy's way costs as much as a query
+    except sqlite3.OperationalError as e:
+        raise sa.exc.OperationalError(statement, None, e) from e
 
 
 def _busy() -> Unavailable:
