@@ -31,12 +31,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Body:
     """Raw bytes that come with a call: a file on this machine, bytes at hand, or an open stream.
 
-    `name` is the file's own name (for its kind), `path` the file where there is one on this machine.
+    `name` is the file's own name (for its kind), `path` the file where there is one on this machine. `spooled` is the BLAKE3
+    digest of a file that was written for this call alone, read-only, and so may be kept as it is.
     """
 
-    def __init__(self, source: Path | str | bytes | IO[bytes], name: str = "") -> None:
+    def __init__(self, source: Path | str | bytes | IO[bytes], name: str = "", spooled: str = "") -> None:
         self.path = Path(source) if isinstance(source, str | Path) else None
         self.name = name or (self.path.name if self.path else "")
+        self.spooled = spooled
         self._source = source
 
     @property

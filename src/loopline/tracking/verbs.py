@@ -54,7 +54,7 @@ class RunsVerbs(Protocol):
         """
         ...
 
-    @operation("POST /projects/{project}/runs/{run}/metrics", action="run", record="digest", prepares=True)
+    @operation("POST /projects/{project}/runs/{run}/metrics", action="run", record="digest")
     def log(
         self,
         run: str,
