@@ -64,13 +64,14 @@ def tag(ctx: click.Context, ref: str, tag: str, json: bool) -> None:
 
 @click.command()
 @click.argument("ref")
+@as_json
 @click.pass_context
-def untag(ctx: click.Context, ref: str) -> None:
+def untag(ctx: click.Context, ref: str, json: bool) -> None:
     """Take a tag away: REF is NAME@TAG. The version stays."""
     with session(ctx) as s:
         name, version = names.dataset(s, ref)
         s.datasets.untag(name, version)
-    click.echo(f"{name}@{version} names nothing any more.")
+    show.done(None, json, f"{name}@{version} names nothing any more.")
 
 
 @click.command()
