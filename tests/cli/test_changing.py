@@ -341,3 +341,17 @@ def test_groups_deletion_and_what_is_removed_for_good(shell: Shell, tmp_path: Pa
     run(*undo(said))
     assert "kept for ever" in run("runs", "retention").out
     assert run("groups", "purge", "1", code=2).err
+
+
+def test_an_undo_is_for_the_place_that_was_named(two: Shell) -> None:
+    two("access", "create-project", "annex")
+    two("access", "add-principal", "ann", "--kind", "user")
+    for said in (
+        two("--project", "annex", "access", "grant", "ann", "viewer").out,
+        two("access", "grant", "ann", "viewer").out,
+    ):
+        assert f"--workspace {two.workspace}" in said
+        two(*undo(said))
+    assert [
+        grant for grant in two("--project", "annex", "access", "grants", "--json").json if grant["principal"] == "ann"
+    ] == []
