@@ -56,6 +56,17 @@ def test_a_file_becomes_a_version_in_its_order(session: Session, tmp_path: Path)
     assert rows_of(session, "visits").equals(frame)
 
 
+def test_what_reading_a_file_had_to_say_is_a_fact_of_the_version(session: Session) -> None:
+    odd = Body(b"on,x\n13/01/2026,1\n02/01/2026,2\n", name="odd.csv")
+    assert (
+        session.datasets.add("odd", odd).facts["told"].startswith("column 'on' stays text: it holds dates written as")
+    )
+    many = "\n".join(",".join(line) for line in ([f"c{n}" for n in range(9)], ["1.5.2026"] * 9))
+    told = session.datasets.add("many", Body(many.encode(), name="many.csv")).facts["told"]
+    assert (told.count("stays text"), told.endswith("; and 4 more")) == (5, True)
+    assert "told" not in session.datasets.add("plain", Body(b"x\n1\n", name="plain.csv")).facts
+
+
 def test_the_order_is_kept_over_many_chunks(session: Session) -> None:
     parts = [visits(50).with_columns(pl.col("id") + 50 * n) for n in (3, 1, 2, 0)]
     frame = pl.concat(parts, rechunk=False)

@@ -54,6 +54,8 @@ def add(ctx: click.Context, name: str, file: str, contract: str | None, message:
         click.echo(f"  {found.quarantined:,} rows are held back ({broken}): loopline data quarantine list {found.ref}")
     if found.warned:
         click.echo("  Rules that only warn: " + ", ".join(f"{rule} {count:,}" for rule, count in found.warned.items()))
+    if told := found.facts.get("told"):
+        click.echo(f"  {told[0].upper()}{told[1:]}.")
     click.echo("  Versions stay; to work on with an older one, name it: " + f"{found.name}@{max(1, found.version - 1)}")
 
 

@@ -50,6 +50,7 @@ from loopline.quality.profile_page import page
 from loopline.refs import check_name
 
 _ROWS_OF = dataset_versions.c
+_TOLD = 5
 
 
 class DatasetsService(DatasetsVerbs):
@@ -112,7 +113,7 @@ class DatasetsService(DatasetsVerbs):
             contract=rules,
             source=f"source:{source_name(source.name)}@{digest.partition(':')[2]}",
             inputs=read_from,
-            facts={"format": read.format, **(facts or {})},
+            facts={"format": read.format, **_told(read.facts.warnings), **(facts or {})},
             message=message,
         )
 
@@ -373,6 +374,12 @@ class DatasetsService(DatasetsVerbs):
 
     def _held(self, row: Any) -> Held:
         return Held(self.tx, row, self.named.ref(row), self.written.quarantined)
+
+
+def _told(warnings: tuple[str, ...]) -> dict[str, str]:
+    """What reading a file had to say of it, as a fact of the version."""
+    more = [f"and {len(warnings) - _TOLD} more"] if len(warnings) > _TOLD else []
+    return {"told": "; ".join([*warnings[:_TOLD], *more])} if warnings else {}
 
 
 def check_form(form: str) -> None:
