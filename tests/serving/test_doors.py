@@ -68,6 +68,14 @@ class _Control(BaseHTTPRequestHandler):
                 b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstale"
             )
             return
+        if self.path.startswith("/file"):
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.send_header("x-loopline-file", self.path.removeprefix("/file"))
+            self.send_header("x-loopline-file-size", "1000000")
+            self.send_header("content-type", "text/x-mine")
+            self.end_headers()
+            return
         if self.path == "/early":
             self.send_response(413)
             self.send_header("content-length", "5")
@@ -215,6 +223,23 @@ def test_small_requests_share_a_connection_that_is_as_it_should_be(
     _Control.connections[-1].shutdown(socket.SHUT_RDWR)
     time.sleep(0.2)
     assert call(port, "GET", "/x/9").json["path"] == "/x/9"
+
+
+def test_a_file_that_the_control_process_names_is_the_body(
+    serve: Serve, bundle: Bundle, control: tuple[str, Callable[[], None]], tmp_path: Path
+) -> None:
+    port = serve(table(1, live(bundle())), control=control[0]).port
+    file = tmp_path / "kept"
+    file.write_bytes(os.urandom(1_000_000))
+    for _ in range(2):
+        answer = call(port, "GET", f"/file{file}")
+        assert (answer.status, answer.body) == (200, file.read_bytes())
+        assert (answer.headers["content-type"], answer.headers["content-length"]) == ("text/x-mine", "1000000")
+        assert not any("loopline" in name for name in answer.headers)
+    file.unlink()
+    gone = call(port, "GET", f"/file{file}")
+    assert (gone.status, gone.error["code"]) == (503, "control-unavailable")
+    assert str(file) not in str(gone.body)
 
 
 def test_not_ready_before_a_table(serve: Serve) -> None:

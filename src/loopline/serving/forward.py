@@ -6,6 +6,7 @@ such names is dropped.
 
 A request whose body is whole and small goes in one piece, over a connection that may have carried others: its length is counted
 here, so that no part of it can be taken for another request. All others have a connection of their own.
+Where the answer is a file of the store, the control process names it (`x-loopline-file`), and it is read here.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 OURS = b"x-loopline-peer"
+_FILE, _FILE_SIZE = b"x-loopline-file", b"x-loopline-file-size"
 _HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
      b"transfer-encoding", b"upgrade", b"expect")
@@ -34,6 +36,7 @@ _HOP = frozenset(
 _KEPT = frozenset((b"host", b"authorization", b"origin", b"content-length", *PROXIES))
 """What decides who asks and how much is sent, and so is never left out for a `Connection` header that names it."""
 _CHUNK = 1 << 16
+_PIECE = 1 << 18
 _BRIEF = 1 << 16
 """Bytes of a body that is waited for, and sent in one piece."""
 _KEPT_SECONDS = 2.0
@@ -92,7 +95,7 @@ class Forwarder:
         connection = await self._connect()
         answer = _Answer(scope["method"] == "HEAD")
         up = asyncio.create_task(self._up(scope, receive, connection, peer, chunked))
-        down = asyncio.create_task(self._down(connection.reader, answer, send))
+        down = asyncio.create_task(self._down(connection, answer, send))
         try:
             await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
             if up.done() and not down.done():
@@ -143,7 +146,7 @@ class Forwarder:
         again = False
         try:
             await connection.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
-            await self._down(connection.reader, answer, send)
+            await self._down(connection, answer, send)
             again = answer.again and not gone.done()
         except (OSError, httptools.HttpParserError, EOFError) as e:
             if gone.done():
@@ -200,11 +203,11 @@ class Forwarder:
         if chunked:
             await connection.write(b"0\r\n\r\n")
 
-    async def _down(self, reader: asyncio.StreamReader, answer: _Answer, send: Send) -> None:
+    async def _down(self, connection: _Connection, answer: _Answer, send: Send) -> None:
         """Passes the answer on as it comes."""
         message: Message = {}
         while not answer.complete:
-            data = await reader.read(_CHUNK)
+            data = await connection.reader.read(_CHUNK)
             if data:
                 answer.parser.feed_data(data)
             elif answer.started and answer.until_close:
@@ -212,12 +215,34 @@ class Forwarder:
             else:
                 raise EOFError("the answer was cut off")
             messages = answer.take()
+            if answer.file:
+                continue
             if answer.complete and messages and messages[-1]["type"] == "http.response.body":
                 messages[-1]["more_body"] = False
             for message in messages:
                 await send(message)
+        if answer.file:
+            await _send_file(connection, answer.file, answer.begun, send)
         if message.get("more_body", True):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _send_file(connection: _Connection, path: bytes, begun: Message, send: Send) -> None:
+    """Sends a file as the body of the answer that `begun` begins, until the connection is closed. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    left = next(int(v) for k, v in begun["headers"] if k == b"content-length")
+    try:
+        opened = await loop.run_in_executor(None, open, path, "rb", 0)
+    except OSError as e:
+        raise control_down("the file that it named is gone") from e
+    with opened as file:
+        await send(begun)
+        while left and not connection.closed:
+            piece = await loop.run_in_executor(None, file.read, min(left, _PIECE))
+            if not piece:
+                raise EOFError("the file was cut off")
+            left -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
 def _head(scope: Message, peer: Peer) -> list[bytes]:
@@ -267,6 +292,7 @@ class _Connection:
         self._loop = asyncio.get_running_loop()
         self.reader = _Reader(limit=_CHUNK, loop=self._loop)
         self._transport: asyncio.BaseTransport | None = None
+        self.closed = False
 
     @classmethod
     async def open(cls, path: str) -> _Connection:
@@ -298,6 +324,7 @@ class _Connection:
 
     def close(self) -> None:
         """Closes both directions."""
+        self.closed = True
         if self._transport is not None:
             self._transport.close()
         self._sock.close()
@@ -329,6 +356,9 @@ class _Answer:
         self.again = False
         """Whether another request may follow on the connection."""
         self.parser = httptools.HttpResponseParser(self)
+        self.file = b""
+        """The path of the file that is the body."""
+        self.begun: Message = {}
         self._head_only = head_only
         self._unasked = False
         self._headers: list[tuple[bytes, bytes]] = []
@@ -349,7 +379,13 @@ class _Answer:
         names = {name for name, _ in self._headers}
         hop = _HOP.union(t.strip().lower() for k, v in self._headers if k == b"connection" for t in v.split(b","))
         kept = [(k, v) for k, v in self._headers if k not in hop and k not in (b"date", b"server")]
-        self._found.append({"type": "http.response.start", "status": status, "headers": kept})
+        self.file = next((v for k, v in kept if k == _FILE), b"")
+        if self.file:
+            size = next(v for k, v in kept if k == _FILE_SIZE)
+            left_out = (_FILE, _FILE_SIZE, b"content-length")
+            kept = [*((k, v) for k, v in kept if k not in left_out), (b"content-length", size)]
+        self.begun = {"type": "http.response.start", "status": status, "headers": kept}
+        self._found.append(self.begun)
         self.started = True
         self.until_close = not names & {b"content-length", b"transfer-encoding"}
         self.complete = self._head_only
