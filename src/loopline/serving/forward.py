@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -157,7 +158,7 @@ class Forwarder:
         finally:
             gone.cancel()
             if again and len(self._kept) < _KEPT_MOST:
-                self._kept.append((connection, connection.now()))
+                self._kept.append((connection, time.monotonic()))
             else:
                 connection.close()
 
@@ -166,7 +167,7 @@ class Forwarder:
         found = None
         while self._kept and found is None:
             connection, since = self._kept.pop()
-            if connection.usable() and connection.now() - since < _KEPT_SECONDS:
+            if connection.usable() and time.monotonic() - since < _KEPT_SECONDS:
                 found = connection
             else:
                 connection.close()
@@ -317,10 +318,6 @@ class _Connection:
     def usable(self) -> bool:
         """Whether another request may be sent: the other end has not hung up, nor said anything unasked."""
         return not self.reader.unread and not self.reader.at_eof()
-
-    def now(self) -> float:
-        """The time of its loop's clock, in seconds."""
-        return self._loop.time()
 
     def close(self) -> None:
         """Closes both directions."""
