@@ -223,6 +223,21 @@ def test_a_token_is_bounded_to_its_project_and_roles(house: House) -> None:
     assert house.may(mine, "administer", "default") == "yes"
 
 
+def test_a_token_of_a_lesser_role_is_held_by_whoever_may_all_of_it(house: House) -> None:
+    house.person("ann", "data_scientist")
+    for token in (
+        house.token("ann", roles=["viewer"]),
+        house.access(house.owner, "any", "create_token", roles=["viewer"]).secret,
+    ):
+        viewer = house.enter(token)
+        assert house.may(viewer, "read", "default") == "yes"
+        for action in ("run", "register", "deploy", "administer"):
+            assert house.may(viewer, action, "default") == "forbidden"
+        assert house.may(viewer, "administer", None) == "forbidden"
+    other = house.enter(house.access(house.owner, "any", "create_token", roles=["approver"]).secret)
+    assert house.may(other, "approve", "default") == "no-project", "the owner is no approver"
+
+
 def test_bounds_do_not_give_what_is_not_held(house: House) -> None:
     house.person("ann", "viewer")
     token = house.enter(house.token("ann", roles=["admin", "operator"]))

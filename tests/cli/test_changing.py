@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -67,7 +68,10 @@ def test_an_alias_is_removed_and_asked_for_in_words(two: Shell) -> None:
     said = two("models", "remove-alias", "visits", "@gone", "--reason", "a try").out
     assert said.startswith("visits@gone points nowhere now (it was @1).")
     assert "no-alias" in two("models", "as-of", "visits", "gone", code=2).err
-    assert "no-alias" in two("models", "as-of", "visits", "gone", "--at", "1 March 2001 at noon", code=2).err
+    early = two("models", "as-of", "visits", "gone", "--at", "1 March 2001 at noon", code=2).err
+    assert "no-alias" in early
+    assert re.search(r"Its first move was at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", early)
+    assert "no-alias" in two("models", "as-of", "visits", "gone", "--at", "5 minutes ago", code=2).err
     said = two(*undo(said)).out
     assert said.startswith("visits@gone is visits@1 again (it was removed).")
     two(*undo(said))
@@ -337,3 +341,17 @@ def test_groups_deletion_and_what_is_removed_for_good(shell: Shell, tmp_path: Pa
     run(*undo(said))
     assert "kept for ever" in run("runs", "retention").out
     assert run("groups", "purge", "1", code=2).err
+
+
+def test_an_undo_is_for_the_place_that_was_named(two: Shell) -> None:
+    two("access", "create-project", "annex")
+    two("access", "add-principal", "ann", "--kind", "user")
+    for said in (
+        two("--project", "annex", "access", "grant", "ann", "viewer").out,
+        two("access", "grant", "ann", "viewer").out,
+    ):
+        assert f"--workspace {two.workspace}" in said
+        two(*undo(said))
+    assert [
+        grant for grant in two("--project", "annex", "access", "grants", "--json").json if grant["principal"] == "ann"
+    ] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,6 +13,7 @@ from loopline.app import Platform
 from loopline.catalog import Session
 from loopline.errors import Conflict, Invalid, NotFound, Refused
 from loopline.operations import Body
+from loopline.registry.models import Models
 from loopline.testing.clock import FakeClock
 
 Bundle = Callable[..., bytes]
@@ -319,3 +321,21 @@ def test_models_made_at_once_under_one_title_are_one(either: Platform) -> None:
         thread.join()
     assert made == ["Fraud"]
     assert all(isinstance(e, Conflict) for e in refused)
+
+
+def test_many_begin_one_model_at_once(either: Platform) -> None:
+    """Its row stands in the way of the others by its name and by its title, and either is no reason to refuse them."""
+    session = either.session()
+    session.models.create("taken", title="Another's")
+    for n in range(100):
+        name, together = f"new-{n}", threading.Barrier(6)
+
+        def begin(_: int, name: str = name, together: threading.Barrier = together) -> int:
+            with either.database.begin(lazy=True, project="default") as tx:
+                together.wait(timeout=60)
+                return Models(tx).next_number(name)
+
+        with ThreadPoolExecutor(6) as pool:
+            assert sorted(pool.map(begin, range(6))) == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(Conflict, match="already"), either.database.begin(project="default") as tx:
+        Models(tx).next_number("Another's")

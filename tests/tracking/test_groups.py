@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from loopline.app import Platform
 from loopline.errors import Conflict, Invalid, NotFound
+from loopline.tracking.groups import hold_group
 from loopline.tracking.records import Point
 
 
@@ -98,6 +100,21 @@ def test_many_make_one_group_at_once(either: Platform) -> None:
         thread.join()
     assert outcomes.count("group-taken") == 3
     assert [g.number for g in session.groups.list().groups] == list(range(6))
+
+
+def test_the_first_runs_of_many_projects_begin_at_once(either: Platform) -> None:
+    """The row of number 0 stands in the way of another by its number and by its name, and neither is an error."""
+    for n in range(100):
+        either.session().projects.create(f"new-{n}")
+        together = threading.Barrier(6)
+
+        def begin(_: int, project: str = f"new-{n}", together: threading.Barrier = together) -> str:
+            with either.database.begin(lazy=True, project=project) as tx:
+                together.wait(timeout=60)
+                return hold_group(tx, 0, alone=False).name
+
+        with ThreadPoolExecutor(6) as pool:
+            assert set(pool.map(begin, range(6))) == {"Default"}
 
 
 def test_a_deleted_run_is_kept_aside(either: Platform) -> None:

@@ -39,6 +39,10 @@ _KNOWN = sa.union_all(
 )
 """All that a decision rests on in one query: every call asks it."""
 
+_BY_DIGEST = sa.select(tokens).where(tokens.c.digest == sa.bindparam("digest"))
+_BY_ID = sa.select(tokens).where(tokens.c.id == sa.bindparam("id"))
+_KIND = sa.select(principals.c.kind).where(principals.c.name == sa.bindparam("name"))
+
 _callers: WeakKeyDictionary[Tx, Principal] = WeakKeyDictionary()
 
 
@@ -49,13 +53,13 @@ def authenticate(tx: Tx, token: str) -> Principal:
     """
     if not token:
         raise _unauthenticated("This needs a token, and none came.")
-    row = tx.first(sa.select(tokens).where(tokens.c.digest == digest(token)))
+    row = tx.first(_BY_DIGEST, {"digest": digest(token)})
     if row is None:
         raise _unauthenticated("The token is not known here.")
     _check_life(tx, row)
     if row.last_used is None or row.last_used < tx.now - _MINUTE:
         tx.execute(tokens.update().where(tokens.c.id == row.id).values(last_used=tx.now))
-    kind: Kind = tx.scalar(sa.select(principals.c.kind).where(principals.c.name == row.principal))
+    kind: Kind = tx.scalar(_KIND, {"name": row.principal})
     return Principal(
         name=row.principal,
         kind=kind,
@@ -73,7 +77,7 @@ def authorise(tx: Tx, principal: Principal, action: Action, project: str | None)
     """
     _callers[tx] = principal
     if principal.token:
-        row = tx.first(sa.select(tokens).where(tokens.c.id == principal.token))
+        row = tx.first(_BY_ID, {"id": principal.token})
         if row is None:
             raise _unauthenticated("The token is not known here.")
         _check_life(tx, row)
@@ -221,12 +225,18 @@ def _found(tx: Tx, owner: str) -> None:
 
 
 def _within_bounds(principal: Principal, granted: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    """The granted (project, role) that the principal's token leaves, by project."""
+    """What the granted (project, role) and the bounds of the principal's token leave, by project."""
     held: dict[str, tuple[str, ...]] = {}
     for project, role in sorted(granted):
-        if principal.project in ("", project) and (not principal.roles or role in principal.roles):
+        if principal.project in ("", project):
             held[project] = (*held.get(project, ()), role)
-    return held
+    if not principal.roles:
+        return held
+    left = {
+        project: tuple(role for role in principal.roles if policy.covers(roles, role, instance=project == INSTANCE))
+        for project, roles in held.items()
+    }
+    return {project: roles for project, roles in left.items() if roles}
 
 
 def _check_life(tx: Tx, row: sa.Row[Any]) -> None:

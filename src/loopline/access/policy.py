@@ -51,6 +51,12 @@ def who_may(action: Action, *, instance: bool = False) -> tuple[str, ...]:
     return tuple(role for role, actions in table.items() if action in actions)
 
 
+def covers(held: Iterable[str], role: str, *, instance: bool) -> bool:
+    """Whether these roles allow all that another one does: a token of a data scientist may be one of a viewer."""
+    table: Mapping[str, frozenset[Action]] = INSTANCE_ROLES if instance else ROLES
+    return role in table and table[role] <= frozenset().union(*(table[one] for one in held))
+
+
 def clash(role: str, held: Iterable[str], kind: Kind) -> str:
     """Why a principal of this kind with these other roles cannot have this one too; "" where nothing is against it.
 

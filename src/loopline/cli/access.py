@@ -163,7 +163,8 @@ def create_token(
         "The secret is shown this once: keep it safe.",
         err=True,
     )
-    click.echo(f"  Undo it: loopline access revoke-token {found.token.id}", err=True)
+    undo = show.here(f"loopline access revoke-token {found.token.id}")
+    click.echo(f"  Undo it: {undo}", err=True)
 
 
 @access.command()

@@ -71,7 +71,7 @@ def untag(ctx: click.Context, ref: str, json: bool) -> None:
     with session(ctx) as s:
         name, version = names.dataset(s, ref)
         s.datasets.untag(name, version)
-    show.done({"name": name, "untagged": version}, json, f"{name}@{version} names nothing any more.")
+    show.done(None, json, f"{name}@{version} names nothing any more.")
 
 
 @click.command()

@@ -189,7 +189,10 @@ def history(ctx: click.Context, name: str, alias: str, json: bool) -> None:
 @click.argument("name")
 @click.argument("alias")
 @click.option(
-    "--at", type=Moment(), metavar="TIME", help='When: "2026-01-31T08:30", "1 March at noon", "7d" (ago); default: now.'
+    "--at",
+    type=Moment(),
+    metavar="TIME",
+    help='When: "2026-01-31T08:30", "1 March at noon", "yesterday", "3 hours ago"; default: now.',
 )
 @as_json
 @click.pass_context

@@ -1,4 +1,4 @@
-"""Times as people type them: "2h" and "7d" from now, "2026-01-31T08:30", "1 March at noon", milliseconds since 1970."""
+"""Times as people type them: "2h", "3 hours ago", "2026-01-31T08:30", "1 March at noon", "yesterday", milliseconds since 1970."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december",
 )  # fmt: skip
 _DAY = re.compile(
-    r"(?P<day>\d{1,2})\.?\s+(?P<month>[a-z]{3,9})(?:,?\s+(?P<year>\d{4}))?(?:,?\s+(?:at\s+)?(?P<time>noon|midnight|\d{1,2}:\d{2}))?",
+    r"(?:(?P<near>today|yesterday)|(?P<day>\d{1,2})\.?\s+(?P<month>[a-z]{3,9})(?:,?\s+(?P<year>\d{4}))?)"
+    r"(?:,?\s+(?:at\s+)?(?P<time>noon|midnight|\d{1,2}:\d{2}))?",
     re.IGNORECASE,
 )
 
@@ -39,6 +40,7 @@ class Moment(click.ParamType[int]):
 
         from loopline.durations import milliseconds
         from loopline.errors import Invalid
+        from loopline.tracking.search.dates import span
 
         if isinstance(value, int):
             return value
@@ -55,10 +57,16 @@ class Moment(click.ParamType[int]):
                 return int(found.timestamp() * 1000)
         except ValueError:  # 31 February
             pass
+        if text.lower().strip().endswith(("now", "ago")) and (stretch := span(text, now())):
+            return stretch.start
         try:
             return now() + milliseconds(text, "a time") * (1 if self.ahead else -1)
         except Invalid:
-            self.fail(f'{text!r} is no time. Write "2h", "7d", "2026-01-31T08:30" or "1 March at noon".', param, ctx)
+            self.fail(
+                f'{text!r} is no time. Write "2h", "7d", "2026-01-31T08:30", "yesterday" or "1 March at noon".',
+                param,
+                ctx,
+            )
 
 
 def _day(text: str, today: datetime.datetime) -> datetime.datetime | None:
@@ -66,12 +74,16 @@ def _day(text: str, today: datetime.datetime) -> datetime.datetime | None:
     import datetime
 
     found = _DAY.fullmatch(text.strip())
-    month = found["month"].lower() if found else ""
-    number = next((n for n, name in enumerate(_MONTHS, 1) if month and name.startswith(month)), None)
-    if found is None or number is None:
+    if found is None:
         return None
     clock = (found["time"] or "midnight").lower()
     hour, minute = {"noon": (12, 0), "midnight": (0, 0)}.get(clock) or map(int, clock.split(":"))
+    if found["near"]:
+        near = today.date() - datetime.timedelta(days=found["near"].lower() == "yesterday")
+        return datetime.datetime.combine(near, datetime.time(hour, minute)).astimezone()
+    number = next((n for n, name in enumerate(_MONTHS, 1) if name.startswith(found["month"].lower())), None)
+    if number is None:
+        return None
     day = f"{found['year'] or today.year:>04}-{number:02}-{int(found['day']):02}"
     place = datetime.datetime.fromisoformat(f"{day}T{hour:02}:{minute:02}").astimezone()
     return place if found["year"] or place <= today else place.replace(year=today.year - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,7 +33,14 @@ def done(value: Any, json: bool, text: str, undo: str = "") -> None:
         return
     click.echo(text)
     if undo:
-        click.echo(f"  Undo it: {undo}")
+        click.echo(f"  Undo it: {here(undo)}")
+
+
+def here(command: str) -> str:
+    """A command as it is typed for the very place of this one: its workspace or server, and its project, where they were given."""
+    given = click.get_current_context().obj
+    options = [f"--{name} {shlex.quote(given[name])}" for name in ("workspace", "server", "project") if given[name]]
+    return " ".join([command, *options])
 
 
 def title(text: str) -> None:

@@ -27,6 +27,7 @@ from loopline.data.records import (
     Quarantine,
     SplitVersions,
     Tag,
+    Vacuumed,
     Withdrawal,
 )
 from loopline.data.split import split as split_frame
@@ -328,6 +329,13 @@ class DatasetsService(DatasetsVerbs):
         }
         windows.open([sides.train, sides.validation], made["train"].ref, kept=made["test"].version)
         return SplitVersions(**{side: version.ref for side, version in made.items()}, facts=sides.facts.to_dict())
+
+    def vacuum(self, dry_run: bool = False) -> Vacuumed:
+        found = self.written.vacuum(dry_run=dry_run)
+        if found.files and not dry_run:
+            self.tx.write()
+            self.tx.count = found.files
+        return found
 
     def frame(self, ref: str) -> pl.DataFrame:
         """The rows of a version that is not sealed, for the rooms above. Raises `Refused` for a sealed one."""

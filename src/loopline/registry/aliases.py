@@ -12,6 +12,7 @@ from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
 from loopline.hashing import digest_json
 from loopline.refs import check_name
+from loopline.registry.card_sections import when
 from loopline.registry.records import Alias, AliasMove
 from loopline.registry.tables import alias_moves, model_aliases, model_versions
 
@@ -73,9 +74,9 @@ class Aliases:
         known = [found.alias for found in self.current(name)]
         first = None if time is None or move is not None else self.history(name, alias)[:1]
         if first:
-            hint = f"Its first move was at {first[0].at}."
+            hint = f"Its first move was at {when(first[0].at)}."
         elif move is not None:
-            hint = f"{move.by} removed it at {move.at}; `loopline models history {name} {alias}` tells all its moves."
+            hint = f"{move.by} removed it at {when(move.at)}; `loopline models history {name} {alias}` tells all its moves."
         else:
             hint = did_you_mean(alias, known)
         raise NotFound(

@@ -13,7 +13,7 @@ from loopline.app import Platform
 from loopline.errors import Invalid, NotFound
 from loopline.tracking.comparison.records import Delta
 from loopline.tracking.comparison.result import Comparison, page
-from loopline.tracking.comparison.tables import tables
+from loopline.tracking.comparison.tables import left_out, tables
 from loopline.tracking.records import Point
 
 COMMIT = {"commit": "a" * 40, "python": "3.11.9", "requirements": ["numpy==2.4.1", "scipy==1.17.0"], "packages": "x"}
@@ -88,6 +88,23 @@ def test_values_in_short_and_no_certainty_from_one_run(either: Platform) -> None
     found = delta(runs.compare((a, b)), "loss")
     assert (found.value, found.finding, found.low, found.n, found.m) == ("Infinity", "not known", None, 1, 0)
     assert "no second finite value" in found.basis
+
+
+def test_what_is_not_known_says_of_which_metrics(platform: Platform) -> None:
+    runs = platform.session().runs
+    ids = []
+    for name, base in (("a", 0.6), ("b", 0.7)):
+        ids.append(made(runs, name, base))
+        runs.log(ids[-1], [Point(key=f"loss {n}", value=base) for n in range(7)])
+        for fold in range(3):
+            made(runs, f"fold {fold}", base + fold * base / 100, parent=ids[-1])
+    shown = left_out(runs.compare(ids))
+    assert (
+        "a difference in loss 0, loss 1, loss 2, loss 3, loss 4 and 2 more is not known: the runs have no second"
+        in shown
+    )
+    assert "Means over 3 folds" in shown
+    assert "auc" not in shown
 
 
 def test_folds_as_child_runs_are_compared_in_pairs(either: Platform) -> None:

@@ -84,8 +84,8 @@ class Deltas:
                 m,
                 "runs with other seeds" if found else "all repeats say the same, which shows nothing of chance",
             )
-        few = " and ".join(side for side, count in (("the first run", n), ("this one", m)) if count < 2)
-        return None, n, m, f"{few} has no second finite value: run it with other seeds, or by folds"
+        few = "the runs have" if n < 2 and m < 2 else "the first run has" if n < 2 else "the other run has"
+        return None, n, m, f"{few} no second finite value; repeat it with other seeds, or by folds"
 
     def _children(self, run: Run, key: str) -> dict[int, float]:
         folds = self._repeats.folds[run.id]

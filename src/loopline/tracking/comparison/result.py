@@ -15,8 +15,9 @@ _STYLE = """
 :root{color-scheme:light dark}
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}
 table{margin:0 0 1rem;border-collapse:collapse;display:block;overflow-x:auto}
-th,td{padding:.25rem .75rem .25rem 0;text-align:left;vertical-align:top;border-bottom:1px solid #8884;overflow-wrap:anywhere}
-td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
+th,td{padding:.25rem .75rem .25rem 0;text-align:left;vertical-align:top;border-bottom:1px solid #8884;max-width:20rem}
+th,td{overflow-wrap:break-word}
+td.n{font-variant-numeric:tabular-nums}
 img{max-width:100%}
 """
 

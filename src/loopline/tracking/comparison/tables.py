@@ -12,6 +12,7 @@ from loopline.tracking.comparison.records import ComparedRun, Delta, Difference,
 from loopline.tracking.records import Real
 
 _LONGEST = 200
+_NAMED = 5  # metrics in a sentence
 
 
 class Compared(Protocol):
@@ -66,10 +67,16 @@ def said(value: Summary | None, delta: Delta | None) -> str:
 def left_out(comparison: Compared) -> str:
     """What a comparison does not show, and what is not known, in a sentence each."""
     told = [f"{comparison.alike} that are the same in all are not shown."] if comparison.alike else []
-    deltas = [delta for one in comparison.metrics for delta in one.deltas if delta is not None]
-    unknown = dict.fromkeys(delta.basis for delta in deltas if delta.finding == "not known")
-    told += [f"What chance alone makes of a difference is not known: {basis}." for basis in unknown]
-    tested = dict.fromkeys((delta.basis, delta.method) for delta in deltas if delta.method)
+    deltas = [(one.key, delta) for one in comparison.metrics for delta in one.deltas if delta is not None]
+    unknown: dict[str, dict[str, None]] = {}  # of each reason the metrics, each once
+    for key, delta in deltas:
+        if delta.finding == "not known":
+            unknown.setdefault(delta.basis, {})[key] = None
+    told += [
+        f"What chance alone makes of a difference in {_some(list(keys))} is not known: {basis}."
+        for basis, keys in unknown.items()
+    ]
+    tested = dict.fromkeys((delta.basis, delta.method) for _, delta in deltas if delta.method)
     told += [f"Means over {basis}, by the {_NAMES[method]}." for basis, method in tested]
     return " ".join(told)
 
@@ -78,6 +85,11 @@ _NAMES = {
     "welch": "t-test of Welch (1947)",
     "corrected resampled t": "corrected resampled t-test of Nadeau and Bengio (2003)",
 }
+
+
+def _some(keys: Sequence[str]) -> str:
+    rest = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return ", ".join(keys[:_NAMED]) + rest
 
 
 def number(value: Real, *, signed: bool = False) -> str:
