@@ -39,6 +39,25 @@ def test_data(shell: Shell, tmp_path: Path) -> None:
     assert "sealed" in shell("data", "read", "visits.test", code=3).err
 
 
+def test_a_file_is_checked_before_it_is_added(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("name,age,visit\nAnn,41,9\nBob,300,8\nCy,7,77777\n")
+    rules = [
+        {"rule": "between", "column": "age", "low": 0, "high": 120},
+        {"rule": "expression", "name": "no Bob", "sql": "name <> 'Bob'", "severity": "warn"},
+        {"rule": "refers_to", "column": "visit", "dataset": "data:visits@1", "to": "visit"},
+    ]
+    (tmp_path / "c.json").write_text(json.dumps({"rules": rules, "personal": ["name"]}))
+    given = ("data", "check", str(tmp_path / "v.csv"), str(tmp_path / "c.json"))
+    said = shell(*given, code=1).out
+    assert "row 2: age '300'" in said
+    assert "row 2: name (personal)" in said
+    assert "row 3: visit '77777'" in said
+    assert "2 of 3 rows would be held back." in said
+    assert shell(*given, "--json", code=1).json["outcome"] == "quarantine"
+    (tmp_path / "c.json").write_text(json.dumps({"rules": rules[1:2]}))
+    assert "0 of 3 rows" in shell(*given).out
+
+
 def test_tables_are_tab_separated_where_there_is_no_terminal(shell: Shell) -> None:
     lines = shell("data", "read", "visits@1", "--rows", "2").out.splitlines()
     found = pl.read_csv(io.StringIO("\n".join(lines)), separator="\t")
