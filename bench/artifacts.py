@@ -1,7 +1,7 @@
-"""A file of 100 MB up and down through the server, beside MLflow's own server: both get the same bytes by the same HTTP requests.
+"""A file of 100 MB up and down through the server, in turns with MLflow's own: both get the same bytes by the same HTTP requests.
 
-Also the same bytes a second time, sent and by their digest, and how far the server's memory grows. Prints a table and, with --json,
-a file.
+Also the same bytes a second time, sent and by their digest, and how far the server's memory grows. Prints a table with the
+machine's load and, with --json, a file.
 
     python bench/artifacts.py [--json FILE] [--no-peer] [--mb 100]
 """
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -86,23 +86,29 @@ class Client:
 
 def median(work: Callable[[int], float]) -> float:
     """The median of some rounds, after one that does not count."""
-    work(-1)
-    return statistics.median(work(n) for n in range(ROUNDS))
+    return medians([work])[0]
 
 
-def through_the_proxy(url: str, folder: Path, size: int) -> dict[str, float]:
-    """MLflow's protocol: a file that is new each time, up and down, and the same again."""
-    client = Client(url)
-    root = f"{PROXY}/0/{client.run()}/artifacts"
+def medians(works: list[Callable[[int], float]]) -> list[float]:
+    """The medians of some works that take turns, round by round, after one round that does not count."""
+    rounds = [[work(n) for work in works] for n in range(-1, ROUNDS)]
+    return [statistics.median(times) for times in zip(*rounds[1:], strict=True)]
+
+
+def through_the_proxy(urls: list[str], folder: Path, size: int) -> list[dict[str, float]]:
+    """MLflow's protocol: a file that is new each time, up and down, and the same again; of each server."""
+    clients = [Client(url) for url in urls]
+    roots = [f"{PROXY}/0/{client.run()}/artifacts" for client in clients]
     files = {n: _file(folder / f"file{n}", size) for n in range(-1, ROUNDS)}
+    both = list(zip(clients, roots, strict=True))
     found = {
-        "up_s": median(lambda n: client.put(f"{root}/{n}", files[n])),
-        "down_s": median(lambda n: client.get(f"{root}/{n}", size)),
-        "again_s": median(lambda n: client.put(f"{root}/again/{n}", files[0])),
+        "up_s": medians([lambda n, c=c, r=r: c.put(f"{r}/{n}", files[n]) for c, r in both]),  # type: ignore[misc]
+        "down_s": medians([lambda n, c=c, r=r: c.get(f"{r}/{n}", size) for c, r in both]),  # type: ignore[misc]
+        "again_s": medians([lambda n, c=c, r=r: c.put(f"{r}/again/{n}", files[0]) for c, r in both]),  # type: ignore[misc]
     }
     for file in files.values():
         file.unlink()
-    return found
+    return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
 
 
 def natively(url: str, pid: int, folder: Path, size: int) -> dict[str, float]:
@@ -158,22 +164,26 @@ def main() -> None:
     given = parser.parse_args()
     size = given.mb * 1_000_000
     found: dict[str, dict[str, float]] = {}
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         os.environ["LOOPLINE_WORKSPACE"] = str(folder / "w")  # whose local token the client may send
-        with served(folder) as (url, pid):
+        with ExitStack() as running:
+            url, pid = running.enter_context(served(folder))
             found["loopline"] = natively(url, pid, folder, size)
-            found["loopline, MLflow's protocol"] = through_the_proxy(url, folder, size)
-        if not given.no_peer:
-            with peer_server(MLFLOW[0]) as url:
-                found[MLFLOW[0]] = through_the_proxy(url, folder, size)
+            names, urls = ["loopline, MLflow's protocol"], [url]
+            if not given.no_peer:
+                names.append(MLFLOW[0])
+                urls.append(running.enter_context(peer_server(MLFLOW[0])))
+            found |= zip(names, through_the_proxy(urls, folder, size), strict=True)
+    print(f"load {load:.1f} to {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"{given.mb} MB{'':24}{'up MB/s':>10}{'down MB/s':>11}{'again s':>9}{'digest s':>10}{'memory MB':>11}")
     for name, row in found.items():
         digest, grown = (f"{row[key]:.3f}" if key in row else "" for key in ("digest_s", "grown_mb"))
         rates = "".join(f"{size / 1e6 / row[key]:10.0f} " for key in ("up_s", "down_s"))
         print(f"{name:30}{rates}{row['again_s']:8.3f}{digest:>10}{grown:>11}")
     if given.json:
-        Path(given.json).write_text(json.dumps(found, indent=1) + "\n")
+        Path(given.json).write_text(json.dumps({"load": load, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

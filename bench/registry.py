@@ -1,4 +1,4 @@
-"""The registry against MLflow with its SQLite store in process, side by side: versions with an alias, and reads by the alias.
+"""The registry against MLflow with its SQLite store in process, in turns: versions with an alias, and reads by the alias.
 
 Run: python bench/registry.py [--json FILE] [--no-peer]. MLflow's environment is made by scripts/peers.py. A pair is a new version
 (of a run's files, hashed and signed) and the move of an alias to it, both durable and in the ledger when answered. Rates are by
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from peers import MLFLOW, environment
 
-PAIRS, READS = 300, 3000
+PAIRS, READS, ROUNDS = 100, 1000, 3
 
 PEER = r"""
 import json, sys, time
@@ -85,14 +87,27 @@ def main() -> None:
     parser.add_argument("--json")
     parser.add_argument("--no-peer", action="store_true")
     options = parser.parse_args()
-    found = {"loopline": ours()}
-    if not options.no_peer:
-        found["mlflow"] = theirs()
+    load = os.getloadavg()[0]
+    whose = {"loopline": ours} if options.no_peer else {"loopline": ours, "mlflow": theirs}
+    rounds = [{who: rates() for who, rates in whose.items()} for _ in range(ROUNDS)]
+    found = {
+        who: {
+            what: tuple(map(statistics.median, zip(*(one[who][what] for one in rounds), strict=True)))
+            for what in ("pairs", "reads")
+        }
+        for who in whose
+    }
+    print(f"load {load:.1f} to {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"{'':10} {'pairs/s':>10} {'by CPU':>10} {'reads/s':>10} {'by CPU':>10}")
     for who, rates in found.items():
         print(f"{who:10}" + "".join(f" {value:10,.0f}" for pair in (rates["pairs"], rates["reads"]) for value in pair))
+    if len(found) == 2:
+        ratios = (
+            a / b for what in ("pairs", "reads") for a, b in zip(*(found[who][what] for who in found), strict=True)
+        )
+        print(f"{'ratio':10}" + "".join(f" {ratio:9.1f}x" for ratio in ratios))
     if options.json:
-        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
+        Path(options.json).write_text(json.dumps({"load": load, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

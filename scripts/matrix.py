@@ -75,6 +75,12 @@ def exists(test: str) -> bool:
     return bool(names)
 
 
+def apart(test: str) -> bool:
+    """Whether `make systems` runs the test, and `make test` does not: it makes an environment of another system."""
+    file = ROOT / test.split("::")[0]
+    return file.is_file() and "pytestmark = pytest.mark.systems" in file.read_text().replace("[pytest", "pytest")
+
+
 def table() -> str:
     """The table of what works, as Markdown."""
     rows = promises()

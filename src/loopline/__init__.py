@@ -18,7 +18,7 @@ _PLACES = {
     "loopline.training.model": ("Model",),
     "loopline.evaluation.gates": ("gate",),
     "loopline.quality.cleaning": ("clip", "deduplicate", "impute", "placeholders", "repair"),
-    "loopline.quality.contract": ("column", "contract", "rows", "rule", "unique"),
+    "loopline.quality.contract": ("column", "contract", "fresh", "like", "rows", "rule", "unique"),
     "loopline.operations": ("Body",),
 }
 _WHERE = {name: place for place, names in _PLACES.items() for name in names}

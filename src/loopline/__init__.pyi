@@ -23,6 +23,8 @@ from loopline.quality.cleaning import placeholders as placeholders
 from loopline.quality.cleaning import repair as repair
 from loopline.quality.contract import column as column
 from loopline.quality.contract import contract as contract
+from loopline.quality.contract import fresh as fresh
+from loopline.quality.contract import like as like
 from loopline.quality.contract import rows as rows
 from loopline.quality.contract import rule as rule
 from loopline.quality.contract import unique as unique

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 import loopline.catalog  # fills OPERATIONS
 from loopline.access import authority
 from loopline.access.records import Principal
+from loopline.data.tables import dataset_versions
 from loopline.database import Database, Tx, metadata
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
@@ -160,24 +161,27 @@ class Platform:
     def upkeep(self) -> None:
         """Signs what the ledger has not signed yet, and removes what nobody needs.
 
-        That is: answers to calls of more than a day ago, deleted runs as each project's retention says, and blobs that nothing has
-        referred to for a day.
+        That is: answers to calls of more than a day ago, deleted runs as each project's retention says, files of tables that no
+        version has named for a day, and blobs that nothing has referred to for a day.
         """
         self.ledger.close(self.database)
         with self.database.begin() as tx:
             tx.execute(idempotency.delete().where(idempotency.c.at < tx.now - KEYS_MILLISECONDS))
         with self.database.begin(lazy=True) as tx:
             found = tx.rows(sa.select(run_retention.c.project).where(run_retention.c.deleted.is_not(None)))
+            holding = tx.rows(sa.select(dataset_versions.c.project).distinct())
         for row in found:
             while self._by_itself("runs.purge", row.project).more:
                 pass
+        for row in holding:
+            self._by_itself("datasets.vacuum", row.project)
         self._by_itself("store.sweep", self.settings.project)
 
     def _by_itself(self, name: str, project: str) -> Any:
         """The result of an operation that nobody called: nobody is asked for a permission, and it is recorded as any other."""
         op = OPERATIONS[name]
         record = partial(self._record, op)
-        with self.database.begin(principal="loopline", project=project, before_commit=record) as tx:
+        with self.database.begin(principal="loopline", project=project, before_commit=record, lazy=op.prepares) as tx:
             return getattr(self._service(op.group, tx), op.verb)()
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -195,20 +196,27 @@ class Tx:
             connection = self._open.reader = self.database.engine.connect()
         return connection.execute(statement, parameters).fetchall()
 
-    def rows_among(self, query: sa.Select[Any], column: sa.Column[Any], values: Collection[Any]) -> list[Row[Any]]:
-        """All rows of a query whose `column` is one of these, some hundreds at a time: a statement takes so many values."""
-        given = list(values)
-        parts = (given[at : at + _AT_ONCE] for at in range(0, len(given), _AT_ONCE))
-        return [row for part in parts for row in self.rows(query.where(column.in_(part)))]
+    def rows_among(
+        self, query: sa.Select[Any], column: sa.ColumnElement[Any], values: Collection[Any], parameters: Any = None
+    ) -> list[Row[Any]]:
+        """All rows of a query whose `column` is one of these, some hundreds at a time: a statement takes so many values.
 
-    def first(self, statement: sa.Executable) -> Row[Any] | None:
+        `parameters`: those of the query's own. What it is built of is kept, so that a query made once is built once.
+        """
+        given, own = list(values), parameters or {}
+        if len(given) == 1:
+            return list(self.rows(_among(query, column, False), {**own, "among": given[0]}))
+        parts = (given[at : at + _AT_ONCE] for at in range(0, len(given), _AT_ONCE))
+        return [row for part in parts for row in self.rows(_among(query, column, True), {**own, "among": part})]
+
+    def first(self, statement: sa.Executable, parameters: Any = None) -> Row[Any] | None:
         """The first row of a query, or None."""
-        found = self.rows(statement)
+        found = self.rows(statement, parameters)
         return found[0] if found else None
 
-    def scalar(self, statement: sa.Executable) -> Any:
+    def scalar(self, statement: sa.Executable, parameters: Any = None) -> Any:
         """The first value of the first row of a query, or None."""
-        found = self.first(statement)
+        found = self.first(statement, parameters)
         return None if found is None else found[0]
 
     def ref(self, kind: str, name: str, version: object = None) -> str:
@@ -246,6 +254,13 @@ def _upsert(for_sqlite: bool, table: sa.Table, keys: tuple[str, ...], columns: t
         return insert.on_conflict_do_nothing(index_elements=keys or None)  # type: ignore[no-any-return]
     set_ = {name: insert.excluded[name] for name in columns}
     return insert.on_conflict_do_update(index_elements=keys, set_=set_)  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(maxsize=128)
+def _among(query: sa.Select[Any], column: sa.ColumnElement[Any], many: bool) -> sa.Select[Any]:
+    """The query with its column held to one value or to a list of `many`, which come with each execution."""
+    among = sa.bindparam("among", type_=column.type, expanding=many)
+    return query.where(column.in_(among) if many else column == among)
 
 
 class _Open:
@@ -308,7 +323,12 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     write = connection.get_execution_options().get("loopline_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    opened: Any = connection.connection.dbapi_connection
+    statement = "BEGIN IMMEDIATE" if write else "BEGIN"
+    try:
+        opened.execute(statement)  # the driver itself: SQLAlchemy's way costs as much as a query
+    except sqlite3.OperationalError as e:
+        raise sa.exc.OperationalError(statement, None, e) from e
 
 
 def _busy() -> Unavailable:

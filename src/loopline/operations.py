@@ -31,12 +31,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Body:
     """Raw bytes that come with a call: a file on this machine, bytes at hand, or an open stream.
 
-    `name` is the file's own name (for its kind), `path` the file where there is one on this machine.
+    `name` is the file's own name (for its kind), `path` the file where there is one on this machine. `spooled` is the BLAKE3
+    digest of a file that was written for this call alone, read-only, and so may be kept as it is.
     """
 
-    def __init__(self, source: Path | str | bytes | IO[bytes], name: str = "") -> None:
+    def __init__(self, source: Path | str | bytes | IO[bytes], name: str = "", spooled: str = "") -> None:
         self.path = Path(source) if isinstance(source, str | Path) else None
         self.name = name or (self.path.name if self.path else "")
+        self.spooled = spooled
         self._source = source
 
     @property
@@ -82,6 +84,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     scope: Literal["project", "instance"]
     record: Record
     prepares: bool
+    repeats: bool
     summary: str
     args: Any
     out: Any
@@ -108,10 +111,13 @@ def check_limit(limit: int, things: str, most: int = 10_000) -> None:
         raise Invalid(f"limit is {limit}.", code="bad-limit", hint=f"Ask for 1 to {most} {things} at once.")
 
 
-def operation(http: str, *, action: Action, record: Record | None = None, prepares: bool = False) -> Callable[[F], F]:
+def operation(
+    http: str, *, action: Action, record: Record | None = None, prepares: bool = False, repeats: bool = False
+) -> Callable[[F], F]:
     """Declares a verb: its HTTP form ("GET /projects/{project}/..."), permission and class on the ledger.
 
     `prepares`: the verb does long work (reading a file, fitting) before its first write, so the transaction begins only there.
+    `repeats`: the same call again changes nothing by what it says itself, so a client sends no idempotency key with it.
     Arguments that the path does not name travel in the query (GET) or as a JSON body; one argument of type `Body` is the raw
     body. The docstring's first line is the summary that help and OpenAPI show.
     """
@@ -141,6 +147,7 @@ def operation(http: str, *, action: Action, record: Record | None = None, prepar
             scope="project" if "{project}" in path else "instance",
             record=record or ("none" if method == "GET" else "entry"),
             prepares=prepares,
+            repeats=repeats,
             summary=(inspect.getdoc(function) or "").split("\n")[0],
             args=msgspec.defstruct(name.replace(".", "_"), fields, kw_only=True, forbid_unknown_fields=True),
             out=out,

@@ -105,7 +105,7 @@ def test_an_upload_that_is_cut_off_leaves_nothing(served: Any, place: str) -> No
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(served: Any, place: str) -> None:
-    for name, sent in (("api.bodies.write", bytes(1 << 20)), ("store.put.write", b"small")):
+    for name, sent in (("api.bodies.write", bytes(1 << 20)), ("store.take.before_sync", b"small")):
         failpoints.arm(f"{name}=ENOSPC")
         reply = served.ask("PUT", place, body=sent, headers=RAW)
         assert (reply.status, reply.code) == (503, "disk-full")

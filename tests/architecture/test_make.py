@@ -30,7 +30,7 @@ def test_help_tells_every_target() -> None:
 
 def test_arguments_reach_the_demo_and_the_tests() -> None:
     assert "loopline demo --fresh --break-challenger --exit" in make("-n", "demo", "ARGS=--break-challenger --exit")
-    assert re.search(r'-m pytest .*-m "not soak" tests/data', make("-n", "test", "ARGS=tests/data"))
+    assert re.search(r'-m pytest .*-m "not soak and not systems" tests/data', make("-n", "test", "ARGS=tests/data"))
 
 
 def test_the_folder_of_data_is_ones_own_where_it_is_given() -> None:

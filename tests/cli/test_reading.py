@@ -26,7 +26,7 @@ def test_data(shell: Shell, tmp_path: Path) -> None:
     assert profile["rows"] == 1993
     shell("data", "profile", "visits", "--html", str(tmp_path / "p.html"))
     assert (tmp_path / "p.html").read_text().lower().startswith("<!doctype html>")
-    held = shell("data", "quarantine", "visits@1", "--limit", "2", "--json").json
+    held = shell("data", "quarantine", "list", "visits@1", "--limit", "2", "--json").json
     assert held["rows"] == 7
     assert [row["days"] for row in held["shown"]] == [99, 99]
     for version in ("visits@1", "visits@2"):

@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from loopline.api.server import ApiServer
 from loopline.app import Platform
 from loopline.catalog import Session
 from loopline.client import channel, connect
 from loopline.client.sender import Sender, sync
+from loopline.database import metadata
 from loopline.errors import Refused, Unavailable
 from loopline.tracking import outbox
 from loopline.tracking.entries import NUMBERS
@@ -217,6 +219,8 @@ def test_a_batch_whose_answer_was_lost_is_taken_once(server: ApiServer, platform
             assert proxy.swallowed > part
         sender.stop()
     assert steps(platform.session(), run) == list(range(300))
+    with platform.database.begin(lazy=True) as tx:  # its number says it all: no answer is kept besides
+        assert tx.scalar(sa.select(sa.func.count()).select_from(metadata.tables["idempotency"])) == 0
 
 
 def test_artifacts_are_uploaded_after_their_run_and_once(

@@ -20,9 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from loopline.data import readers
 from loopline.data.readers import ReadTable, read_table
 from loopline.errors import Invalid, LooplineError, NotFound
 from loopline.hashing import digest_file
+from loopline.quality.contract import column, contract
+from loopline.quality.contract_check import check
+from loopline.quality.profile import profile
 
 REAL = Path(os.environ.get("LOOPLINE_DATA", Path(__file__).parents[3] / "shared/data")) / "readmission.parquet"
 
@@ -356,6 +360,11 @@ def test_facts_name_the_bytes(tmp_path: Path) -> None:
         (b'{"u": {"b": 3, "b": 4}, "a": "x\\":"}\n', "t.ndjson", "duplicate-key", "line 1 has the key 'b' twice"),
         (b'[{"a": 1}, {"a": 2, "a": 4}]', "t.json", "duplicate-key", "item 2 of the array has the key 'a' twice"),
         (b'{"": 1}\n', "t.ndjson", "table-names", "key that is empty"),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "t.ndjson", "json-broken", "nested too deeply"),
+        (b'{"a": 1e400}\n{"a": 2}\n', "t.ndjson", "json-broken", "line 1 is not JSON (Number out of range"),
+        ("a,b\nMüller,1\n".encode() + "Müller,2\n".encode("latin-1"), "t.csv", "not-utf8", "offset 15 (0xfc)"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "t.csv", "not-utf8", "iconv -f UTF-16"),
+        (b"a,b, a\n1,2,3\n", "t.csv", "table-names", "'a' 2 times (columns 1, 3)"),
         (b"{}\n{}\n", "t.ndjson", "table-empty", "no rows"),
         (b"[]", "t.json", "table-empty", "no rows"),
         (b'{"a": "\xff"}\n', "t.ndjson", "not-utf8", "offset 7"),
@@ -431,6 +440,89 @@ def test_no_text_raises_a_stranger(tmp_path_factory: pytest.TempPathFactory, tex
         return
     assert (read.facts.rows, read.facts.columns) == read.frame.shape
     assert read.frame.height > 0
+
+
+def test_decimal_commas(tmp_path: Path) -> None:
+    read = _read(tmp_path, "a;b\n1.234,5;x\n-7;y\n12.345.678;z\n")
+    assert read.frame["a"].to_list() == [1234.5, -7.0, 12_345_678.0]  # a comma among them: points are of thousands
+    assert _read(tmp_path, "a;b\n1.23,5;x\n7,5;y\n").frame["a"].to_list() == ["1.23,5", "7,5"]
+    told = _read(tmp_path, 'a,b\n"1,5",x\n"2,250",y\n')
+    assert told.frame["a"].to_list() == ["1,5", "2,250"]
+    assert told.facts.warnings == (
+        "column 'a' stays text: its numbers hold commas, of decimals or of thousands; write them with a point",
+    )
+
+
+def test_numbers_that_are_too_large_are_no_infinite_ones(tmp_path: Path) -> None:
+    read = _read(tmp_path, f"a,b,c\n1e400,{10**23},inf\n2,7,1.5\n")
+    assert read.frame.rows() == [("1e400", str(10**23), float("inf")), ("2", "7", 1.5)]
+    assert read.facts.warnings == ("column 'a' stays text: it holds numbers beyond a double (1, the first in row 1)",)
+
+
+def test_dates_that_could_be_read_in_two_ways_stay_text_and_are_told(tmp_path: Path) -> None:
+    read = _read(tmp_path, "on,day,x\n2026-01-02,13/01/2026,a\n02/01/2026,02/01/2026,b\n2. Jan 2026,03/04/2026,2. c\n")
+    assert read.frame.dtypes == [pl.String] * 3
+    assert [w[: w.index(" (9")] for w in read.facts.warnings] == [
+        "column 'on' stays text: it holds dates written as 9. a 9999, 99/99/9999, 9999-99-99",
+        "column 'day' stays text: it holds dates written as 99/99/9999",
+    ]
+
+
+def test_a_line_break_and_five_megabytes_in_a_field(tmp_path: Path) -> None:
+    for text in ("x" * (5 << 20), "line\r\n" * (5 << 18)):
+        frame = _read(tmp_path, f'a,b\n"{text}",1\ny,2\n').frame
+        assert frame.rows() == [(text, 1), ("y", 2)]
+        found = profile(frame, full=True)
+        assert len(found.to_json()) < 20_000
+        assert check(frame, contract(column("a").matches("y"))).rules[0].broken == 1
+
+
+def test_ten_thousand_columns(tmp_path: Path) -> None:
+    names = [f"c{n}" for n in range(10_000)]
+    frame = _read(tmp_path, "\n".join(",".join(line) for line in (names, ["1"] * 10_000, ["2"] * 10_000))).frame
+    assert (frame.shape, set(frame.dtypes)) == ((2, 10_000), {pl.Int64})
+    found = profile(frame)
+    assert len(found.columns) == 10_000
+    assert check(frame, contract(*(column(n).between(1, 2) for n in names[:500]))).outcome == "pass"
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    bomb = io.BytesIO()
+    with gzip.open(bomb, "wb", compresslevel=9) as packed:
+        packed.write(b"a,b\n")
+        for _ in range(40):
+            packed.write(b"0,0\n" * (1 << 20))  # 160 MiB from 160 kB
+    refused = _refusal(tmp_path, bomb.getvalue(), "t.csv.gz")
+    assert (refused.code, "more than 128 MiB" in refused.message) == ("table-large", True)
+
+
+def test_a_parquet_of_more_cells_than_memory_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_LARGEST_UNPACKED", 16 << 20)
+    content = io.BytesIO()
+    pl.select(a=pl.repeat(0, 3_000_000)).write_parquet(content)  # a few kB: runs of one value
+    refused = _refusal(tmp_path, content.getvalue(), "t.parquet")
+    assert (refused.code, "3,000,000 cells" in refused.message) == ("table-large", True)
+
+
+def test_a_parquet_whose_footer_lies_about_its_rows(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": range(1000)}), tmp_path / "whole")
+    whole = (tmp_path / "whole").read_bytes()
+    (tmp_path / "whole").unlink()
+    size = struct.unpack("<I", whole[-8:-4])[0]
+    footer = whole[-8 - size : -8]
+    count = b"\xd0\x0f"  # 1,000 as Thrift writes it
+    places = [n for n in range(size) if footer[n : n + 2] == count]
+    assert len(places) >= 3
+    for lie in (b"\xfe\xff\xff\xff\xff\xff\x3f", b"\xc8\x01", b"\x00"):
+        for place in places:
+            bent = footer[:place] + lie + footer[place + 2 :]
+            content = whole[: -8 - size] + bent + struct.pack("<I", len(bent)) + b"PAR1"
+            (tmp_path / "t.parquet").write_bytes(content)
+            try:
+                assert read_table(tmp_path / "t.parquet").frame["a"].to_list() == list(range(1000))
+            except Invalid as refused:
+                assert refused.code == "table-damaged"  # noqa: PT017 - either is right, a wrong table is not
+    assert "damaged" in _refusal(tmp_path, whole[:-8] + struct.pack("<I", 2**31 - 1) + b"PAR1", "t.parquet").message
 
 
 def test_a_parquet_with_a_name_twice(tmp_path: Path) -> None:

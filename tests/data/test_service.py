@@ -24,6 +24,7 @@ from loopline.data import versions
 from loopline.errors import Invalid, LooplineError, NotFound, Refused, Unavailable
 from loopline.hashing import digest_file, digest_table
 from loopline.operations import Body
+from loopline.quality.profile import Profile
 
 
 def visits(rows: int = 200, **columns: Any) -> pl.DataFrame:
@@ -53,6 +54,17 @@ def test_a_file_becomes_a_version_in_its_order(session: Session, tmp_path: Path)
     assert made.source == "source:my-visits.csv@" + digest_file(tmp_path / "my visits.csv").partition(":")[2]
     assert made.facts["format"] == "csv"
     assert rows_of(session, "visits").equals(frame)
+
+
+def test_what_reading_a_file_had_to_say_is_a_fact_of_the_version(session: Session) -> None:
+    odd = Body(b"on,x\n13/01/2026,1\n02/01/2026,2\n", name="odd.csv")
+    assert (
+        session.datasets.add("odd", odd).facts["told"].startswith("column 'on' stays text: it holds dates written as")
+    )
+    many = "\n".join(",".join(line) for line in ([f"c{n}" for n in range(9)], ["1.5.2026"] * 9))
+    told = session.datasets.add("many", Body(many.encode(), name="many.csv")).facts["told"]
+    assert (told.count("stays text"), told.endswith("; and 4 more")) == (5, True)
+    assert "told" not in session.datasets.add("plain", Body(b"x\n1\n", name="plain.csv")).facts
 
 
 def test_the_order_is_kept_over_many_chunks(session: Session) -> None:
@@ -249,6 +261,21 @@ def test_nothing_but_an_evaluation_reads_the_sealed_side(split: Session, verb: s
     assert split.datasets.show("visits.test").looks == 0
 
 
+def test_a_full_profile_is_made_of_the_rows_that_can_be_read(split: Session) -> None:
+    plain, full = (
+        Profile.from_json(split.datasets.profile("visits", "1", full=full, label="back" if full else None).read())
+        for full in (False, True)
+    )
+    sealed = split.datasets.show("visits.test").rows
+    assert (plain.full, plain.rows - sealed, plain.label) == (None, full.rows, None)
+    assert full.full is not None
+    assert (full.full.rows, full.label) == (full.rows, "back")
+    page = split.datasets.profile("visits", "1", form="html", full=True).read().decode()
+    assert "What goes together" in page
+    with pytest.raises(NotFound, match="Did you mean 'back'"):
+        split.datasets.profile("visits", "1", label="bakc")
+
+
 def test_the_same_split_again_keeps_the_seal_and_its_looks(split: Session, platform: Platform) -> None:
     from loopline.data.service import DatasetsService
 
@@ -431,6 +458,7 @@ PROGRAM = """
 import sys
 from loopline.app import Platform
 from loopline.operations import Body
+from loopline.quality.profile import Profile
 platform = Platform.open(workspace=sys.argv[1], checkpoints=sys.argv[1] + ".copies")
 session = platform.session()
 session.datasets.add("visits", Body(sys.argv[2]))

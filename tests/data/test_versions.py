@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ import polars as pl
 import pytest
 
 from loopline.catalog import Session
+from loopline.data import versions
+from loopline.data.records import Vacuumed
 from loopline.errors import Conflict, Invalid, NotFound, Refused
 
 DAY = 86_400_000
@@ -177,3 +180,30 @@ def test_a_decision_that_means_nothing_is_refused(held: Session, said: dict[str,
     with pytest.raises(NotFound, match="broke a rule 'a mont'"):
         held.datasets.drop("visits", "1", "because", rule="a mont")
     assert held.datasets.quarantine("visits", "1").held == 7
+
+
+# Files that no version needs
+
+
+def test_what_a_killed_ingest_left_goes_a_day_later_and_nothing_else(place: Any, session: Session) -> None:
+    place.add(100)
+    place.add(120)
+    table = place.platform.settings.workspace / "tables" / "default" / "visits"
+    versions.write(table, place.visits(130))  # as by an ingest that was killed before its version was named
+    versions.write(table, place.visits(140))
+    before = {path.name for path in table.glob("*.parquet")}
+    left = set(versions.files_of(table, 2)) - set(versions.files_of(table, 3))
+    assert session.datasets.vacuum() == Vacuumed(files=0, bytes=0, young=len(left))
+    for path in table.glob("*.parquet"):
+        os.utime(path, (1, 1))
+    seen = session.datasets.vacuum(dry_run=True)
+    assert (seen.files, seen.young) == (len(left), 0)
+    assert {path.name for path in table.glob("*.parquet")} == before
+    assert session.datasets.vacuum() == seen
+    assert before - {path.name for path in table.glob("*.parquet")} == left
+    for version, rows in ((1, 100), (2, 120)):
+        assert place.rows(version=version).height == rows
+    assert pl.read_delta(str(table)).height == 140  # another program still reads the newest
+    assert session.datasets.restore("visits", "1").version == 3
+    place.platform.upkeep()
+    assert place.rows(version=3).height == 100

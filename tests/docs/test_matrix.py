@@ -60,3 +60,13 @@ def test_a_promise_is_kept_only_by_tests_that_ran_and_passed(
     monkeypatch.setattr(matrix, "promises", lambda: (row,))
     monkeypatch.setattr(matrix_guard, "_outcomes", ended)
     assert (matrix_guard.unkept() == []) is kept
+
+
+def test_what_is_left_to_make_systems_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    test = "tests/systems/test_tensorboard.py::test_what_its_writer_writes_comes_over"
+    row = matrix.Promise(id="M2", says="It works.", counterpart="itself", grade="real", tests=(test,), verified="")
+    monkeypatch.setattr(matrix, "promises", lambda: (row,))
+    for ended, left, unkept in (({}, [test], 0), ({test: {"failed"}}, [], 1), ({test: {"passed"}}, [], 0)):
+        monkeypatch.setattr(matrix_guard, "_outcomes", ended)
+        assert matrix_guard.left_out() == left
+        assert len(matrix_guard.unkept()) == unkept

@@ -40,12 +40,12 @@ class Life:
         self.replay.send_labels(self.session, self.replay.sent)
 
     def until(self, what: str, found: Callable[[], Any], meanwhile: int = 0) -> Any:
-        """Waits for something, with traffic meanwhile."""
+        """Waits for something, with traffic meanwhile: more comes once what came is collected, so that rows last on any machine."""
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end:
             if got := found():
                 return got
-            if meanwhile and self.replay.left:
+            if meanwhile and self.replay.left and _live_rows(self.session) == self.replay.sent:
                 self.live(meanwhile)
             time.sleep(0.2)
         raise AssertionError(f"{what} did not happen: {self.session.loops.requests()} {self.session.rollouts.list()}")

@@ -15,7 +15,7 @@ from loopline.monitoring.service import _LABEL_SHARE, _QUALITY_SHARE
 from loopline.monitoring.watch import Budget, begin, look
 from loopline.quality.drift import compare
 from loopline.quality.profile import profile
-from loopline.quality.profile_column import INDEPENDENT
+from loopline.quality.profile_parts import INDEPENDENT
 
 DATA = Path(os.environ.get("LOOPLINE_DATA") or Path(__file__).parents[3] / "shared" / "data") / "readmission.parquet"
 pytestmark = pytest.mark.skipif(not DATA.exists(), reason="readmission.parquet is not here")

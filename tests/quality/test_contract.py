@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopline.errors import Invalid
-from loopline.quality.contract import Contract, column, contract, rows, rule, spell, unique
+from loopline.quality.contract import Contract, column, contract, fresh, like, rows, rule, spell, unique
 
-_FACE = SimpleNamespace(contract=contract, unique=unique, column=column, rule=rule, rows=rows)
+_FACE = SimpleNamespace(contract=contract, unique=unique, column=column, rule=rule, rows=rows, fresh=fresh, like=like)
 _NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 _SEVERITY = st.sampled_from(["warn", "quarantine", "stop"])
 _NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
@@ -35,8 +35,22 @@ _RULES = st.one_of(
     st.builds(rule, _NAMES, st.just("a > 1 AND b <> 'x'"), severity=_SEVERITY),
     st.builds(lambda n: rows(at_least=n), st.integers(0, 10**9)),
     st.builds(lambda n: rows(at_most=n, severity="warn"), st.integers(0, 10**9)),
+    st.builds(lambda c, to, s: column(c).refers_to("data:codes@3", to, severity=s), _NAMES, _NAMES, _SEVERITY),
+    st.builds(lambda c, strict: column(c).rising(strict=strict), _NAMES, st.booleans()),
+    st.builds(lambda c, by: column(f"{c}.").rising(by=by), _NAMES, _NAMES.filter(lambda n: not n.endswith("."))),
+    st.builds(lambda c, w: fresh(c, within=w), _NAMES, st.sampled_from(["2d", "90 min"])),
+    st.builds(
+        lambda c, rate, s: like("data:visits@1", columns=c, false_alarms=rate, severity=s),
+        st.lists(_NAMES, max_size=3, unique=True),
+        st.floats(0, 1, exclude_min=True, exclude_max=True),
+        st.sampled_from(["warn", "stop"]),
+    ),
 )
-CONTRACTS = st.lists(_RULES, max_size=8, unique_by=lambda r: r.title).map(lambda r: contract(*r))
+CONTRACTS = st.builds(
+    lambda rules, personal: contract(*rules, personal=personal),
+    st.lists(_RULES, max_size=8, unique_by=lambda r: r.title),
+    st.lists(_NAMES, max_size=2),
+)
 
 
 @given(CONTRACTS)
@@ -61,6 +75,11 @@ def test_the_spelling_is_what_a_person_would_write() -> None:
         rule("leaves alive", "discharge <> 11"),
         rows(at_least=100),
         column("state").one_of(*(f"State number {i}" for i in range(12))),
+        column("code").refers_to("data:codes", "code"),
+        column("admitted").rising(by="ward"),
+        fresh("admitted", within="2d"),
+        like("data:visits@1", columns=["age"], severity="stop"),
+        personal=["name"],
     )
     assert spell(made) == (
         "ll.contract(\n"
@@ -75,6 +94,11 @@ def test_the_spelling_is_what_a_person_would_write() -> None:
         '        "State number 0", "State number 1", "State number 2", "State number 3", "State number 4", "State number 5",\n'
         '        "State number 6", "State number 7", "State number 8", "State number 9", "State number 10", "State number 11",\n'
         "    ),\n"
+        '    ll.column("code").refers_to("data:codes", "code"),\n'
+        '    ll.column("admitted").rising(by="ward"),\n'
+        '    ll.fresh("admitted", within="2d"),\n'
+        '    ll.like("data:visits@1", columns=["age"], severity="stop"),\n'
+        '    personal=["name"],\n'
         ")"
     )
     assert max(map(len, spell(made).splitlines())) <= 120
@@ -112,6 +136,18 @@ def test_the_digest_follows_the_meaning() -> None:
         (lambda: contract(rows()), "no bound"),
         (lambda: contract(rows(at_least=3, at_most=2)), "more rows than it allows"),
         (lambda: contract(rows(at_least=3, severity="quarantine")), "warn or stop"),
+        (lambda: contract(column("a").refers_to("visits:x", "a")), "names no dataset"),
+        (lambda: contract(column("a").refers_to("data:x", "")), "names no column of the other"),
+        (lambda: contract(column("a").rising(by="a")), "own column"),
+        (lambda: contract(fresh("a", within="two days")), "which is none"),
+        (lambda: contract(fresh("a", within="0d")), "no age at all"),
+        (lambda: contract(fresh("a", within="2d", severity="quarantine")), "warn or stop"),
+        (lambda: contract(like("data:x@1", severity="quarantine")), "warn or stop"),
+        (lambda: contract(like("model:x@1")), "names no dataset"),
+        (lambda: contract(like("data:x@1", columns="age")), "wants a list"),
+        (lambda: contract(like("data:x@1", columns=["a", "a"])), "a column twice"),
+        (lambda: contract(like("data:x@1", false_alarms=1.0)), "false alarms"),
+        (lambda: contract(personal="name"), "list of columns"),
         (lambda: contract(rule("", "a > 1")), "needs a name"),
         (lambda: contract(column("a").not_null(), column("a").not_null()), "Two rules"),
         (lambda: contract(column("a").one_of(2**60)), "cannot be written down"),

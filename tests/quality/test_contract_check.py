@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone
 
 import polars as pl
 import pytest
@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from loopline.errors import Invalid
-from loopline.quality.contract import Contract, column, contract, rows, rule, unique
-from loopline.quality.contract_check import check, partition
+from loopline.quality.contract import Contract, column, contract, fresh, like, rows, rule, unique
+from loopline.quality.contract_beyond import Beyond
+from loopline.quality.contract_check import PERSONAL, check, partition
 from loopline.quality.contract_suggest import suggest
+from loopline.quality.profile import profile
 
 _SEVERITY = st.sampled_from(["warn", "quarantine"])
 _TABLES = st.lists(
@@ -65,17 +67,36 @@ _RULES = st.lists(
         st.builds(lambda s: column("weight").of_type("integer", severity=s), _SEVERITY),
         st.builds(lambda s: rule("grown", "age >= 18 OR ok", severity=s), _SEVERITY),
         st.builds(lambda: rows(at_least=3, severity="warn")),
+        st.builds(lambda s: column("code").refers_to("data:codes", "code", severity=s), _SEVERITY),
+        st.builds(lambda s: column("id").refers_to("data:codes", "id", severity=s), _SEVERITY),
+        st.builds(lambda s: column("on").rising(severity=s), _SEVERITY),
+        st.builds(lambda s: column("weight").rising(strict=True, by="sex", severity=s), _SEVERITY),
+        st.builds(lambda: fresh("on", within="2d", severity="warn")),
+        st.builds(lambda c: like("data:old@1", columns=c), st.sampled_from([(), ("age", "sex"), ("ok",)])),
     ),
     max_size=8,
     unique_by=lambda r: r.title,
 ).map(lambda rules: contract(*rules))
 
 
+_CODES = pl.DataFrame({"code": ["0", "1", "V"], "id": [1, 2, 3]})
+_OLD = pl.DataFrame({"age": [30, 40] * 50, "sex": ["Female", "Male"] * 50, "ok": [True] * 100})
+
+
+def _beyond(old: pl.DataFrame = _OLD, codes: pl.DataFrame = _CODES, now: str = "2001-01-02T12:00:00+00:00") -> Beyond:
+    """Other datasets and a time, as a service hands them in."""
+    return Beyond(
+        now=int(datetime.fromisoformat(now).timestamp() * 1000),
+        column=lambda ref, name: {"data:codes": codes}[ref][name],
+        profile=lambda ref: {"data:old@1": profile(old).freeze()}[ref],
+    )
+
+
 @settings(deadline=None)
 @given(_TABLES, _RULES)
 def test_rows_in_are_rows_out_plus_quarantined(table: pl.DataFrame, made: Contract) -> None:
     numbered = table.with_row_index("row")
-    good, aside, report = partition(numbered, made)
+    good, aside, report = partition(numbered, made, beyond=_beyond())
     assert good.height + aside.height == table.height == report.rows
     assert report.quarantined == aside.height == report.mask.sum()
     assert sorted([*good["row"], *aside["row"]]) == list(range(table.height))
@@ -84,7 +105,7 @@ def test_rows_in_are_rows_out_plus_quarantined(table: pl.DataFrame, made: Contra
     for first, reasons in aside.select("_rule", "_reason").iter_rows():
         assert reasons.split("; ")[0] == first
     # What passed passes again, whatever was set aside.
-    again = check(good, made)
+    again = check(good, made, beyond=_beyond())
     assert again.quarantined == 0
     counted = {r.name: r.broken for r in report.rules if r.severity == "quarantine"}
     for name, broken in counted.items():
@@ -93,7 +114,7 @@ def test_rows_in_are_rows_out_plus_quarantined(table: pl.DataFrame, made: Contra
 
 def _broken(table: pl.DataFrame, *rules: object) -> list[int]:
     """The numbers of the rows that break any of the rules, from 1."""
-    report = check(table, contract(*rules))  # type: ignore[arg-type]
+    report = check(table, contract(*rules), beyond=_beyond())  # type: ignore[arg-type]
     return [n + 1 for n in report.mask.arg_true()]
 
 
@@ -124,7 +145,8 @@ def test_each_rule_on_typed_columns() -> None:
     assert _broken(table, column("on").of_type("number")) == [1, 2, 3, 4]
     assert _broken(table, rule("small", "x < 10 AND id = 1")) == [2, 3, 6]  # what is not known passes
     report = check(table, contract(column("x").between(0, 14)))
-    assert report.rules[0].examples == (3, 5, 6)
+    shown = [(e.row, e.values) for e in report.rules[0].examples]
+    assert shown == [(3, {"x": "14.5"}), (5, {"x": "-0.5"}), (6, {"x": "inf"})]
     assert report.to_dict()["rules"][0]["broken"] == 3
 
 
@@ -159,6 +181,111 @@ def test_texts_that_should_be_numbers_are_quarantined_and_the_rest_gets_its_type
     assert _broken(table, column("on").between("2024-02-01", None)) == [2, 4, 5]
 
 
+def test_references_to_another_dataset() -> None:
+    table = pl.DataFrame({"code": ["1", "9", None, "V"], "id": [1, 4, None, 3], "x": [1.0, 2.0, None, 3.0]})
+    assert _broken(table, column("code").refers_to("data:codes", "code")) == [2]  # a missing value refers to nothing
+    assert _broken(table, column("id").refers_to("data:codes", "id")) == [2]
+    assert _broken(
+        table.cast({"code": pl.Categorical, "id": pl.UInt8}), column("id").refers_to("data:codes", "id")
+    ) == [2]
+    with pytest.raises(Invalid, match="'id' of data:codes is integer"):
+        _broken(table, column("code").refers_to("data:codes", "id"))
+    with pytest.raises(Invalid, match="asks more than the table"):
+        check(table, contract(column("code").refers_to("data:codes", "code")))
+
+
+def test_times_that_rise() -> None:
+    table = pl.DataFrame(
+        {
+            "at": [datetime(2000, 1, d) if d else None for d in (1, 5, 2, 0, 5, 3, 9)],
+            "ward": ["a", "a", "b", "b", "b", "a", None],
+            "n": [1.0, float("nan"), 0.5, 1.0, 2.0, 2.0, 3.0],
+        }
+    )
+    assert _broken(table, column("at").rising()) == [3, 6]  # below the highest before, not below the one before
+    assert _broken(table, column("at").rising(strict=True)) == [3, 5, 6]
+    assert _broken(table, column("at").rising(by="ward")) == [6]  # each ward for itself, none for a missing one
+    assert _broken(table, column("n").rising(strict=True)) == [3, 4, 6]
+    texts = pl.DataFrame({"at": ["2000-01-01T10:00:00", "2000-01-01", "soon", None, "2000-01-02"]})
+    assert _broken(texts, column("at").rising()) == [2, 3]
+    with pytest.raises(Invalid, match="holds no times"):
+        _broken(table.with_columns(at=pl.lit(True)), column("at").rising())
+
+
+@pytest.mark.parametrize(
+    ("newest", "old"),
+    [
+        (date(2001, 1, 1), ""),
+        (date(2000, 12, 31), "2.5 days"),
+        (datetime(2000, 12, 31, 12), ""),
+        ("2000-12-31 11:00:00", "2.0 days"),
+        (datetime(2000, 12, 31, 12, tzinfo=timezone(timedelta(hours=1))), "2.0 days"),
+        (datetime(2100, 1, 1), ""),
+        (None, "no time in any row"),
+    ],
+)
+def test_how_old_the_newest_row_is(newest: object, old: str) -> None:
+    table = pl.DataFrame({"at": [newest, None]}, schema_overrides=None if newest else {"at": pl.Date})
+    result = check(table, contract(fresh("at", within="2d")), beyond=_beyond()).rules[0]
+    assert (bool(result.broken), result.examples) == (bool(old), ())
+    assert old in result.said
+    if old:
+        with pytest.raises(Invalid, match=r"fresh\(at, within=\"2d\"\)"):
+            partition(table, contract(fresh("at", within="2d")), beyond=_beyond())
+        kept = partition(table, contract(fresh("at", within="2d", severity="warn")), beyond=_beyond())
+        assert (kept[0].height, kept[2].outcome) == (2, "warn")
+
+
+def test_a_row_that_is_set_aside_makes_nothing_fresh() -> None:
+    table = pl.DataFrame({"at": [date(1990, 1, 1), date(2900, 1, 1)]})
+    made = contract(fresh("at", within="2d", severity="warn"), column("at").between(None, "2002-01-01"))
+    assert "days old" in check(table, made, beyond=_beyond()).rules[0].said
+
+
+def test_distributions_as_in_another_version() -> None:
+    old = pl.DataFrame({"age": [30 + n % 40 for n in range(2000)], "sex": ["f", "m"] * 1000, "n": range(2000)})
+    same, older = old.sample(fraction=0.5, seed=1), old.with_columns(pl.col("age") + 20)
+    wanted = contract(like("data:old@1", columns=["age", "sex"]))
+    assert check(same, wanted, beyond=_beyond(old)).outcome == "pass"
+    report = check(older, wanted, beyond=_beyond(old))
+    assert (report.outcome, report.quarantined) == ("warn", 0)
+    assert report.rules[0].said == "age is distributed otherwise than in data:old@1"
+    assert (
+        check(older.drop("n"), contract(like("data:old@1")), beyond=_beyond(old)).rules[0].broken == 1
+    )  # what both have
+    with pytest.raises(Invalid, match="nothing was taken"):
+        partition(older, contract(like("data:old@1", severity="stop")), beyond=_beyond(old))
+    for bad, says in (
+        (same.drop("n"), "column 'n' that the table does not have"),
+        (same.cast({"n": pl.String}), "of kind category"),
+    ):
+        with pytest.raises(Invalid, match=says):
+            check(bad, contract(like("data:old@1", columns=["n"])), beyond=_beyond(old))
+    # Rows that are set aside, and texts that become numbers, count as the version will have them.
+    raw = same.cast({"age": pl.String}).extend(pl.DataFrame({"age": ["?"] * 900, "sex": ["f"] * 900, "n": [1] * 900}))
+    both = contract(column("age").of_type("integer"), like("data:old@1", columns=["age"]))
+    assert [r.broken for r in check(raw, both, beyond=_beyond(old)).rules] == [900, 0]
+
+
+def test_examples_show_what_a_rule_read_and_nothing_personal() -> None:
+    table = pl.DataFrame({"name": ["Miller", "Smith", "Smith"], "age": [300, 4, 5], "note": ["x" * 100, "", ""]})
+    made = contract(
+        unique("name"),
+        column("age").between(0, 120),
+        rule("called", "name <> 'Miller' AND age < 6"),
+        column("note").matches("x?"),
+        personal=["name"],
+    )
+    assert [[(e.row, e.values) for e in r.examples] for r in check(table, made).rules] == [
+        [(3, {"name": PERSONAL})],
+        [(1, {"age": "300"})],
+        [(1, {"name": PERSONAL, "age": "300"})],
+        [(1, {"note": "x" * 59 + "…"})],
+    ]
+    with pytest.raises(Invalid, match="list of personal columns speaks of a column 'nmae'"):
+        check(table, contract(personal=["nmae"]))
+
+
 def test_severities_decide_what_happens() -> None:
     table = pl.DataFrame({"a": [1, 2, 3], "b": [None, "x", "y"]})
     good, aside, report = partition(table, contract(column("a").between(0, 2, severity="warn")))
@@ -171,7 +298,7 @@ def test_severities_decide_what_happens() -> None:
     assert check(table, stopping).outcome == "stop"
     with pytest.raises(Invalid, match=re.escape("b.not_null(): 1 row; nothing was taken")):
         partition(table, stopping)
-    with pytest.raises(Invalid, match="number of rows"):
+    with pytest.raises(Invalid, match=re.escape("rows(at_least=4): there are 3 rows; nothing was taken")):
         partition(table, contract(rows(at_least=4)))
     assert partition(table, contract(rows(at_least=3)))[2].outcome == "pass"
     assert partition(table, contract(rows(at_most=2, severity="warn")))[2].outcome == "warn"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopline.errors import Invalid
-from loopline.quality.contract import column, contract, rows, rule, unique
+from loopline.quality.contract import column, contract, fresh, like, rows, rule, unique
 from loopline.quality.contract_toml import from_toml, to_toml
 
 _TEXT = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=12)
@@ -29,6 +29,11 @@ def test_what_is_written_is_read_again(name: str, numbers: list[float], texts: l
         column(name).matches(r"\d+\\\"'", name="pattern"),
         rule("condition", "a > 1 AND b = 'x'"),
         rows(at_least=3, severity="warn"),
+        column(name).refers_to("data:codes", texts[0]),
+        column(name).rising(strict=True, by=f"{name}2"),
+        fresh(name, within="2d"),
+        like("data:visits@1", columns=texts, false_alarms=0.01),
+        personal=[name, *texts],
     )
     assert from_toml(to_toml(made)) == made
 

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from loopline.quality.profile import profile
-from loopline.quality.profile_page import HEAD, page, rows
+from loopline.quality.profile_full import Full
+from loopline.quality.profile_page import HEAD, PAIRS, page, pairs, rows
 
 
 def _frame() -> pl.DataFrame:
@@ -69,3 +70,30 @@ def test_rows_for_a_terminal() -> None:
     assert got["nothing"][2] == "100.0%"
     assert re.fullmatch(r"19\d\d-\d\d-\d\d", got["day"][5])
     assert got["yes"][4].endswith("%)")
+
+
+def test_a_full_profile_shows_what_goes_together() -> None:
+    text = page(profile(_frame(), label="yes", full=True), title="visits")
+    tags = _Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert "script" not in tags.seen
+    assert 'aria-label="What goes together"' in text
+    assert "spelled like" in text
+    assert not re.search(r"""(src|href)=|url\(|@import|https?://""", text)
+    table = pairs(profile(_frame(), full=True).full or Full(rows=0))
+    assert all(len(row) == len(PAIRS) for row in table)
+    assert "What goes together" not in page(profile(_frame()))
+
+
+def test_a_notebook_shows_the_page_in_a_frame_of_its_own() -> None:
+    shown = profile(_frame())._repr_html_()
+    frames: list[dict[str, str | None]] = []
+
+    class Frames(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag == "iframe"
+            frames.append(dict(attrs))
+
+    Frames().feed(shown)
+    assert [frame["srcdoc"] for frame in frames] == [page(profile(_frame()))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from loopline.database import Database
+from loopline.hashing import digest_bytes
 from loopline.ports.clock import SystemClock
 from loopline.store.local import LocalBlobs
 from loopline.store.service import Store, verify
@@ -17,10 +18,12 @@ def _open(folder: Path) -> tuple[Database, LocalBlobs]:
 
 
 def work(folder: Path) -> None:
-    """Puts and retains three blobs, lets go of one, sweeps."""
+    """Puts two blobs and takes a file as a third, retains them, lets go of one, sweeps."""
     database, blobs = _open(folder)
     for n in range(3):
-        put = blobs.put([bytes([n]) * 1000, b"end"])
+        file, content = folder / "written", bytes([n]) * 1000
+        file.write_bytes(content)
+        put = blobs.take(file, digest_bytes(content)) if n == 2 else blobs.put([content, b"end"])
         with database.begin() as tx:
             Store(tx, blobs).retain(put.digest, f"run:r{n}")
     with database.begin() as tx:

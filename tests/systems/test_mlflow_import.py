@@ -18,6 +18,8 @@ from loopline.app import Platform
 from loopline.foreign import run_source
 from loopline.tracking.exchange.importing import bring
 
+pytestmark = pytest.mark.systems
+
 MAKER = Path(__file__).with_name("mlflow_runs.py")
 
 

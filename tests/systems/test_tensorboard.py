@@ -19,6 +19,8 @@ from loopline.foreign import run_source, write_events
 from loopline.tracking.exchange.importing import bring
 from loopline.tracking.records import Point
 
+pytestmark = pytest.mark.systems
+
 
 @pytest.fixture(scope="module")
 def python() -> Path:

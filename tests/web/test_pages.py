@@ -119,9 +119,11 @@ def test_every_link_leads_to_a_page_that_stands_alone(browser: Any, served: Serv
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("what", ["first page", "card", "evaluation report", "drift report", "profile"])
+@pytest.mark.parametrize("what", ["first page", "card", "evaluation report", "drift report", "profile", "full profile"])
 def test_pages_can_be_read(browser: Any, served: Served, what: str, scheme: str) -> None:
-    target = "/" if what == "first page" else reports(served)[what]
+    targets = reports(served)
+    targets |= {"first page": "/", "full profile": f"{targets['profile']}&full=true"}
+    target = targets[what]
     with opened(browser, served, target, scheme=scheme) as page:
         found = page.evaluate(CONTRAST)
         assert len(found) > 30

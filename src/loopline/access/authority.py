@@ -39,6 +39,10 @@ _KNOWN = sa.union_all(
 )
 """All that a decision rests on in one query: every call asks it."""
 
+_BY_DIGEST = sa.select(tokens).where(tokens.c.digest == sa.bindparam("digest"))
+_BY_ID = sa.select(tokens).where(tokens.c.id == sa.bindparam("id"))
+_KIND = sa.select(principals.c.kind).where(principals.c.name == sa.bindparam("name"))
+
 _callers: WeakKeyDictionary[Tx, Principal] = WeakKeyDictionary()
 
 
@@ -49,13 +53,13 @@ def authenticate(tx: Tx, token: str) -> Principal:
     """
     if not token:
         raise _unauthenticated("This needs a token, and none came.")
-    row = tx.first(sa.select(tokens).where(tokens.c.digest == digest(token)))
+    row = tx.first(_BY_DIGEST, {"digest": digest(token)})
     if row is None:
         raise _unauthenticated("The token is not known here.")
     _check_life(tx, row)
     if row.last_used is None or row.last_used < tx.now - _MINUTE:
         tx.execute(tokens.update().where(tokens.c.id == row.id).values(last_used=tx.now))
-    kind: Kind = tx.scalar(sa.select(principals.c.kind).where(principals.c.name == row.principal))
+    kind: Kind = tx.scalar(_KIND, {"name": row.principal})
     return Principal(
         name=row.principal,
         kind=kind,
@@ -73,7 +77,7 @@ def authorise(tx: Tx, principal: Principal, action: Action, project: str | None)
     """
     _callers[tx] = principal
     if principal.token:
-        row = tx.first(sa.select(tokens).where(tokens.c.id == principal.token))
+        row = tx.first(_BY_ID, {"id": principal.token})
         if row is None:
             raise _unauthenticated("The token is not known here.")
         _check_life(tx, row)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 from starlette.responses import FileResponse, Response
+from starlette.types import Send
 
 from loopline.api.pages import refused
 from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, NotFound, Refused, Unavailable
@@ -30,6 +31,9 @@ STATUS_OF_CODE = {"unauthenticated": 401, "bad-method": 405, "too-large": 413}
 
 INERT = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 """What a stored file may do when a browser shows it: nothing."""
+
+FILE, FILE_SIZE = "x-loopline-file", "x-loopline-file-size"
+"""Headers of an answer to a serving worker on this machine: the file that is the body, in its stead, and its bytes."""
 
 _OWN_PAGES = frozenset(
     {"datasets.profile", "evaluations.plot", "evaluations.report", "models.card", "monitors.drift", "runs.plot"}
@@ -68,6 +72,16 @@ class _File(FileResponse):
     def set_stat_headers(self, stat_result: os.stat_result) -> None:
         super().set_stat_headers(stat_result)
         del self.headers["last-modified"]  # it would tell when anybody put the same bytes last, in any project
+
+    async def _handle_simple(self, send: Send, send_header_only: bool, send_pathsend: bool) -> None:
+        """Names the file to a serving worker, which reads it itself."""
+        if send_header_only or not send_pathsend:
+            await super()._handle_simple(send, send_header_only, send_pathsend)
+            return
+        told = {FILE: str(self.path), FILE_SIZE: self.headers["content-length"], "content-length": "0"}
+        self.headers.update(told)
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": b""})
 
     def _should_use_range(self, http_if_range: str) -> bool:
         return http_if_range == self.headers["etag"]

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, request_response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from loopline.access.records import Principal
 from loopline.api import foreign
@@ -47,10 +48,19 @@ def build(platform: Platform, trust: Trust | None = None) -> Guard:
     application.router.default = request_response(door.answer)  # what no pattern matches: `*`, a line break in the path
     settings = platform.settings
     return Guard(
-        application,
+        _to_workers(application) if door.forwarded else application,
         hosts=[*settings.allowed_hosts.split(","), settings.host],
         open_paths=[route.path for route in foreign.ROUTES if route.action is None],
     )
+
+
+def _to_workers(application: ASGIApp) -> ASGIApp:
+    """The application for workers on this machine, which take a file by its path."""
+
+    async def called(scope: Scope, receive: Receive, send: Send) -> None:
+        await application({**scope, "extensions": {"http.response.pathsend": {}}}, receive, send)
+
+    return called
 
 
 class Door:
@@ -59,6 +69,7 @@ class Door:
     def __init__(self, platform: Platform, trust: Trust) -> None:
         self.platform = platform
         self._trust = trust
+        self.forwarded = trust.forwarded
         self._routes = Routes(OPERATIONS.values())
         self._limiter = CapacityLimiter(THREADS)
         self._incoming = platform.settings.workspace / "incoming"

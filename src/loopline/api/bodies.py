@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from anyio import to_thread
+from blake3 import blake3
 from starlette.requests import Request
 
 from loopline.errors import Invalid, Unavailable
@@ -67,8 +68,8 @@ async def spooled(request: Request, folder: Path, limit: int) -> AsyncIterator[B
     suffix = re.fullmatch(r"(?:\.[A-Za-z0-9]{1,8}){1,2}", "".join(PurePosixPath(name).suffixes[-2:]))
     path = folder / f"{os.getpid()}-{secrets.token_hex(8)}{suffix[0] if suffix else ''}"
     try:
-        await _spool(request, path, limit)
-        yield Body(path, name=name or path.name)
+        digest = await _spool(request, path, limit)
+        yield Body(path, name=name or path.name, spooled=digest)
     finally:
         with suppress(FileNotFoundError):
             path.unlink()
@@ -83,28 +84,33 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-async def _spool(request: Request, path: Path, limit: int) -> None:
-    size, pieces, held = 0, bytearray(), 0
+async def _spool(request: Request, path: Path, limit: int) -> str:
+    """Writes the body into a new file that is read-only from then on; gives the digest of its bytes."""
+    size, pieces, state = 0, bytearray(), blake3()
+
+    def write() -> None:
+        state.update(pieces)
+        file.write(pieces)
+
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444), "wb") as file:
             async for piece in request.stream():
                 size += len(piece)
                 if size > limit:
                     raise _too_large(limit)
                 pieces += piece
-                held += len(piece)
-                if held >= _PIECE:
+                if len(pieces) >= _PIECE:
                     failpoint("api.bodies.write")
-                    await to_thread.run_sync(file.write, bytes(pieces))
+                    await to_thread.run_sync(write)
                     pieces.clear()
-                    held = 0
-            await to_thread.run_sync(file.write, bytes(pieces))
+            await to_thread.run_sync(write)
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise Unavailable(
             "The disk is full, and the body was not taken.", code="disk-full", hint="Free some space and send it again."
         ) from e
+    return f"blake3:{state.hexdigest()}"
 
 
 def _check_length(request: Request, limit: int) -> None:

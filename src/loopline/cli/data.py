@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import click
 
-from loopline.cli import data_versions, names, quarantine, show
+from loopline.cli import data_contract, data_versions, names, quarantine, show
 from loopline.cli.session import as_json, group, session
 
 _SEVERITY = {3: "likely wrong", 2: "look at it", 1: "to know"}
@@ -24,7 +23,7 @@ def data() -> None:
     pass
 
 
-for command in (quarantine.quarantine, *data_versions.COMMANDS):
+for command in (quarantine.quarantine, *data_contract.COMMANDS, *data_versions.COMMANDS):
     data.add_command(command)
 
 
@@ -41,7 +40,7 @@ def add(ctx: click.Context, name: str, file: str, contract: str | None, message:
     """Read FILE (CSV, Parquet, NDJSON) into the next version of the dataset NAME."""
     from loopline.operations import Body
 
-    rules = _contract(contract)
+    rules = data_contract.read(contract) if contract else None
     with session(ctx, creates=True) as s:
         known = {d.name: d.versions for d in s.datasets.list()}
         found = s.datasets.add(names.one(s, name, "data"), Body(file), contract=rules, message=message)
@@ -55,6 +54,8 @@ def add(ctx: click.Context, name: str, file: str, contract: str | None, message:
         click.echo(f"  {found.quarantined:,} rows are held back ({broken}): loopline data quarantine list {found.ref}")
     if found.warned:
         click.echo("  Rules that only warn: " + ", ".join(f"{rule} {count:,}" for rule, count in found.warned.items()))
+    if told := found.facts.get("told"):
+        click.echo(f"  {told[0].upper()}{told[1:]}.")
     click.echo("  Versions stay; to work on with an older one, name it: " + f"{found.name}@{max(1, found.version - 1)}")
 
 
@@ -118,7 +119,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             ("withdrawn", found.withdrawn),
             ("unsound", f"{found.unsound} is withdrawn" if found.unsound not in ("", found.ref) else ""),
             ("tags", ", ".join(found.tags)),
-            ("made from", _origin(found)),
+            ("made from", ", ".join(found.inputs)),
             ("source", found.source),
             ("digest", found.digest),
             ("contract", found.contract),
@@ -132,13 +133,15 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
 
 @data.command()
 @click.argument("ref")
+@click.option("--full", is_flag=True, help="Look for more: what goes together, near repeats, how texts are spelled.")
+@click.option("--label", metavar="COLUMN", help="What is to be predicted: what gives it away is told.")
 @click.option("--html", metavar="FILE", help="Write the profile as a page instead.")
 @as_json
 @click.pass_context
-def profile(ctx: click.Context, ref: str, html: str | None, json: bool) -> None:
+def profile(ctx: click.Context, ref: str, full: bool, label: str | None, html: str | None, json: bool) -> None:
     """The profile of a version: each column's values, what is missing, what stands out."""
     with session(ctx) as s:
-        found = s.datasets.profile(*names.dataset(s, ref), form="html" if html else "json")
+        found = s.datasets.profile(*names.dataset(s, ref), form="html" if html else "json", full=full, label=label)
         if html:
             show.save(found, html, f"the profile of {ref}")
             return
@@ -147,57 +150,14 @@ def profile(ctx: click.Context, ref: str, html: str | None, json: bool) -> None:
         click.echo(content.decode())
         return
     from loopline.quality.profile import Profile
-    from loopline.quality.profile_page import HEAD, rows
+    from loopline.quality.profile_page import HEAD, PAIRS, pairs, rows
 
     summary = Profile.from_json(content)
     show.table(HEAD, rows(summary))
+    if summary.full is not None:
+        show.table(PAIRS, pairs(summary.full), empty="No two columns go together.")
     for warning in summary.warnings():
         click.echo(f"{_SEVERITY[warning.severity]}: {warning.text}")
-
-
-@data.command()
-@click.argument("source")
-@click.option("--suggest", is_flag=True, help="Draft one that SOURCE, a version or a file, keeps: a beginning to edit.")
-@click.option("--label", metavar="COLUMN", help="For a draft: what is to be predicted.")
-@click.option("--time", metavar="COLUMN", help="For a draft: what orders the rows.")
-@click.option("--group", metavar="COLUMN", help="For a draft: what rows of one thing share.")
-@click.option("--python", is_flag=True, help="Print Python source instead of TOML.")
-@as_json
-@click.pass_context
-def contract(
-    ctx: click.Context,
-    source: str,
-    suggest: bool,
-    label: str | None,
-    time: str | None,
-    group: str | None,
-    python: bool,
-    json: bool,
-) -> None:
-    """The contract that a version was checked against, or a draft of one, as TOML."""
-    import msgspec
-
-    from loopline.quality.contract import Contract, spell
-    from loopline.quality.contract_toml import to_toml
-
-    if suggest and Path(source).is_file():
-        from loopline.data.readers import read_table
-        from loopline.quality.contract_suggest import suggest as draft
-
-        found = draft(read_table(Path(source)).frame, label=label, time=time, group=group)
-    else:
-        with session(ctx) as s:
-            named = names.dataset(s, source)
-            given = (
-                s.datasets.suggest(*named, label=label, time=time, group=group)
-                if suggest
-                else s.datasets.contract(*named)
-            )
-        found = Contract.from_json(msgspec.json.encode(given))
-    if json:
-        click.echo(found.to_json().decode())
-        return
-    click.echo(spell(found) if python else to_toml(found).rstrip())
 
 
 @data.command()
@@ -263,30 +223,4 @@ def _state(version: Any) -> str:
 
 
 def _origin(version: Any) -> str:
-    return ", ".join(version.inputs) or version.source.partition("@")[0]
-
-
-def _contract(path: str | None) -> dict[str, Any] | None:
-    if path is None:
-        return None
-    import msgspec
-
-    from loopline.errors import Invalid
-    from loopline.quality.contract_toml import from_toml
-
-    with open(path, "rb") as file:
-        content = file.read()
-    if path.endswith(".toml"):
-        try:
-            found: dict[str, Any] = msgspec.to_builtins(from_toml(content.decode()))
-        except UnicodeDecodeError as e:
-            raise Invalid(f"{path} is no contract: it is not UTF-8.", code="contract-toml") from e
-        return found
-    try:
-        return msgspec.json.decode(content, type=dict[str, Any])
-    except msgspec.DecodeError as e:
-        raise Invalid(
-            f"{path} is no contract: {e}.",
-            code="contract-json",
-            hint="Draft one: loopline data contract FILE --suggest > contract.toml",
-        ) from e
+    return ", ".join(filter(None, [version.source.partition("@")[0], *version.inputs]))

@@ -51,7 +51,7 @@ def purge(ctx: click.Context, runs: tuple[str, ...], older_than: str | None, dry
     """
     if runs and older_than:
         raise click.UsageError("RUN and --older-than do not go together.")
-    from loopline.loop.durations import milliseconds
+    from loopline.durations import milliseconds
 
     age = milliseconds(older_than, "--older-than") if older_than else None
     with session(ctx) as s:
@@ -64,7 +64,7 @@ def purge(ctx: click.Context, runs: tuple[str, ...], older_than: str | None, dry
 @click.pass_context
 def retention(ctx: click.Context, duration: str | None, json: bool) -> None:
     """How long deleted runs and groups are kept; with DURATION (30d, 12h, or `forever`), set it."""
-    from loopline.loop.durations import milliseconds
+    from loopline.durations import milliseconds
 
     with session(ctx) as s:
         before = s.runs.retention()

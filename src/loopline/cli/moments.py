@@ -38,8 +38,8 @@ class Moment(click.ParamType[int]):
         """The time that a text names."""
         import datetime
 
+        from loopline.durations import milliseconds
         from loopline.errors import Invalid
-        from loopline.loop.durations import milliseconds
         from loopline.tracking.search.dates import span
 
         if isinstance(value, int):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from loopline.cli import names, show
 from loopline.cli.session import as_json, group, session
+
+if TYPE_CHECKING:
+    from loopline.data.records import Decision
 
 _rule = click.option("--rule", metavar="NAME", help="Only the rows that broke this rule first.")
 
@@ -57,13 +62,8 @@ def listed(ctx: click.Context, ref: str, rule: str | None, limit: int, json: boo
 @click.pass_context
 def release(ctx: click.Context, ref: str, rule: str | None, rows: tuple[int, ...], reason: str, json: bool) -> None:
     """Take held rows after all: they go behind the newest version, as its next one."""
-    with session(ctx) as s:
-        name, version = names.dataset(s, ref)
-        found = s.datasets.release(name, version, reason, rule=rule, rows=rows or None)
-    if json:
-        show.print_json(found)
-        return
-    click.echo(f"{found.rows:,} rows of {found.ref} are taken: {found.into}. {found.held:,} are held still.")
+    found = _decide(ctx, "release", ref, rule, rows, reason)
+    _told(found, f"are taken: {found.into}", json)
 
 
 @quarantine.command()
@@ -75,10 +75,15 @@ def release(ctx: click.Context, ref: str, rule: str | None, rows: tuple[int, ...
 @click.pass_context
 def drop(ctx: click.Context, ref: str, rule: str | None, rows: tuple[int, ...], reason: str, json: bool) -> None:
     """Decide that held rows are never taken. They stay on record, and counted."""
+    _told(_decide(ctx, "drop", ref, rule, rows, reason), "are dropped", json)
+
+
+def _decide(ctx: click.Context, verb: str, ref: str, rule: str | None, rows: tuple[int, ...], reason: str) -> Decision:
     with session(ctx) as s:
         name, version = names.dataset(s, ref)
-        found = s.datasets.drop(name, version, reason, rule=rule, rows=rows or None)
-    if json:
-        show.print_json(found)
-        return
-    click.echo(f"{found.rows:,} rows of {found.ref} are dropped. {found.held:,} are held still.")
+        made: Decision = getattr(s.datasets, verb)(name, version, reason, rule=rule, rows=rows or None)
+    return made
+
+
+def _told(found: Decision, what: str, json: bool) -> None:
+    show.done(found, json, f"{found.rows:,} rows of {found.ref} {what}. {found.held:,} are held still.")

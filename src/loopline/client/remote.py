@@ -61,7 +61,7 @@ class _Remote:
         asked.headers.update(self._headers)
         # An answer that holds a secret is kept nowhere, so such a call cannot be repeated.
         again = not op.mutates or not _secret(op)
-        if op.mutates and again:
+        if op.mutates and again and not op.repeats:
             asked.headers["Idempotency-Key"] = secrets.token_hex(16)
         with self._channel.answer(asked, again=again) as response:
             if response.status >= 300:

@@ -56,6 +56,8 @@ _FOREIGN = (
     (b"\xfd7zXZ", "compressed by xz", "Unpack it first: unxz FILE."),
 )
 _LARGEST_UNPACKED = 16 << 30
+_SAFE = 128 << 20  # bytes that are unpacked in any case
+_MOST_TIMES = 200  # its size; tables are packed 5 to 50 times, bombs a thousand
 
 
 class TableFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -121,6 +123,7 @@ def read_table(
     frame, said = plain(read.frame)
     if not frame.width:
         raise Invalid(f"{called} has no column that a table can hold.", code="table-empty", hint="; ".join(said))
+    kept = set(frame.columns)
     empty = tuple(c for c in frame.columns if frame[c].null_count() == frame.height)
     facts = msgspec.structs.replace(
         read.facts,
@@ -130,7 +133,7 @@ def read_table(
         digest=computed,
         compression=compression,
         all_null=empty,
-        left_out=tuple(c for c in read.frame.columns if c not in frame.columns and read.frame.schema[c] != pl.Struct),
+        left_out=tuple(c for c, kind in read.frame.schema.items() if c not in kept and kind != pl.Struct),
         warnings=(*read.facts.warnings, *said, *(f"column {c!r} has no value in any row" for c in empty)),
     )
     return ReadTable(frame=frame, facts=facts)
@@ -172,17 +175,22 @@ def check_file(file: Path, called: str) -> None:
 
 
 def _unpacked(data: mmap.mmap, called: str) -> bytes:
+    most = min(_LARGEST_UNPACKED, max(_SAFE, _MOST_TIMES * len(data)))
     try:
         with gzip.GzipFile(fileobj=data) as packed:
-            content = packed.read(_LARGEST_UNPACKED + 1)
+            content = packed.read(most + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise Invalid(
             f"{called} is gzip, but damaged or cut off.",
             code="table-damaged",
             hint="Copy it again (gzip -t FILE tests it).",
         ) from error
-    if len(content) > _LARGEST_UNPACKED:
-        raise Invalid(f"{called} unpacks to more than 16 GiB.", code="table-large", hint="Give it as Parquet.")
+    if len(content) > most:
+        raise Invalid(
+            f"{called} unpacks to more than {most >> 20:,} MiB, from {len(data):,} bytes.",
+            code="table-large",
+            hint="Unpack it yourself if you trust it (gunzip FILE), or give it as Parquet.",
+        )
     if not content:
         raise Invalid(f"{called} is empty once unpacked.", code="table-empty", hint="Look at where it was written.")
     return content
@@ -229,12 +237,19 @@ def _parquet(file: Path, content: bytes | mmap.mmap, called: str, compression: s
     try:
         with pq.ParquetFile(file if unpacked is None else io.BytesIO(unpacked)) as opened:
             names = _footer(opened.metadata, size)
+            cells = opened.metadata.num_rows * len(names)
         twice = [n for n, count in Counter(names).items() if count > 1]
         if twice:
             raise Invalid(
                 f"{called} has the column name {twice[0]!r} {names.count(twice[0])} times.",
                 code="table-names",
                 hint="Give each column a name of its own.",
+            )
+        if 8 * cells > _LARGEST_UNPACKED:
+            raise Invalid(
+                f"{called} holds {cells:,} cells, more than fit in {_LARGEST_UNPACKED >> 30} GiB.",
+                code="table-large",
+                hint="Give it in parts.",
             )
         frame = pl.read_parquet(file if unpacked is None else unpacked, glob=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError, ValueError) as error:
@@ -257,7 +272,7 @@ def _parquet(file: Path, content: bytes | mmap.mmap, called: str, compression: s
 
 
 def _footer(metadata: Any, size: int) -> list[str]:
-    """The column names in a footer; ValueError when it points beyond the file (polars would panic over that)."""
+    """The column names in a footer; ValueError when it points beyond the file or its counts differ (polars would panic)."""
     for group in range(metadata.num_row_groups):
         for column in range(metadata.num_columns):
             chunk = metadata.row_group(group).column(column)
@@ -269,4 +284,9 @@ def _footer(metadata: Any, size: int) -> list[str]:
                 or min(starts) + chunk.total_compressed_size > size
             ):
                 raise ValueError("its footer points beyond its end")
+            flat = metadata.schema.column(column).max_repetition_level == 0
+            if flat and chunk.num_values != metadata.row_group(group).num_rows:
+                raise ValueError("its footer counts rows in two ways")
+    if metadata.num_rows != sum(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)):
+        raise ValueError("its footer counts rows in two ways")
     return list(metadata.schema.to_arrow_schema().names)

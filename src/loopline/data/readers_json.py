@@ -36,7 +36,12 @@ def read_json(
     encoding = "utf-8-sig" if text.startswith(_BOM) else "utf-8"
     text = text.removeprefix(_BOM)
     form = "json" if text.lstrip()[:1] == b"[" else "ndjson"
-    frame, said = _from_array(text, called, missing) if form == "json" else _from_lines(text, called, missing)
+    try:
+        frame, said = _from_array(text, called, missing) if form == "json" else _from_lines(text, called, missing)
+    except RecursionError as error:
+        raise Invalid(
+            f"{called} is nested too deeply.", code="json-broken", hint="A row is an object of plain values."
+        ) from error
     if "" in (c.strip() for c in frame.columns):
         raise Invalid(f"{called} has a key that is empty.", code="table-names", hint="Give every key a name.")
     if not frame.height or not frame.width:

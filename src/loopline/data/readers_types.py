@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from loopline.errors import Invalid
+from loopline.quality.spelling import is_date, shape_of
 
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
 """Texts that mean a missing value in text formats. "None" is not among them: it is often a category ("none measured")."""
@@ -20,7 +21,8 @@ _ENOUGH = 0.5
 _INTEGERS = 9e18
 _ZERO_LED = r"^[+-]?0\d"
 _NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf|infinity))$"
-_COMMA_NUMBER = r"^[+-]?\d+(,\d+)?$"
+_COMMA_NUMBER = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$"
+_WITH_COMMA = r"^[+-]?\d+([.,]\d{3})*,\d+$"
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
 _TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?$"
 _ZONED = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$"
@@ -101,7 +103,7 @@ def _column(series: pl.Series, missing: Sequence[str], *, numbers: bool, decimal
         found = _comma_number(filled, filled.drop_nulls()) if comma else _number(filled)
         if found is not None:
             return found, said_missing(raw.name, raw.filter(filled.is_null() & raw.is_not_null()).to_list())
-    return raw, "" if comma else _nearly(raw, present, numbers=True)
+    return raw, _nearly(raw, present, numbers=True)
 
 
 def _read(raw: pl.Series, present: pl.Series, patterns: Iterable[str]) -> pl.Series | None:
@@ -115,7 +117,8 @@ def _read(raw: pl.Series, present: pl.Series, patterns: Iterable[str]) -> pl.Ser
 def _comma_number(raw: pl.Series, present: pl.Series) -> pl.Series | None:
     if not present.str.contains(_COMMA_NUMBER).all() or present.str.contains(_ZERO_LED).any():
         return None
-    return raw.str.replace(",", ".", literal=True).cast(pl.Float64)
+    points = raw.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)  # of thousands
+    return points.cast(pl.Float64)
 
 
 def _without_placeholders(raw: pl.Series, present: pl.Series, pattern: str) -> pl.Series | None:
@@ -152,7 +155,13 @@ def _number(raw: pl.Series) -> pl.Series | None:
         if found.null_count() != text.null_count():
             found = text.cast(pl.Float64, strict=False)
         if found.null_count() == text.null_count():
-            return None if _is_code(text, found) else found.fill_nan(None) if found.dtype.is_float() else found
+            return (
+                None
+                if _is_code(text, found) or _too_large(text, found).any()
+                else found.fill_nan(None)
+                if found.dtype.is_float()
+                else found
+            )
     return None
 
 
@@ -162,6 +171,13 @@ def _is_code(text: pl.Series, found: pl.Series) -> bool:
         return True
     large = found.dtype.is_float() and bool((found.abs() > _INTEGERS).any())
     return large and bool(text.str.contains(r"^\s*[+-]?\d{19,}\s*$").any())
+
+
+def _too_large(text: pl.Series, found: pl.Series) -> pl.Series:
+    """Where digits stand for more than a double holds: to read them as infinite would be to invent a value."""
+    if not found.dtype.is_float():
+        return pl.Series([False])
+    return (found.is_infinite() & ~text.str.contains("(?i)inf")).fill_null(value=False)
 
 
 def _boolean(raw: pl.Series) -> pl.Series | None:
@@ -231,6 +247,28 @@ def _nearly(raw: pl.Series, present: pl.Series, *, numbers: bool) -> str:
         count = int(others.sum())
         if count and count <= (1 - _NEARLY) * len(present):
             return said_text(raw.name, kind, count, len(present), int(others.arg_true()[0]) + 1)
+    return _otherwise(raw, present, numbers=numbers)
+
+
+def _otherwise(raw: pl.Series, present: pl.Series, *, numbers: bool) -> str:
+    """What is said of a text column whose values are numbers or dates in another spelling than is read."""
+    sample = present.head(_SAMPLE).str.strip_chars()
+    shapes = sample.to_frame("_").select(shape_of(pl.col("_"))).to_series()
+    dates = [shape for shape in shapes.unique().sort() if is_date(shape)]
+    if dates and shapes.is_in(dates).mean() >= _NEARLY:  # type: ignore[operator]
+        return (
+            f"column {raw.name!r} stays text: it holds dates written as {', '.join(dates[:3])} (9 is a digit, a letters), "
+            "which may be day or month first; write them as 2026-01-31"
+        )
+    if not numbers:
+        return ""
+    if sample.str.contains(_WITH_COMMA).mean() >= _ENOUGH and sample.str.contains(r"^[\d.,+-]+$").all():  # type: ignore[operator]
+        return f"column {raw.name!r} stays text: its numbers hold commas, of decimals or of thousands; write them with a point"
+    if sample.str.contains(_NUMBER).all():
+        large = _too_large(raw, raw.cast(pl.Float64, strict=False))
+        if large.any():
+            row = int(large.arg_true()[0]) + 1
+            return f"column {raw.name!r} stays text: it holds numbers beyond a double ({large.sum()}, the first in row {row})"
     return ""
 
 

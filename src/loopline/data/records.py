@@ -71,6 +71,14 @@ class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
     affected: tuple[str, ...]
 
 
+class Vacuumed(msgspec.Struct, frozen=True, kw_only=True):
+    """Files of tables that no version needs: how many went (or would, where it was only looked), and how many are too young to."""
+
+    files: int
+    bytes: int
+    young: int
+
+
 class Dataset(msgspec.Struct, frozen=True, kw_only=True):
     """A dataset: a named series of versions."""
 

@@ -12,6 +12,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from loopline.access import authority
+from loopline.data.asked import Asked
 from loopline.data.diff import diff
 from loopline.data.diff_page import page as diff_page
 from loopline.data.learning import check_learning
@@ -26,6 +27,7 @@ from loopline.data.records import (
     Quarantine,
     SplitVersions,
     Tag,
+    Vacuumed,
     Withdrawal,
 )
 from loopline.data.split import split as split_frame
@@ -43,11 +45,12 @@ from loopline.ports.blobs import BlobStore
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import partition
 from loopline.quality.contract_suggest import suggest
-from loopline.quality.profile import Profile
+from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_page import page
 from loopline.refs import check_name
 
 _ROWS_OF = dataset_versions.c
+_TOLD = 5
 
 
 class DatasetsService(DatasetsVerbs):
@@ -85,7 +88,9 @@ class DatasetsService(DatasetsVerbs):
             read_from.append(self.tx.ref("data", name, before.version))
         good, quarantined, broken, warned = rows, None, dict[str, int](), dict[str, int]()
         if rules is not None:
-            good, quarantined, report = partition(rows, rules)
+            asked = Asked(self.named, self.blobs, self._readable)
+            good, quarantined, report = partition(rows, rules, beyond=asked.beyond)
+            read_from += asked.refs
             broken, warned = (
                 {rule.name: rule.broken for rule in report.broken if rule.severity == severity}
                 for severity in ("quarantine", "warn")
@@ -108,7 +113,7 @@ class DatasetsService(DatasetsVerbs):
             contract=rules,
             source=f"source:{source_name(source.name)}@{digest.partition(':')[2]}",
             inputs=read_from,
-            facts={"format": read.format, **(facts or {})},
+            facts={"format": read.format, **_told(read.facts.warnings), **(facts or {})},
             message=message,
         )
 
@@ -151,11 +156,16 @@ class DatasetsService(DatasetsVerbs):
     def show(self, name: str, version: str = "latest") -> DatasetVersion:
         return self.named.record(self.named.row(name, version))
 
-    def profile(self, name: str, version: str = "latest", form: str = "json") -> Bytes:
+    def profile(
+        self, name: str, version: str = "latest", form: str = "json", full: bool = False, label: str | None = None
+    ) -> Bytes:
         check_form(form)
         row = self.named.row(name, version)
         self.named.check_open(row)
-        data = self.blobs.read(row.profile)
+        if full or label is not None:
+            data = profile(self._readable(row), label=label, full=full).to_json()
+        else:
+            data = self.blobs.read(row.profile)
         if form == "json":
             return Bytes(media="application/json", data=data)
         title = self.named.ref(row)
@@ -184,7 +194,7 @@ class DatasetsService(DatasetsVerbs):
     ) -> dict[str, Any]:
         row = self.named.row(name, version)
         self.named.check_open(row)
-        drafted = suggest(self._windows(name).readable(self.written.rows(row)), label=label, time=time, group=group)
+        drafted = suggest(self._readable(row), label=label, time=time, group=group)
         found: dict[str, Any] = msgspec.to_builtins(drafted)
         return found
 
@@ -236,7 +246,7 @@ class DatasetsService(DatasetsVerbs):
         for row in sides:
             self.named.check_open(row)
         found = diff(
-            *(self._windows(row.name).readable(self.written.rows(row)) for row in sides),
+            *map(self._readable, sides),
             names=(self.named.ref(sides[0]), self.named.ref(sides[1])),
             totals=(sides[0].rows, sides[1].rows),
             key=key,
@@ -273,7 +283,7 @@ class DatasetsService(DatasetsVerbs):
         self.named.check_open(row)
         self.tx.note(inputs=[ref])
         buffer = io.BytesIO()
-        self._windows(name).readable(self.written.rows(row)).write_ipc_stream(buffer)
+        self._readable(row).write_ipc_stream(buffer)
         return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
 
     def split(
@@ -320,6 +330,13 @@ class DatasetsService(DatasetsVerbs):
         windows.open([sides.train, sides.validation], made["train"].ref, kept=made["test"].version)
         return SplitVersions(**{side: version.ref for side, version in made.items()}, facts=sides.facts.to_dict())
 
+    def vacuum(self, dry_run: bool = False) -> Vacuumed:
+        found = self.written.vacuum(dry_run=dry_run)
+        if found.files and not dry_run:
+            self.tx.write()
+            self.tx.count = found.files
+        return found
+
     def frame(self, ref: str) -> pl.DataFrame:
         """The rows of a version that is not sealed, for the rooms above. Raises `Refused` for a sealed one."""
         row = self.named.of_ref(ref)
@@ -351,8 +368,18 @@ class DatasetsService(DatasetsVerbs):
     def _windows(self, name: str) -> Windows:
         return Windows(self.tx, name, self.written.rows)
 
+    def _readable(self, row: Any) -> pl.DataFrame:
+        """The rows of a version, but for those sealed for evaluation."""
+        return self._windows(row.name).readable(self.written.rows(row))
+
     def _held(self, row: Any) -> Held:
         return Held(self.tx, row, self.named.ref(row), self.written.quarantined)
+
+
+def _told(warnings: tuple[str, ...]) -> dict[str, str]:
+    """What reading a file had to say of it, as a fact of the version."""
+    more = [f"and {len(warnings) - _TOLD} more"] if len(warnings) > _TOLD else []
+    return {"told": "; ".join([*warnings[:_TOLD], *more])} if warnings else {}
 
 
 def check_form(form: str) -> None:

@@ -12,6 +12,7 @@ from loopline.data.records import (
     Quarantine,
     SplitVersions,
     Tag,
+    Vacuumed,
     Withdrawal,
 )
 from loopline.operations import Body, Bytes, operation
@@ -57,8 +58,14 @@ class DatasetsVerbs(Protocol):
         ...
 
     @operation("GET /projects/{project}/datasets/{name}/versions/{version}/profile", action="read")
-    def profile(self, name: str, version: str = "latest", form: str = "json") -> Bytes:
-        """The profile of a version, as "json" or as a "html" page."""
+    def profile(
+        self, name: str, version: str = "latest", form: str = "json", full: bool = False, label: str | None = None
+    ) -> Bytes:
+        """The profile of a version, as "json" or as a "html" page.
+
+        `full` looks for more: which columns go together, rows that nearly repeat, how texts are spelled. `label` names a column to
+        predict: what gives it away is told. Either is made from the rows, without those sealed for evaluation.
+        """
         ...
 
     @operation("GET /projects/{project}/datasets/{name}/versions/{version}/contract", action="read")
@@ -167,4 +174,9 @@ class DatasetsVerbs(Protocol):
         Rows that were looked at in an earlier test are no rows of the new one, as far as enough others are there; those that
         are bring their looks along. An earlier test whose rows are now in a side that can be read is opened: no evidence any more.
         """
+        ...
+
+    @operation("POST /projects/{project}/datasets-vacuum", action="administer", prepares=True)
+    def vacuum(self, dry_run: bool = False) -> Vacuumed:
+        """Remove files of tables that no version of the project needs: of ingests that were killed, a day ago at the least."""
         ...

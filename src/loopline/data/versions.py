@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 
+from loopline.data.vacuum import files_of
 from loopline.errors import Invalid, Unavailable
 from loopline.failpoints import failpoint
 
@@ -97,10 +98,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def read(folder: Path, delta_version: int) -> pl.DataFrame:
     """The frame of one Delta version, its rows in the order in which they were written."""
-    table = deltalake.DeltaTable(str(folder), version=delta_version)
-    # Within one write the files are numbered (part-00000-...), and their order is the order of the rows.
-    # They lie in the folder itself; a URI would spell its name another way (a space as %20).
-    files = sorted(uri.rsplit("/", 1)[-1] for uri in table.file_uris())
+    files = files_of(folder, delta_version)
     if not files:
+        table = deltalake.DeltaTable(str(folder), version=delta_version)
         return pl.DataFrame(pl.from_arrow(pa.schema(table.schema().to_arrow()).empty_table()))
     return pl.DataFrame(pl.from_arrow(pa.concat_tables([pq.read_table(folder / file) for file in files])))

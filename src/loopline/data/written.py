@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from loopline.data import versions
 from loopline.data.named import Named
-from loopline.data.records import DatasetVersion
+from loopline.data.records import DatasetVersion, Vacuumed
 from loopline.data.tables import dataset_contracts, dataset_versions
+from loopline.data.vacuum import vacuum
 from loopline.database import Tx
 from loopline.hashing import digest_table
 from loopline.ports.blobs import BlobStore
@@ -122,6 +123,21 @@ class Written:
             facts=row.facts,
             message=message or f"restored from {ref}",
         )
+
+    def vacuum(self, *, dry_run: bool) -> Vacuumed:
+        """Removes the files of the project's tables that no version needs."""
+        c = dataset_versions.c
+        named: dict[str, set[int]] = {}
+        for row in self.tx.rows(
+            sa.select(c.name, c.delta_version, c.quarantine_delta_version).where(c.project == self.tx.project)
+        ):
+            named.setdefault(row.name, set()).add(row.delta_version)
+            if row.quarantine_delta_version is not None:
+                named.setdefault(f"{row.name}.quarantine", set()).add(row.quarantine_delta_version)
+        home = self.tables / self.tx.project
+        folders = sorted(home.iterdir()) if home.is_dir() else []
+        found = [vacuum(folder, named.get(folder.name, ()), self.tx.now, dry_run=dry_run) for folder in folders]
+        return Vacuumed(**{field: sum(getattr(one, field) for one in found) for field in Vacuumed.__struct_fields__})
 
     def _enter(
         self, name: str, inputs: Sequence[str], said: dict[str, Any], noted: str, **values: Any

@@ -374,8 +374,7 @@ def check(plan: Plan) -> None:
 
 
 def servable(tx: Tx, models: ModelsVerbs, ref: str) -> Any:
-    """The registered model version that a ref names. Raises `Conflict` for a draft or a withdrawn one, `Refused` where it
-    learnt from withdrawn data."""
+    """The registered model version that a ref names. Raises `Conflict` for any other, `Refused` for one of withdrawn data."""
     parsed = parse(ref, "model", tx.project)
     if parsed.project != tx.project:
         raise NotFound(f"There is no {ref} in project {tx.project!r}.", code="no-model")

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, overload
 import msgspec
 
 from loopline.deployment.records import Guards, Plan, Stage
+from loopline.durations import milliseconds
 from loopline.errors import Invalid, did_you_mean
 from loopline.features.records import Task
-from loopline.loop.durations import milliseconds
 from loopline.monitoring.records import FEWEST_ROWS
 from loopline.refs import check_name
 from loopline.training.records import Tune

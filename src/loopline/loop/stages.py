@@ -74,6 +74,7 @@ class Stages:
                     "facts": self.facts,
                     "learning": msgspec.to_builtins(self._learning()),
                 },
+                cached=not (self.loop.contract and self.loop.contract.looks_beyond),
             ),
             Node("split", self._split, ["data"], {**columns, "task": data.task}),
             Node("clean", self._fitting.clean, ["split"], {"clean": described["clean"]}),

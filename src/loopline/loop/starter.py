@@ -26,7 +26,8 @@ from loopline.evaluation.metrics import LEAST_ROWS
 from loopline.failpoints import failpoint
 from loopline.features.infer import infer
 from loopline.loop.starter_text import TESTED, Facts, source_text
-from loopline.quality.contract import AnyRule, Contract, Unique, column, contract
+from loopline.quality.contract import Contract, column, contract
+from loopline.quality.contract_rules import AnyRule, Unique
 from loopline.quality.contract_suggest import suggest
 from loopline.refs import check_name
 from loopline.training.leakage import telling

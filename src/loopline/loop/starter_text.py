@@ -7,7 +7,8 @@ from unicodedata import category, east_asian_width
 
 import msgspec
 
-from loopline.quality.contract import AnyRule, Contract, NotNull, OneOf, Unique, quoted
+from loopline.quality.contract import Contract
+from loopline.quality.contract_rules import AnyRule, NotNull, OneOf, Unique, quoted
 
 _WIDTH = 120
 _MOST_LINES = 79

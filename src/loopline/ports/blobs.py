@@ -11,6 +11,7 @@ The laws, which `loopline.testing.blobs` checks on every implementation:
    With `before`, it leaves a blob that was put at that time or later, and no `put` comes between its look and its deed.
 5. A text that is no digest is refused with `Invalid` by every method, whatever it looks like.
 6. No room raises `Unavailable` with code "disk-full".
+7. `take` keeps the bytes of a file as `put` does, and the file is gone from where it was.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ class BlobStore(Protocol):
 
     def put(self, chunks: Iterable[bytes]) -> Blob:
         """Keeps the bytes of all chunks, one after the other; they are durable when it returns."""
+        ...
+
+    def take(self, file: Path, digest: str) -> Blob:
+        """Keeps the bytes of a file that was written for this alone, and read-only, under the digest that they have.
+
+        Where the store is on the same disk they are not written again.
+        """
         ...
 
     def read(self, digest: str, start: int = 0, stop: int | None = None) -> bytes:

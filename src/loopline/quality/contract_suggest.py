@@ -14,7 +14,8 @@ from itertools import chain, zip_longest
 import polars as pl
 
 from loopline.errors import Invalid, did_you_mean
-from loopline.quality.contract import AnyRule, Contract, column, contract, unique
+from loopline.quality.contract import Contract, column, contract, unique
+from loopline.quality.contract_rules import AnyRule
 
 _MOST_VALUES = 20
 _ENOUGH_ROWS = 30  # a set of values is only believed when each was seen about that often

@@ -6,6 +6,8 @@ column = "age"
 low = 0
 high = 120
 severity = "warn"
+
+The columns about a person, if any, stand above: personal = ["name"].
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def from_toml(text: str) -> Contract:
         read = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise Invalid(f"This is not a contract: {error}.", code="contract-toml") from error
-    if unknown := read.keys() - {"rules"}:
+    if unknown := read.keys() - {"rules", "personal"}:
         raise Invalid(
             f"A contract has no {sorted(unknown)[0]!r}.", code="contract-toml", hint="Begin each rule with [[rules]]."
         )
@@ -36,7 +38,7 @@ def from_toml(text: str) -> Contract:
 
 def to_toml(contract: Contract) -> str:
     """The contract as TOML; reading it gives an equal contract."""
-    tables = []
+    tables = [f"personal = {_value(contract.personal)}\n"] if contract.personal else []
     for rule in msgspec.to_builtins(contract.rules):
         lines = [f"{key} = {_value(value)}" for key, value in rule.items() if value is not None]
         tables.append("\n".join(["[[rules]]", *lines, ""]))

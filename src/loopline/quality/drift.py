@@ -22,7 +22,8 @@ from loopline.errors import Invalid
 from loopline.quality.drift_bars import bars_of
 from loopline.quality.drift_records import ColumnDrift, DriftReport
 from loopline.quality.drift_words import describe, verdict
-from loopline.quality.profile_column import HASHED, NUMERIC, ColumnProfile, Design, Levels, buckets_of
+from loopline.quality.profile_column import NUMERIC, ColumnProfile
+from loopline.quality.profile_parts import HASHED, Design, Levels, buckets_of
 from loopline.quality.profile_records import Profile
 from loopline.statistics.binned import chi_square_quantile, fullest_cell, normal_quantile, rank_binned
 from loopline.statistics.clumps import (

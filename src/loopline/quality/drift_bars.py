@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopline.quality.drift_records import Bar
-from loopline.quality.profile_column import BINS, ColumnProfile
+from loopline.quality.profile_column import ColumnProfile
+from loopline.quality.profile_parts import BINS
 
 _BARS = 20
 _LEVELS = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 _STYLE = """
@@ -23,7 +23,9 @@ td.n,th.n{text-align:right;white-space:nowrap}td:last-child:not(.n){min-width:11
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(310px,1fr));gap:14px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px;min-width:0}
 .card.hot{border-left:4px solid var(--bad)}
-svg{display:block;width:100%;height:auto}svg.wide{min-width:600px}svg text{fill:var(--soft);font-size:10px;font-family:inherit}
+svg{display:block;width:100%;height:auto}.cell{stroke:var(--card)}.rn{fill:var(--bad)}.beside{display:flex;flex-wrap:wrap;gap:24px;align-items:flex-start}
+.beside>*{flex:1 1 360px}
+svg.wide{min-width:600px}svg text{fill:var(--soft);font-size:10px;font-family:inherit}
 .ra{fill:var(--a)}.rb{fill:var(--b)}.axis{stroke:var(--line)}.mark{stroke:var(--ink);stroke-dasharray:3 3}
 .key span{display:inline-block;width:11px;height:11px;border-radius:2px;margin:0 5px 0 14px;vertical-align:-1px}
 ul{margin:6px 0;padding-left:20px}dl{display:grid;grid-template-columns:auto 1fr;gap:1px 12px;margin:8px 0 0;font-size:.88rem}
@@ -108,3 +110,36 @@ def level_bars(title: str, labels: Sequence[str], shares: Sequence[float], *, ot
         parts.append(f'<text x="{_WIDTH}" y="{y + row / 2 + 2:.1f}" text-anchor="end">{last:.1%}</text>')
     high = max(1, len(labels)) * row
     return f'<svg viewBox="0 0 {_WIDTH} {high}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+
+
+def heat_map(
+    title: str, names: Sequence[str], values: Mapping[tuple[str, str], float], told: Mapping[tuple[str, str], str]
+) -> str:
+    """A square of fields as inline SVG, one a pair of names: the fuller the field, the nearer its value is to 1 or, in the
+    colour of warnings, to -1."""
+    side, left, top = 18, 150, 96
+    parts = []
+    for i, name in enumerate(names):
+        short = escape(name if len(name) <= 22 else name[:21] + "…")
+        parts.append(
+            f'<text x="{left - 6}" y="{top + i * side + 12}" text-anchor="end">{short}<title>{escape(name)}</title></text>'
+        )
+        x = left + i * side + 12
+        head = escape(name if len(name) <= 14 else name[:13] + "…")
+        parts.append(
+            f'<text transform="translate({x},{top - 6}) rotate(-60)">{head}<title>{escape(name)}</title></text>'
+        )
+        for j, other in enumerate(names):
+            value = 1.0 if i == j else values.get((name, other))
+            if value is None:
+                continue
+            about = name if i == j else told[name, other]
+            parts.append(
+                f'<rect class="cell {"rn" if value < 0 else "rb"}" x="{left + j * side}" y="{top + i * side}" width="{side}" '
+                f'height="{side}" fill-opacity="{abs(value):.2f}"><title>{escape(about)}</title></rect>'
+            )
+    wide, high = left + len(names) * side + 60, top + len(names) * side + 4
+    return (
+        f'<div class="scroll"><svg class="map" viewBox="0 0 {wide} {high}" style="width:{wide}px" role="img" '
+        f'aria-label="{escape(title)}">{"".join(parts)}</svg></div>'
+    )

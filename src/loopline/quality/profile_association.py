@@ -7,7 +7,8 @@ import math
 import numpy as np
 import polars as pl
 
-from loopline.quality.profile_column import NUMERIC, Association, ColumnProfile
+from loopline.quality.profile_column import NUMERIC, ColumnProfile
+from loopline.quality.profile_parts import Association
 from loopline.quality.profile_sketch import Integers
 
 
@@ -35,10 +36,9 @@ def codes_of(series: pl.Series, column: ColumnProfile, levels: int) -> Integers:
     return np.where(series.is_null().to_numpy(), 0, found.to_numpy())
 
 
-def association(series: pl.Series, column: ColumnProfile, target: Integers) -> Association | None:
-    """Theil's uncertainty coefficient of the label given the column, less its bias (Miller and Madow 1955)."""
+def association(codes: Integers, target: Integers) -> Association | None:
+    """Theil's uncertainty coefficient of the label given a column's codes, less its bias (Miller and Madow 1955)."""
     n = len(target)
-    codes = codes_of(series, column, levels=32)
     labels = int(target.max()) + 1
     table = np.bincount(codes * labels + target, minlength=(int(codes.max()) + 1) * labels).reshape(-1, labels)
     table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]

@@ -6,326 +6,37 @@ Imports neither polars nor pandas: the serving path makes the same records from 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
 
 from loopline.errors import Invalid
+from loopline.quality.profile_parts import (
+    INDEPENDENT,
+    LONGEST,
+    Association,
+    Bins,
+    Design,
+    Lengths,
+    Levels,
+    Moments,
+    short_name,
+)
 from loopline.quality.profile_sketch import (
-    DISTINCT,
     Floats,
-    Integers,
     Prefixes,
     estimate_distinct,
     hash_names,
     hash_numbers,
     join_registers,
-    json_float,
     ordered,
     registers,
 )
 
 Kind = Literal["number", "integer", "boolean", "category", "date", "null", "other"]
 NUMERIC: Final = ("number", "integer", "date")
-BINS: Final = 256  # quantile bins of a frozen column
-TOP: Final = 64  # named levels kept where there are too many to keep all
-UNSEEN: Final = 16  # new levels that a frozen column names
-HASHED: Final = 256
-_NAME: Final = 100  # characters of a level's name that are kept
-
-
-class Moments(msgspec.Struct, frozen=True, kw_only=True):
-    """Count, mean and central sums of the finite values; merging follows Chan et al. 1979 and Pébay 2008.
-
-    `None` in place of a sum: it is beyond what a double holds.
-    """
-
-    count: int = 0
-    mean: float = 0.0
-    m2: float | None = 0.0
-    m3: float | None = 0.0
-    minimum: float | None = None
-    maximum: float | None = None
-
-    @classmethod
-    def of(cls, values: Floats) -> Moments:
-        """Of finite values in ascending order."""
-        n = len(values)
-        if not n:
-            return cls()
-        low, high = float(values[0]), float(values[-1])
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            mean = float(values.mean())
-            if not math.isfinite(mean):
-                mean = float((values / n).sum())
-            mean = min(max(mean, low), high)
-            away = values - mean
-            square = away * away
-            m2, m3 = square.sum(), (square * away).sum()
-        return cls(count=n, mean=mean, m2=json_float(m2), m3=json_float(m3), minimum=low, maximum=high)
-
-    def merge(self, other: Moments) -> Moments:
-        """Both together."""
-        if not other.count:
-            return self
-        if not self.count:
-            return other
-        n = self.count + other.count
-        a, b = self.count / n, other.count / n
-        mean = self.mean * a + other.mean * b
-        delta = other.mean - self.mean
-        m2 = m3 = None
-        if self.m2 is not None and other.m2 is not None:
-            m2 = json_float(self.m2 + other.m2 + delta * delta * self.count * b)
-        if m2 is not None and self.m3 is not None and other.m3 is not None:
-            assert self.m2 is not None
-            assert other.m2 is not None
-            cross = delta * delta * delta * self.count * b * (a - b) + 3 * delta * (a * other.m2 - b * self.m2)
-            m3 = json_float(self.m3 + other.m3 + cross)
-        assert self.minimum is not None
-        assert self.maximum is not None
-        assert other.minimum is not None
-        assert other.maximum is not None
-        return Moments(
-            count=n,
-            mean=mean,
-            m2=m2,
-            m3=m3,
-            minimum=min(self.minimum, other.minimum),
-            maximum=max(self.maximum, other.maximum),
-        )
-
-    @property
-    def deviation(self) -> float | None:
-        """The sample standard deviation; None below two values."""
-        return math.sqrt(self.m2 / (self.count - 1)) if self.m2 is not None and self.count > 1 else None
-
-    @property
-    def skewness(self) -> float | None:
-        """The third standardised moment; None for a constant."""
-        if not self.m2 or self.m3 is None:
-            return None
-        spread = math.sqrt(self.m2 / self.count)
-        return self.m3 / self.count / spread / spread / spread if spread > 1e-100 else None
-
-
-class Bins(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts on frozen edges: `counts[i]` values lie in [edges[i-1], edges[i]); the first and last bin are open, and hold
-    what lies outside the range that the reference saw."""
-
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
-
-    @classmethod
-    def of(cls, values: Floats, edges: Floats) -> Bins:
-        """Of values in ascending order."""
-        below = np.searchsorted(values, edges, side="left")
-        counts = np.diff(np.concatenate(([0], below, [len(values)])))
-        return cls(edges=tuple(edges.tolist()), counts=tuple(counts.tolist()))
-
-    @classmethod
-    def freeze(cls, prefixes: Prefixes) -> Bins:
-        """Of about equal counts, at most 256 between the open ends; each value has its own where it is frequent enough."""
-        counts = np.array(prefixes.counts, np.int64)
-        lower = prefixes.lower
-        if len(counts) > BINS:
-            before = np.cumsum(counts) - counts
-            place = before * BINS // int(counts.sum())
-            starts = np.flatnonzero(np.concatenate(([True], place[1:] != place[:-1])))
-            lower, counts = lower[starts], np.add.reduceat(counts, starts)
-        edges, held = lower.tolist(), [0, *counts.tolist()]
-        if edges and not math.isfinite(edges[0]):
-            edges, held = edges[1:], held[1:]
-        if edges and not math.isfinite(edges[-1]):  # infinity lies in the open bin above the last edge
-            edges, held = edges[:-1], [*held[:-2], held[-2] + held[-1]]
-        elif edges and math.isfinite(prefixes.beyond):
-            edges, held = [*edges, prefixes.beyond], [*held, 0]
-        return cls(edges=tuple(edges), counts=tuple(held))
-
-    def merge(self, other: Bins) -> Bins:
-        """Both together; Invalid where the edges differ."""
-        if self.edges != other.edges:
-            raise Invalid(
-                "These profiles are frozen on different edges.",
-                code="profile-edges-differ",
-                hint="Make both against one reference.",
-            )
-        return Bins(edges=self.edges, counts=tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)))
-
-
-class Levels(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of a category's levels.
-
-    Up to 1,024 levels all are counted. Beyond, `hashed` holds the exact counts of all values by 256 hash buckets, and
-    `counts` the most frequent levels as lower bounds, short of the truth by `error` at most; `rest` is what they leave.
-    Frozen: the list of levels stays; other values count in `rest` and by hash bucket in `rest_hashed` (empty while there are
-    none), and up to 16 of them (those of the smallest hashes, so that merging is associative) are named in `unseen`.
-    """
-
-    counts: dict[str, int]
-    rest: int = 0
-    hashed: tuple[int, ...] = ()
-    error: int = 0
-    frozen: bool = False
-    rest_hashed: tuple[int, ...] = ()
-    unseen: dict[str, int] = {}
-
-    @classmethod
-    def of(cls, counts: Mapping[str, int]) -> Levels:
-        """Of the count of each level."""
-        if len(counts) <= DISTINCT:
-            return cls(counts=dict(sorted(counts.items())))
-        return cls._of_many(dict(counts), _hashed(counts), sum(counts.values()), 0)
-
-    @classmethod
-    def _of_many(cls, counts: dict[str, int], hashed: Integers, total: int, error: int) -> Levels:
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        # A level seen once is no frequent one, and in a column of identifiers it would be a person's.
-        kept = {name: n for name, n in ranked[:TOP] if n > 1}
-        dropped = ranked[len(kept)][1] if len(ranked) > len(kept) else 0
-        return cls(
-            counts=dict(sorted(kept.items())),
-            rest=total - sum(kept.values()),
-            hashed=tuple(hashed.tolist()),
-            error=error + dropped,
-        )
-
-    def like(self, counts: Mapping[str, int]) -> Levels:
-        """Other counts on this frozen list."""
-        known = {name: counts.get(name, 0) for name in self.counts}
-        unseen = {} if self.hashed else {name: n for name, n in counts.items() if name not in known}
-        return Levels(
-            counts=known,
-            rest=sum(counts.values()) - sum(known.values()),
-            hashed=tuple(_hashed(counts).tolist()) if self.hashed else (),
-            frozen=True,
-            rest_hashed=tuple(_hashed(unseen).tolist()) if unseen else (),
-            unseen=_smallest(unseen),
-        )
-
-    def freeze(self) -> Levels:
-        """The same counts, with the list of levels fixed."""
-        return msgspec.structs.replace(self, frozen=True)
-
-    @property
-    def total(self) -> int:
-        """How many values were counted."""
-        return sum(self.counts.values()) + self.rest
-
-    def merge(self, other: Levels) -> Levels:
-        """Both together; Invalid where the frozen lists differ."""
-        if self.frozen or other.frozen:
-            if self.counts.keys() != other.counts.keys() or bool(self.hashed) != bool(other.hashed):
-                raise Invalid(
-                    "These profiles are frozen on different lists of levels.",
-                    code="profile-levels-differ",
-                    hint="Make both against one reference.",
-                )
-            return Levels(
-                counts={name: n + other.counts[name] for name, n in self.counts.items()},
-                rest=self.rest + other.rest,
-                hashed=tuple(a + b for a, b in zip(self.hashed, other.hashed, strict=True)),
-                error=self.error + other.error,
-                frozen=True,
-                rest_hashed=tuple(a + b for a, b in zip(self.rest_hashed, other.rest_hashed, strict=True))
-                if self.rest_hashed and other.rest_hashed
-                else self.rest_hashed or other.rest_hashed,
-                unseen=_smallest(_added(self.unseen, other.unseen)),
-            )
-        together = _added(self.counts, other.counts)
-        if not self.hashed and not other.hashed:
-            return Levels.of(together)
-        hashed = sum(np.array(x.hashed or _hashed(x.counts), np.int64) for x in (self, other))
-        return Levels._of_many(together, hashed, self.total + other.total, self.error + other.error)  # type: ignore[arg-type]
-
-
-def _added(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
-    total = dict(a)
-    for name, n in b.items():
-        total[name] = total.get(name, 0) + n
-    return total
-
-
-def buckets_of(names: Iterable[str]) -> Integers:
-    """The hash bucket of each level."""
-    return (hash_names(names) & np.uint64(HASHED - 1)).astype(np.int64)
-
-
-def _hashed(counts: Mapping[str, int]) -> Integers:
-    total = np.zeros(HASHED, np.int64)
-    np.add.at(total, buckets_of(counts), np.fromiter(counts.values(), np.int64, len(counts)))
-    return total
-
-
-def _smallest(counts: dict[str, int]) -> dict[str, int]:
-    if len(counts) > UNSEEN:
-        names = list(counts)
-        order = np.argsort(hash_names(names), kind="stable")[:UNSEEN]
-        counts = {names[i]: counts[names[i]] for i in order}
-    return dict(sorted(counts.items()))
-
-
-class Lengths(msgspec.Struct, frozen=True, kw_only=True):
-    """How many characters the texts of a column have: exact sums."""
-
-    count: int = 0
-    total: int = 0
-    shortest: int = 0
-    longest: int = 0
-
-    @property
-    def mean(self) -> float:
-        """Characters a value."""
-        return self.total / self.count if self.count else 0.0
-
-    def merge(self, other: Lengths) -> Lengths:
-        """Both together."""
-        if not other.count or not self.count:
-            return self if self.count else other
-        return Lengths(
-            count=self.count + other.count,
-            total=self.total + other.total,
-            shortest=min(self.shortest, other.shortest),
-            longest=max(self.longest, other.longest),
-        )
-
-
-class Association(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of the label's uncertainty a column takes away: 0 none, 1 all (Theil's U less its bias; numbers in quantile
-    bins; "missing" is a value). Of parts merged it is the mean by rows: a hint, no test."""
-
-    value: float
-    rows: int
-
-    def merge(self, other: Association) -> Association:
-        """The mean of both by rows."""
-        rows = self.rows + other.rows
-        return Association(value=(self.value * self.rows + other.value * other.rows) / rows, rows=rows)
-
-
-class Design(msgspec.Struct, frozen=True, kw_only=True):
-    """Design effects: by how much the variance of a share exceeds that of independent rows, as measured over groups or
-    blocks of rows. `values` and `missing` are means, at least 1; `spread` is 1 plus the squared coefficient of variation
-    over a category's levels (Rao and Scott 1984), `worst` the effect on the share of the most clustered level."""
-
-    values: float = 1.0
-    spread: float = 1.0
-    worst: float = 1.0
-    missing: float = 1.0
-
-    def merge(self, other: Design) -> Design:
-        """The larger of both: what was measured on parts holds for the whole at most."""
-        return Design(
-            values=max(self.values, other.values),
-            spread=max(self.spread, other.spread),
-            worst=max(self.worst, other.worst),
-            missing=max(self.missing, other.missing),
-        )
-
-
-INDEPENDENT: Final = Design()
 
 
 class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -334,6 +45,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
     `kind` comes from the column's type alone. Numbers and dates (as days since 1970) have `moments` and either `prefixes`
     or, frozen, `bins`; booleans and categories have `levels`. `nans` and `infinities` (below, above) are counted apart from
     `nulls`; `mistyped` counts values in live rows that are not of the kind.
+    `patterns`, of a full profile, are how texts are spelled: 9 a digit, a some letters.
     """
 
     kind: Kind
@@ -351,6 +63,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
     distinct_at_freeze: int | None = None
     association: Association | None = None
     design: Design = INDEPENDENT
+    patterns: Levels | None = None
 
     @property
     def missing(self) -> int:
@@ -379,6 +92,12 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
         if self.levels is not None and not self.levels.hashed and not self.levels.rest:
             return sum(1 for n in self.levels.counts.values() if n)
         return None
+
+    @property
+    def near_unique(self) -> bool:
+        """Whether nearly every row has a value of its own, as identifiers do."""
+        distinct = self.distinct
+        return distinct is not None and self.kind in ("integer", "category") and distinct >= 0.95 * self.present
 
     @property
     def top(self) -> tuple[tuple[Any, int], ...]:
@@ -414,6 +133,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
             levels=self.levels.freeze() if self.levels is not None else None,
             registers=None,
             distinct_at_freeze=self.distinct,
+            patterns=None,
         )
 
     def _registers(self) -> bytes | None:
@@ -464,6 +184,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
             registers=seen,
             association=_both(self.association, other.association, lenient=True),
             design=self.design.merge(other.design),
+            patterns=_both(self.patterns, other.patterns),
         )
 
     def _with_nulls(self, other: ColumnProfile) -> ColumnProfile:
@@ -496,9 +217,9 @@ def number_column(
 ) -> ColumnProfile:
     """The profile of numbers (the values that are not null; NaN and infinities may be among them)."""
     values = np.sort(values)
-    nans = int(np.isnan(values).sum())
     rows = len(values) + nulls + mistyped
-    values = values[: len(values) - nans]
+    there = int(np.searchsorted(values, math.nan))  # sorting puts NaN last
+    nans, values = len(values) - there, values[:there]
     low = int(np.searchsorted(values, -math.inf, side="right"))
     high = int(np.searchsorted(values, math.inf, side="left"))
     prefixes = bins = seen = None
@@ -539,7 +260,7 @@ def level_column(
             shortest=min(sizes.values(), default=0),
             longest=max(sizes.values(), default=0),
         )
-        if lengths.longest > _NAME:
+        if lengths.longest > LONGEST:
             short: dict[str, int] = {}
             for name, n in counts.items():
                 key = short_name(name)
@@ -555,10 +276,3 @@ def level_column(
     return ColumnProfile(
         kind=kind, rows=rows, nulls=nulls, mistyped=mistyped, levels=levels, lengths=lengths, registers=seen
     )
-
-
-def short_name(name: str) -> str:
-    """A level's name as a profile keeps it: long texts are cut and told apart by a hash."""
-    if len(name) <= _NAME:
-        return name
-    return f"{name[: _NAME - 20]}… #{int(hash_names([name])[0]):016x}"

@@ -13,7 +13,8 @@ import polars as pl
 from scipy import sparse, special
 
 from loopline.quality.profile_association import codes_of
-from loopline.quality.profile_column import NUMERIC, ColumnProfile, Design
+from loopline.quality.profile_column import NUMERIC, ColumnProfile
+from loopline.quality.profile_parts import Design
 from loopline.quality.profile_sketch import Floats, Integers
 
 _CUTS = 16

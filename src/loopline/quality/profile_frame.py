@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import msgspec
 import numpy as np
 import polars as pl
@@ -10,6 +12,7 @@ from loopline.errors import Invalid, NotFound, did_you_mean
 from loopline.quality.profile_association import association, codes_of
 from loopline.quality.profile_column import ColumnProfile, Kind, level_column, number_column
 from loopline.quality.profile_design import Clusters, design_of
+from loopline.quality.profile_pairs import full_of, patterns_of
 from loopline.quality.profile_records import Profile
 from loopline.quality.profile_sketch import Floats
 
@@ -32,7 +35,13 @@ def kind_of(dtype: pl.DataType) -> Kind:
 
 
 def profile_frame(
-    frame: pl.DataFrame, *, label: str | None, reference: Profile | None, groups: str | None, blocks: int | None
+    frame: pl.DataFrame,
+    *,
+    label: str | None,
+    reference: Profile | None,
+    groups: str | None,
+    blocks: int | None,
+    full: bool,
 ) -> Profile:
     """See `loopline.quality.profile.profile`."""
     for name in (label, groups):
@@ -47,14 +56,29 @@ def profile_frame(
         raise Invalid("The reference is not frozen.", code="profile-not-frozen", hint="Call .freeze() on it.")
     if blocks is not None and blocks < 1:
         raise Invalid(f"A block of {blocks} rows is none.", code="blocks-too-small", hint="Give at least 1.")
+    if full and reference is not None:
+        raise Invalid(
+            "A full profile is not made against a reference.", code="full-profile", hint="Leave one of the two out."
+        )
     names = frame.columns if reference is None else [n for n in reference.columns if n in frame.columns]
-    columns = {n: _column(frame[n], n, reference.columns[n] if reference is not None else None) for n in names}
+    likes = reference.columns if reference is not None else {}
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:  # numpy sorts without holding the interpreter
+        columns = dict(zip(names, pool.map(lambda n: _column(frame[n], n, likes.get(n)), names), strict=True))
+    target = None
     if label is not None and label in columns and frame.height:
         target = codes_of(frame[label], columns[label], levels=10)
         columns |= {
-            n: msgspec.structs.replace(c, association=association(frame[n], c, target))
+            n: msgspec.structs.replace(c, association=association(codes_of(frame[n], c, levels=32), target))
             for n, c in columns.items()
             if n != label and c.kind not in ("null", "other")
+        }
+    findings = None
+    if full:
+        findings = full_of(frame, columns, target, label)
+        columns |= {
+            n: msgspec.structs.replace(c, patterns=patterns_of(frame[n]))
+            for n, c in columns.items()
+            if c.kind == "category"
         }
     clusters: list[Clusters] = []
     sizes: dict[int, int] = {}
@@ -75,6 +99,7 @@ def profile_frame(
         frozen=reference is not None,
         duplicates=_duplicates(frame) if reference is None else None,
         groups=sizes,
+        full=findings,
     )
 
 

@@ -4,26 +4,45 @@ from __future__ import annotations
 
 from html import escape
 from itertools import pairwise
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
-from loopline.quality.html import document, histogram, level_bars, table
+from loopline.quality.html import document, heat_map, histogram, level_bars, table
 from loopline.quality.profile_column import NUMERIC, ColumnProfile
 from loopline.quality.profile_days import day_text
-from loopline.quality.profile_records import Profile
+from loopline.quality.profile_full import Full
+from loopline.quality.profile_parts import Levels
+from loopline.quality.profile_warnings import ProfileWarning
 
 HEAD: Final = ("column", "kind", "missing", "distinct", "mean or most frequent", "lowest", "middle", "highest")
+PAIRS: Final = ("column", "with", "measure", "")
 _BARS, _LEVELS = 24, 8
+_PAIRS, _MAPPED = 15, 30
+_WORTH = 0.1  # from which a pair is worth a line
 _CSS = {3: "bad", 2: "warn", 1: "soft"}
 
 
-def rows(profile: Profile) -> tuple[tuple[str, ...], ...]:
+class Shown(Protocol):
+    """What is shown of a `Profile`, which this file cannot name: a notebook shows one by means of it."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def columns(self) -> dict[str, ColumnProfile]: ...
+    @property
+    def label(self) -> str | None: ...
+    @property
+    def full(self) -> Full | None: ...
+    def warnings(self) -> tuple[ProfileWarning, ...]: ...
+
+
+def rows(profile: Shown) -> tuple[tuple[str, ...], ...]:
     """One row of texts a column, under `HEAD`."""
     return tuple((name, *_cells(column)) for name, column in profile.columns.items())
 
 
-def page(profile: Profile, *, title: str = "Profile") -> str:
+def page(profile: Shown, *, title: str = "Profile") -> str:
     """The profile as one self-contained HTML page; whatever comes from the data is escaped."""
     warnings = profile.warnings()
     facts = f"{profile.rows:,} rows, {len(profile.columns):,} columns"
@@ -42,7 +61,54 @@ def page(profile: Profile, *, title: str = "Profile") -> str:
         *(_card(name, column) for name, column in profile.columns.items()),
         "</div>",
     ]
+    if profile.full is not None and profile.full.pairs:
+        body[5:5] = _associations(profile.full)
     return document(title, "\n".join(body))
+
+
+def pairs(full: Full, most: int = _PAIRS) -> tuple[tuple[str, ...], ...]:
+    """One row of texts a pair of columns, those that go together most first, under `PAIRS`."""
+    return tuple(
+        (
+            pair.one,
+            pair.other,
+            pair.measure,
+            f"{pair.value:+.2f}" if pair.measure == "rank correlation" else f"{pair.value:.2f}",
+        )
+        for pair in full.strongest[:most]
+        if abs(pair.value) >= _WORTH
+    )
+
+
+def _associations(full: Full) -> list[str]:
+    """The map of all pairs, and the strongest of them in words."""
+    strongest = dict.fromkeys(name for pair in full.strongest for name in (pair.one, pair.other))
+    shown = sorted(list(strongest)[:_MAPPED])
+    values = {(p.one, p.other): p.value for p in full.pairs} | {(p.other, p.one): p.value for p in full.pairs}
+    measures = {frozenset((p.one, p.other)): p.measure for p in full.pairs}
+    told = {
+        (a, b): f"{a} and {b}: {measures[frozenset((a, b))]} {values[a, b]:.2f}"
+        for a in shown
+        for b in shown
+        if (a, b) in values
+    }
+    note = (
+        "Each field is a pair of columns, the stronger the more they go together: numbers by their rank correlation, "
+        "others by Cramér's V."
+    )
+    if len(strongest) > len(shown):
+        note += f" Shown are the {len(shown)} columns of {len(strongest)} that go together most."
+    if full.left_out:
+        note += f" {len(full.left_out):,} further columns were not compared."
+    found = pairs(full)
+    return [
+        "<h2>What goes together</h2>",
+        f'<p class="soft small">{escape(note)}</p>',
+        '<div class="beside">',
+        heat_map("What goes together", shown, values, told),
+        table(PAIRS, found, numbers=(3,)) if found else '<p class="good">No two columns do.</p>',
+        "</div>",
+    ]
 
 
 def _card(name: str, c: ColumnProfile) -> str:
@@ -56,6 +122,8 @@ def _card(name: str, c: ColumnProfile) -> str:
         facts.append(("mean ± deviation", f"{m.mean:,.4g} ± {m.deviation or 0:,.4g}"))
     if c.lengths is not None and c.lengths.count:
         facts.append(("characters", f"{c.lengths.shortest:,} to {c.lengths.longest:,}, mean {c.lengths.mean:,.1f}"))
+    if c.patterns is not None and c.patterns.total:
+        facts.extend(_spelled(c.patterns))
     if c.association is not None:
         facts.append(("tells of the label", f"{c.association.value:.1%}"))
     shown = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts)
@@ -95,6 +163,13 @@ def value(c: ColumnProfile, number: float | None) -> str:
     if c.kind == "date":
         return day_text(number)
     return f"{number:,.0f}" if c.kind == "integer" and abs(number) < 1e9 else f"{number:,.4g}"
+
+
+def _spelled(patterns: Levels) -> list[tuple[str, str]]:
+    ranked = sorted(patterns.counts.items(), key=lambda item: (-item[1], item[0]))[:3]
+    return [
+        ("spelled like" if not i else "", f"{shape} ({n / patterns.total:.1%})") for i, (shape, n) in enumerate(ranked)
+    ]
 
 
 def _distinct(c: ColumnProfile) -> str:

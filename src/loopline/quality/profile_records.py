@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from html import escape
 
 import msgspec
 
 from loopline.errors import Invalid, NotFound, did_you_mean
 from loopline.quality.profile_column import ColumnProfile
-from loopline.quality.profile_warnings import ProfileWarning, warnings
+from loopline.quality.profile_full import Full
+from loopline.quality.profile_warnings import ProfileWarning, findings, warnings
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +19,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     Profiles of parts merge into the profile of the whole (associative, commutative); a frozen profile is a reference, whose
     edges and levels later profiles use. `duplicates` are rows that repeat an earlier row of the same part; None against a
     reference, where they are not looked for. `groups`: how many rows are in a group of that many rows, where groups were named.
+    `full`: what a full profile found.
     """
 
     rows: int
@@ -25,6 +28,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     frozen: bool = False
     duplicates: int | None = None
     groups: dict[int, int] = {}
+    full: Full | None = None
     version: int = 1
 
     def merge(self, other: Profile) -> Profile:
@@ -53,12 +57,13 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
                 size: self.groups.get(size, 0) + other.groups.get(size, 0)
                 for size in sorted(self.groups.keys() | other.groups.keys())
             },
+            full=self.full.merge(other.full) if self.full is not None and other.full is not None else None,
         )
 
     def freeze(self) -> Profile:
         """The same profile as a reference: at most 256 quantile bins a number, the list of levels a category."""
         return msgspec.structs.replace(
-            self, columns={name: column.freeze() for name, column in self.columns.items()}, frozen=True
+            self, columns={name: column.freeze() for name, column in self.columns.items()}, frozen=True, full=None
         )
 
     def only(self, names: Iterable[str]) -> Profile:
@@ -76,11 +81,20 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
             self,
             columns={name: self.columns[name] for name in wanted},
             label=self.label if self.label in wanted else None,
+            full=None,
         )
 
     def warnings(self) -> tuple[ProfileWarning, ...]:
         """What is worth a look, worst first, in plain words."""
-        return warnings(self.columns, rows=self.rows, label=self.label, duplicates=self.duplicates)
+        found = warnings(self.columns, rows=self.rows, label=self.label, duplicates=self.duplicates)
+        more = findings(self.columns, self.full, label=self.label) if self.full is not None else ()
+        return tuple(sorted((*found, *more), key=lambda warning: -warning.severity))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the page, in a frame of its own so that no style leaks."""
+        from loopline.quality.profile_page import page
+
+        return f'<iframe srcdoc="{escape(page(self))}" style="width:100%;height:640px;border:0"></iframe>'
 
     def to_json(self) -> bytes:
         """The profile as JSON, a few kB a column."""

@@ -54,13 +54,10 @@ class Prefixes(msgspec.Struct, frozen=True, kw_only=True):
         """From ascending distinct prefixes at `shift` and how often each is there."""
         if not len(keys):
             return cls()
-        low, high = 0, 64 - shift
-        while low < high:  # the number of distinct prefixes falls as the shift grows
-            middle = (low + high) // 2
-            if 1 + int(np.count_nonzero(np.diff(keys >> middle))) <= DISTINCT:
-                high = middle
-            else:
-                low = middle + 1
+        low = 0
+        if len(keys) > DISTINCT:  # neighbours share a prefix once the shift is as long as what they differ in
+            apart = (keys[1:] ^ keys[:-1]).view(np.uint64)
+            low = int(np.partition(apart, -DISTINCT)[-DISTINCT]).bit_length()
         if low:
             keys = keys >> low
             starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import msgspec
 
 from loopline.quality.profile_column import NUMERIC, ColumnProfile
+from loopline.quality.profile_full import Full
+from loopline.quality.profile_parts import Levels
+from loopline.quality.spelling import is_date
 
 _FEW = 30  # below this many rows nothing is said of shares
+_TELLING = 0.5  # the share of the label's uncertainty from which a hint is a suspicion
+_LINKED = 0.95
+_PAIRS = 10  # of the strongest pairs are warned of at most
+_NEAR = 0.005  # of the rows, from which near repeats are worth a word
+_COMMON = 0.95  # of the values, spelled alike, make the others odd
+_DATES = 0.01
 
 
 class ProfileWarning(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +47,58 @@ def warnings(
     return tuple(sorted(found, key=lambda w: -w.severity))
 
 
+def findings(columns: Mapping[str, ColumnProfile], full: Full, *, label: str | None) -> tuple[ProfileWarning, ...]:
+    """The warnings that a full profile gives besides."""
+    found: list[ProfileWarning] = []
+
+    def say(column: str, code: str, severity: Literal[1, 2, 3], text: str) -> None:
+        found.append(ProfileWarning(column=column, code=code, severity=severity, text=text))
+
+    for name, hint in full.missing_tells.items():
+        if hint.value >= _TELLING:
+            text = f"That {name} is missing tells {hint.value:.0%} of the label: it may be filled in after the fact."
+            say(name, "missing-tells", 3, text)
+    if full.order_tells is not None and full.order_tells.value >= _TELLING:
+        say(
+            "",
+            "order-tells",
+            3,
+            f"Where a row stands tells {full.order_tells.value:.0%} of the label: is it sorted by it?",
+        )
+    for one, other in full.twins:
+        say(other, "same-column", 2, f"{other} is the same as {one} in every row.")
+    if full.near_duplicates and full.near_duplicates >= _NEAR * full.rows:
+        text = f"{full.near_duplicates:,} rows ({full.near_duplicates / full.rows:.1%}) equal an earlier one in all columns but one"
+        say("", "near-duplicate-rows", 2, f"{text}, identifiers, capitals and spaces aside.")
+    for name, column in columns.items():
+        if column.patterns is not None and column.present >= _FEW:
+            found.extend(_of_patterns(name, column.patterns))
+    twins = {frozenset(pair) for pair in full.twins}
+    for pair in full.strongest[:_PAIRS]:
+        if (
+            abs(pair.value) >= _LINKED
+            and {pair.one, pair.other}.isdisjoint({label})
+            and frozenset((pair.one, pair.other)) not in twins
+        ):
+            text = f"{pair.one} and {pair.other} say nearly the same ({pair.measure} {pair.value:.2f})."
+            say(pair.other, "linked", 1, text)
+    return tuple(found)
+
+
+def _of_patterns(name: str, patterns: Levels) -> Iterator[ProfileWarning]:
+    """Dates of several spellings, or a few values that are spelled unlike all others."""
+    total, ranked = patterns.total, sorted(patterns.counts.items(), key=lambda item: (-item[1], item[0]))
+    dates = [(shape, n) for shape, n in ranked if is_date(shape) and n >= _DATES * total]
+    if len(dates) > 1 and sum(n for _, n in dates) >= 0.8 * total:
+        spelled = ", ".join(f"{shape} in {n / total:.0%}" for shape, n in dates[:4])
+        text = f"{name} seems to hold dates of {len(dates)} spellings ({spelled}): day and month may be mixed up."
+        yield ProfileWarning(column=name, code="mixed-dates", severity=2, text=text)
+    elif len(ranked) > 1 and _COMMON * total <= ranked[0][1] < total and ("9" in ranked[0][0] or len(ranked) < 5):
+        odd = total - ranked[0][1]
+        text = f"{name} looks like {ranked[0][0]!r}, but for {odd:,} values, such as {ranked[1][0]!r} (9 is a digit, a letters)."
+        yield ProfileWarning(column=name, code="odd-spelling", severity=1, text=text)
+
+
 def _of_column(name: str, c: ColumnProfile, is_label: bool) -> list[ProfileWarning]:
     found: list[ProfileWarning] = []
 
@@ -51,8 +112,7 @@ def _of_column(name: str, c: ColumnProfile, is_label: bool) -> list[ProfileWarni
         return found
     linked = c.association.value if c.association is not None else 0.0
     distinct = c.distinct
-    near_unique = distinct is not None and c.kind in ("integer", "category") and distinct >= 0.95 * c.present
-    if linked >= 0.9 and c.rows >= _FEW and not (near_unique and c.kind == "category"):
+    if linked >= 0.9 and c.rows >= _FEW and not (c.near_unique and c.kind == "category"):
         text = f"{name} alone tells {linked:.0%} of the label: it may leak what is to be predicted."
         say("leak-suspect", 3, text)
     share = c.missing / c.rows
@@ -66,7 +126,7 @@ def _of_column(name: str, c: ColumnProfile, is_label: bool) -> list[ProfileWarni
         say("infinite", 2, f"{name} is infinite in {sum(c.infinities):,} rows.")
     if distinct == 1 and c.rows > 1:
         say("constant", 3 if is_label else 2, f"{name} has the one value {c.top[0][0] if c.top else ''} everywhere.")
-    elif c.rows >= _FEW and near_unique:
+    elif c.rows >= _FEW and c.near_unique:
         say("near-unique", 2, f"{name} is different in nearly every row: an identifier tells nothing to a model.")
     elif c.kind == "category" and distinct is not None and distinct > 50:
         about = "" if not (c.levels and c.levels.hashed) else "about "

@@ -84,8 +84,8 @@ class Deletion:
             self.versions.models.update(name, title=name, description="", tags={})
         self._note(name, version, numbers)
 
-    def check_free(self, name: str, number: int, what: str) -> None:
-        """Raises `Conflict` where an alias or an endpoint names the version."""
+    def check_unnamed(self, name: str, number: int, what: str) -> None:
+        """Raises `Conflict` where an alias names the version."""
         ref = self.tx.ref("model", name, number)
         named = [alias.alias for alias in self.versions.aliases.current(name) if alias.version == number]
         if named:
@@ -94,6 +94,11 @@ class Deletion:
                 code="version-in-use",
                 hint="Roll the alias back, point it to another version, or remove it, first.",
             )
+
+    def check_free(self, name: str, number: int, what: str) -> None:
+        """Raises `Conflict` where an alias or an endpoint names the version."""
+        self.check_unnamed(name, number, what)
+        ref = self.tx.ref("model", name, number)
         endpoint = self.serving(name, number)
         if endpoint is not None:
             raise Conflict(

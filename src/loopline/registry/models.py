@@ -30,7 +30,7 @@ class Models:
 
     def row(self, name: str, *, deleted: bool = False) -> Any:
         """The row of a model; `deleted`: of one that is deleted, too. Raises `NotFound`."""
-        found = self.tx.first(sa.select(models).where(*self._at(name)))
+        found = self.tx.first(_BY_NAME, {"in_project": self.tx.project, "of_model": name})
         if found is None or (found.deleted is not None and not deleted):
             self.missing(name, was=found is not None)
         return found
@@ -165,6 +165,9 @@ class Models:
         return (models.c.project == self.tx.project, models.c.name == name)
 
 
+_BY_NAME = sa.select(models).where(
+    models.c.project == sa.bindparam("in_project"), models.c.name == sa.bindparam("of_model")
+)
 _COUNTED = (
     models.update()
     .where(models.c.project == sa.bindparam("in_project"), models.c.name == sa.bindparam("of_model"))

@@ -300,7 +300,7 @@ class ModelsService(ModelsVerbs):
             raise Invalid(f"{record.ref} is withdrawn for a reason only.", code="no-reason", hint="Say why.")
         if record.status == "withdrawn":
             raise Conflict(f"{record.ref} is withdrawn already: {record.reason}", code="withdrawn")
-        self._deletion.check_free(name, version, "withdrawn")
+        self._deletion.check_unnamed(name, version, "withdrawn")  # a challenger may be: it is not promoted then
         self._versions.update(name, version, status="withdrawn", reason=reason)
         self.tx.note(outputs=[record.ref], digests={"reason": digest_json(reason)})
         return self._versions.record(name, version)

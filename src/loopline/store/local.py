@@ -45,24 +45,44 @@ class LocalBlobs:
                         rest = rest[file.write(rest) or 0 :]
                 failpoint("store.put.before_sync")
                 os.fsync(file.fileno())
-            digest = f"blake3:{state.hexdigest()}"
-            path = self._path(digest)
-            if not os.path.lexists(path.parent):
-                path.parent.mkdir(exist_ok=True)
-                sync_folder(self.folder)
-            if path.parent.is_symlink():
-                raise Conflict(
-                    f"{path.parent} is a link, and the store follows none.",
-                    code="store-link",
-                    hint="Put a folder in its place, and look at who could write there.",
-                )
-            failpoint("store.put.before_rename")
-            with _alone(path.parent):
-                # Also where the blob is there already: the same bytes, young again, and a damaged one is mended by it.
-                os.utime(temporary)  # its bytes may have come over a long time
-                os.replace(temporary, path)
-            sync_folder(path.parent)
-            failpoint("store.put.after_rename")
+            return self._settle(temporary, f"blake3:{state.hexdigest()}", size)
+
+    def take(self, file: Path, digest: str) -> Blob:
+        check_digest(digest)
+        with disk_errors(self.folder):
+            with file.open("rb") as written:
+                size = os.fstat(written.fileno()).st_size
+                failpoint("store.take.before_sync")
+                os.fsync(written.fileno())
+            try:
+                return self._settle(file, digest, size)
+            except OSError as e:
+                if e.errno != errno.EXDEV:
+                    raise
+        with file.open("rb") as written:  # the store is on another disk
+            blob = self.put(iter(lambda: written.read(_CHUNK), b""))
+        file.unlink()
+        return blob
+
+    def _settle(self, written: Path, digest: str, size: int) -> Blob:
+        """Makes a file that is written and synced the blob of this digest."""
+        path = self._path(digest)
+        if not os.path.lexists(path.parent):
+            path.parent.mkdir(exist_ok=True)
+            sync_folder(self.folder)
+        if path.parent.is_symlink():
+            raise Conflict(
+                f"{path.parent} is a link, and the store follows none.",
+                code="store-link",
+                hint="Put a folder in its place, and look at who could write there.",
+            )
+        failpoint("store.put.before_rename")
+        with _alone(path.parent):
+            # Also where the blob is there already: the same bytes, young again, and a damaged one is mended by it.
+            os.utime(written)  # its bytes may have come over a long time
+            os.replace(written, path)
+        sync_folder(path.parent)
+        failpoint("store.put.after_rename")
         return Blob(digest, size, _milliseconds(path.stat()))
 
     def read(self, digest: str, start: int = 0, stop: int | None = None) -> bytes:

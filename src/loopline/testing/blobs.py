@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,19 @@ class BlobStoreLaws:
         assert again.time >= first.time
         assert [blob.digest for blob in blobs.list()] == [first.digest]
 
+    @pytest.mark.parametrize("known", [False, True])
+    def test_a_file_that_is_taken_is_a_blob_and_gone(self, blobs: BlobStore, tmp_path: Path, known: bool) -> None:
+        file, digest = tmp_path / "written", digest_bytes(b"taken")
+        if known:
+            blobs.put([b"taken"])
+        file.write_bytes(b"taken")
+        file.chmod(0o444)
+        taken = blobs.take(file, digest)
+        assert (taken.digest, taken.size) == (digest, 5)
+        assert blobs.stat(digest) == taken
+        assert blobs.read(digest) == b"taken"
+        assert not file.exists()
+
     def test_delete(self, blobs: BlobStore) -> None:
         kept, gone = blobs.put([b"kept"]), blobs.put([b"gone"])
         blobs.delete(gone.digest)
@@ -109,10 +123,15 @@ class BlobStoreLaws:
             assert ABSENT in caught.value.message
 
     @pytest.mark.parametrize("text", NO_DIGESTS)
-    def test_no_digest_is_refused(self, blobs: BlobStore, text: str) -> None:
+    def test_no_digest_is_refused(self, blobs: BlobStore, tmp_path: Path, text: str) -> None:
         for method in (blobs.read, blobs.chunks, blobs.stat, blobs.path, blobs.exists, blobs.delete):
             with pytest.raises(Invalid):
                 method(text)
+        file = tmp_path / "written"
+        file.write_bytes(b"taken")
+        with pytest.raises(Invalid):
+            blobs.take(file, text)
+        assert file.exists()
 
     def test_list_tells_size_and_time(self, blobs: BlobStore) -> None:
         put = {blobs.put([bytes([n]) * n]) for n in range(1, 30)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from loopline.hashing import digest_bytes
 from loopline.ports.blobs import Blob, check_digest, missing
@@ -25,6 +26,12 @@ class MemoryBlobs:
         with self._alone:
             self._bytes[digest], self._times[digest] = data, self.clock.now()
             return self.stat(digest)
+
+    def take(self, file: Path, digest: str) -> Blob:
+        check_digest(digest)
+        blob = self.put([file.read_bytes()])
+        file.unlink()
+        return blob
 
     def read(self, digest: str, start: int = 0, stop: int | None = None) -> bytes:
         return self._found(digest)[start:stop]

@@ -33,14 +33,14 @@ class Artifacts:
         check_path(path)
         reading.row_of(self.tx, run)
         known = self._known(content)
-        blob = known or self.blobs.put(content.chunks())
+        blob = known or self._put(content)
         # A file may still come to a deleted run: it was on its way, as what its journal brings.
         row = reading.held(self.tx, run)
         if known:
             try:
                 Store(self.tx, self.blobs).retain(known.digest, self.tx.ref("run", row.id))
             except NotFound:  # swept since, with the last run that had it; what is put now, that row keeps
-                self.blobs.put(content.chunks())
+                self._put(content)
         return self._keep(row, path, blob)
 
     def copy_artifact(self, run: str, path: str, digest: str) -> Artifact:
@@ -75,10 +75,7 @@ class Artifacts:
 
     def artifacts(self, run: str) -> tuple[Artifact, ...]:
         row = reading.row_of(self.tx, run)
-        found = self.tx.rows(
-            sa.select(run_artifacts).where(run_artifacts.c.run == row.number).order_by(run_artifacts.c.path)
-        )
-        return tuple(_kept(row, file) for file in found)
+        return tuple(_kept(row, file) for file in self.tx.rows(_OF_RUN, {"of": row.number}))
 
     def artifact(self, run: str, path: str) -> Bytes:
         row = reading.row_of(self.tx, run)
@@ -110,11 +107,16 @@ class Artifacts:
         self.tx.note(outputs=[self.tx.ref("run", row.id)], digests={"artifact": blob.digest})
         return _kept(row, self.tx.first(sa.select(run_artifacts).where(place)))
 
+    def _put(self, content: Body) -> Blob:
+        if content.path is not None and content.spooled:
+            return self.blobs.take(content.path, content.spooled)
+        return self.blobs.put(content.chunks())
+
     def _known(self, content: Body) -> Blob | None:
         """The blob of these bytes, where it is whole and a file of a run here: they need not be written again."""
         if content.once:
             return None
-        digest = digest_chunks(content.chunks())
+        digest = content.spooled or digest_chunks(content.chunks())
         if not self._is_here(digest):
             return None
         try:
@@ -132,6 +134,9 @@ class Artifacts:
         same = (run_artifacts.c.run == run.number) & (run_artifacts.c.digest == digest)
         if self.tx.first(sa.select(run_artifacts.c.path).where(same)) is None:
             Store(self.tx, self.blobs).release(digest, self.tx.ref("run", run.id))
+
+
+_OF_RUN = sa.select(run_artifacts).where(run_artifacts.c.run == sa.bindparam("of")).order_by(run_artifacts.c.path)
 
 
 def _missing(run: str, path: str) -> NotFound:

@@ -19,7 +19,7 @@ NUMBERS = {kind: number for number, kind in enumerate(KINDS, 1) if kind != "poin
 ENDINGS = ("finished", "failed", "killed")
 """How a run can end."""
 
-RUN_KINDS = ("run", "pipeline", "step", "trial")
+RUN_KINDS = ("run", "pipeline", "step", "trial", "model")
 """What a run can be."""
 
 _EXACT = 2**53

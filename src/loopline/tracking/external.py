@@ -44,16 +44,22 @@ def use(tx: Tx, run: int, datasets: Sequence[ExternalDataset]) -> dict[str, str]
 def of_runs(tx: Tx, numbers: Sequence[int]) -> dict[int, list[ExternalDataset]]:
     """What each of these runs read, in the order in which it was said."""
     found: dict[int, list[ExternalDataset]] = {}
-    query = sa.select(
+    for row in tx.rows_among(_OF_RUNS, run_external.c.run, numbers):
+        described = {name: getattr(row, name) for name in _DESCRIBED}
+        found.setdefault(row.run, []).append(ExternalDataset(**described, context=row.context, tags=row.tags))
+    return found
+
+
+_OF_RUNS = (
+    sa.select(
         run_external.c.run,
         run_external.c.context,
         run_external.c.tags,
         *(external_datasets.c[name] for name in _DESCRIBED),
-    ).join(external_datasets, run_external.c.dataset == external_datasets.c.id)
-    for row in tx.rows_among(query.order_by(run_external.c.run, run_external.c.place), run_external.c.run, numbers):
-        described = {name: getattr(row, name) for name in _DESCRIBED}
-        found.setdefault(row.run, []).append(ExternalDataset(**described, context=row.context, tags=row.tags))
-    return found
+    )
+    .join(external_datasets, run_external.c.dataset == external_datasets.c.id)
+    .order_by(run_external.c.run, run_external.c.place)
+)
 
 
 def used(tx: Tx, groups: Sequence[int], limit: int) -> tuple[ExternalUse, ...]:

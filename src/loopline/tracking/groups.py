@@ -190,11 +190,12 @@ def hold_group(tx: Tx, group: int, *, alone: bool = True) -> RunGroup:
 
 def _of(tx: Tx, group: int) -> RunGroup:
     """A group by its number, deleted or not."""
-    row = tx.first(sa.select(run_groups).where(_is(tx, group)))
+    _check_number(group)
+    row = tx.first(_BY_NUMBER, {"project": tx.project, "of": group})
     if row is not None:
         return _record(tx, row)
     if group == 0:
-        made = tx.first(sa.select(projects).where(projects.c.name == tx.project))
+        made = tx.first(_PROJECT, {"project": tx.project})
         assert made is not None, "the authority has seen the project"
         return RunGroup(
             number=0,
@@ -213,10 +214,20 @@ def _of(tx: Tx, group: int) -> RunGroup:
     )
 
 
+_BY_NUMBER = sa.select(run_groups).where(
+    run_groups.c.project == sa.bindparam("project"), run_groups.c.number == sa.bindparam("of")
+)
+_PROJECT = sa.select(projects).where(projects.c.name == sa.bindparam("project"))
+
+
 def _is(tx: Tx, group: int) -> sa.ColumnElement[bool]:
+    _check_number(group)
+    return sa.and_(run_groups.c.project == tx.project, run_groups.c.number == group)
+
+
+def _check_number(group: int) -> None:
     if not 0 <= group < 2**31:
         raise Invalid(f"{group} is no number of a group.", code="bad-value", hint="They count from 0.")
-    return sa.and_(run_groups.c.project == tx.project, run_groups.c.number == group)
 
 
 def _with(former: Mapping[str, str], tags: Mapping[str, str | None]) -> dict[str, str]:

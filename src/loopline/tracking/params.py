@@ -154,8 +154,10 @@ def _in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _texts(tx: Tx, run: int, keys: Sequence[int]) -> dict[int, str]:
     """The canonical JSON of the params of a run among these."""
-    mine = sa.select(run_params).where(run_params.c.run == run)
     return {
         row.key: canonical_json(row.number).decode() if row.value is None else row.value
-        for row in tx.rows_among(mine, run_params.c.key, keys)
+        for row in tx.rows_among(_MINE, run_params.c.key, keys, {"of": run})
     }
+
+
+_MINE = sa.select(run_params).where(run_params.c.run == sa.bindparam("of"))

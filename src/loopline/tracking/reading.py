@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,12 +18,12 @@ from loopline.tracking.words import Words
 
 def known(tx: Tx, run: str) -> Any | None:
     """The row of the run with this id in the transaction's project, or None."""
-    return tx.first(sa.select(runs).where(runs.c.id == run, runs.c.project == tx.project))
+    return tx.first(_BY_ID, {"run": run, "project": tx.project})
 
 
 def row_at(tx: Tx, number: int) -> Any:
     """The row of the run of this number, which is there."""
-    return tx.first(sa.select(runs).where(runs.c.number == number))
+    return tx.first(_BY_NUMBER, {"of": number})
 
 
 def row_of(tx: Tx, run: str) -> Any:
@@ -71,7 +71,10 @@ def held(tx: Tx, run: str) -> Any:
 
 def live(tx: Tx, run: str) -> Any:
     """The row of a run that can be written to. Raises `NotFound`, and `Conflict` where it is deleted."""
-    row = row_of(tx, run)
+    return _checked_live(row_of(tx, run))
+
+
+def _checked_live(row: Any) -> Any:
     if row.deleted is not None:
         raise Conflict(
             f"The run {row.id} is deleted and takes no more.",
@@ -83,33 +86,27 @@ def live(tx: Tx, run: str) -> Any:
 
 def rows_named(tx: Tx, ids: Sequence[str]) -> list[Any]:
     """The rows of runs by their ids, in that order. Raises `NotFound`."""
-    here = sa.select(runs).where(runs.c.project == tx.project)
-    found = {row.id: row for row in tx.rows_among(here, runs.c.id, ids)}
+    found = {row.id: row for row in tx.rows_among(_HERE, runs.c.id, ids, {"project": tx.project})}
     return [found[run] if run in found else row_of(tx, run) for run in ids]
 
 
 def held_live(tx: Tx, run: str) -> Any:
     """The row of a run that can be written to, which nobody else changes until the transaction ends."""
-    return live(tx, held(tx, run).id)
+    return _checked_live(held(tx, run))
 
 
 def rows_of(tx: Tx, numbers: Sequence[int]) -> list[Any]:
     """The rows of runs by their numbers, in that order."""
-    found = {row.number: row for row in tx.rows_among(sa.select(runs), runs.c.number, numbers)}
+    found = {row.number: row for row in tx.rows_among(_ALL, runs.c.number, numbers)}
     return [found[number] for number in numbers if number in found]
 
 
 def records(tx: Tx, words: Words, rows: Sequence[Any]) -> list[Run]:
     """The runs of these rows, with their params, tags and last values."""
-    numbers = [row.number for row in rows]
-    set_ = _values(tx, words, numbers, run_params, ("value", "number"), params.read)
-    tags = _values(tx, words, numbers, run_tags, ("value",), str)
-    logged = [row.number for row in rows if row.batches]
-    last = _values(tx, words, logged, run_series, ("last",), _number)
-    refs = _refs(tx, numbers)
+    set_, tags, last, refs = _contents(tx, words, [row.number for row in rows])
     elsewhere = external.of_runs(tx, [row.number for row in rows if row.external])
-    bodies = _by_key(tx, environments.c.id, environments.c.body, {row.environment for row in rows})
-    parents = _by_key(tx, runs.c.number, runs.c.id, {row.parent for row in rows})
+    bodies = _by_key(tx, _ENVIRONMENTS, environments.c.id, {row.environment for row in rows})
+    parents = _by_key(tx, _PARENTS, runs.c.number, {row.parent for row in rows})
     return [
         Run(
             id=row.id,
@@ -139,46 +136,70 @@ def records(tx: Tx, words: Words, rows: Sequence[Any]) -> list[Run]:
 
 def last_points(tx: Tx, words: Words, rows: Sequence[Any]) -> dict[str, tuple[Point, ...]]:
     """The last point of each metric of the runs of these rows, by the runs' ids."""
-
-    def point(last: float | None, step: int, time: int) -> tuple[Real, int, int]:
-        return _number(last), step, time
-
-    found = _values(tx, words, [row.number for row in rows], run_series, ("last", "step", "time"), point)
-    return {
-        row.id: tuple(
-            Point(key=key, value=value, step=step, time=time)
-            for key, (value, step, time) in found.get(row.number, {}).items()
-        )
-        for row in rows
-    }
+    found: list[Any] = tx.rows_among(_LAST, run_series.c.run, [row.number for row in rows])
+    spelled = words.spelled(tx, {row.key for row in found})
+    points: dict[int, list[Point]] = {}
+    for run, key, last, step, time in found:
+        points.setdefault(run, []).append(Point(key=spelled[key], value=_number(last), step=step, time=time))
+    return {row.id: tuple(sorted(points.get(row.number, ()), key=lambda point: point.key)) for row in rows}
 
 
-def _values(
-    tx: Tx, words: Words, numbers: Sequence[int], table: sa.Table, columns: Sequence[str], read: Callable[..., Any]
-) -> dict[int, dict[str, Any]]:
-    """By run and key, in the order of the keys, what `read` makes of the columns."""
-    query = sa.select(table.c.run, table.c.key, *(table.c[name] for name in columns))
-    rows: list[Any] = tx.rows_among(query, table.c.run, numbers)
-    spelled = words.spelled(tx, {row[1] for row in rows})
-    places = {key: place for place, key in enumerate(sorted(spelled, key=spelled.__getitem__))}
-    found: dict[int, dict[str, Any]] = {}
-    for run, key, *values in sorted(rows, key=lambda row: places[row[1]]):
-        found.setdefault(run, {})[spelled[key]] = read(*values)
-    return found
+def _contents(tx: Tx, words: Words, numbers: Sequence[int]) -> tuple[_Values, _Values, _Values, dict[Any, list[str]]]:
+    """The params, tags and last values by run and key, in the order of the keys, and the refs by run and side, in their order."""
+    rows: list[Any] = tx.rows_among(_CONTENTS, _content.c.run, numbers)
+    spelled = words.spelled(tx, {row[2] for row in rows if row[0] <= _SERIES})
+    found: dict[int, dict[int, dict[str, Any]]] = {_PARAM: {}, _TAG: {}, _SERIES: {}}
+    order = {key: place for place, key in enumerate(sorted(spelled, key=spelled.__getitem__))}
+    refs: dict[Any, list[str]] = {}
+    for what, run, key, text, number in sorted(rows, key=lambda row: order[row[2]] if row[0] <= _SERIES else row[2]):
+        if what == _PARAM:
+            value = params.read(text, number)
+        elif what == _TAG:
+            value = text
+        elif what == _SERIES:
+            value = _number(number)
+        else:
+            refs.setdefault((run, what - _REF), []).append(text)
+            continue
+        found[what].setdefault(run, {})[spelled[key]] = value
+    return found[_PARAM], found[_TAG], found[_SERIES], refs
 
 
-def _refs(tx: Tx, numbers: Sequence[int]) -> dict[tuple[int, int], list[str]]:
-    found: dict[tuple[int, int], list[str]] = {}
-    query = sa.select(run_refs).order_by(run_refs.c.run, run_refs.c.place)
-    for row in tx.rows_among(query, run_refs.c.run, numbers):
-        found.setdefault((row.run, row.side), []).append(row.ref)
-    return found
-
-
-def _by_key(tx: Tx, key: sa.Column[int], value: sa.Column[Any], wanted: set[int | None]) -> dict[int | None, Any]:
-    rows: list[Any] = tx.rows_among(sa.select(key, value), key, wanted - {None})
+def _by_key(tx: Tx, pairs: sa.Select[Any], key: sa.Column[int], wanted: set[int | None]) -> dict[int | None, Any]:
+    rows: list[Any] = tx.rows_among(pairs, key, wanted - {None})
     return {row[0]: row[1] for row in rows}
 
 
 def _number(value: float | None) -> Real:
     return "NaN" if value is None else real(value)
+
+
+_Values = dict[int, dict[str, Any]]
+
+_PARAM, _TAG, _SERIES, _REF = range(4)
+_NO_TEXT, _NO_NUMBER = sa.cast(sa.null(), sa.Text), sa.cast(sa.null(), sa.Float)
+
+_content = sa.union_all(
+    sa.select(
+        sa.literal_column(str(_PARAM), sa.Integer).label("what"),
+        run_params.c.run,
+        run_params.c.key,
+        run_params.c.value.label("text"),
+        run_params.c.number,
+    ),
+    sa.select(sa.literal_column(str(_TAG)), run_tags.c.run, run_tags.c.key, run_tags.c.value, _NO_NUMBER),
+    sa.select(sa.literal_column(str(_SERIES)), run_series.c.run, run_series.c.key, _NO_TEXT, run_series.c.last),
+    sa.select(
+        sa.literal_column(str(_REF)) + run_refs.c.side, run_refs.c.run, run_refs.c.place, run_refs.c.ref, _NO_NUMBER
+    ),
+).subquery()
+_CONTENTS = sa.select(_content)
+"""All that runs hold in one query: what it is, of which run, under which key (or place), and its value."""
+
+_ALL = sa.select(runs)
+_BY_ID = _ALL.where(runs.c.id == sa.bindparam("run"), runs.c.project == sa.bindparam("project"))
+_BY_NUMBER = _ALL.where(runs.c.number == sa.bindparam("of"))
+_HERE = _ALL.where(runs.c.project == sa.bindparam("project"))
+_LAST = sa.select(run_series.c.run, run_series.c.key, run_series.c.last, run_series.c.step, run_series.c.time)
+_ENVIRONMENTS = sa.select(environments.c.id, environments.c.body)
+_PARENTS = sa.select(runs.c.number, runs.c.id)

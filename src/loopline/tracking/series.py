@@ -26,8 +26,7 @@ def update(tx: Tx, run: int, points: Columns, *, first: bool) -> None:
     values = points.values[order]
     low, high = np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
     wanted = [int(key) for key in keys[starts]]
-    mine = sa.select(run_series).where(run_series.c.run == run)
-    known = {row.key: row for row in tx.rows_among(mine, run_series.c.key, [] if first else wanted)}
+    known = {row.key: row for row in tx.rows_among(_MINE, run_series.c.key, [] if first else wanted, {"of": run})}
     changed = []
     for place, key in enumerate(wanted):
         new = (int(last.steps[place]), int(last.times[place]), float(last.values[place]))
@@ -55,3 +54,6 @@ def update(tx: Tx, run: int, points: Columns, *, first: bool) -> None:
 def _rank(point: tuple[int, int, float]) -> tuple[int, int, float]:
     step, time, value = point
     return step, time, -math.inf if math.isnan(value) else value
+
+
+_MINE = sa.select(run_series).where(run_series.c.run == sa.bindparam("of"))

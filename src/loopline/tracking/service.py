@@ -215,11 +215,10 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, Deletions, RunsVerb
         if ended is not None:
             _check_moment(ended)
         self.tx.write()
-        row = reading.held_live(self.tx, run)
-        self.writing.change(row, name, status, ended)
+        row = self.writing.change(reading.held_live(self.tx, run), name, status, ended)
         self.writing.write_points()
         self.tx.note(outputs=[self._ref(row.id)])
-        return self.show(row.id)
+        return reading.records(self.tx, self.words, [row])[0]
 
     def note(self, run: str, text: str) -> Run:
         row = reading.live(self.tx, run)

@@ -54,7 +54,7 @@ class RunsVerbs(Protocol):
         """
         ...
 
-    @operation("POST /projects/{project}/runs/{run}/metrics", action="run", record="digest", prepares=True)
+    @operation("POST /projects/{project}/runs/{run}/metrics", action="run", record="digest")
     def log(
         self,
         run: str,
@@ -79,7 +79,9 @@ class RunsVerbs(Protocol):
         """List what was measured of logged models, by their ids, at most 1,000 of them."""
         ...
 
-    @operation("PUT /projects/{project}/journals/{sender}/{number}", action="run", record="digest", prepares=True)
+    @operation(
+        "PUT /projects/{project}/journals/{sender}/{number}", action="run", record="digest", prepares=True, repeats=True
+    )
     def send(self, sender: str, number: int, content: Body) -> Received:
         """Take the batch of this number from a journal (see `tracking/journal.py`), whole or not at all.
 
@@ -87,7 +89,7 @@ class RunsVerbs(Protocol):
         """
         ...
 
-    @operation("POST /projects/{project}/journals/{sender}/close", action="run")
+    @operation("POST /projects/{project}/journals/{sender}/close", action="run", repeats=True)
     def close(self, sender: str) -> Received:
         """Say that no more comes from a journal: runs of it that do not say how they ended were killed."""
         ...

@@ -23,7 +23,7 @@ class Words:
         missing = sorted(word for word, number in found.items() if number is None)
         if missing:  # added in order, so that no two writers wait in a ring
             tx.execute(tx.upsert(words, ("word",)), [{"word": word} for word in missing])
-            new = {row.word: row.id for row in tx.rows_among(sa.select(words), words.c.word, missing)}
+            new = {row.word: row.id for row in tx.rows_among(_ALL, words.c.word, missing)}
             found.update(new)
             # Remembered only then: a transaction that is rolled back takes its numbers with it.
             tx.after_commit.append(lambda: self._remember(new))
@@ -31,14 +31,16 @@ class Words:
 
     def known(self, tx: Tx, word: str) -> int | None:
         """The number of a word, or None where nothing was ever called so."""
-        return self._numbers.get(word) or tx.scalar(sa.select(words.c.id).where(words.c.word == word))
+        return self._numbers.get(word) or tx.scalar(_KNOWN, {"word": word})
 
     def spelled(self, tx: Tx, numbers: Iterable[int]) -> dict[int, str]:
         """The word of each number."""
         wanted = set(numbers)
         missing = [number for number in wanted if number not in self._words]
+        if not missing:
+            return {number: self._words[number] for number in wanted}
         # Read outside of a write these are committed; within one they might be its own, and are looked up again next time.
-        read = {row.id: row.word for row in tx.rows_among(sa.select(words), words.c.id, missing)}
+        read = {row.id: row.word for row in tx.rows_among(_ALL, words.c.id, missing)}
         if not tx.wrote:
             self._words.update(read)
         return {number: read.get(number) or self._words[number] for number in wanted}
@@ -46,3 +48,7 @@ class Words:
     def _remember(self, new: dict[str, int]) -> None:
         self._numbers.update(new)
         self._words.update({number: word for word, number in new.items()})
+
+
+_ALL = sa.select(words)
+_KNOWN = sa.select(words.c.id).where(words.c.word == sa.bindparam("word"))

@@ -134,13 +134,12 @@ class Writing:
             return
         self.tx.execute(run_console.insert().values(run=number, at=at, text=text))
 
-    def change(self, row: Any, name: str | None, status: RunStatus | None, ended: int | None) -> None:
-        """Gives a run another name, or another status and end, as far as they are given."""
-        given = {"name": name, "status": status, "ended": ended}
-        if values := {column: value for column, value in given.items() if value is not None}:
-            self.tx.execute(runs.update().where(runs.c.number == row.number).values(values))
+    def change(self, row: Any, name: str | None, status: RunStatus | None, ended: int | None) -> Any:
+        """Gives a run another name, or another status and end, as far as they are given; gives its row as it is then."""
+        changed = self.tx.execute(_CHANGE, {"of": row.number, "called": name, "as": status, "at": ended}).one()
         if status not in (None, "scheduled", "running") and row.batches > 1:
             self._ended[row.number] = row.batches
+        return changed
 
     def end(self, number: int, status: Ending, message: str, ended: int) -> None:
         """Writes down how a run ended."""
@@ -195,6 +194,17 @@ _END = (
     .where(runs.c.number == sa.bindparam("of"))
     .values(status=sa.bindparam("as"), ended=sa.bindparam("at"), message=sa.bindparam("why"))
     .returning(runs.c.batches)
+)
+
+_CHANGE = (
+    runs.update()
+    .where(runs.c.number == sa.bindparam("of"))
+    .values(
+        name=sa.func.coalesce(sa.bindparam("called", type_=runs.c.name.type), runs.c.name),
+        status=sa.func.coalesce(sa.bindparam("as", type_=runs.c.status.type), runs.c.status),
+        ended=sa.func.coalesce(sa.bindparam("at", type_=runs.c.ended.type), runs.c.ended),
+    )
+    .returning(*runs.c)
 )
 
 _NEXT_BATCH = (

@@ -20,7 +20,7 @@ from peers import MLFLOW, environment
 
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.systems, pytest.mark.timeout(1200)]
 
 NEEDS = {
     "sklearn": (), "lightgbm": ("lightgbm", "xgboost"), "xgboost": ("lightgbm", "xgboost"),

@@ -17,6 +17,8 @@ from peers import MLFLOW, environment
 from loopline.api.server import ApiServer
 from loopline.app import Platform
 
+pytestmark = pytest.mark.systems
+
 CLIENT = Path(__file__).parent / "registry_client.py"
 
 

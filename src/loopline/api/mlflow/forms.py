@@ -26,6 +26,9 @@ HIDDEN = "loopline."
 LOCATION = f"{HIDDEN}artifact_location"
 """The tag of a group whose artifacts are kept elsewhere: MLflow's clients bring them there by themselves."""
 
+HERE = "mlflow-artifacts:/0"
+"""Where the artifacts of the default group's runs are."""
+
 STEPS = f"{HIDDEN}model_steps"
 """The tag of a run that says at which steps it made its logged models, as JSON."""
 

@@ -63,8 +63,7 @@ def create(ask: Ask, given: Create) -> dict[str, Any]:
     if given.user_id and given.user_id != tags.get(forms.USER):
         args["environment"] = {"user": given.user_id}
     run = _begun(ask, args, tags.get(forms.PARENT), group)
-    where = f"mlflow-artifacts:/{group}" if not group else forms.location(experiments.of(ask, str(group)))
-    return {"run": forms.whole(run, where, (), outputs=False)}
+    return {"run": forms.whole(run, where(ask, run), (), outputs=False)}
 
 
 @endpoint("GET /api/2.0/mlflow/runs/get", action="read", needed=("run_id",))
@@ -107,8 +106,8 @@ def shown(ask: Ask, run: str) -> Run:
 
 
 def where(ask: Ask, run: Run) -> str:
-    """The location of a run's group."""
-    return forms.location(experiments.of(ask, str(run.group)))
+    """The location of a run's group; the default one, which nobody made, is never elsewhere."""
+    return forms.location(experiments.of(ask, str(run.group))) if run.group else forms.HERE
 
 
 def changed(run: str, call: Callable[[], Any]) -> Any:

@@ -1,0 +1,60 @@
+"""The rules about the table as a whole: how many rows, how old, and distributed as what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import polars as pl
+
+from loopline.durations import milliseconds
+from loopline.errors import Invalid, NotFound
+from loopline.quality.contract_beyond import Beyond
+from loopline.quality.contract_masks import cannot, moments
+from loopline.quality.contract_rules import Fresh, Like, OfTable, Rows
+from loopline.quality.drift import compare
+from loopline.quality.profile import Profile, profile
+
+
+def fault(frame: pl.DataFrame, good: Callable[[], pl.DataFrame], rule: OfTable, beyond: Callable[[], Beyond]) -> str:
+    """In which way the table breaks the rule, in plain words without a value of a row; empty where it keeps it.
+
+    `good` gives the rows that no other rule sets aside: a wrong date is no news, and a version's profile is of such rows.
+    """
+    if isinstance(rule, Rows):
+        few = rule.at_least is not None and frame.height < rule.at_least
+        many = rule.at_most is not None and frame.height > rule.at_most
+        return f"there are {frame.height:,} rows" if few or many else ""
+    if isinstance(rule, Fresh):
+        return _stale(good(), rule, beyond().now)
+    assert isinstance(rule, Like)
+    return _unlike(good(), rule, beyond().profile(rule.dataset))
+
+
+def _stale(frame: pl.DataFrame, rule: Fresh, now: int) -> str:
+    newest = frame.select(moments(frame, rule, rule.column).max()).item()
+    if newest is None:
+        return f"{rule.column} has no time in any row"
+    at = datetime.fromisoformat(newest.isoformat())  # a day begins at midnight
+    age = now - (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000
+    return f"the newest {rule.column} is {_ago(age)} old" if age > milliseconds(rule.within, "within") else ""
+
+
+def _ago(age: float) -> str:
+    days = age / 86_400_000
+    return f"{days:,.1f} days" if days >= 1 else f"{days * 24:,.1f} hours"
+
+
+def _unlike(frame: pl.DataFrame, rule: Like, reference: Profile) -> str:
+    columns = rule.columns or [name for name in reference.columns if name in frame.columns]
+    if not columns:
+        raise cannot(rule, frame, f"it shares no column with {rule.dataset}")
+    try:
+        reference = reference.only(columns)
+        found = compare(reference, profile(frame, reference=reference), false_alarms=rule.false_alarms)
+    except (Invalid, NotFound) as error:
+        raise cannot(rule, frame, f"beside {rule.dataset}, {error.message.rstrip('.')}", error.hint or "") from error
+    drifted = [line.column for line in found.columns if line.drifted]
+    if not drifted:
+        return ""
+    return f"{', '.join(drifted)} {'is' if len(drifted) == 1 else 'are'} distributed otherwise than in {rule.dataset}"
