@@ -81,6 +81,9 @@ def test_an_alias_is_removed_and_asked_for_in_words(two: Shell) -> None:
 def test_what_is_said_of_models(two: Shell) -> None:
     said = two("models", "create", "later", "--title", "For later").out
     assert "model:later" in said
+    for said_so in (("describe", "For later", "not yet"), ("as-of", "For later", "champion"), ("show", "For later@1")):
+        assert "has the name later: use that" in two("models", *said_so, code=2).err
+    assert "looks like model:name@version" in two("models", "show", "For never", code=2).err
     two("models", "describe", "later", "not yet")
     two("models", "tag", "later", "team=claims", "x=1")
     two("models", "tag", "later", "x=")

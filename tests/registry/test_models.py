@@ -204,9 +204,9 @@ def test_what_is_named_or_served_is_not_deleted(platform: Platform, bundle: Bund
     row = {"project": "default", "name": "claims", "model": "fraud", "champion": 1, "passthrough": [], "salt": "s"}
     with platform.database.begin() as tx:
         tx.execute(endpoints.insert().values(**row, created=1, updated=1))
-    for call in (session.models.delete, lambda name, version: session.models.withdraw(name, version, "why")):
-        with pytest.raises(Conflict, match="served by the endpoint 'claims'"):
-            call("fraud", 1)
+    assert session.models.withdraw("fraud", 1, "why").status == "withdrawn", "it serves on, and is not promoted"
+    with pytest.raises(Conflict, match="served by the endpoint 'claims'"):
+        session.models.delete("fraud", 1)
     session.endpoints.remove("claims")
     assert session.models.delete("fraud").deleted is not None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -228,6 +229,26 @@ def test_many_writers_of_one_run_lose_nothing(either: Platform) -> None:
     assert failures == []
     assert [p.step for p in session.runs.history(run, "loss")] == list(range(40))
     assert session.runs.show(run).metrics == {"loss": 3.0}
+
+
+@pytest.mark.parametrize("what", ["tag", "params"])
+def test_writers_of_one_run_never_wait_in_a_ring(either: Platform, what: str) -> None:
+    """They name the same keys in another order each; on PostgreSQL a row that is written is held until the commit."""
+    runs = either.session().runs
+    keys = [f"k{n}" for n in range(40)]
+    for _ in range(8):
+        run, start = runs.create("a").id, threading.Barrier(6)
+
+        def write(place: int, run: str = run, start: threading.Barrier = start) -> None:
+            start.wait(timeout=60)
+            for turn in range(3):
+                at = (place * 7 + turn * 5) % len(keys)
+                getattr(runs, what)(run, dict.fromkeys(keys[at:] + keys[:at], "same"))
+
+        with ThreadPoolExecutor(6) as pool:
+            assert list(pool.map(write, range(6))) == [None] * 6
+        shown = runs.show(run)
+        assert (shown.tags if what == "tag" else shown.params) == dict.fromkeys(keys, "same")
 
 
 def test_two_writers_of_one_param_cannot_both_win(either: Platform) -> None:

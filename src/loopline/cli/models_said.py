@@ -152,8 +152,8 @@ def _place(session: Session, text: str) -> tuple[str, int | None]:
     """The name of a model and, where one is named, the number of its version; also of deleted ones."""
     from loopline.refs import parse, version_number
 
-    ref = parse(text, "model", session.project)
     name = names.one(session, text, "model")
+    ref = parse(text, "model", session.project)
     if ref.version is None:
         return name, None
     number = version_number(ref.version)

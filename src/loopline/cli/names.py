@@ -127,7 +127,19 @@ def _of(session: Session, text: str, kind: str) -> Ref:
     from loopline.errors import Invalid
     from loopline.refs import parse
 
-    ref = parse(text, kind, session.project)
+    try:
+        ref = parse(text, kind, session.project)
+    except Invalid as e:
+        named = (
+            [one.name for one in session.models.list() if one.title == text.partition("@")[0]]
+            if kind == "model"
+            else []
+        )
+        if not named:
+            raise
+        raise Invalid(
+            str(e.message), code=e.code, hint=f"The model of that title has the name {named[0]}: use that."
+        ) from e
     if ref.project != session.project:
         raise Invalid(
             f"{text} is of the project {ref.project!r}, and this is {session.project!r}.",

@@ -76,10 +76,8 @@ def set_params(
         return {}
     numbers = words.numbers(tx, given)
     # Written first and compared then, so that two programs setting one param at once cannot both win.
-    tx.execute(
-        tx.upsert(run_params, ("run", "key")),
-        [{"run": run, "key": numbers[key], **value.columns} for key, value in given.items()],
-    )
+    rows = [{"run": run, "key": numbers[key], **value.columns} for key, value in given.items()]
+    tx.execute(tx.upsert(run_params, ("run", "key")), _in_order(rows))
     told = {key: read(**value.columns) for key, value in given.items()}
     if new:
         return told
@@ -146,7 +144,12 @@ def set_tags(tx: Tx, words: Words, run: int, tags: Mapping[str, str | None]) -> 
     if gone := [numbers[key] for key, value in tags.items() if value is None]:
         tx.execute(run_tags.delete().where(run_tags.c.run == run, run_tags.c.key.in_(gone)))
     if rows := [{"run": run, "key": numbers[key], "value": value} for key, value in tags.items() if value is not None]:
-        tx.execute(tx.upsert(run_tags, ("run", "key"), ("value",)), rows)
+        tx.execute(tx.upsert(run_tags, ("run", "key"), ("value",)), _in_order(rows))
+
+
+def _in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows by their keys, so that no two programs with one run wait for each other in a ring."""
+    return sorted(rows, key=lambda row: row["key"])
 
 
 def _texts(tx: Tx, run: int, keys: Sequence[int]) -> dict[int, str]:

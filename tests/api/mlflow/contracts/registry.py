@@ -244,7 +244,7 @@ LOGGED = [
     *(
         post(f"search: {filter}", "logged-models/search", {"experiment_ids": ["{exp}"], "filter": filter, "order_by": [{"field_name": "creation_timestamp"}]})
         for filter in (
-            "", "name = 'first'", "name LIKE 'fir%'", "name IN ('first', 'x')", "params.rate = '0.1'", "params.rate != '0.1'", "tags.team = 'blue'",
+            "", "name = 'first'", "name LIKE 'firs%'", "name IN ('first', 'x')", "params.rate = '0.1'", "params.rate != '0.1'", "tags.team = 'blue'",
             "metrics.acc > 0.6", "metrics.acc < 0.6 AND name = 'first'", "metrics.loss = 0.25", "metrics.none > 0", "model_type = 'tree'",
             "source_run_id = '{run}'", "creation_timestamp > 5",
         )
