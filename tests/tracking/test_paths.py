@@ -75,3 +75,5 @@ def test_ids_sort_by_time(times: list[int]) -> None:
     assert made == sorted(made)
     assert all(len(run) == 26 for run in made)
     assert ulid(5, lambda n: b"\xff" * n) < ulid(6, lambda n: b"\0" * n)
+    same = [ulid(7) for _ in range(1000)]
+    assert same == sorted(set(same))

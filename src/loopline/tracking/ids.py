@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable
 
 from loopline.errors import Invalid
@@ -16,9 +17,18 @@ ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
+_making = threading.Lock()
+_last = 0
+
+
 def ulid(now: int, random: Callable[[int], bytes] = os.urandom) -> str:
-    """A new identity of 26 characters for a time in milliseconds since 1970 UTC."""
+    """A new identity of 26 characters for a time in milliseconds since 1970 UTC; of one millisecond, a later one sorts later."""
+    global _last
     number = (now & (1 << 48) - 1) << 80 | int.from_bytes(random(10), "big")
+    with _making:
+        if number >> 80 == _last >> 80:  # by a random step, since a fork goes on from the same one
+            number = _last + 1 + int.from_bytes(random(4), "big")
+        _last = number
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -5, -5))
 
 
