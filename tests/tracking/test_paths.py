@@ -77,3 +77,4 @@ def test_ids_sort_by_time(times: list[int]) -> None:
     assert ulid(5, lambda n: b"\xff" * n) < ulid(6, lambda n: b"\0" * n)
     same = [ulid(7) for _ in range(1000)]
     assert same == sorted(set(same))
+    assert ulid(7, lambda n: b"x" * n) == ulid(7, lambda n: b"x" * n)

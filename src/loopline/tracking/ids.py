@@ -21,14 +21,18 @@ _making = threading.Lock()
 _last = 0
 
 
-def ulid(now: int, random: Callable[[int], bytes] = os.urandom) -> str:
-    """A new identity of 26 characters for a time in milliseconds since 1970 UTC; of one millisecond, a later one sorts later."""
+def ulid(now: int, random: Callable[[int], bytes] | None = None) -> str:
+    """A new identity of 26 characters for a time in milliseconds since 1970 UTC; of one millisecond, a later one sorts later.
+
+    `random` gives bytes in place of the system's: of the same bytes it is the same identity.
+    """
     global _last
-    number = (now & (1 << 48) - 1) << 80 | int.from_bytes(random(10), "big")
-    with _making:
-        if number >> 80 == _last >> 80:  # by a random step, since a fork goes on from the same one
-            number = _last + 1 + int.from_bytes(random(4), "big")
-        _last = number
+    number = (now & (1 << 48) - 1) << 80 | int.from_bytes((random or os.urandom)(10), "big")
+    if random is None:
+        with _making:
+            if number >> 80 == _last >> 80:  # by a random step, since a fork goes on from the same one
+                number = _last + 1 + int.from_bytes(os.urandom(4), "big")
+            _last = number
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -5, -5))
 
 
