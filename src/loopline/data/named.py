@@ -109,8 +109,9 @@ class Named:
 
     def check_sound(self, rows: Iterable[Any]) -> None:
         """Raises `Refused` where one of the versions, or one that it was made from, is withdrawn."""
+        withdrawn = self._withdrawn()
         for row in rows:
-            if (bad := self._withdrawn(row)) is not None:
+            if (bad := self._bad(row, withdrawn)) is not None:
                 raise Refused(
                     f"{self.ref(bad)} is withdrawn ({bad.withdrawn}): nothing is learned or decided from it any more.",
                     code="data-withdrawn",
@@ -174,6 +175,7 @@ class Named:
         query = sa.select(c.version, c.tag).where(c.project == self.tx.project, c.name == rows[0].name)
         for found in self.tx.rows(query.order_by(c.tag)):
             tags.setdefault(found.version, []).append(found.tag)
+        withdrawn = self._withdrawn()
         return tuple(
             DatasetVersion(
                 ref=self.ref(row),
@@ -182,7 +184,7 @@ class Named:
                 looks=self.looks(row) if row.sealed else 0,
                 opened=row.opened or "",
                 withdrawn=row.withdrawn or "",
-                unsound=self.ref(bad) if (bad := self._withdrawn(row)) is not None else "",
+                unsound=self.ref(bad) if (bad := self._bad(row, withdrawn)) is not None else "",
                 tags=tuple(tags.get(row.version, ())),
                 **{
                     field: getattr(row, field)
@@ -208,10 +210,13 @@ class Named:
             raise NotFound(f"{otherwise}.", code="no-dataset-version", hint=f"The newest is {newest.version}.")
         return row
 
-    def _withdrawn(self, row: Any) -> Any:
-        """The row of the version itself or of one that it was made from, that is withdrawn; None where none is."""
+    def _withdrawn(self) -> dict[str, Any]:
+        """The rows of all withdrawn versions of the project, by their refs."""
         bad = self.tx.rows(sa.select(dataset_versions).where(_C.project == self.tx.project, _C.withdrawn.is_not(None)))
-        withdrawn = {self.ref(found): found for found in bad}
+        return {self.ref(row): row for row in bad}
+
+    def _bad(self, row: Any, withdrawn: dict[str, Any]) -> Any:
+        """The withdrawn row that a version is or was made from; None where there is none."""
         waiting, seen = [row] if withdrawn else [], set[str]()
         while waiting:
             one = waiting.pop()

@@ -6,7 +6,7 @@ The rows stay where they were written; a decision names them by their places. Ea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -89,40 +89,39 @@ class Held:
         """The chosen rows as they came."""
         return self._frame().filter(chosen).drop(RULE, REASON)
 
-    def decide(self, decision: str, chosen: Mask, reason: str, into: str) -> Decision:
+    def decide(self, decision: Literal["released", "dropped"], chosen: Mask, reason: str, into: str) -> Decision:
         """Writes a decision down."""
         self.tx.write()
-        if (chosen & ~self._still(self._decided())).any():
+        decided = self._decided()
+        if (chosen & ~self._still(decided)).any():
             raise Conflict(
                 f"Some of these rows of {self.ref} were decided meanwhile.", code="row-decided", hint="List them again."
             )
         edges = np.flatnonzero(np.diff(np.concatenate(([False], chosen, [False])).astype(np.int8)))
         stretches = [[int(start), int(end - start)] for start, end in edges.reshape(-1, 2)]
-        number = len(self._decided()) + 1
+        made: dict[str, Any] = {
+            "decision": decision,
+            "rows": int(chosen.sum()),
+            "into": into,
+            "reason": reason,
+            "at": self.tx.now,
+            "by": self.tx.principal,
+        }
         self.tx.execute(
             quarantine_decisions.insert().values(
                 project=self.row.project,
                 name=self.row.name,
                 version=self.row.version,
-                number=number,
-                decision=decision,
+                number=len(decided) + 1,
                 stretches=stretches,
-                rows=int(chosen.sum()),
-                reason=reason,
-                into=into,
-                at=self.tx.now,
-                by=self.tx.principal,
+                **made,
             )
         )
         self.tx.note(
             digests={"rows": digest_json(stretches), "decision": digest_json(decision), "reason": digest_json(reason)}
         )
-        decided = self._decided()
-        return Decision(
-            ref=self.ref,
-            held=self.row.quarantined - sum(d.rows for d in decided),
-            **{name: getattr(decided[-1], name) for name in ("decision", "rows", "into", "reason", "at", "by")},
-        )
+        held = int(self._still(decided).sum() - chosen.sum())
+        return Decision(ref=self.ref, held=held, **made)
 
     def _frame(self) -> pl.DataFrame:
         return self._read(self.row)
