@@ -57,12 +57,22 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Sourc
             from loopline.adapters.folder.source import FolderSource
 
             return FolderSource(address, **_options(address, options, whole=_truth))
+        case "kafka":
+            from loopline.adapters.kafka.topic import KafkaTopic
+
+            security = {name: text for name, text in options.items() if "." in name}  # as librdkafka calls them
+            said = {name: text for name, text in options.items() if "." not in name}
+            given = _options(address, said, format=str, columns=str, schema=str, **{"with": str, "from": str})
+            words = {"format": "form", "with": "beside", "from": "start"}
+            return KafkaTopic(
+                address, scratch, **{words.get(name, name): value for name, value in given.items()}, security=security
+            )
     raise Invalid(
         f"No source begins with {scheme(address)}://.", code="bad-source", hint=did_you_mean(scheme(address), _SCHEMES)
     )
 
 
-_SCHEMES: tuple[str, ...] = ()
+_SCHEMES: tuple[str, ...] = ("kafka", "mqtt", "mqtts")
 
 
 def scheme(address: str) -> str:
