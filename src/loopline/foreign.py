@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loopline.errors import Invalid, did_you_mean
+from loopline.hashing import digest_bytes
 from loopline.ports.foreign_runs import ForeignPoint, RunSource
 from loopline.ports.source import Source
 from loopline.tracking.records import Point, Run
@@ -62,10 +63,16 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Sourc
 
             security = {name: text for name, text in options.items() if "." in name}  # as librdkafka calls them
             said = {name: text for name, text in options.items() if "." not in name}
-            given = _options(address, said, format=str, columns=str, schema=str, **{"with": str, "from": str})
-            words = {"format": "form", "with": "beside", "from": "start"}
-            return KafkaTopic(
-                address, scratch, **{words.get(name, name): value for name, value in given.items()}, security=security
+            given = _options(address, said, format=str, columns=str, schema=str, metadata=str, start=str)
+            return KafkaTopic(address, scratch, **given, security=security)
+        case "mqtt" | "mqtts":
+            from loopline.adapters.mqtt.topics import MqttTopics
+
+            folder = scratch / f"mqtt-{digest_bytes(address.encode()).partition(':')[2][:16]}"
+            return MqttTopics(
+                address,
+                folder,
+                **_options(address, options, format=str, username=str, password=str, ca=str, certificate=str, key=str),
             )
     raise Invalid(
         f"No source begins with {scheme(address)}://.", code="bad-source", hint=did_you_mean(scheme(address), _SCHEMES)

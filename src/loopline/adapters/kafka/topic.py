@@ -37,13 +37,13 @@ _SECURITY = (
 )
 """Settings of librdkafka that may be given. Others of its own load libraries and write files."""
 
-_BESIDE: dict[str, Callable[[Message], Any]] = {
+_METADATA: dict[str, Callable[[Message], Any]] = {
     "key": lambda message: _key(message.key()),
     "time": lambda message: _time(message.timestamp()),
     "partition": lambda message: message.partition(),
     "offset": lambda message: message.offset(),
 }
-_FORMS = ("json", "csv", "avro", "text")
+_FORMATS = ("json", "csv", "avro", "text")
 _PATIENCE = 15.0  # seconds without a word of a broker
 _BATCH = 2_000
 _LATEST, _EARLIEST = "latest", "earliest"
@@ -52,7 +52,7 @@ _LATEST, _EARLIEST = "latest", "earliest"
 class KafkaTopic:
     """The messages of one topic: `kafka://host:port[,host:port]/topic`.
 
-    `form` is how they are written: "json" objects, "csv" records of `columns`, "avro" of the file `schema`, or "text". `beside`
+    `format` is how they are written: "json" objects, "csv" records of `columns`, "avro" of the file `schema`, or "text". `metadata`
     names what goes beside them, into columns of these names behind an underscore: key, time, partition, offset. `start` is where
     the first reading begins: "earliest", "latest" (the newest message of each partition), or a time. `security` are settings of
     librdkafka. Raises `Invalid` and `MissingExtra`; nothing is read yet.
@@ -63,10 +63,10 @@ class KafkaTopic:
         address: str,
         scratch: Path,
         *,
-        form: str = "json",
+        format: str = "json",
         columns: str = "",
         schema: str = "",
-        beside: str = "",
+        metadata: str = "",
         start: str = _EARLIEST,
         security: Mapping[str, str] | None = None,
     ) -> None:
@@ -83,12 +83,12 @@ class KafkaTopic:
                 hint="Write kafka://host:port/topic; who reads is said by --option sasl.username=... and sasl.password='${NAME}'.",
             )
         self._address, self._topic = address, found["topic"]
-        self._beside = _names(address, beside)
+        self._metadata = _names(address, metadata)
         self._start = start if start in (_EARLIEST, _LATEST) else _moment(address, start)
-        self._folder = tempfile.TemporaryDirectory(prefix="kafka-", dir=scratch)
         self._settings = {**_secured(address, security or {}), "bootstrap.servers": found["servers"]}
+        self._folder = tempfile.TemporaryDirectory(prefix="kafka-", dir=scratch)
         try:
-            self._messages = Messages(self._form(form, columns, schema))
+            self._messages = Messages(self._form(format, columns, schema))
         except LooplineError:
             self._folder.cleanup()
             raise
@@ -142,7 +142,7 @@ class KafkaTopic:
                 if self._messages.full:
                     yield self._piece(offsets, taken)
                     offsets = dict(taken)
-        if taken != read:
+        if taken != offsets:
             yield self._piece(offsets, taken)
 
     def _piece(self, before: dict[int, int], now: dict[int, int]) -> Piece:
@@ -184,7 +184,7 @@ class KafkaTopic:
     def _take(self, message: Message, p: int, offset: int) -> None:
         place, content = f"partition {p}, offset {offset}", message.value()
         try:
-            beside = {f"_{name}": _BESIDE[name](message) for name in self._beside}
+            beside = {f"_{name}": _METADATA[name](message) for name in self._metadata}
         except ValueError as e:
             self._messages.refuse(place, str(e), bytes(content or b""))
             return
@@ -205,15 +205,15 @@ class KafkaTopic:
             self._consumer = None
         self._folder.cleanup()
 
-    def _form(self, form: str, columns: str, schema: str) -> Form:
+    def _form(self, format: str, columns: str, schema: str) -> Form:
         folder = Path(self._folder.name)
-        if (form == "csv") != bool(columns) or (form == "avro") != bool(schema):
+        if (format == "csv") != bool(columns) or (format == "avro") != bool(schema):
             raise Invalid(
                 f"It is not said how the messages of {self._address} are written.",
                 code="bad-option",
                 hint="form=csv goes with columns=NAME,NAME,... and form=avro with schema=FILE; others with neither.",
             )
-        match form:
+        match format:
             case "json":
                 return JsonLines(folder)
             case "csv":
@@ -223,7 +223,9 @@ class KafkaTopic:
             case "text":
                 return Texts("text")
         raise Invalid(
-            f"{self._address} has no messages of the form {form!r}.", code="bad-option", hint=did_you_mean(form, _FORMS)
+            f"{self._address} has no messages of the format {format!r}.",
+            code="bad-option",
+            hint=did_you_mean(format, _FORMATS),
         )
 
     def _connected(self) -> Consumer:
@@ -307,14 +309,14 @@ class KafkaTopic:
         )
 
 
-def _names(address: str, beside: str) -> tuple[str, ...]:
-    names = tuple(filter(None, (name.strip() for name in beside.split(","))))
+def _names(address: str, metadata: str) -> tuple[str, ...]:
+    names = tuple(filter(None, (name.strip() for name in metadata.split(","))))
     for name in names:
-        if name not in _BESIDE:
+        if name not in _METADATA:
             raise Invalid(
-                f"{address} has nothing called {name!r} beside its messages.",
+                f"{address} has no metadata {name!r}.",
                 code="bad-option",
-                hint=did_you_mean(name, _BESIDE),
+                hint=did_you_mean(name, _METADATA),
             )
     return names
 
