@@ -47,9 +47,9 @@ def write_events(folder: Path, run: Run, points: Iterable[Point]) -> None:
     write(place, run.created, (ForeignPoint(point.key, point.step, point.time, point.number) for point in points))
 
 
-def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Source:
+def row_source(address: str, options: Mapping[str, str], scratch: Path, *, kept: Path | None = None) -> Source:
     """What rows are collected from, by its address: a path, a folder, a pattern, or a URL. `scratch` is a folder for what it
-    downloads.
+    downloads, `kept` (`scratch` where it is not said) one of the dataset's own for what is nowhere else.
 
     Raises `Invalid` for a scheme or an option that is not known; nothing is read yet.
     """
@@ -68,7 +68,7 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Sourc
         case "mqtt" | "mqtts":
             from loopline.adapters.mqtt.topics import MqttTopics
 
-            folder = scratch / f"mqtt-{digest_bytes(address.encode()).partition(':')[2][:16]}"
+            folder = (kept or scratch) / f"mqtt-{digest_bytes(address.encode()).partition(':')[2][:16]}"
             return MqttTopics(
                 address,
                 folder,

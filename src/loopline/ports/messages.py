@@ -137,7 +137,11 @@ class JsonLines:
             raise ValueError(f"it has a key {min(taken)!r}, which is the name of a column beside it")
         if content.count(b"{") + content.count(b"[") > _DEEPEST:
             _check_depth(found)
-        if not found or not found.keys() <= self._columns or any(isinstance(value, dict | list) for value in found.values()):
+        if (
+            not found
+            or not found.keys() <= self._columns
+            or any(isinstance(value, dict | list) for value in found.values())
+        ):
             names = list(_columns(found))
             if not names:
                 raise ValueError("it has no value that a column can hold")
