@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,6 @@ from loopline.ports.blobs import BlobStore
 from loopline.ports.drawing import Drawing
 from loopline.tracking import external, groups, reading
 from loopline.tracking import params as values
-from loopline.tracking.artifacts import Artifacts
 from loopline.tracking.bundle.service import Bundles
 from loopline.tracking.bundle.statement import Bundling
 from loopline.tracking.comparison.service import Comparisons
@@ -40,6 +40,7 @@ from loopline.tracking.records import (
 from loopline.tracking.search.pages import within
 from loopline.tracking.searches import LARGEST_PAGE, Searches
 from loopline.tracking.tables import run_console, runs
+from loopline.tracking.uploads import Uploads
 from loopline.tracking.verbs import RunsVerbs
 from loopline.tracking.words import Words
 from loopline.tracking.writing import Writing
@@ -48,15 +49,16 @@ _LARGEST_BATCH = 100_000
 _MOST = 2**63
 
 
-class RunsService(Searches, Artifacts, Bundles, Comparisons, Deletions, RunsVerbs):
-    """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`); `draw`: how
-    plots are drawn; `bundling`: what run bundles need from above."""
+class RunsService(Searches, Uploads, Bundles, Comparisons, Deletions, RunsVerbs):
+    """Runs. `uploads`: the folder for files that come in parts; `metrics`: the database of metric points, where it is not the
+    transaction's own (SQLite: `metrics.db`); `draw`: how plots are drawn; `bundling`: what run bundles need from above."""
 
     def __init__(
         self,
         tx: Tx,
         blobs: BlobStore,
         words: Words,
+        uploads: Path,
         metrics: Database | None = None,
         draw: Drawing | None = None,
         bundling: Callable[[], Bundling] | None = None,
@@ -67,6 +69,7 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, Deletions, RunsVerb
         self.metrics = metrics
         self.draw = draw
         self.bundling = bundling
+        self.uploads = uploads
         self.writing = Writing(tx, words, metrics)
 
     def create(

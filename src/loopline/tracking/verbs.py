@@ -16,6 +16,7 @@ from loopline.tracking.records import (
     Lifecycle,
     Logged,
     Measure,
+    Part,
     Point,
     Purge,
     Received,
@@ -27,6 +28,7 @@ from loopline.tracking.records import (
     RunPage,
     RunStatus,
     Search,
+    Upload,
 )
 
 
@@ -291,6 +293,34 @@ class RunsVerbs(Protocol):
     @operation("PUT /projects/{project}/runs/{run}/artifacts/{path:path}", action="run", prepares=True)
     def put_artifact(self, run: str, path: str, content: Body) -> Artifact:
         """Keep a file with a run, under a path of its own; the same bytes are stored once."""
+        ...
+
+    @operation("POST /projects/{project}/runs/{run}/uploads", action="run", record="none", prepares=True)
+    def start_upload(self, run: str, path: str, parts: int) -> Upload:
+        """Begin a file that comes in so many parts, each a body of its own; nothing of the run changes until it is complete.
+
+        An upload that gets no part for a day is removed.
+        """
+        ...
+
+    @operation(
+        "PUT /projects/{project}/runs/{run}/uploads/{upload}/parts/{number}",
+        action="run", record="none", prepares=True, repeats=True,
+    )  # fmt: skip
+    def put_part(self, run: str, upload: str, number: int, content: Body) -> Part:
+        """Bring a part, in whatever order; a part that comes twice is the one whose digest is named at the end."""
+        ...
+
+    @operation(
+        "POST /projects/{project}/runs/{run}/uploads/{upload}/complete", action="run", prepares=True, repeats=True
+    )
+    def complete_upload(self, run: str, upload: str, parts: tuple[str, ...]) -> Artifact:
+        """Join the parts, named by their digests in their order, and keep the file with the run; again answers the same."""
+        ...
+
+    @operation("DELETE /projects/{project}/runs/{run}/uploads/{upload}", action="run", record="none", prepares=True)
+    def abort_upload(self, run: str, upload: str) -> None:
+        """Give an upload up, and remove its parts."""
         ...
 
     @operation("POST /projects/{project}/runs/{run}/artifacts/{path:path}", action="run")
