@@ -103,5 +103,5 @@ def check_brought(folder: Path, finished: bool) -> None:
     platform.close()
 
 
-SCENARIOS = {"purge": (work, check), "upload": (bring, check_brought)}
-ROOMS = {"purge": ("tracking", "store", "database"), "upload": ("tracking", "files", "store")}
+SCENARIOS = {"purge": (work, check), "parts": (bring, check_brought)}
+ROOMS = {"purge": ("tracking", "store", "database"), "parts": ("tracking", "files", "store")}

@@ -53,7 +53,7 @@ class GroupsService(GroupsVerbs):
         found = [_record(self.tx, row) for row in rows]
         if after is None and lifecycle != "deleted" and (not found or found[0].number):
             default = _of(self.tx, 0)
-            found[:0] = [default] if name in (None, default.name) else []
+            found[:0] = [default] if name in (None, default.name) and default.deleted is None else []
         shown = tuple(found[:limit])
         return RunGroupPage(groups=shown, after=shown[-1].number if len(found) > limit else None)
 
@@ -74,12 +74,6 @@ class GroupsService(GroupsVerbs):
         return self._changed(group, {"tags": _with(former.tags, tags)})
 
     def delete(self, group: int) -> RunGroup:
-        if group == 0:
-            raise Conflict(
-                "The group 0 cannot be deleted: runs that name no group are of it.",
-                code="group-needed",
-                hint="Its runs can be: `loopline runs delete RUN`.",
-            )
         row = hold_group(self.tx, group)
         if row.deleted is not None:
             self.tx.recorded = False
@@ -128,8 +122,13 @@ def check_live(tx: Tx, group: int, *, alone: bool = False) -> RunGroup:
     return row
 
 
-def entered(tx: Tx, name: str) -> int:
-    """The number of the live group of this name, for a run of a journal; it is made where there is none."""
+def entered(tx: Tx, name: str | None) -> int:
+    """The number of the live group of this name, which is made where there is none; None: of the default one's."""
+    if name is None:
+        default = _of(tx, 0)
+        if default.deleted is None:
+            return 0
+        name = default.name
     number = _named(tx, name)
     if number is None:
         _name_alone(tx)
@@ -163,8 +162,9 @@ def _named(tx: Tx, name: str) -> int | None:
     live = (run_groups.c.project == tx.project) & (run_groups.c.name == name) & run_groups.c.deleted.is_(None)
     query = sa.select(run_groups.c.number).where(live)
     number: int | None = tx.scalar(query if tx.database.sqlite else query.with_for_update(read=True))
-    if number is None and name == DEFAULT_GROUP and _of(tx, 0).name == name:
-        return 0
+    if number is None and name == DEFAULT_GROUP:
+        default = _of(tx, 0)  # it may have no row yet
+        return 0 if default.name == name and default.deleted is None else None
     return number
 
 

@@ -256,7 +256,7 @@ def begun(writing: Writing, run: str, fields: RunFields, journal: int | None) ->
         fields.inputs,
         fields.environment,
         fields.created,
-        0 if fields.group is None else groups.entered(tx, fields.group),
+        groups.entered(tx, fields.group),
         journal,
     )
     return Held(number, "running")

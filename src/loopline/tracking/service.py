@@ -81,7 +81,7 @@ class RunsService(Searches, Uploads, Bundles, Comparisons, Deletions, RunsVerbs)
         tags: dict[str, str] | None = None,
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
-        group: int = 0,
+        group: int | None = None,
         id: str | None = None,
         created: int | None = None,
     ) -> Run:
@@ -94,7 +94,9 @@ class RunsService(Searches, Uploads, Bundles, Comparisons, Deletions, RunsVerbs)
                 self.tx.recorded = False
                 return reading.records(self.tx, self.words, [known])[0]
             reading.check_purged(self.tx, id)
-        if group:  # the default one is always there
+        if group is None:
+            group = groups.entered(self.tx, None)
+        else:
             groups.check_live(self.tx, group)
         run = id or ulid(self.tx.now)
         began = self.tx.now if created is None else created

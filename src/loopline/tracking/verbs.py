@@ -45,11 +45,11 @@ class RunsVerbs(Protocol):
         tags: dict[str, str] | None = None,
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
-        group: int = 0,
+        group: int | None = None,
         id: str | None = None,
         created: int | None = None,
     ) -> Run:
-        """Start a run, in a group by its number, with what is known of it already.
+        """Start a run, in a group by its number (none: the default one), with what is known of it already.
 
         `created`: when it began, in milliseconds since 1970 UTC, where that was not now. `id`: a ULID of the caller's own; one
         that is there is the same run, and is given as it is.
@@ -348,7 +348,7 @@ class RunsVerbs(Protocol):
 
 
 class GroupsVerbs(Protocol):
-    """Groups of runs that belong together; number 0 is there in every project and cannot be deleted."""
+    """Groups of runs that belong together; number 0, the default one, is there in every project."""
 
     @operation("POST /projects/{project}/groups", action="run")
     def create(self, name: str, tags: dict[str, str] | None = None, note: str = "") -> RunGroup:
