@@ -96,6 +96,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "runs.note": {"text": "test"},
     "runs.params": {"params": {"a": 1}},
     "runs.save_search": {"filter": "name = 'a'"},
+    "runs.skip_batches": {"number": 5},
     "runs.start_upload": {"path": "large.bin", "parts": 2},
     "runs.tag": {"tags": {"a": "b"}},
     "runs.use": {"datasets": [{"name": "test", "digest": "1"}]},

@@ -16,7 +16,7 @@ from loopline.access import authority
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Unavailable
 from loopline.failpoints import failpoint
-from loopline.hashing import digest_bytes
+from loopline.hashing import digest_bytes, digest_json
 from loopline.operations import Body
 from loopline.tracking import groups, points, reading
 from loopline.tracking import params as values
@@ -161,6 +161,24 @@ def receive(writing: Writing, sender: str, number: int, content: Body) -> Receiv
     tx.note(outputs=[tx.ref("run", run) for run in numbers], digests={"batch": digest})
     tx.count += sum(1 for one in held if isinstance(one, Entry))
     failpoint("tracking.receive.before_acknowledged")
+    return Received(sender=sender, number=number)
+
+
+def skip(tx: Tx, sender: str, number: int) -> Received:
+    """Goes on behind a batch that is lost, and all before it that are not here."""
+    if not 0 < number < 2**63:
+        raise Invalid(f"No batch has the number {number}.", code="bad-batch", hint="They count from 1.")
+    if number <= received(tx, sender).number:
+        return received(tx, sender)
+    tx.write()
+    _hold(tx, sender)
+    taken = received(tx, sender)
+    if number <= taken.number:
+        tx.recorded = False
+        return taken
+    tx.execute(sa.update(run_senders).where(run_senders.c.sender == sender).values(taken=number, digest="", at=tx.now))
+    tx.note(digests={"skipped": digest_json([sender, taken.number + 1, number])})
+    tx.count += number - taken.number
     return Received(sender=sender, number=number)
 
 

@@ -109,14 +109,19 @@ class RunsService(Searches, Uploads, Bundles, Comparisons, Deletions, RunsVerbs)
         metrics: list[Point] | None = None,
         params: dict[str, Any] | None = None,
         tags: dict[str, str | None] | None = None,
+        name: str | None = None,
     ) -> Logged:
         row = reading.live(self.tx, run)
-        if not (metrics or params or tags) or len(metrics or ()) > _LARGEST_BATCH:
+        if not (metrics or params or tags or name is not None) or len(metrics or ()) > _LARGEST_BATCH:
             raise Invalid(
                 f"A batch of {len(metrics or ())} points cannot be logged.",
                 code="bad-batch",
                 hint=f"Send 1 to {_LARGEST_BATCH} points at once.",
             )
+        if name is not None:
+            check_title(name, "name of a run")
+            self.tx.write()
+            row = self.writing.change(reading.held_live(self.tx, run), name, None, None)
         values.set_params(self.tx, self.words, row.number, params or {}, row.id)
         values.set_tags(self.tx, self.words, row.number, tags or {})
         self.tx.note(outputs=[self._ref(row.id)])
@@ -172,6 +177,11 @@ class RunsService(Searches, Uploads, Bundles, Comparisons, Deletions, RunsVerbs)
         from loopline.tracking.receiving import close
 
         return close(self.writing, sender)
+
+    def skip_batches(self, sender: str, number: int) -> Received:
+        from loopline.tracking.receiving import skip
+
+        return skip(self.tx, sender, number)
 
     def received(self, sender: str) -> Received:
         from loopline.tracking.receiving import received

@@ -63,8 +63,9 @@ class RunsVerbs(Protocol):
         metrics: list[Point] | None = None,
         params: dict[str, Any] | None = None,
         tags: dict[str, str | None] | None = None,
+        name: str | None = None,
     ) -> Logged:
-        """Add metric points, params and tags to a run, all or none; once answered, they are on the disk.
+        """Add metric points, params and tags to a run, and give it another name, all or none; once answered, they are on the disk.
 
         A point is its key, step, time and value: the same point again is the same point. Params and tags are as `params` and
         `tag` set them.
@@ -94,6 +95,14 @@ class RunsVerbs(Protocol):
     @operation("POST /projects/{project}/journals/{sender}/close", action="run", repeats=True)
     def close(self, sender: str) -> Received:
         """Say that no more comes from a journal: runs of it that do not say how they ended were killed."""
+        ...
+
+    @operation("POST /projects/{project}/journals/{sender}/skip", action="run", prepares=True, repeats=True)
+    def skip_batches(self, sender: str, number: int) -> Received:
+        """Say that the batches of a journal up to this number are lost, and go on behind them; the ledger keeps it.
+
+        What was taken already is not touched by it, and nothing happens where the batch is.
+        """
         ...
 
     @operation("GET /projects/{project}/journals/{sender}", action="run")

@@ -153,15 +153,15 @@ def test_a_file_larger_than_any_body_goes_up_in_parts(version: str, tmp_path: Pa
     if version != MLFLOW[0]:  # the newest asks the server whether it takes parts
         parts["MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD"] = "true"
     env = {**os.environ, "LOOPLINE_WORKSPACE": str(tmp_path / "w"), "XDG_STATE_HOME": str(tmp_path)}
-    made = subprocess.run(
-        [sys.executable, "-m", "loopline", "access", "create-token", "--json"],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    secret = json.loads(made.stdout)["secret"]
     with started(tmp_path, LOOPLINE_BODY_LIMIT="6000000") as (url, _):
+        made = subprocess.run(
+            [sys.executable, "-m", "loopline", "access", "create-token", "--json"],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        secret = json.loads(made.stdout)["secret"]
         python = environment(version)
         sent = said(python, url, tmp_path / "cwd", "large.py", str(file), **parts, MLFLOW_TRACKING_TOKEN=secret)
         assert sent == "True"
