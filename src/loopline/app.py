@@ -31,6 +31,7 @@ from loopline.refs import check_name, parse
 from loopline.settings import Settings, load, make_workspace
 from loopline.store.local import LocalBlobs
 from loopline.tracking.tables import run_retention
+from loopline.tracking.uploads import expire
 from loopline.tracking.words import Words
 
 _LARGEST_BUNDLE = 1 << 36
@@ -162,7 +163,7 @@ class Platform:
         """Signs what the ledger has not signed yet, and removes what nobody needs.
 
         That is: answers to calls of more than a day ago, deleted runs as each project's retention says, files of tables that no
-        version has named for a day, and blobs that nothing has referred to for a day.
+        version has named for a day, uploads that got no part for a day, and blobs that nothing has referred to for a day.
         """
         self.ledger.close(self.database)
         with self.database.begin() as tx:
@@ -175,6 +176,7 @@ class Platform:
                 pass
         for row in holding:
             self._by_itself("datasets.vacuum", row.project)
+        expire(self.settings.workspace / "uploads", self.clock.now())
         self._by_itself("store.sweep", self.settings.project)
 
     def _by_itself(self, name: str, project: str) -> Any:
@@ -248,7 +250,8 @@ class Platform:
             case "runs":
                 from loopline.tracking.service import RunsService
 
-                return RunsService(tx, self.blobs, self.words, self.metrics, _draw, self._bundling)
+                uploads = self.settings.workspace / "uploads"
+                return RunsService(tx, self.blobs, self.words, uploads, self.metrics, _draw, self._bundling)
             case "groups":
                 from loopline.tracking.groups import GroupsService
 

@@ -19,3 +19,9 @@ def milliseconds(text: str, what: str) -> int:
             hint='Write a number and a unit: "5ms", "30s", "10min", "1h", "7d", "2w".',
         )
     return round(float(found[1]) * _MS[found[2]])
+
+
+def written(milliseconds: int) -> str:
+    """A duration as it is typed, in the largest unit of which it is a whole number."""
+    unit = next(unit for unit, size in reversed(_MS.items()) if milliseconds % size == 0)
+    return f"{milliseconds // _MS[unit]}{unit}"

@@ -88,6 +88,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "pipelines.step": {"key": KEY, "outputs": {}, "seconds": 1.0},
     "rollouts.decide": {"decision": "roll_back", "reason": "test"},
     "rollouts.start": {"challenger": "secret-model@2", "plan": {"stages": [{"kind": "shadow", "rows": 1}]}},
+    "runs.complete_upload": {"parts": ["blake3:" + "0" * 64] * 2},
     "runs.copy_artifact": {"digest": "blake3:" + "0" * 64},
     "runs.correct": {"params": {"a": 1}, "reason": "test"},
     "runs.log": {"metrics": [{"key": "loss", "value": 1.0, "step": 0, "time": 1}]},
@@ -95,6 +96,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "runs.note": {"text": "test"},
     "runs.params": {"params": {"a": 1}},
     "runs.save_search": {"filter": "name = 'a'"},
+    "runs.skip_batches": {"number": 5},
+    "runs.start_upload": {"path": "large.bin", "parts": 2},
     "runs.tag": {"tags": {"a": "b"}},
     "runs.use": {"datasets": [{"name": "test", "digest": "1"}]},
 }
@@ -127,6 +130,7 @@ class Other:
         there.datasets.drop("secret-data", "1", "test")
         group = there.groups.create("secret-group").number
         there.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
+        upload = there.runs.start_upload(run, "large.bin", 2).id
         there.runs.log(run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
         there.runs.use(run, [{"name": "secret-table", "digest": "1"}])
         there.runs.params(run, {"a": 1})
@@ -175,6 +179,7 @@ class Other:
             "rollouts": {"rollout": rollout, "endpoint": "secret-endpoint"},
             "runs": {
                 "run": run, "path": "notes.txt", "key": "loss", "sender": SENDER, "number": "2", "name": "secret-search",
+                "upload": upload,
             },
         }  # fmt: skip
 

@@ -345,6 +345,8 @@ def upgrade() -> None:
         sa.Column("deleted", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("pk_model_versions")),
     )
+    op.create_index("ix_model_versions_changed", "model_versions", ["project", "changed"], unique=False)
+    op.create_index("ix_model_versions_created", "model_versions", ["project", "created"], unique=False)
     op.create_table(
         "models",
         sa.Column("project", sa.String(length=128), nullable=False),
@@ -359,6 +361,7 @@ def upgrade() -> None:
         sa.Column("deleted", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_models")),
     )
+    op.create_index("ix_models_changed", "models", ["project", "changed"], unique=False)
     op.create_index(
         "ix_models_title",
         "models",

@@ -15,6 +15,7 @@ from loopline.ports.drawing import Drawing, Line, PlotForm
 from loopline.tracking import reading
 from loopline.tracking.comparison.records import ComparedRun, Summary
 from loopline.tracking.comparison.result import Comparison
+from loopline.tracking.groups import group_of
 from loopline.tracking.records import Point, Run, real
 from loopline.tracking.tables import run_series
 from loopline.tracking.words import Words
@@ -48,7 +49,8 @@ class Comparisons:
         deltas = Deltas(given, repeats, self._by_fold)
         summaries = self._summaries(rows)
         compared = [deltas.compare(key, [summaries.get((row.number, key)) for row in rows]) for key in keys]
-        found = differences(given)
+        named = {number: group_of(self.tx, number).name for number in {run.group for run in given}}
+        found = differences(given, named)
         shown, told = (
             [one for one in found if all or not one.same],
             [one for one in compared if all or metrics or not one.same],
