@@ -57,16 +57,29 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Sourc
             from loopline.adapters.folder.source import FolderSource
 
             return FolderSource(address, **_options(address, options, whole=_truth))
+        case "s3":
+            from loopline.adapters.s3.source import S3Source
+
+            return S3Source([address], scratch, **_options(address, options, whole=_truth, **_S3))
+        case "delta":
+            from loopline.adapters.delta.source import DeltaSource
+
+            access = _S3 if address.startswith("delta+") else {}
+            return DeltaSource(address, **_options(address, options, whole=_truth, version=int, **access))
     raise Invalid(
         f"No source begins with {scheme(address)}://.", code="bad-source", hint=did_you_mean(scheme(address), _SCHEMES)
     )
 
 
-_SCHEMES: tuple[str, ...] = ()
+_SCHEMES: tuple[str, ...] = ("s3", "delta")
+
+_S3 = dict.fromkeys(("endpoint", "region", "access_key_id", "secret_access_key", "session_token"), str)
 
 
 def scheme(address: str) -> str:
     """What stands before `://` in an address, without a driver (`postgresql+psycopg`); nothing for a path."""
+    if address.startswith("delta:"):  # a path follows
+        return "delta"
     before, found, _ = address.partition("://")
     return before.partition("+")[0].lower() if found else ""
 
