@@ -66,12 +66,23 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Sourc
 
             access = _S3 if address.startswith("delta+") else {}
             return DeltaSource(address, **_options(address, options, whole=_truth, version=int, **access))
+        case "glue":
+            from loopline.adapters.glue.source import GlueSource
+            from loopline.adapters.s3.source import S3Source
+
+            known = _options(address, options, whole=_truth, catalog=str, **_S3)
+            there = {key: value for key, value in known.items() if key != "catalog"}
+            return GlueSource(
+                address,
+                lambda places: S3Source(places, scratch, name=address, **there),
+                **{key: value for key, value in known.items() if key != "endpoint"},
+            )
     raise Invalid(
         f"No source begins with {scheme(address)}://.", code="bad-source", hint=did_you_mean(scheme(address), _SCHEMES)
     )
 
 
-_SCHEMES: tuple[str, ...] = ("s3", "delta")
+_SCHEMES: tuple[str, ...] = ("s3", "delta", "glue")
 
 _S3 = dict.fromkeys(("endpoint", "region", "access_key_id", "secret_access_key", "session_token"), str)
 

@@ -45,7 +45,7 @@ class Objects(NamedTuple):
 def server() -> Iterator[Objects]:
     """A running store, ready to be written to. Raises `FileNotFoundError` where SeaweedFS is not installed."""
     folder = Path(tempfile.mkdtemp(prefix="loopline-objects-"))
-    ports = {part: _free_port() for part in _PARTS}
+    ports = {part: free_port() for part in _PARTS}
     found = Objects(f"http://127.0.0.1:{ports['s3']}", f"http://127.0.0.1:{ports['filer']}")
     access = {"accessKey": found.access_key_id, "secretKey": found.secret_access_key}
     everything = ["Admin", "Read", "Write", "List"]
@@ -56,7 +56,7 @@ def server() -> Iterator[Objects]:
         _program(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-volume.max=0",
         "-master.volumeSizeLimitMB=64", "-master.telemetry=false", "-filer", "-s3", f"-s3.config={folder / 'access.json'}",
         *(f"-{part}.port={port}" for part, port in ports.items()),
-        *(f"-{part}.port.grpc={_free_port()}" for part in _PARTS),
+        *(f"-{part}.port.grpc={free_port()}" for part in _PARTS),
     ]  # fmt: skip
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
@@ -83,7 +83,8 @@ def _wait(found: Objects, process: subprocess.Popen[bytes], log: Path) -> None:
             return
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

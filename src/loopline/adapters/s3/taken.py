@@ -63,7 +63,7 @@ class Taken:
                     raise Conflict(
                         f"{one.address} was taken, and has changed since.",
                         code="source-changed",
-                        hint="Give what is new as an object of its own; or collect it with --option whole=true: all anew each time.",
+                        hint="Give what is new as one of its own, or collect it with --option whole=true: all anew each time.",
                     )
             elif (one.time, one.address) > self.floor:
                 found.append(one)
@@ -76,7 +76,7 @@ class Taken:
                 hint="Write them again, so that they are new; or collect it with --option whole=true: all anew each time.",
             )
         self.below = below  # some may have gone since
-        return sorted(found)
+        return sorted(set(found))  # an address may be below two of a source's own
 
     def take(self, one: Written) -> None:
         """One more was taken."""
