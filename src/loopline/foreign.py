@@ -53,6 +53,10 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Sourc
     Raises `Invalid` for a scheme or an option that is not known; nothing is read yet.
     """
     match scheme(address):
+        case "" if (Path(address) / "_delta_log").is_dir():  # some of its files are of earlier versions alone
+            from loopline.adapters.delta.source import DeltaSource
+
+            return DeltaSource(address, **_options(address, options, whole=_truth, version=int))
         case "":
             from loopline.adapters.folder.source import FolderSource
 
@@ -64,8 +68,7 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Sourc
         case "delta":
             from loopline.adapters.delta.source import DeltaSource
 
-            access = _S3 if address.startswith("delta+") else {}
-            return DeltaSource(address, **_options(address, options, whole=_truth, version=int, **access))
+            return DeltaSource(address, **_options(address, options, whole=_truth, version=int, **_S3))
         case "glue":
             from loopline.adapters.glue.source import GlueSource
             from loopline.adapters.s3.source import S3Source
@@ -82,15 +85,13 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Sourc
     )
 
 
-_SCHEMES: tuple[str, ...] = ("s3", "delta", "glue")
+_SCHEMES: tuple[str, ...] = ("s3", "delta+s3", "glue")
 
 _S3 = dict.fromkeys(("endpoint", "region", "access_key_id", "secret_access_key", "session_token"), str)
 
 
 def scheme(address: str) -> str:
     """What stands before `://` in an address, without a driver (`postgresql+psycopg`); nothing for a path."""
-    if address.startswith("delta:"):  # a path follows
-        return "delta"
     before, found, _ = address.partition("://")
     return before.partition("+")[0].lower() if found else ""
 

@@ -32,7 +32,7 @@ class Table:
 
     def __init__(self, uri: str, options: dict[str, str], *, store: Objects | None = None) -> None:
         self.uri = uri
-        self.address = f"delta+{uri}" if store else f"delta:{uri}"
+        self.address = f"delta+{uri}" if store else uri
         self.options = options
         self.storage: dict[str, str] | None = None
         if store:
@@ -267,20 +267,35 @@ def test_a_damaged_file_is_told(table: Table) -> None:
 
 
 def test_what_is_no_table_is_told(tmp_path: Path, object_store: Objects) -> None:
-    (tmp_path / "empty").mkdir()
-    for address in (f"delta:{tmp_path}/nothing", f"delta:{tmp_path}/empty"):
-        with pytest.raises(NotFound, match="There is no Delta table at"):
-            list(row_source(address, {}, tmp_path).read(None))
-    assert not (tmp_path / "nothing").exists(), "nothing is made where nothing was"
-    with pytest.raises(Invalid, match="names no table"):
-        row_source("delta:", {}, tmp_path)
-    with pytest.raises(Invalid, match="no option 'endpoint'"):
-        row_source("delta:x", {"endpoint": "x"}, tmp_path)
-    with pytest.raises(Invalid, match="The option version"):
-        row_source("delta:x", {"version": "x"}, tmp_path)
     remote = Table("s3://refused/visits", {}, store=object_store)
     remote.put(rows(1))
+    with pytest.raises(NotFound, match="There is no Delta table at"):
+        list(row_source("delta+s3://refused/nothing", remote.options, tmp_path).read(None))
     wrong = remote.options | {"secret_access_key": "not the secret"}
     with pytest.raises(Refused, match="lets nobody read") as caught:
         list(row_source(remote.address, wrong, tmp_path).read(None))
     assert "not the secret" not in str(caught.value)
+    for address in (
+        "delta+s3://",
+        "delta+s3://bucket",
+        "delta+s3://user:password@bucket/t",
+        "delta+gopher://b/t",
+        "delta://x",
+    ):
+        with pytest.raises(Invalid, match="names no table") as refused:
+            row_source(address, {}, tmp_path)
+        assert "password" not in str(refused.value)
+    with pytest.raises(Invalid, match="no option 'endpoint'"):
+        row_source(_table(tmp_path), {"endpoint": "x"}, tmp_path)
+    with pytest.raises(Invalid, match="The option version"):
+        row_source(_table(tmp_path), {"version": "x"}, tmp_path)
+
+
+def _table(folder: Path) -> str:
+    (folder / "t" / "_delta_log").mkdir(parents=True, exist_ok=True)
+    return str(folder / "t")
+
+
+def test_a_folder_with_a_log_and_no_table_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="There is no Delta table at"):
+        list(row_source(_table(tmp_path), {}, tmp_path).read(None))

@@ -238,6 +238,14 @@ def test_a_position_stays_small_whatever_is_there(monkeypatch: pytest.MonkeyPatc
         state.new([*there[200:], taken.Written(500, "s3://clinic/v/slow.csv", "x")], "s3://clinic/v/")
 
 
+def test_a_delta_table_is_not_taken_for_its_files(bucket: Bucket) -> None:
+    for key in ("v/t/a.parquet", "v/t/_delta_log/00.json"):
+        bucket.bucket.put(key, b"x")
+    with pytest.raises(Invalid, match="holds a Delta table") as caught:
+        bucket.names("v/")
+    assert caught.value.hint.endswith(f"delta+s3://{bucket.name}/v/t")
+
+
 def test_several_addresses_are_one_source(bucket: Bucket) -> None:
     bucket.bucket.put("a/1.csv", b"id\n1\n")
     bucket.bucket.put("b/2.csv", b"id\n2\n")

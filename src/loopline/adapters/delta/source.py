@@ -26,18 +26,22 @@ _STORE = {"allow_http": "true", "connect_timeout": "10s", "timeout": "15m", "max
 
 
 class DeltaSource:
-    """A table by its address: `delta:PATH` or `delta+s3://bucket/table`, with access as that of `s3://`.
+    """A table by its address: the path of its folder, or `delta+s3://bucket/table` with access as that of `s3://`.
 
     It grows by what is appended. `version=N` is that version for good; with `whole=True` each reading is the newest one.
     """
 
     def __init__(self, address: str, *, version: int | None = None, whole: bool = False, **access: str) -> None:
         self._name = address
-        remote = address.startswith("delta+")
-        self._uri = address.removeprefix("delta+") if remote else address.removeprefix("delta:").removeprefix("//")
+        self._uri = address.removeprefix("delta+")
+        remote = "://" in self._uri
+        if remote and not re.match(r"s3://[^/@:]+/.", self._uri):
+            raise Invalid(
+                f"{address.rpartition('@')[2]} names no table.",
+                code="bad-source",
+                hint="For example delta+s3://bucket/table; access is by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+            )
         self._access = {**_STORE, **{f"aws_{key}": value for key, value in access.items()}} if remote else {}
-        if not self._uri:
-            raise Invalid(f"{address} names no table.", code="bad-source", hint="For example delta:visits.")
         self._version = version
         self._whole = whole or version is not None
 

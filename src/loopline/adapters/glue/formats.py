@@ -187,7 +187,8 @@ def _json(content: bytes, name: str, schema: pa.Schema) -> Taken:
 
 def _value(value: Any, field: pa.Field) -> Any:
     """A value as the catalog's type has it. Raises ValueError where it is none of it."""
-    kind, read = field.type, None
+    kind: pa.DataType = field.type
+    read: Any = None
     if value is None:
         return None
     if pa.types.is_boolean(kind):

@@ -121,6 +121,8 @@ class S3Source:
                     found = store.list(place.folder or None, chunk_size=_PAGE)
                 for page in found:
                     for meta in page:
+                        if "/_delta_log/" in f"/{meta['path']}" and not place.one:
+                            raise _delta(self._name, f"s3://{place.bucket}/{meta['path'].partition('_delta_log')[0]}")
                         if place.meant(meta["path"], meta["size"]):
                             time = int(meta["last_modified"].timestamp() * 1000)
                             tag = f"{meta['e_tag'] or time} {meta['size']}"
@@ -216,6 +218,14 @@ class _Fetched:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _delta(name: str, table: str) -> Invalid:
+    return Invalid(
+        f"{name} holds a Delta table: not each of its files is of its newest version.",
+        code="source-kind",
+        hint=f"Collect it as what it is: delta+{table.rstrip('/')}",
+    )
 
 
 def _failed(error: Exception, name: str) -> LooplineError:
