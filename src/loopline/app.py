@@ -244,9 +244,10 @@ class Platform:
 
                 return LedgerService(tx, self.ledger)
             case "lineage":
+                from loopline.data.described import described
                 from loopline.ledger.service import LineageService
 
-                return LineageService(tx)
+                return LineageService(tx, partial(described, tx))
             case "runs":
                 from loopline.tracking.service import RunsService
 

@@ -53,16 +53,41 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Sourc
     Raises `Invalid` for a scheme or an option that is not known; nothing is read yet.
     """
     match scheme(address):
+        case "" if (Path(address) / "_delta_log").is_dir():  # some of its files are of earlier versions alone
+            from loopline.adapters.delta.source import DeltaSource
+
+            return DeltaSource(address, **_options(address, options, whole=_truth, version=int))
         case "":
             from loopline.adapters.folder.source import FolderSource
 
             return FolderSource(address, **_options(address, options, whole=_truth))
+        case "s3":
+            from loopline.adapters.s3.source import S3Source
+
+            return S3Source([address], scratch, **_options(address, options, whole=_truth, **_S3))
+        case "delta":
+            from loopline.adapters.delta.source import DeltaSource
+
+            return DeltaSource(address, **_options(address, options, whole=_truth, version=int, **_S3))
+        case "glue":
+            from loopline.adapters.glue.source import GlueSource
+            from loopline.adapters.s3.source import S3Source
+
+            known = _options(address, options, whole=_truth, catalog=str, **_S3)
+            there = {key: value for key, value in known.items() if key != "catalog"}
+            return GlueSource(
+                address,
+                lambda places: S3Source(places, scratch, name=address, **there),
+                **{key: value for key, value in known.items() if key != "endpoint"},
+            )
     raise Invalid(
         f"No source begins with {scheme(address)}://.", code="bad-source", hint=did_you_mean(scheme(address), _SCHEMES)
     )
 
 
-_SCHEMES: tuple[str, ...] = ()
+_SCHEMES: tuple[str, ...] = ("s3", "delta+s3", "glue")
+
+_S3 = dict.fromkeys(("endpoint", "region", "access_key_id", "secret_access_key", "session_token"), str)
 
 
 def scheme(address: str) -> str:

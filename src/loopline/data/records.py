@@ -71,6 +71,14 @@ class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
     affected: tuple[str, ...]
 
 
+class VersionFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The Parquet files of a version, on the machine of its workspace: one behind the other they hold its rows."""
+
+    ref: str
+    files: tuple[str, ...]
+    rows: int
+
+
 class Vacuumed(msgspec.Struct, frozen=True, kw_only=True):
     """Files of tables that no version needs: how many went (or would, where it was only looked), and how many are too young to."""
 

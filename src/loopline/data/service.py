@@ -29,6 +29,7 @@ from loopline.data.records import (
     SplitVersions,
     Tag,
     Vacuumed,
+    VersionFiles,
     Withdrawal,
 )
 from loopline.data.split import split as split_frame
@@ -284,6 +285,19 @@ class DatasetsService(DatasetsVerbs):
         buffer = io.BytesIO()
         self.readable(row).write_ipc_stream(buffer)
         return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
+
+    def files(self, name: str, version: str = "latest") -> VersionFiles:
+        row = self.named.row(name, version)
+        ref = self.named.ref(row)
+        self.named.check_open(row)
+        if sealed := row.rows - self.readable(row).height:
+            raise Refused(
+                f"{sealed:,} of the {row.rows:,} rows of {ref} are sealed for evaluation, and its files hold them.",
+                code="sealed",
+                hint=f"Use {name}.train and {name}.validation, or the rows that are left: loopline data read {ref}",
+            )
+        self.tx.note(inputs=[ref])
+        return VersionFiles(ref=ref, files=self.written.files(row), rows=row.rows)
 
     def split(
         self,

@@ -16,6 +16,7 @@ from loopline.data.records import (
     SplitVersions,
     Tag,
     Vacuumed,
+    VersionFiles,
     Withdrawal,
 )
 from loopline.operations import Body, Bytes, operation
@@ -157,6 +158,17 @@ class DatasetsVerbs(Protocol):
         """The rows of a version as an Arrow IPC stream, but for those that a split of the dataset has sealed.
 
         Raises `Refused` for a sealed version.
+        """
+        ...
+
+    @operation(
+        "GET /projects/{project}/datasets/{name}/versions/{version}/files", action="read_personal", record="entry"
+    )
+    def files(self, name: str, version: str = "latest") -> VersionFiles:
+        """The Parquet files of a version, in the order of their rows: for programs on the same machine that read Parquet alone.
+
+        They are never written again; leave them as they are. Raises `Refused` for a sealed version, and for one of whose rows a
+        split has sealed some.
         """
         ...
 

@@ -14,7 +14,7 @@ from loopline.data import versions
 from loopline.data.named import Named
 from loopline.data.records import DatasetVersion, Vacuumed
 from loopline.data.tables import dataset_contracts, dataset_versions
-from loopline.data.vacuum import vacuum
+from loopline.data.vacuum import files_of, vacuum
 from loopline.database import Tx
 from loopline.hashing import digest_table
 from loopline.ports.blobs import BlobStore
@@ -35,6 +35,11 @@ class Written:
     def rows(self, row: Any) -> pl.DataFrame:
         """The rows of a version."""
         return versions.read(self.folder(row.name), row.delta_version)
+
+    def files(self, row: Any) -> tuple[str, ...]:
+        """The files that hold the rows of a version, in their order."""
+        folder = self.folder(row.name).absolute()
+        return tuple(str(folder / file) for file in files_of(folder, row.delta_version))
 
     def schema(self, row: Any) -> pl.DataFrame:
         """A frame of the columns of a version, without rows."""
