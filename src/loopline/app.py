@@ -274,7 +274,9 @@ class Platform:
                 from loopline.data.sources import SourcesService
                 from loopline.foreign import row_source
 
-                return SourcesService(tx, self._service("datasets", tx), row_source)
+                return SourcesService(
+                    tx, self._service("datasets", tx), row_source, self.settings.workspace / "sources"
+                )
             case "evaluations":
                 from loopline.evaluation.service import EvaluationsService
 

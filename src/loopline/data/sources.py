@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from loopline.data.verbs import SourcesVerbs
 from loopline.database import Tx
 from loopline.durations import milliseconds
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
+from loopline.ports.source import Source
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import REASON, RULE, partition
 from loopline.quality.contract_rules import OfType
@@ -42,14 +44,16 @@ _D = dataset_schedules.c
 
 
 class SourcesService(SourcesVerbs):
-    """What datasets are collected from; `open_source` opens a source by its address, `scratch` is a folder for downloads."""
+    """What datasets are collected from; `open_source` opens a source by its address; `kept` is a folder for what sources keep
+    that is nowhere else."""
 
-    def __init__(self, tx: Tx, datasets: DatasetsService, open_source: OpenSource) -> None:
+    def __init__(self, tx: Tx, datasets: DatasetsService, open_source: Callable[..., Source], kept: Path) -> None:
         self.tx = tx
         self.datasets = datasets
         self.named = datasets.named
         self._open = open_source
         self._scratch = datasets.scratch
+        self._kept = kept
 
     def collect(
         self,
@@ -146,7 +150,8 @@ class SourcesService(SourcesVerbs):
     ) -> Collected:
         before = self.named.newest(name)
         going_on = row is not None and any(state.position is not None for state in states)
-        found, grows = self._read(states, join)
+        open_source = partial(self._open, kept=self._kept / self.tx.project / name)
+        found, grows = self._read(states, join, open_source)
         came = sum(one.rows for one in found)
         after = tuple(one.state for one in found)
         if not any(one.pieces for one in found) or (grows and going_on and came == 0):
@@ -168,7 +173,7 @@ class SourcesService(SourcesVerbs):
         if made.version > expected + 1:
             raise _moved(name)
         self._enter(name, row, made.version, after, join, on_change)
-        self.tx.after_commit.append(lambda: acknowledge(after if grows else (), self._open, self._scratch))
+        self.tx.after_commit.append(lambda: acknowledge(after if grows else (), open_source, self._scratch))
         return Collected(
             version=made,
             new=made.version > expected,
@@ -177,11 +182,13 @@ class SourcesService(SourcesVerbs):
             changes=tuple(changes),
         )
 
-    def _read(self, states: Sequence[SourceState], join: tuple[str, ...]) -> tuple[Sequence[Read], bool]:
+    def _read(
+        self, states: Sequence[SourceState], join: tuple[str, ...], open_source: OpenSource
+    ) -> tuple[Sequence[Read], bool]:
         """What the sources give, and whether that goes behind what is there."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            sources = [stack.enter_context(opened(state, self._open, self._scratch)) for state in states]
+            sources = [stack.enter_context(opened(state, open_source, self._scratch)) for state in states]
             grows = not join and all(source.grows for source in sources)
             after = grows or len(states) == 1
             found = [read(source, state, after=after) for source, state in zip(sources, states, strict=True)]
