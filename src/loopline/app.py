@@ -6,6 +6,7 @@ ledger entry -> commit.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -18,9 +19,9 @@ import sqlalchemy as sa
 import loopline.catalog  # fills OPERATIONS
 from loopline.access import authority
 from loopline.access.records import Principal
-from loopline.data.tables import dataset_versions
+from loopline.data.tables import dataset_inbox, dataset_versions
 from loopline.database import Database, Tx, metadata
-from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
+from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
 from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Action, Body, Operation
@@ -33,6 +34,8 @@ from loopline.store.local import LocalBlobs
 from loopline.tracking.tables import run_retention
 from loopline.tracking.uploads import expire
 from loopline.tracking.words import Words
+
+log = logging.getLogger("loopline.app")
 
 _LARGEST_BUNDLE = 1 << 36
 """Bytes of a run bundle, unpacked; what comes over HTTP is bounded by `body_limit`, too."""
@@ -88,7 +91,7 @@ class Platform:
         """The result of one operation. Raises the errors of `loopline.errors`; nothing is written when it does.
 
         With an idempotency key, a repeated call gives the first one's answer and does nothing; the same key with other
-        arguments is a `Conflict`.
+        arguments, or another body, is a `Conflict`.
         """
         op = OPERATIONS.get(name)
         if op is None:
@@ -96,7 +99,8 @@ class Platform:
         given = _checked(op, args, body)
         if op.scope == "project":
             check_name(project, "project")
-        request = digest_json([name, project, msgspec.to_builtins(given)]) if idempotency_key else ""
+        sent = body.spooled if body is not None else ""
+        request = digest_json([name, project, msgspec.to_builtins(given), sent]) if idempotency_key else ""
         record = partial(self._record, op)
         try:
             with self.database.begin(
@@ -171,20 +175,30 @@ class Platform:
         with self.database.begin(lazy=True) as tx:
             found = tx.rows(sa.select(run_retention.c.project).where(run_retention.c.deleted.is_not(None)))
             holding = tx.rows(sa.select(dataset_versions.c.project).distinct())
+            waiting = tx.rows(sa.select(dataset_inbox.c.project, dataset_inbox.c.name).distinct())
         for row in found:
             while self._by_itself("runs.purge", row.project).more:
                 pass
         for row in holding:
             self._by_itself("datasets.vacuum", row.project)
         expire(self.settings.workspace / "uploads", self.clock.now())
+        for row in waiting:
+            self._take(row.project, row.name)
         self._by_itself("store.sweep", self.settings.project)
 
-    def _by_itself(self, name: str, project: str) -> Any:
+    def _take(self, project: str, name: str) -> None:
+        """Takes what was posted to a dataset; what cannot be taken waits on, and the log says why."""
+        try:
+            self._by_itself("inbox.take", project, name=name)
+        except LooplineError as e:
+            log.warning("What was posted to data:%s/%s is not taken: %s", project, name, e)
+
+    def _by_itself(self, operation: str, project: str, **args: str) -> Any:
         """The result of an operation that nobody called: nobody is asked for a permission, and it is recorded as any other."""
-        op = OPERATIONS[name]
+        op = OPERATIONS[operation]
         record = partial(self._record, op)
         with self.database.begin(principal="loopline", project=project, before_commit=record, lazy=op.prepares) as tx:
-            return getattr(self._service(op.group, tx), op.verb)()
+            return getattr(self._service(op.group, tx), op.verb)(**args)
 
     def close(self) -> None:
         """Signs what the ledger has not signed yet, and gives back all connections."""
@@ -277,6 +291,10 @@ class Platform:
                 return SourcesService(
                     tx, self._service("datasets", tx), row_source, self.settings.workspace / "sources"
                 )
+            case "inbox":
+                from loopline.data.inbox import InboxService
+
+                return InboxService(tx, self._service("sources", tx))
             case "evaluations":
                 from loopline.evaluation.service import EvaluationsService
 

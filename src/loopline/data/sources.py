@@ -168,7 +168,7 @@ class SourcesService(SourcesVerbs):
         base = self.named.row(name) if grows and going_on else None
         if base is not None:
             self.named.check_open(base)
-        made, changes, quarantined = self._write(name, found, base, join, on_change, rules, message, going_on=going_on)
+        made, changes, quarantined = self.write(name, found, base, join, on_change, rules, message, going_on=going_on)
         expected = before.version if before is not None else 0
         if made.version > expected + 1:
             raise _moved(name)
@@ -194,7 +194,7 @@ class SourcesService(SourcesVerbs):
             found = [read(source, state, after=after) for source, state in zip(sources, states, strict=True)]
         return found, grows
 
-    def _write(
+    def write(
         self,
         name: str,
         found: Sequence[Read],
@@ -211,7 +211,7 @@ class SourcesService(SourcesVerbs):
         known = (
             dict((earlier if earlier is not None else written.schema(self.named.row(name))).schema) if going_on else {}
         )
-        free = {rule.column for rule in rules.rules if isinstance(rule, OfType)} if rules is not None else set[str]()
+        free = set_right(rules)
         facts: dict[str, str] = {}
         if join:
             sides = [_one(one, on_change, free) for one in found]
@@ -357,6 +357,11 @@ class SourcesService(SourcesVerbs):
             read=row.read,
             **planned,
         )
+
+
+def set_right(rules: Contract | None) -> set[str]:
+    """The columns whose types a contract sets right, whatever they come as."""
+    return {rule.column for rule in rules.rules if isinstance(rule, OfType)} if rules is not None else set()
 
 
 def _one(found: Read, on_change: OnChange, free: set[str]) -> Part:

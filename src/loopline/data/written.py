@@ -16,6 +16,7 @@ from loopline.data.records import DatasetVersion, Vacuumed
 from loopline.data.tables import dataset_contracts, dataset_versions
 from loopline.data.vacuum import files_of, vacuum
 from loopline.database import Tx
+from loopline.errors import Conflict
 from loopline.hashing import digest_table
 from loopline.ports.blobs import BlobStore
 from loopline.quality.contract import Contract
@@ -73,8 +74,10 @@ class Written:
     ) -> DatasetVersion:
         """Makes the frame the next version of a dataset. The same content as the newest version, told alike, is that one.
 
-        `behind` is the row of a version whose rows are the first ones of the frame, as they were.
+        `behind` is the row of a version whose rows are the first ones of the frame, as they were. Raises `Conflict` (code
+        "dataset-moved"), before anything is named, where another call made a version meanwhile that they would not go behind.
         """
+        known = self.named.newest(name) if behind is not None else None
         frame = frame.rechunk()  # Delta's writer mixes several chunks, and the order of the rows is part of the version
         digest = digest_table(versions.storable(frame).to_arrow())
         checked = contract.digest if contract is not None else ""
@@ -93,6 +96,12 @@ class Written:
             else None
         )
         self.tx.write()
+        if known is not None and self.named.newest(name).version != known.version:
+            raise Conflict(
+                f"Another call made a version of {name} while this one read; nothing of this one was kept.",
+                code="dataset-moved",
+                hint="Do it again, behind that one.",
+            )
         if contract is not None:
             self._keep(contract)
         return self._enter(

@@ -70,6 +70,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "digest", name=op.f("pk_dataset_contracts")),
     )
     op.create_table(
+        "dataset_inbox",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("post", sa.String(length=32), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("file", sa.String(length=255), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.PrimaryKeyConstraint("project", "name", "post", name=op.f("pk_dataset_inbox")),
+    )
+    op.create_table(
         "dataset_schedules",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
