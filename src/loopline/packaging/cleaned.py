@@ -1,59 +1,68 @@
-"""The cleaning of a bundle, applied to decoded rows: what training did to its frames, with the same values."""
+"""The cleaning of a bundle, done to decoded rows: what training did to its frames, by the same functions on the same numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from loopline.errors import Invalid
 from loopline.packaging.manifest import CLEANING
 from loopline.packaging.records import Manifest
-from loopline.quality.cleaning_rows import Fill, FittedStep, Limit, RowCleaning
+from loopline.quality.cleaning_columns import Doubles, Places, Rows, Text, texts
+from loopline.quality.cleaning_rows import History, RowCleaning
+from loopline.quality.cleaning_step import numbers as values
 
 Floats = npt.NDArray[np.float32]
 Strings = npt.NDArray[np.object_]
 
 
+class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
+    """`cleaning.json`: the fitted steps from a raw row to the columns of the model, `numbers` and `strings`, in their order."""
+
+    cleaning: RowCleaning
+    numbers: tuple[str, ...]
+    strings: tuple[str, ...]
+
+
 class ArrayCleaning:
-    """Fitted steps by their places in the two inputs of a graph; steps of columns that the model does not read are left out."""
+    """A fitted cleaning on arrays: from those of raw rows (`numbers`, `strings`: their columns) to those of the model."""
 
-    def __init__(self, cleaning: RowCleaning, numbers: Sequence[str], strings: Sequence[str]) -> None:
-        self._numbers = [(numbers.index(s.column), s) for s in cleaning.steps if s.column in numbers]
-        self._strings = [(strings.index(s.column), s) for s in cleaning.steps if s.column in strings]
+    def __init__(self, cleaned: Cleaned, numbers: tuple[str, ...], strings: tuple[str, ...]) -> None:
+        self.numbers = cleaned.numbers
+        self.strings = cleaned.strings
+        self.history: History | None = cleaned.cleaning.history
+        self._cleaning = cleaned.cleaning
+        self._raw = (numbers, strings)
 
-    def apply(self, numbers: Floats, strings: Strings) -> tuple[Floats, Strings]:
-        """New arrays where a step applies: [n, a] numbers (missing: NaN), [n, b] strings (missing: "")."""
-        if self._numbers:
-            numbers = numbers.copy()
-            for place, step in self._numbers:
-                _clean_numbers(numbers[:, place], step)
-        if self._strings:
-            strings = strings.copy()
-            for place, step in self._strings:
-                column = strings[:, place]
-                cleaned = {text: step.value(text or None) for text in set(column.tolist())}
-                strings[:, place] = [_text(cleaned[text]) for text in column.tolist()]
-        return numbers, strings
+    def apply(self, numbers: Doubles, strings: Strings, requests: Places | None = None) -> tuple[Floats, Strings]:
+        """The model's arrays, float32 (missing: NaN) and texts (missing: ""), of raw ones in float64. `requests` [n] says which
+        rows came together: a step that looks at the rows before a row looks at no other request's."""
+        rows = Rows({}, len(numbers), requests)
+        for place, name in enumerate(self._raw[0]):
+            rows.columns[name] = numbers[:, place]
+        for place, name in enumerate(self._raw[1]):
+            rows.columns[name] = Text.of(strings[:, place].tolist())
+        self._cleaning.run(rows)
+        floats = np.empty((rows.n, len(self.numbers)), dtype=np.float32)
+        with np.errstate(over="ignore"):
+            for place, name in enumerate(self.numbers):
+                floats[:, place] = values(rows, name)
+        floats[~np.isfinite(floats)] = np.nan
+        found = np.empty((rows.n, len(self.strings)), dtype=np.object_)
+        for place, name in enumerate(self.strings):
+            found[:, place] = texts(rows[name]).values()
+        return floats, found
 
 
 def read_cleaning(folder: Path, manifest: Manifest) -> ArrayCleaning | None:
-    """The cleaning of a bundle whose manifest was read and verified; None where it has none."""
+    """The cleaning of a bundle whose manifest was read and verified; None where it has none. Raises `Invalid` for a damaged one."""
     if CLEANING not in manifest.digests:
         return None
-    fitted = RowCleaning.from_dict(msgspec.json.decode((folder / CLEANING).read_bytes()))
-    return ArrayCleaning(fitted, manifest.numbers, manifest.strings)
-
-
-def _clean_numbers(column: Floats, step: FittedStep) -> None:
-    """One step on one column, in place. Steps about texts say nothing about numbers."""
-    if isinstance(step, Limit):
-        np.clip(column, np.float32(step.low), np.float32(step.high), out=column)
-    elif isinstance(step, Fill) and isinstance(step.filling, bool | int | float):
-        column[np.isnan(column)] = np.float32(step.filling)
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    try:
+        cleaned = msgspec.json.decode((folder / CLEANING).read_bytes(), type=Cleaned)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"{folder / CLEANING} is damaged: {error}.", code="cleaning-json") from error
+    return ArrayCleaning(cleaned, manifest.numbers, manifest.strings)
