@@ -127,7 +127,7 @@ def _groups(keys: Column, known: np.ndarray) -> list[tuple[Value, Places]]:
     if not len(ordered):
         return []
     edges = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-    return [(ordered[e], group) for e, group in zip(edges.tolist(), np.split(places[order], edges[1:]), strict=True)]
+    return list(zip(ordered[edges].tolist(), np.split(places[order], edges[1:]), strict=True))
 
 
 def _where(column: Column, where: Any) -> list[Any] | Doubles:
