@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +89,10 @@ class DatasetsService(DatasetsVerbs):
             read_from.append(self.tx.ref("data", name, before.version))
         good, quarantined, broken, warned = rows, None, dict[str, int](), dict[str, int]()
         if rules is not None:
-            asked = Asked(self.named, self.blobs, self._readable)
+            asked = Asked(self.named, self.blobs, self.readable)
             good, quarantined, report = partition(rows, rules, beyond=asked.beyond)
             read_from += asked.refs
-            broken, warned = (
-                {rule.name: rule.broken for rule in report.broken if rule.severity == severity}
-                for severity in ("quarantine", "warn")
-            )
+            broken, warned = report.counts("quarantine"), report.counts("warn")
             if good.height == 0:
                 worst = max(broken, key=broken.__getitem__)
                 raise Invalid(
@@ -113,7 +111,7 @@ class DatasetsService(DatasetsVerbs):
             contract=rules,
             source=f"source:{source_name(source.name)}@{digest.partition(':')[2]}",
             inputs=read_from,
-            facts={"format": read.format, **_told(read.facts.warnings), **(facts or {})},
+            facts={"format": read.format, **told(read.facts.warnings), **(facts or {})},
             message=message,
         )
 
@@ -163,7 +161,7 @@ class DatasetsService(DatasetsVerbs):
         row = self.named.row(name, version)
         self.named.check_open(row)
         if full or label is not None:
-            data = profile(self._readable(row), label=label, full=full).to_json()
+            data = profile(self.readable(row), label=label, full=full).to_json()
         else:
             data = self.blobs.read(row.profile)
         if form == "json":
@@ -194,7 +192,7 @@ class DatasetsService(DatasetsVerbs):
     ) -> dict[str, Any]:
         row = self.named.row(name, version)
         self.named.check_open(row)
-        drafted = suggest(self._readable(row), label=label, time=time, group=group)
+        drafted = suggest(self.readable(row), label=label, time=time, group=group)
         found: dict[str, Any] = msgspec.to_builtins(drafted)
         return found
 
@@ -220,6 +218,7 @@ class DatasetsService(DatasetsVerbs):
             inputs=list(dict.fromkeys([self.named.ref(newest), ref])),
             facts=newest.facts,
             message=f"{chosen.sum():,} quarantined rows of {ref} are taken: {reason}",
+            behind=newest,
         )
         return held.decide("released", chosen, reason, made.ref)
 
@@ -246,7 +245,7 @@ class DatasetsService(DatasetsVerbs):
         for row in sides:
             self.named.check_open(row)
         found = diff(
-            *map(self._readable, sides),
+            *map(self.readable, sides),
             names=(self.named.ref(sides[0]), self.named.ref(sides[1])),
             totals=(sides[0].rows, sides[1].rows),
             key=key,
@@ -283,7 +282,7 @@ class DatasetsService(DatasetsVerbs):
         self.named.check_open(row)
         self.tx.note(inputs=[ref])
         buffer = io.BytesIO()
-        self._readable(row).write_ipc_stream(buffer)
+        self.readable(row).write_ipc_stream(buffer)
         return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
 
     def split(
@@ -368,7 +367,7 @@ class DatasetsService(DatasetsVerbs):
     def _windows(self, name: str) -> Windows:
         return Windows(self.tx, name, self.written.rows)
 
-    def _readable(self, row: Any) -> pl.DataFrame:
+    def readable(self, row: Any) -> pl.DataFrame:
         """The rows of a version, but for those sealed for evaluation."""
         return self._windows(row.name).readable(self.written.rows(row))
 
@@ -376,7 +375,7 @@ class DatasetsService(DatasetsVerbs):
         return Held(self.tx, row, self.named.ref(row), self.written.quarantined)
 
 
-def _told(warnings: tuple[str, ...]) -> dict[str, str]:
+def told(warnings: Sequence[str]) -> dict[str, str]:
     """What reading a file had to say of it, as a fact of the version."""
     more = [f"and {len(warnings) - _TOLD} more"] if len(warnings) > _TOLD else []
     return {"told": "; ".join([*warnings[:_TOLD], *more])} if warnings else {}

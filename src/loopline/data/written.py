@@ -36,6 +36,10 @@ class Written:
         """The rows of a version."""
         return versions.read(self.folder(row.name), row.delta_version)
 
+    def schema(self, row: Any) -> pl.DataFrame:
+        """A frame of the columns of a version, without rows."""
+        return versions.schema(self.folder(row.name), row.delta_version)
+
     def quarantined(self, row: Any) -> pl.DataFrame:
         """The rows of a version that its contract held back."""
         return versions.read(self.folder(row.name, quarantine=True), row.quarantine_delta_version)
@@ -60,8 +64,12 @@ class Written:
         sealed: bool = False,
         shares: Sequence[int] = (),
         noted: str = "content",
+        behind: Any = None,
     ) -> DatasetVersion:
-        """Makes the frame the next version of a dataset. The same content as the newest version, told alike, is that one."""
+        """Makes the frame the next version of a dataset. The same content as the newest version, told alike, is that one.
+
+        `behind` is the row of a version whose rows are the first ones of the frame, as they were.
+        """
         frame = frame.rechunk()  # Delta's writer mixes several chunks, and the order of the rows is part of the version
         digest = digest_table(versions.storable(frame).to_arrow())
         checked = contract.digest if contract is not None else ""
@@ -69,7 +77,10 @@ class Written:
         if (same := self._same(name, said)) is not None:
             return self._again(same, inputs)
         summary = self.blobs.put([profile(frame).to_json()])
-        delta_version, written = versions.write(self.folder(name), frame)
+        if behind is None:
+            delta_version, written = versions.write(self.folder(name), frame)
+        else:
+            delta_version, written = versions.append(self.folder(name), behind.delta_version, frame, behind.rows)
         held = quarantined.height if quarantined is not None else 0
         beside = (
             versions.write(self.folder(name, quarantine=True), quarantined.rechunk())[0]
