@@ -1,3 +1,4 @@
+# ruff: noqa: DTZ001 - tables hold naive times
 """Cleaning at serving: a row of a request gets, to the last bit, what a table's rows got at training."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: DTZ001 - tables hold naive times
 """Cleaning: learned from training rows alone, told in counts; every row is kept or set aside with its reason."""
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from loopline.errors import Invalid
-from loopline.quality.cleaning import Change, Cleaning
+from loopline.quality.cleaning import Cleaning
+from loopline.quality.cleaning_records import Change
 from loopline.quality.cleaning_steps import Step, clean
 
 

@@ -60,6 +60,7 @@ class Written:
         broken: dict[str, int] | None = None,
         warned: dict[str, int] | None = None,
         contract: Contract | None = None,
+        cleaning: bytes = b"",
         source: str = "",
         sealed: bool = False,
         shares: Sequence[int] = (),
@@ -73,7 +74,8 @@ class Written:
         frame = frame.rechunk()  # Delta's writer mixes several chunks, and the order of the rows is part of the version
         digest = digest_table(versions.storable(frame).to_arrow())
         checked = contract.digest if contract is not None else ""
-        said = {"digest": digest, "contract": checked, "source": source, "sealed": sealed}
+        kept = self.blobs.put([cleaning]).digest if cleaning else ""
+        said = {"digest": digest, "contract": checked, "cleaning": kept, "source": source, "sealed": sealed}
         if (same := self._same(name, said)) is not None:
             return self._again(same, inputs)
         summary = self.blobs.put([profile(frame).to_json()])
@@ -111,7 +113,10 @@ class Written:
     def restore(self, row: Any, message: str) -> DatasetVersion:
         """Makes the content of an earlier version the next one; no row is written again."""
         ref = self.named.ref(row)
-        said = {"digest": row.digest, "contract": row.contract, "source": "", "sealed": False}
+        said = {name: getattr(row, name) for name in ("digest", "contract", "cleaning")} | {
+            "source": "",
+            "sealed": False,
+        }
         newest = self.named.newest(row.name)
         if newest.version == row.version:
             return self._again(newest, [ref])
@@ -172,7 +177,8 @@ class Written:
                 **values,
             )
         )
-        Store(self.tx, self.blobs).retain(values["profile"], ref)
+        for kept in filter(None, (values["profile"], said["cleaning"])):
+            Store(self.tx, self.blobs).retain(kept, ref)
         digests = {noted: said["digest"]} | ({"contract": said["contract"]} if said["contract"] else {})
         self.tx.note(inputs=[*inputs, *filter(None, [said["source"]])], outputs=[ref], digests=digests)
         return self.named.record(self.named.row(name, str(version)))

@@ -1,0 +1,101 @@
+"""Versions that are cleaned: made from another one by declared steps, with what was learned and done kept beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from loopline.data.named import Named
+from loopline.data.records import Cleaned
+from loopline.data.written import Written
+from loopline.errors import Invalid, NotFound
+from loopline.hashing import canonical_json
+from loopline.ports.blobs import BlobStore
+from loopline.quality.cleaning import Cleaning
+from loopline.quality.cleaning_records import CleaningReport
+from loopline.quality.cleaning_steps import steps as read_steps
+
+
+class _Kept(msgspec.Struct, frozen=True, kw_only=True):
+    made_from: str
+    fitted_on: str
+    steps: tuple[dict[str, Any], ...]
+    fitted: dict[str, Any]
+    report: CleaningReport
+
+
+class CleanedVersions:
+    """The cleaned versions of one project; `readable` gives the rows of a version but for those that are sealed."""
+
+    def __init__(
+        self, named: Named, written: Written, blobs: BlobStore, readable: Callable[[Any], pl.DataFrame]
+    ) -> None:
+        self.named = named
+        self.written = written
+        self.blobs = blobs
+        self._readable = readable
+
+    def make(
+        self,
+        name: str,
+        version: str,
+        steps: Sequence[dict[str, Any]],
+        *,
+        fit: str | None,
+        label: str | None,
+        keep: Collection[str],
+        message: str,
+    ) -> Cleaned:
+        """Cleans a version, by what the rows of `fit` teach or its own; those are the only ones of which some are set aside."""
+        declared = read_steps([*steps])
+        row = self.named.row(name, version)
+        taught = row if fit is None else self.named.of_ref(fit)
+        for one in (row, taught):
+            self.named.check_open(one)
+            self.named.check_sound([one])
+        source, lesson = self.named.ref(row), self.named.ref(taught)
+        fitted = Cleaning.fit(self._readable(taught), declared, keep=keep, hidden=[label] if label else [])
+        clean, aside, report = fitted.apply(self._readable(row), training=source == lesson)
+        if not clean.height:
+            raise Invalid(
+                f"The cleaning sets every row of {source} aside: {report.aside}.",
+                code="all-quarantined",
+                hint="Declare wider bounds.",
+            )
+        kept = _Kept(
+            made_from=source,
+            fitted_on=lesson,
+            steps=tuple(msgspec.to_builtins(step) for step in declared),
+            fitted=fitted.to_dict(),
+            report=report,
+        )
+        made = self.written.write(
+            f"{name}.clean",
+            clean,
+            quarantined=aside,
+            broken=report.aside,
+            cleaning=canonical_json(kept),
+            inputs=list(dict.fromkeys([source, lesson])),
+            facts=row.facts,
+            message=message or f"{source}, cleaned",
+        )
+        return self.of(self.named.of_ref(made.ref))
+
+    def of(self, row: Any) -> Cleaned:
+        """How a version was cleaned. Raises `NotFound` where it was not."""
+        ref = self.named.ref(row)
+        if not row.cleaning:
+            raise NotFound(
+                f"{ref} was not cleaned.",
+                code="no-cleaning",
+                hint=f"Clean it: loopline data clean {row.name}@{row.version} --with FILE.toml",
+            )
+        kept = msgspec.json.decode(self.blobs.read(row.cleaning), type=_Kept)
+        return Cleaned(ref=ref, **{field: getattr(kept, field) for field in kept.__struct_fields__})
+
+    def cleaned(self, row: Any, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows as they came to a version, cleaned as its own were; as they are where it was not cleaned."""
+        return Cleaning.from_dict(self.of(row).fitted).apply(rows)[0] if row.cleaning else rows
