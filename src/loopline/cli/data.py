@@ -22,7 +22,13 @@ def data() -> None:
     pass
 
 
-for command in (quarantine.quarantine, *data_sources.COMMANDS, *data_cleaning.COMMANDS, *data_contract.COMMANDS, *data_versions.COMMANDS):
+for command in (
+    quarantine.quarantine,
+    *data_sources.COMMANDS,
+    *data_cleaning.COMMANDS,
+    *data_contract.COMMANDS,
+    *data_versions.COMMANDS,
+):
     data.add_command(command)
 
 

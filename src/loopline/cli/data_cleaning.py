@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     "--with", "steps", required=True, type=click.Path(exists=True, dir_okay=False), metavar="FILE",
     help="The steps, as TOML or JSON.",
 )  # fmt: skip
-@click.option("--fit", metavar="REF", help="The version that the steps learn from: the training side. Default: REF itself.")
+@click.option(
+    "--fit", metavar="REF", help="The version that the steps learn from: the training side. Default: REF itself."
+)
 @click.option("--label", metavar="COLUMN", help="What is to be predicted: no step reads it.")
 @click.option("--time", metavar="COLUMN", help="What orders the rows: no step changes it.")
 @click.option("--group", metavar="COLUMN", help="What rows of one thing share: no step changes it.")
@@ -76,10 +78,14 @@ def _told(found: Cleaned) -> None:
         [(c.step, c.column, c.cells, c.missing, c.left, ", ".join(c.made)) for c in report.changes],
         empty="No step changed a cell.",
     )
-    click.echo(f"{report.kept:,} of {report.rows:,} rows kept; {report.cells:,} cells of {report.changed:,} rows changed.")
+    click.echo(
+        f"{report.kept:,} of {report.rows:,} rows kept; {report.cells:,} cells of {report.changed:,} rows changed."
+    )
     if report.aside:
         aside = ", ".join(f"{rule} {count:,}" for rule, count in report.aside.items())
-        click.echo(f"  {report.rows - report.kept:,} rows are set aside ({aside}): loopline data quarantine list {found.ref}")
+        click.echo(
+            f"  {report.rows - report.kept:,} rows are set aside ({aside}): loopline data quarantine list {found.ref}"
+        )
 
 
 def _read(path: Path) -> tuple[dict[str, Any], ...]:

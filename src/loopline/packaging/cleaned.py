@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,10 +14,13 @@ from loopline.packaging.manifest import CLEANING
 from loopline.packaging.records import Manifest
 from loopline.quality.cleaning_columns import Doubles, Places, Rows, Text, texts
 from loopline.quality.cleaning_rows import History, RowCleaning
+from loopline.quality.cleaning_step import RowStep
 from loopline.quality.cleaning_step import numbers as values
+from loopline.quality.cleaning_texts import OfText
 
 Floats = npt.NDArray[np.float32]
 Strings = npt.NDArray[np.object_]
+_REMEMBERED = 10_000  # texts of a column
 
 
 class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,31 +34,72 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 class ArrayCleaning:
     """A fitted cleaning on arrays: from those of raw rows (`numbers`, `strings`: their columns) to those of the model."""
 
-    def __init__(self, cleaned: Cleaned, numbers: tuple[str, ...], strings: tuple[str, ...]) -> None:
+    def __init__(self, cleaned: Cleaned, numbers: Sequence[str], strings: Sequence[str]) -> None:
         self.numbers = cleaned.numbers
         self.strings = cleaned.strings
         self.history: History | None = cleaned.cleaning.history
-        self._cleaning = cleaned.cleaning
-        self._raw = (numbers, strings)
+        self._spelled = {name: (place, _Spelled()) for place, name in enumerate(strings)}
+        # The first steps of a column that make a text of a text are done at once: what they come to is remembered.
+        first = {name: spelled for name, (_, spelled) in self._spelled.items()}
+        self._steps: list[RowStep] = []
+        touched: set[str] = set()
+        for step in cleaned.cleaning.steps:
+            if isinstance(step, OfText) and step.column in first:
+                first[step.column].steps.append(step)
+                continue
+            self._steps.append(step)
+            touched |= {*step.reads, *step.makes}
+            for name in touched:
+                first.pop(name, None)
+        self._read = [(place, name) for place, name in enumerate(numbers) if name in touched]
+        self._passed = [
+            (self.numbers.index(n), place) for place, n in enumerate(numbers) if n in {*self.numbers} - touched
+        ]
+        self._made = [(place, name) for place, name in enumerate(self.numbers) if name in touched]
+        self._touched = touched
 
     def apply(self, numbers: Doubles, strings: Strings, requests: Places | None = None) -> tuple[Floats, Strings]:
         """The model's arrays, float32 (missing: NaN) and texts (missing: ""), of raw ones in float64. `requests` [n] says which
         rows came together: a step that looks at the rows before a row looks at no other request's."""
-        rows = Rows({}, len(numbers), requests)
-        for place, name in enumerate(self._raw[0]):
-            rows.columns[name] = numbers[:, place]
-        for place, name in enumerate(self._raw[1]):
-            rows.columns[name] = Text.of(strings[:, place].tolist())
-        self._cleaning.run(rows)
+        rows = Rows({name: numbers[:, place] for place, name in self._read}, len(numbers), requests)
+        spelled: dict[str, list[str]] = {}
+        for name, (place, one) in self._spelled.items():
+            spelled[name] = [one(text) for text in strings[:, place].tolist()]
+            if name in self._touched:
+                rows.columns[name] = Text.of(spelled[name])
+        for step in self._steps:
+            rows.columns.update(step.run(rows))
         floats = np.empty((rows.n, len(self.numbers)), dtype=np.float32)
         with np.errstate(over="ignore"):
-            for place, name in enumerate(self.numbers):
+            for place, raw in self._passed:
+                floats[:, place] = numbers[:, raw]
+            for place, name in self._made:
                 floats[:, place] = values(rows, name)
         floats[~np.isfinite(floats)] = np.nan
         found = np.empty((rows.n, len(self.strings)), dtype=np.object_)
         for place, name in enumerate(self.strings):
-            found[:, place] = texts(rows[name]).values()
+            column = texts(rows[name]).values() if name in self._touched else spelled[name]
+            found[:, place] = np.array(column, dtype=np.object_)
         return floats, found
+
+
+class _Spelled:
+    """What the first steps of a column make of a text."""
+
+    def __init__(self) -> None:
+        self.steps: list[OfText] = []
+        self._known: dict[str, str] = {}
+
+    def __call__(self, text: str) -> str:
+        found = self._known.get(text)
+        if found is None:
+            found = text
+            for step in self.steps:
+                found = step.text(found) if found else ""
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[text] = found
+        return found
 
 
 def read_cleaning(folder: Path, manifest: Manifest) -> ArrayCleaning | None:

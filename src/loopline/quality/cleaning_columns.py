@@ -31,7 +31,11 @@ class Text:
     @classmethod
     def of(cls, values: list[str]) -> Text:
         """A column of these values."""
-        return cls(np.arange(len(values)), values)
+        if len(values) == 1:
+            return cls(np.zeros(1, dtype=np.int64), values)
+        known: dict[str, int] = {}
+        codes = [known.setdefault(value, len(known)) for value in values]
+        return cls(np.array(codes, dtype=np.int64), list(known))
 
     def mapped(self, function: Callable[[str], str]) -> Text:
         """Each text through a function."""

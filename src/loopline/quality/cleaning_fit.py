@@ -20,7 +20,6 @@ from loopline.quality.cleaning_step import Kind, RowStep, Value
 from loopline.quality.cleaning_texts import (
     Hashed,
     OneHot,
-    Pooled,
     Ranked,
     ReadBoolean,
     ReadDate,
@@ -202,7 +201,7 @@ def _counts(work: Work, name: str) -> list[tuple[str, int]]:
 
 def _pooled(work: Work, name: str, step: declared.Rare) -> RowStep:
     kept = [level for level, count in _counts(work, name) if count >= step.below]
-    return Pooled(column=name, kept=tuple(sorted(kept)), into=step.into)
+    return Recoded(column=name, how=step.word, to={level: level for level in sorted(kept)}, other=step.into)
 
 
 def _one_hot(work: Work, name: str, step: declared.OneHot) -> RowStep:
@@ -218,7 +217,7 @@ _FITS: dict[type[declared.Step], Callable[[Work, str, Any], RowStep]] = {
     declared.Boolean: lambda _, c, s: ReadBoolean(
         column=c, true=tuple(map(str.casefold, s.true)), false=tuple(map(str.casefold, s.false))
     ),
-    declared.Recode: lambda _, c, s: Recoded(column=c, to=s.to, other=s.other),
+    declared.Recode: lambda _, c, s: Recoded(column=c, how=s.word, to=s.to, other=s.other),
     declared.Rare: _pooled,
     declared.Constant: _constant_fill,
     declared.Median: _fill,

@@ -16,7 +16,6 @@ from loopline.quality.cleaning_step import Kind
 from loopline.quality.cleaning_texts import (
     Hashed,
     OneHot,
-    Pooled,
     Ranked,
     ReadBoolean,
     ReadDate,
@@ -30,7 +29,6 @@ AnyRowStep = (
     ToMissing
     | Respell
     | Recoded
-    | Pooled
     | ReadNumber
     | ReadDate
     | ReadBoolean

@@ -25,7 +25,7 @@ _NUMBER = {  # by the sign before the decimals; the other one may stand between 
 _WORD = re.compile(r"\w+")
 
 
-class _OfText(RowStep, frozen=True, kw_only=True):
+class OfText(RowStep, frozen=True, kw_only=True):
     """A step that makes another text of each text, and of a number's."""
 
     @property
@@ -40,7 +40,7 @@ class _OfText(RowStep, frozen=True, kw_only=True):
         return {self.column: texts(rows[self.column]).mapped(lambda v: self.text(v) if v else "")}
 
 
-class ToMissing(_OfText, frozen=True, kw_only=True, tag="placeholders"):
+class ToMissing(OfText, frozen=True, kw_only=True, tag="placeholders"):
     """Texts that stand for "not known" become missing; the space around them does not matter."""
 
     tokens: tuple[str, ...]
@@ -49,7 +49,7 @@ class ToMissing(_OfText, frozen=True, kw_only=True, tag="placeholders"):
         return "" if text.strip(SPACE) in self.tokens else text
 
 
-class Respell(_OfText, frozen=True, kw_only=True, tag="repair"):
+class Respell(OfText, frozen=True, kw_only=True, tag="repair"):
     """A category is trimmed and gets the spelling that training knows it by; an unknown one is only trimmed."""
 
     spelling: dict[str, str]
@@ -59,25 +59,19 @@ class Respell(_OfText, frozen=True, kw_only=True, tag="repair"):
         return self.spelling.get(trimmed.casefold(), trimmed)
 
 
-class Recoded(_OfText, frozen=True, kw_only=True, tag="recode"):
-    """A category becomes what it is mapped to; others stay, or become `other`."""
+class Recoded(OfText, frozen=True, kw_only=True, tag="recode"):
+    """A category becomes what it is mapped to; others stay, or become `other`. `how` is the word that it was declared by."""
 
+    how: str
     to: dict[str, str]
     other: str | None = None
 
+    @property
+    def word(self) -> str:
+        return self.how
+
     def text(self, text: str) -> str:
         return self.to.get(text, text if self.other is None else self.other)
-
-
-class Pooled(_OfText, frozen=True, kw_only=True, tag="rare"):
-    """A category that was rare in training, or unknown to it, becomes one with all such."""
-
-    kept: tuple[str, ...]
-    into: str
-
-    def run(self, rows: Rows) -> dict[str, Column]:
-        kept = {"", *self.kept}
-        return {self.column: texts(rows[self.column]).mapped(lambda v: v if v in kept else self.into)}
 
 
 class _FromText(RowStep, frozen=True, kw_only=True):
