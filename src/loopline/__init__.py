@@ -12,7 +12,7 @@ _PLACES = {
     "loopline.client": ("connect",),
     "loopline.client.autolog": ("autolog",),
     "loopline.client.run": ("log", "run"),
-    "loopline.loop.declaration": ("Loop", "monitor", "retrain", "rollout", "source", "step"),
+    "loopline.loop.declaration": ("Loop", "monitor", "retrain", "rollout", "source", "split", "step"),
     "loopline.loop.table": ("Table", "boosted", "constant", "linear"),
     "loopline.training.records": ("tune",),
     "loopline.training.model": ("Model",),

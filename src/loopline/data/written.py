@@ -11,8 +11,9 @@ import polars as pl
 import sqlalchemy as sa
 
 from loopline.data import versions
+from loopline.data.maturity import Stretches, check_labels, kept, with_read
 from loopline.data.named import Named
-from loopline.data.records import DatasetVersion, Vacuumed
+from loopline.data.records import DatasetVersion, LabelColumn, Vacuumed
 from loopline.data.tables import dataset_contracts, dataset_versions
 from loopline.data.vacuum import vacuum
 from loopline.database import Tx
@@ -36,9 +37,22 @@ class Written:
         """The rows of a version."""
         return versions.read(self.folder(row.name), row.delta_version)
 
+    def rows_read(self, row: Any) -> pl.DataFrame:
+        """The rows of a version with the moment at which each was read, in the column `maturity.READ`."""
+        return with_read(self.rows(row), row.read)
+
     def quarantined(self, row: Any) -> pl.DataFrame:
         """The rows of a version that its contract held back."""
         return versions.read(self.folder(row.name, quarantine=True), row.quarantine_delta_version)
+
+    def labels(self, name: str) -> tuple[LabelColumn, ...]:
+        """The columns of labels that the newest version of a dataset has."""
+        newest = self.named.newest(name)
+        return () if newest is None else self.labels_of(newest)
+
+    def labels_of(self, row: Any) -> tuple[LabelColumn, ...]:
+        """The columns of labels of a version."""
+        return msgspec.convert(row.labels, tuple[LabelColumn, ...])
 
     def folder(self, name: str, *, quarantine: bool = False) -> Path:
         """Where the Delta table of a dataset, or of its quarantine, is."""
@@ -60,12 +74,21 @@ class Written:
         sealed: bool = False,
         shares: Sequence[int] = (),
         noted: str = "content",
+        labels: Sequence[LabelColumn] | None = None,
+        read: Stretches | None = None,
     ) -> DatasetVersion:
-        """Makes the frame the next version of a dataset. The same content as the newest version, told alike, is that one."""
+        """Makes the frame the next version of a dataset. The same content as the newest version, told alike, is that one.
+
+        `labels` are its columns of labels; None: those of the newest version. `read` says when its rows were read; None: now.
+        """
         frame = frame.rechunk()  # Delta's writer mixes several chunks, and the order of the rows is part of the version
         digest = digest_table(versions.storable(frame).to_arrow())
         checked = contract.digest if contract is not None else ""
-        said = {"digest": digest, "contract": checked, "source": source, "sealed": sealed}
+        labels = self.labels(name) if labels is None else labels
+        check_labels(frame, labels)
+        read = [[frame.height, self.tx.now]] if read is None else read
+        told = kept(with_read(frame, read), labels) if labels else []
+        said = {"digest": digest, "contract": checked, "source": source, "sealed": sealed, "labels": told}
         if (same := self._same(name, said)) is not None:
             return self._again(same, inputs)
         summary = self.blobs.put([profile(frame).to_json()])
@@ -95,12 +118,13 @@ class Written:
             profile=summary.digest,
             facts=facts,
             message=message,
+            read=[*read],
         )
 
     def restore(self, row: Any, message: str) -> DatasetVersion:
         """Makes the content of an earlier version the next one; no row is written again."""
         ref = self.named.ref(row)
-        said = {"digest": row.digest, "contract": row.contract, "source": "", "sealed": False}
+        said = {"digest": row.digest, "contract": row.contract, "source": "", "sealed": False, "labels": row.labels}
         newest = self.named.newest(row.name)
         if newest.version == row.version:
             return self._again(newest, [ref])
@@ -121,6 +145,7 @@ class Written:
             warned={},
             profile=row.profile,
             facts=row.facts,
+            read=row.read,
             message=message or f"restored from {ref}",
         )
 

@@ -58,7 +58,7 @@ class Fitting:
             return {"cleaning": None, "said": "nothing declared"}
         train = self._frame(given["split"]["train"])
         data = self.loop.data
-        kept = [c for c in (data.label, data.time, data.group) if c]
+        kept = [c for c in (data.label, data.label_time, data.time, data.group) if c]
         fitted = Cleaning.fit(train, self.loop.clean, keep=kept)
         _, report = fitted.apply(train, training=True)
         changed = sum(change.count for change in report.changes)
@@ -203,7 +203,7 @@ class Fitting:
                 validation,
                 label=data.label,
                 task=data.task,
-                ignore=[c for c in (data.time, data.group, *data.ignore) if c],
+                ignore=[c for c in (data.time, data.label_time, data.group, *data.ignore) if c],
                 seed=self.seed,
                 threads=self.threads,
             )

@@ -100,6 +100,8 @@ def upgrade() -> None:
         sa.Column("opened", sa.String(length=400), nullable=True),
         sa.Column("shares", sa.JSON(), nullable=False),
         sa.Column("withdrawn", sa.Text(), nullable=True),
+        sa.Column("labels", sa.JSON(), nullable=False),
+        sa.Column("read", sa.JSON(), nullable=False),
         sa.Column("facts", sa.JSON(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
