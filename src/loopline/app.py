@@ -266,6 +266,11 @@ class Platform:
 
                 workspace = self.settings.workspace
                 return DatasetsService(tx, self.blobs, workspace / "tables", workspace / "scratch")
+            case "sources":
+                from loopline.data.sources import SourcesService
+                from loopline.foreign import row_source
+
+                return SourcesService(tx, self._service("datasets", tx), row_source)
             case "evaluations":
                 from loopline.evaluation.service import EvaluationsService
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from loopline.access.verbs import AccessVerbs, ProjectsVerbs
-from loopline.data.verbs import DatasetsVerbs
+from loopline.data.verbs import DatasetsVerbs, SourcesVerbs
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.evaluation.verbs import EvaluationsVerbs
 from loopline.ledger.verbs import LedgerVerbs, LineageVerbs
@@ -38,6 +38,7 @@ class Session:
     ledger: LedgerVerbs
     lineage: LineageVerbs
     datasets: DatasetsVerbs
+    sources: SourcesVerbs
     pipelines: PipelinesVerbs
     evaluations: EvaluationsVerbs
     runs: RunsVerbs

@@ -1,13 +1,15 @@
-"""Runs of other systems: the adapter of each behind its port. With `app.py` the only file that names adapters."""
+"""Runs of other systems, and sources of rows: the adapter of each behind its port. With `app.py` the one to name adapters."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from loopline.errors import Invalid, did_you_mean
 from loopline.ports.foreign_runs import ForeignPoint, RunSource
+from loopline.ports.source import Source
 from loopline.tracking.records import Point, Run
 
 ForeignSystem = Literal["mlflow", "tensorboard", "modeldb"]
@@ -42,3 +44,47 @@ def write_events(folder: Path, run: Run, points: Iterable[Point]) -> None:
     name = re.sub(r"[^\w.+=@,() -]", "_", run.name).strip(" .")[:100]
     place = folder / f"{name or 'run'}-{run.id[-6:]}"
     write(place, run.created, (ForeignPoint(point.key, point.step, point.time, point.number) for point in points))
+
+
+def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Source:
+    """What rows are collected from, by its address: a path, a folder, a pattern, or a URL. `scratch` is a folder for what it
+    downloads.
+
+    Raises `Invalid` for a scheme or an option that is not known; nothing is read yet.
+    """
+    match scheme(address):
+        case "":
+            from loopline.adapters.folder.source import FolderSource
+
+            return FolderSource(address, **_options(address, options, whole=_truth))
+    raise Invalid(
+        f"No source begins with {scheme(address)}://.", code="bad-source", hint=did_you_mean(scheme(address), _SCHEMES)
+    )
+
+
+_SCHEMES: tuple[str, ...] = ()
+
+
+def scheme(address: str) -> str:
+    """What stands before `://` in an address, without a driver (`postgresql+psycopg`); nothing for a path."""
+    before, found, _ = address.partition("://")
+    return before.partition("+")[0].lower() if found else ""
+
+
+def _options(address: str, given: Mapping[str, str], **known: Callable[[str], Any]) -> dict[str, Any]:
+    """The options of a source by their names, as what they mean."""
+    read: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in known:
+            raise Invalid(f"{address} has no option {name!r}.", code="bad-option", hint=did_you_mean(name, known))
+        try:
+            read[name] = known[name](text)
+        except ValueError as e:
+            raise Invalid(f"The option {name} of {address} cannot be taken: {e}.", code="bad-option") from e
+    return read
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"

@@ -231,7 +231,7 @@ def test_not_worse_wants_proof(binary: Place) -> None:
 
 def test_gates_declared_after_the_evidence_are_refused(binary: Place) -> None:
     made = binary.measure()
-    late = binary.declare(ll.gate.at_least("roc_auc", 0.61234))
+    late = binary.declare(ll.gate.at_least("roc_auc", 0.21234))
     with pytest.raises(Conflict) as caught:
         binary.session.evaluations.judge(made.id, late)
     assert caught.value.code == "gates-after-evidence"

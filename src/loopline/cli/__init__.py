@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("Start", "up", "Serve: API, predictions, monitors and the loop, at one address."),
     "status": ("Start", "status", "One screen: what runs, what is champion, what needs a person."),
     "doctor": ("Start", "doctor", "Look at this machine and workspace, and say what is amiss."),
-    "data": ("Work", "data", "Datasets: add, ls, log, show, profile, quarantine, split."),
+    "data": ("Work", "data", "Datasets: add, sync, ls, log, show, profile, quarantine, split."),
     "runs": ("Work", "runs", "Runs: ls, search, show, history, artifacts, notes, corrections, deletion."),
     "groups": ("Work", "groups", "Groups of runs: ls, show, create, rename, note, tag, delete, restore."),
     "sync": ("Work", "sync", "Send what programs logged while no server answered."),

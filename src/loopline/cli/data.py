@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from loopline.cli import data_contract, data_split, data_versions, names, quarantine, show
+from loopline.cli import data_contract, data_sources, data_split, data_versions, names, quarantine, show
 from loopline.cli.session import as_json, group, session
 
 _SEVERITY = {3: "likely wrong", 2: "look at it", 1: "to know"}
-_FILE = click.Path(exists=True, dir_okay=False)
 
 
 @group(
@@ -23,57 +22,14 @@ def data() -> None:
     pass
 
 
-for command in (quarantine.quarantine, *data_contract.COMMANDS, *data_split.COMMANDS, *data_versions.COMMANDS):
+for command in (
+    quarantine.quarantine,
+    *data_sources.COMMANDS,
+    *data_contract.COMMANDS,
+    *data_split.COMMANDS,
+    *data_versions.COMMANDS,
+):
     data.add_command(command)
-
-
-@data.command()
-@click.argument("name")
-@click.argument("file", type=_FILE)
-@click.option(
-    "--contract", type=_FILE, metavar="FILE", help="What must hold, as TOML or JSON; rows that break it are held back."
-)
-@click.option("--message", default="", help="Why there is this version.")
-@click.option("--label", type=(str, str, str), multiple=True, metavar="COLUMN TIME SPAN",
-              help="A label that is known SPAN (30d) after its event, at the time in the column TIME.")  # fmt: skip
-@as_json
-@click.pass_context
-def add(
-    ctx: click.Context,
-    name: str,
-    file: str,
-    contract: str | None,
-    message: str,
-    label: tuple[tuple[str, str, str], ...],
-    json: bool,
-) -> None:
-    """Read FILE (CSV, Parquet, NDJSON) into the next version of the dataset NAME."""
-    from loopline.data.records import LabelColumn
-    from loopline.operations import Body
-
-    declared = tuple(LabelColumn(column=c, time=time, matures=span) for c, time, span in label)
-    rules = data_contract.read(contract) if contract else None
-    with session(ctx, creates=True) as s:
-        known = {d.name: d.versions for d in s.datasets.list()}
-        found = s.datasets.add(
-            names.one(s, name, "data"), Body(file), contract=rules, message=message, labels=declared or None
-        )
-    if json:
-        show.print_json(found)
-        return
-    said = "Added" if found.version > known.get(found.name, 0) else "The same content is there already:"
-    click.echo(f"{said} {found.ref}: {found.rows:,} rows of {len(found.columns)} columns.")
-    if found.quarantined:
-        broken = ", ".join(f"{rule} {count:,}" for rule, count in found.broken.items())
-        click.echo(f"  {found.quarantined:,} rows are held back ({broken}): loopline data quarantine list {found.ref}")
-    if found.warned:
-        click.echo("  Rules that only warn: " + ", ".join(f"{rule} {count:,}" for rule, count in found.warned.items()))
-    for one in found.labels:
-        if one.immature:
-            click.echo(f"  {one.immature:,} labels of {one.column} are not known yet ({one.matures} after {one.time}).")
-    if told := found.facts.get("told"):
-        click.echo(f"  {told[0].upper()}{told[1:]}.")
-    click.echo("  Versions stay; to work on with an older one, name it: " + f"{found.name}@{max(1, found.version - 1)}")
 
 
 @data.command()
@@ -89,7 +45,7 @@ def ls(ctx: click.Context, json: bool) -> None:
     show.table(
         ["dataset", "versions", "newest", "rows", "since"],
         [(d.name, d.versions, d.latest, d.rows, show.when(d.created)) for d in found],
-        empty="No datasets yet. Add one: loopline data add NAME FILE",
+        empty="No datasets yet. Add one: loopline data add NAME SOURCE",
     )
 
 
@@ -121,6 +77,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
     """One version: columns, origin, contract, looks."""
     with session(ctx) as s:
         found = s.datasets.show(*names.dataset(s, ref))
+        collected = next((one for one in s.sources.list() if one.name == found.name), None)
     if json:
         show.print_json(found)
         return
@@ -144,6 +101,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             ("facts", found.facts),
             ("message", found.message),
             ("added", f"{show.when(found.created)} by {found.creator}"),
+            *(data_sources.lines(collected) if collected is not None else ()),
         ]
     )
     show.table(["column", "type"], [(c.name, c.type) for c in found.columns])

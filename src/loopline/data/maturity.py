@@ -73,6 +73,14 @@ def immature(frame: pl.DataFrame, label: LabelColumn, as_of: int | None = None) 
     return frame.select(late.fill_null(True).alias("_"))["_"]
 
 
+def known(frame: pl.DataFrame, labels: Sequence[LabelColumn], column: str, as_of: int | None = None) -> pl.DataFrame:
+    """The rows whose label in this column is known; all of them where it has no maturity."""
+    for label in labels:
+        if label.column == column:
+            frame = frame.filter(~immature(frame, label, as_of))
+    return frame
+
+
 def masked(frame: pl.DataFrame, labels: Sequence[LabelColumn], as_of: int | None = None) -> pl.DataFrame:
     """The frame without `READ`, and with labels that are not known as missing."""
     gone = [

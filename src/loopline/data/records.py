@@ -159,6 +159,55 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     by: str
 
 
+class SourceState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a dataset is collected from, with `${NAME}` for its secrets, and how far it was read (None: not yet)."""
+
+    address: str
+    options: dict[str, str] = {}
+    position: dict[str, Any] | None = None
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """When a dataset is collected by itself: every so often, at the times of a cron line (UTC), or as soon as so many rows wait.
+
+    Exactly one of `every` (a duration such as "15m"), `cron` (five fields) and `waiting` (rows; 1: as soon as something arrives).
+    """
+
+    every: str | None = None
+    cron: str | None = None
+    waiting: int | None = None
+
+
+class Collection(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dataset is collected from: its sources and how far they were read, into which version, and when it is done again."""
+
+    name: str
+    ref: str
+    sources: tuple[SourceState, ...]
+    join: tuple[str, ...]
+    on_change: str
+    read: int
+    """When the sources were last read with success."""
+    schedule: Schedule | None = None
+    due: int | None = None
+    failures: int = 0
+    problem: str = ""
+    """Why the last turn of its schedule failed; empty: it went well."""
+
+
+class Collected(msgspec.Struct, frozen=True, kw_only=True):
+    """What one reading of the sources came to: `read` rows = those of the version that are new + `quarantined`.
+
+    `new`: whether a version was made; else nothing had come, and `version` is the newest. `changes`: columns that are new or wider.
+    """
+
+    version: DatasetVersion
+    new: bool
+    read: int
+    quarantined: int
+    changes: tuple[str, ...] = ()
+
+
 class SplitVersions(msgspec.Struct, frozen=True, kw_only=True):
     """The sides of a split as dataset versions; `test` is sealed."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from loopline.data.asked import Asked
 from loopline.data.diff import diff
 from loopline.data.diff_page import page as diff_page
 from loopline.data.learning import check_learning
-from loopline.data.maturity import READ, check_labels, counted, immature, masked, stretches_of, with_read
+from loopline.data.maturity import READ, check_labels, counted, known, masked, stretches_of, with_read
 from loopline.data.named import Named
 from loopline.data.quarantine import Held
 from loopline.data.readers import read_table
@@ -39,10 +40,10 @@ from loopline.data.sides import write_sides
 from loopline.data.tables import dataset_contracts, dataset_versions, looks
 from loopline.data.uploads import behind, on_disk, source_name
 from loopline.data.verbs import DatasetsVerbs
-from loopline.data.windows import Windows
+from loopline.data.windows import Windows, check_evidence
 from loopline.data.written import Written
 from loopline.database import Tx
-from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
+from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
 from loopline.hashing import digest_file, digest_json
 from loopline.ledger.lineage import lineage
 from loopline.operations import Body, Bytes, check_limit
@@ -53,7 +54,6 @@ from loopline.quality.contract_suggest import suggest
 from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_page import page
 from loopline.refs import check_name
-from loopline.statistics.records import MOST_LOOKS
 
 _ROWS_OF = dataset_versions.c
 _TOLD = 5
@@ -97,14 +97,11 @@ class DatasetsService(DatasetsVerbs):
         rows = with_read(rows, since)
         good, quarantined, broken, warned = rows, None, dict[str, int](), dict[str, int]()
         if rules is not None:
-            asked = Asked(self.named, self.blobs, self._readable)
+            asked = Asked(self.named, self.blobs, self.readable)
             good, quarantined, report = partition(rows, rules, beyond=asked.beyond)
             quarantined = quarantined.drop(READ)
             read_from += asked.refs
-            broken, warned = (
-                {rule.name: rule.broken for rule in report.broken if rule.severity == severity}
-                for severity in ("quarantine", "warn")
-            )
+            broken, warned = report.counts("quarantine"), report.counts("warn")
             if good.height == 0:
                 worst = max(broken, key=broken.__getitem__)
                 raise Invalid(
@@ -115,8 +112,7 @@ class DatasetsService(DatasetsVerbs):
         labels = self.written.labels(name) if labels is None else labels
         check_labels(good, labels)
         if learning is not None:
-            late = [immature(good, one) for one in labels if one.column == learning.label]
-            check_learning(good.filter(~late[0]) if late else good, learning)
+            check_learning(known(good, labels, learning.label), learning)
         return self.written.write(
             name,
             good.drop(READ),
@@ -126,7 +122,7 @@ class DatasetsService(DatasetsVerbs):
             contract=rules,
             source=f"source:{source_name(source.name)}@{digest.partition(':')[2]}",
             inputs=read_from,
-            facts={"format": read.format, **_told(read.facts.warnings), **(facts or {})},
+            facts={"format": read.format, **told(read.facts.warnings), **(facts or {})},
             message=message,
             labels=labels,
             read=stretches_of(good[READ]),
@@ -178,7 +174,7 @@ class DatasetsService(DatasetsVerbs):
         row = self.named.row(name, version)
         self.named.check_open(row)
         if full or label is not None:
-            data = profile(self._readable(row), label=label, full=full).to_json()
+            data = profile(self.readable(row), label=label, full=full).to_json()
         else:
             data = self.blobs.read(row.profile)
         if form == "json":
@@ -209,7 +205,7 @@ class DatasetsService(DatasetsVerbs):
     ) -> dict[str, Any]:
         row = self.named.row(name, version)
         self.named.check_open(row)
-        drafted = suggest(self._readable(row), label=label, time=time, group=group)
+        drafted = suggest(self.readable(row), label=label, time=time, group=group)
         found: dict[str, Any] = msgspec.to_builtins(drafted)
         return found
 
@@ -235,6 +231,7 @@ class DatasetsService(DatasetsVerbs):
             inputs=list(dict.fromkeys([self.named.ref(newest), ref])),
             facts=newest.facts,
             message=f"{chosen.sum():,} quarantined rows of {ref} are taken: {reason}",
+            behind=newest,
             read=[*newest.read, [int(chosen.sum()), row.created]],
         )
         return held.decide("released", chosen, reason, made.ref)
@@ -262,7 +259,7 @@ class DatasetsService(DatasetsVerbs):
         for row in sides:
             self.named.check_open(row)
         found = diff(
-            *map(self._readable, sides),
+            *map(self.readable, sides),
             names=(self.named.ref(sides[0]), self.named.ref(sides[1])),
             totals=(sides[0].rows, sides[1].rows),
             key=key,
@@ -304,7 +301,7 @@ class DatasetsService(DatasetsVerbs):
         self.named.check_open(row)
         self.tx.note(inputs=[ref])
         buffer = io.BytesIO()
-        self._readable(row, as_of).write_ipc_stream(buffer)
+        self.readable(row, as_of).write_ipc_stream(buffer)
         return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
 
     def split(
@@ -357,19 +354,8 @@ class DatasetsService(DatasetsVerbs):
         """The rows of a version, sealed or not, and which look at them this is. For evaluation alone, which must `count` it."""
         row = self.named.of_ref(ref)
         self.named.check_sound([row])
-        if row.opened is not None:
-            raise Refused(
-                f"The window {ref} is opened: rows of it stand in {row.opened}, where models learn from them.",
-                code="window-opened",
-                hint="Measure on the newest test side; `loopline data split` makes one.",
-            )
         look = 1 + self.named.looks(row)
-        if look > MOST_LOOKS:
-            raise Refused(
-                f"The window {ref} was looked at {MOST_LOOKS} times: it is used up, and proves nothing any more.",
-                code="window-spent",
-                hint="Split a newer version: `loopline data split` seals a new window.",
-            )
+        check_evidence(row, ref, look)
         return self.written.rows(row), look
 
     def count(self, ref: str, look: int, purpose: str) -> bool:
@@ -386,7 +372,7 @@ class DatasetsService(DatasetsVerbs):
     def _windows(self, name: str) -> Windows:
         return Windows(self.tx, name, self.written.rows)
 
-    def _readable(self, row: Any, as_of: int | None = None) -> pl.DataFrame:
+    def readable(self, row: Any, as_of: int | None = None) -> pl.DataFrame:
         """The rows of a version, but for those sealed for evaluation; labels that are not known are missing."""
         rows = self._windows(row.name).readable(self.written.rows_read(row))
         return masked(rows, self.written.labels_of(row), as_of)
@@ -395,7 +381,7 @@ class DatasetsService(DatasetsVerbs):
         return Held(self.tx, row, self.named.ref(row), self.written.quarantined)
 
 
-def _told(warnings: tuple[str, ...]) -> dict[str, str]:
+def told(warnings: Sequence[str]) -> dict[str, str]:
     """What reading a file had to say of it, as a fact of the version."""
     more = [f"and {len(warnings) - _TOLD} more"] if len(warnings) > _TOLD else []
     return {"told": "; ".join([*warnings[:_TOLD], *more])} if warnings else {}

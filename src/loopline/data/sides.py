@@ -8,13 +8,15 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from loopline.data.maturity import READ, immature, stretches_of
+from loopline.data.maturity import READ, known, stretches_of
 from loopline.data.records import By, Leak, SplitVersions
 from loopline.data.split import split
 from loopline.data.split_leaks import check_leaks, leaks
 from loopline.data.split_records import SIDES, Split
 from loopline.data.windows import Windows
 from loopline.data.written import Written
+
+_SPENT = "_spent"
 
 
 def write_sides(
@@ -37,13 +39,11 @@ def write_sides(
     ref = written.named.ref(row)
     frame = written.rows_read(row)
     again = any(ref in window.inputs for window in windows.all())
-    spent = None if again else windows.spent(frame)
-    late = 0
-    for one in written.labels_of(row):
-        if one.column == label:
-            known = ~immature(frame, one, as_of)
-            late = frame.height - int(known.sum())
-            frame, spent = frame.filter(known), None if spent is None else spent.filter(known)
+    if not again:
+        frame = frame.with_columns(windows.spent(frame).alias(_SPENT))
+    ripe = known(frame, written.labels_of(row), label, as_of)
+    late, frame = frame.height - ripe.height, ripe.drop(_SPENT, strict=False)
+    spent = None if again else ripe[_SPENT]
     if as_of is not None:
         frame = frame.with_columns(pl.min_horizontal(READ, pl.lit(as_of)).alias(READ))
     made = split(

@@ -1,4 +1,4 @@
-"""The data room's tables: dataset versions, their tags, the looks taken at sealed ones, decisions about quarantined rows."""
+"""The data room's tables: dataset versions, their sources and tags, looks at sealed ones, decisions about quarantined rows."""
 
 from __future__ import annotations
 
@@ -84,3 +84,30 @@ quarantine_decisions = sa.Table(
     sa.Column("by", sa.String(256), nullable=False),
 )
 """What was decided about rows that a contract held back; a row that no decision names is still held."""
+
+dataset_sources = sa.Table(
+    "dataset_sources",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column(
+        "sources", sa.JSON, nullable=False
+    ),  # each with its address, its options, and the position it was read to
+    sa.Column("join", sa.JSON, nullable=False),
+    sa.Column("on_change", sa.String(16), nullable=False),
+    sa.Column("read", sa.BigInteger, nullable=False),
+)
+"""What the versions were collected from, and how far: written in the transaction that names the version."""
+
+dataset_schedules = sa.Table(
+    "dataset_schedules",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("rule", sa.JSON, nullable=False),
+    sa.Column("due", sa.BigInteger, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("problem", sa.Text, nullable=False),  # of the last turn; empty: it went well
+)
+"""When datasets are collected by themselves."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from loopline.data.records import (
     By,
+    Collected,
+    Collection,
     Dataset,
     DatasetVersion,
     Decision,
@@ -14,6 +16,7 @@ from loopline.data.records import (
     Leak,
     Learning,
     Quarantine,
+    SourceState,
     SplitVersions,
     Tag,
     Vacuumed,
@@ -199,4 +202,63 @@ class DatasetsVerbs(Protocol):
     @operation("POST /projects/{project}/datasets-vacuum", action="administer", prepares=True)
     def vacuum(self, dry_run: bool = False) -> Vacuumed:
         """Remove files of tables that no version of the project needs: of ingests that were killed, a day ago at the least."""
+        ...
+
+
+class SourcesVerbs(Protocol):
+    """What datasets are collected from: files, stores, databases, topics; read into versions, each row once."""
+
+    @operation("POST /projects/{project}/sources/{name}", action="run", prepares=True)
+    def collect(
+        self,
+        name: str,
+        sources: tuple[SourceState, ...],
+        contract: dict[str, Any] | None = None,
+        message: str = "",
+        join: tuple[str, ...] = (),
+        on_change: Literal["widen", "quarantine", "refuse"] = "widen",
+        labels: tuple[LabelColumn, ...] | None = None,
+    ) -> Collected:
+        """Read sources into the next version of a dataset, and put on record where they are: `sync` goes on from there.
+
+        Several sources go one behind the other or, with `join`, beside each other by these columns. Only the operating-system
+        user of the server's own machine may: it reads as that user. A secret is written as `${NAME}` and taken from the
+        environment. `position` of a source is none of the caller's. The same sources again are a `sync`.
+        """
+        ...
+
+    @operation("POST /projects/{project}/sources/{name}/sync", action="run", prepares=True, repeats=True)
+    def sync(self, name: str, message: str = "", waiting: int = 1) -> Collected:
+        """Read what came since into the next version of a dataset: each row of a source is in exactly one version's reading.
+
+        Where a source grows its rows go behind those that are there, else they replace them. Nothing is made as long as fewer
+        than `waiting` rows have come.
+        """
+        ...
+
+    @operation("GET /projects/{project}/sources", action="read")
+    def list(self) -> tuple[Collection, ...]:
+        """All datasets of the project that are collected, by name."""
+        ...
+
+    @operation("GET /projects/{project}/sources/{name}", action="read")
+    def show(self, name: str) -> Collection:
+        """What a dataset is collected from, how far it was read, and when it is read again."""
+        ...
+
+    @operation("PUT /projects/{project}/sources/{name}/schedule", action="run")
+    def schedule(
+        self, name: str, every: str | None = None, cron: str | None = None, waiting: int | None = None
+    ) -> Collection:
+        """Have a dataset collected by itself from now on, by a running `loopline up`: by exactly one of the three rules."""
+        ...
+
+    @operation("DELETE /projects/{project}/sources/{name}/schedule", action="run")
+    def unschedule(self, name: str) -> Collection:
+        """Collect a dataset no more by itself; its sources stay on record."""
+        ...
+
+    @operation("POST /projects/{project}/sources/{name}/turn", action="run")
+    def turn(self, name: str, problem: str = "") -> Collection:
+        """Put on record that a turn of the schedule was taken, or why it failed: the next one is due later each time."""
         ...

@@ -41,6 +41,10 @@ class Written:
         """The rows of a version with the moment at which each was read, in the column `maturity.READ`."""
         return with_read(self.rows(row), row.read)
 
+    def schema(self, row: Any) -> pl.DataFrame:
+        """A frame of the columns of a version, without rows."""
+        return versions.schema(self.folder(row.name), row.delta_version)
+
     def quarantined(self, row: Any) -> pl.DataFrame:
         """The rows of a version that its contract held back."""
         return versions.read(self.folder(row.name, quarantine=True), row.quarantine_delta_version)
@@ -74,12 +78,14 @@ class Written:
         sealed: bool = False,
         shares: Sequence[int] = (),
         noted: str = "content",
+        behind: Any = None,
         labels: Sequence[LabelColumn] | None = None,
         read: Stretches | None = None,
     ) -> DatasetVersion:
         """Makes the frame the next version of a dataset. The same content as the newest version, told alike, is that one.
 
-        `labels` are its columns of labels; None: those of the newest version. `read` says when its rows were read; None: now.
+        `behind` is the row of a version whose rows are the first ones of the frame, as they were. `labels` are its columns of
+        labels; None: those of the newest version. `read` says when its rows were read; None: those not of `behind` now.
         """
         frame = frame.rechunk()  # Delta's writer mixes several chunks, and the order of the rows is part of the version
         digest = digest_table(versions.storable(frame).to_arrow())
@@ -92,7 +98,10 @@ class Written:
         if (same := self._same(name, said)) is not None:
             return self._again(same, inputs)
         summary = self.blobs.put([profile(frame).to_json()])
-        delta_version, written = versions.write(self.folder(name), frame)
+        if behind is None:
+            delta_version, written = versions.write(self.folder(name), frame)
+        else:
+            delta_version, written = versions.append(self.folder(name), behind.delta_version, frame, behind.rows)
         held = quarantined.height if quarantined is not None else 0
         beside = (
             versions.write(self.folder(name, quarantine=True), quarantined.rechunk())[0]

@@ -70,6 +70,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "digest", name=op.f("pk_dataset_contracts")),
     )
     op.create_table(
+        "dataset_schedules",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("rule", sa.JSON(), nullable=False),
+        sa.Column("due", sa.BigInteger(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("problem", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_dataset_schedules")),
+    )
+    op.create_table(
+        "dataset_sources",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("sources", sa.JSON(), nullable=False),
+        sa.Column("join", sa.JSON(), nullable=False),
+        sa.Column("on_change", sa.String(length=16), nullable=False),
+        sa.Column("read", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("pk_dataset_sources")),
+    )
+    op.create_table(
         "dataset_tags",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
