@@ -12,6 +12,7 @@ _PLACES = {
     "loopline.client": ("connect",),
     "loopline.client.autolog": ("autolog",),
     "loopline.client.run": ("log", "run"),
+    "loopline.features.definitions": ("feature", "feature_view"),
     "loopline.loop.declaration": ("Loop", "monitor", "retrain", "rollout", "source", "split", "step"),
     "loopline.loop.table": ("Table", "boosted", "constant", "linear"),
     "loopline.training.records": ("tune",),

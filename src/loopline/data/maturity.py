@@ -9,7 +9,7 @@ what came after, whenever it is looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import polars as pl
@@ -25,6 +25,21 @@ Stretches = Sequence[Sequence[int]]
 """When rows were read: [how many rows, milliseconds], ... in the order of the rows."""
 
 _DAY = 86_400_000
+
+
+class Readable(NamedTuple):
+    """The rows of a version that can be learned from: not those that a split has sealed. `total` counts these, too."""
+
+    ref: str
+    total: int
+    frame: pl.DataFrame
+    """Labels as they were read, also those that were not known then."""
+    labels: Sequence[LabelColumn]
+    read: Stretches
+
+    def shown(self, as_of: int | None = None) -> pl.DataFrame:
+        """The rows with labels that are not known as missing."""
+        return masked(with_read(self.frame, self.read), self.labels, as_of) if self.labels else self.frame
 
 
 def check_labels(frame: pl.DataFrame, labels: Sequence[LabelColumn]) -> None:

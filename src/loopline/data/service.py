@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from loopline.data.asked import Asked
 from loopline.data.diff import diff
 from loopline.data.diff_page import page as diff_page
 from loopline.data.learning import check_learning
-from loopline.data.maturity import READ, check_labels, counted, known, masked, stretches_of, with_read
+from loopline.data.maturity import READ, Readable, check_labels, counted, known, stretches_of, with_read
 from loopline.data.named import Named
 from loopline.data.quarantine import Held
 from loopline.data.readers import read_table
@@ -38,7 +37,7 @@ from loopline.data.records import (
 )
 from loopline.data.sides import write_sides
 from loopline.data.tables import dataset_contracts, dataset_versions, looks
-from loopline.data.uploads import behind, on_disk, source_name
+from loopline.data.uploads import behind, on_disk, source_name, told
 from loopline.data.verbs import DatasetsVerbs
 from loopline.data.windows import Windows, check_evidence
 from loopline.data.written import Written
@@ -56,7 +55,6 @@ from loopline.quality.profile_page import page
 from loopline.refs import check_name
 
 _ROWS_OF = dataset_versions.c
-_TOLD = 5
 
 
 class DatasetsService(DatasetsVerbs):
@@ -374,17 +372,22 @@ class DatasetsService(DatasetsVerbs):
 
     def readable(self, row: Any, as_of: int | None = None) -> pl.DataFrame:
         """The rows of a version, but for those sealed for evaluation; labels that are not known are missing."""
+        return self._rows(row).shown(as_of)
+
+    def sound(self, ref: str) -> Readable:
+        """What a version has to learn from, for the rooms above. Raises `Refused` for one that is sealed or withdrawn."""
+        row = self.named.of_ref(ref)
+        self.named.check_open(row)
+        self.named.check_sound([row])
+        return self._rows(row)
+
+    def _rows(self, row: Any) -> Readable:
         rows = self._windows(row.name).readable(self.written.rows_read(row))
-        return masked(rows, self.written.labels_of(row), as_of)
+        labels = self.written.labels_of(row)
+        return Readable(self.named.ref(row), row.rows, rows.drop(READ), labels, stretches_of(rows[READ]))
 
     def _held(self, row: Any) -> Held:
         return Held(self.tx, row, self.named.ref(row), self.written.quarantined)
-
-
-def told(warnings: Sequence[str]) -> dict[str, str]:
-    """What reading a file had to say of it, as a fact of the version."""
-    more = [f"and {len(warnings) - _TOLD} more"] if len(warnings) > _TOLD else []
-    return {"told": "; ".join([*warnings[:_TOLD], *more])} if warnings else {}
 
 
 def check_form(form: str) -> None:

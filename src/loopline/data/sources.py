@@ -20,8 +20,9 @@ from loopline.data.joining import join as join_parts
 from loopline.data.reconcile import OnChange, Part, reconcile, widened
 from loopline.data.records import Collected, Collection, DatasetVersion, LabelColumn, Schedule, SourceState
 from loopline.data.secrets import check_no_secret
-from loopline.data.service import DatasetsService, told
+from loopline.data.service import DatasetsService
 from loopline.data.tables import dataset_schedules, dataset_sources, dataset_versions
+from loopline.data.uploads import told
 from loopline.data.verbs import SourcesVerbs
 from loopline.database import Tx
 from loopline.durations import milliseconds
