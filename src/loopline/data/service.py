@@ -110,7 +110,7 @@ class DatasetsService(DatasetsVerbs):
         labels = self.written.labels(name) if labels is None else labels
         check_labels(good, labels)
         if learning is not None:
-            check_learning(known(good, labels, learning.label), learning)
+            check_learning(known(good, labels, learning.label).drop(READ), learning)
         return self.written.write(
             name,
             good.drop(READ),

@@ -14,22 +14,21 @@ from loopline.data.maturity import Readable
 from loopline.data.records import DatasetVersion
 from loopline.data.service import DatasetsService
 from loopline.database import Tx
-from loopline.errors import Conflict, NotFound, did_you_mean
+from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
 from loopline.failpoints import failpoint
 from loopline.features.definitions import FeatureView, check_view, from_json
 from loopline.features.online import Online, write_online
 from loopline.features.point_in_time import Events, at_moments, features_of
 from loopline.features.records import FeatureValues, FeatureViewVersion, Materialization
-from loopline.features.tables import feature_materializations, feature_views
+from loopline.features.tables import feature_online, feature_views
 from loopline.features.verbs import FeaturesVerbs
 from loopline.hashing import digest_file
-from loopline.operations import check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.refs import check_name, parse, version_number
 from loopline.store.service import Store
 
 _V = feature_views.c
-_M = feature_materializations.c
+_M = feature_online.c
 _AT_ONCE = 1_000
 
 
@@ -76,10 +75,10 @@ class FeaturesService(FeaturesVerbs):
         self, name: str, dataset: str, time: str, into: str, entity: str | None = None, more: tuple[str, ...] = ()
     ) -> DatasetVersion:
         check_name(into, "name of a dataset")
+        views = {one: self._row(one) for one in (name, *more)}
         rows = self.datasets.sound(dataset)
         frame, inputs = rows.frame, [rows.ref]
-        for one in dict.fromkeys((name, *more)):
-            row = self._row(one)
+        for one, row in views.items():
             events, source = self._events(row)
             made = at_moments(events, rows.frame, entity or events.view.entity, time)
             if taken := [column for column in made.columns if column in frame.columns]:
@@ -94,7 +93,7 @@ class FeaturesService(FeaturesVerbs):
             into,
             frame,
             inputs=list(dict.fromkeys(inputs)),
-            facts={"features": ", ".join(dict.fromkeys((name, *more))), "time": time},
+            facts={"features": ", ".join(views), "time": time},
             message=f"{rows.ref} with features as of {time}",
             labels=rows.labels,
             read=rows.read,
@@ -117,34 +116,35 @@ class FeaturesService(FeaturesVerbs):
         self.tx.write()
         failpoint("features.materialize.made")
         before = self._online(name)
-        number = 1 if before is None else before.number + 1
-        ref = self.tx.ref("features", name, row.version)
-        self.tx.execute(
-            feature_materializations.insert().values(
-                project=self.tx.project,
-                name=name,
-                number=number,
-                version=row.version,
-                as_of=moment / 1000 if events.temporal else moment,
-                source=source.ref,
-                entities=entities.height,
-                sealed=source.total - source.frame.height,
-                digest=blob.digest,
-                at=self.tx.now,
-                by=self.tx.principal,
-            )
-        )
+        values = {
+            "number": 1 if before is None else before.number + 1,
+            "version": row.version,
+            "as_of": moment / 1000 if events.temporal else moment,
+            "source": source.ref,
+            "entities": entities.height,
+            "sealed": source.total - source.frame.height,
+            "digest": blob.digest,
+            "at": self.tx.now,
+            "by": self.tx.principal,
+        }
+        key = {"project": self.tx.project, "name": name}
+        self.tx.execute(self.tx.upsert(feature_online, ("project", "name"), tuple(values)), key | values)
         store = Store(self.tx, self.blobs)
         owner = self.tx.ref("features", name)
         if before is not None and before.digest != blob.digest:
             store.release(before.digest, owner)
         store.retain(blob.digest, owner)
-        self.tx.note(inputs=[source.ref, ref], outputs=[ref], digests={"features": blob.digest})
-        made = self._online(name)
-        return self._materialization(made)
+        made = self._materialization(self._online(name))
+        self.tx.note(inputs=[source.ref], outputs=[made.view], digests={"features": blob.digest})
+        return made
 
-    def get(self, name: str, entities: tuple[str, ...]) -> FeatureValues:
-        check_limit(len(entities), "entities", _AT_ONCE)
+    def get(self, name: str, entities: tuple[str, ...] = ()) -> FeatureValues:
+        if len(entities) > _AT_ONCE:
+            raise Invalid(
+                f"{len(entities):,} entities are too many at once.",
+                code="bad-limit",
+                hint=f"Ask for at most {_AT_ONCE:,}.",
+            )
         row = self._row(name)
         made = self._online(name)
         if made is None:
@@ -216,8 +216,7 @@ class FeaturesService(FeaturesVerbs):
         return self.tx.first(query.order_by(_V.version.desc()).limit(1))
 
     def _online(self, name: str) -> Any:
-        query = sa.select(feature_materializations).where(_M.project == self.tx.project, _M.name == name)
-        return self.tx.first(query.order_by(_M.number.desc()).limit(1))
+        return self.tx.first(sa.select(feature_online).where(_M.project == self.tx.project, _M.name == name))
 
     def _materialization(self, row: Any) -> Materialization:
         fields = ("number", "as_of", "source", "entities", "sealed", "digest", "at", "by")

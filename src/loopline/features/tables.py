@@ -18,12 +18,12 @@ feature_views = sa.Table(
     sa.Column("by", sa.String(256), nullable=False),
 )
 
-feature_materializations = sa.Table(
-    "feature_materializations",
+feature_online = sa.Table(
+    "feature_online",
     metadata,
     sa.Column("project", sa.String(128), primary_key=True),
     sa.Column("name", sa.String(128), primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("as_of", sa.JSON, nullable=False),  # a number: of milliseconds, or in the unit of the view's time
     sa.Column("source", sa.String(400), nullable=False, info=names("features", "name", "version")),
@@ -33,4 +33,4 @@ feature_materializations = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("by", sa.String(256), nullable=False),
 )
-"""Each materialisation; the bytes of the newest one of a view alone are kept."""
+"""The newest materialisation of each view; the ledger knows the earlier ones."""

@@ -48,6 +48,6 @@ class FeaturesVerbs(Protocol):
         ...
 
     @operation("GET /projects/{project}/features/{name}/values", action="read_personal", record="entry")
-    def get(self, name: str, entities: tuple[str, ...]) -> FeatureValues:
-        """The features of some entities as they were last made ready, and how old that is."""
+    def get(self, name: str, entities: tuple[str, ...] = ()) -> FeatureValues:
+        """The features of some entities (at most 1,000) as they were last made ready, and how old that is."""
         ...

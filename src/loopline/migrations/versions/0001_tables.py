@@ -158,7 +158,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_evaluations_model", "evaluations", ["project", "model", "at"], unique=False)
     op.create_table(
-        "feature_materializations",
+        "feature_online",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
@@ -170,7 +170,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(length=80), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("by", sa.String(length=256), nullable=False),
-        sa.PrimaryKeyConstraint("project", "name", "number", name=op.f("pk_feature_materializations")),
+        sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_feature_online")),
     )
     op.create_table(
         "feature_views",
