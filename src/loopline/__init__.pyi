@@ -5,11 +5,14 @@ from loopline.client.autolog import autolog as autolog
 from loopline.client.run import log as log
 from loopline.client.run import run as run
 from loopline.evaluation.gates import gate as gate
+from loopline.features.definitions import feature as feature
+from loopline.features.definitions import feature_view as feature_view
 from loopline.loop.declaration import Loop as Loop
 from loopline.loop.declaration import monitor as monitor
 from loopline.loop.declaration import retrain as retrain
 from loopline.loop.declaration import rollout as rollout
 from loopline.loop.declaration import source as source
+from loopline.loop.declaration import split as split
 from loopline.loop.declaration import step as step
 from loopline.loop.table import Table as Table
 from loopline.loop.table import boosted as boosted

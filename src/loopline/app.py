@@ -271,6 +271,12 @@ class Platform:
                 from loopline.foreign import row_source
 
                 return SourcesService(tx, self._service("datasets", tx), row_source)
+            case "features":
+                from loopline.features.service import FeaturesService
+
+                return FeaturesService(
+                    tx, self.blobs, self._service("datasets", tx), self.settings.workspace / "scratch"
+                )
             case "evaluations":
                 from loopline.evaluation.service import EvaluationsService
 

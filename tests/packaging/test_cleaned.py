@@ -179,11 +179,11 @@ def _arrays(frame: pl.DataFrame, fields: Sequence[Field]) -> tuple[Any, Any]:
 @given(st.lists(_ROW, min_size=1, max_size=6), st.lists(st.sampled_from(_STEPS), max_size=7, unique_by=id))
 def test_a_request_gets_what_a_table_gets(rows: list[dict[str, Any]], steps: list[Step]) -> None:
     fitted = _fitted(steps)
-    model = _signature(fitted.apply(_TRAIN)[0])
+    model = _signature(fitted.apply(_TRAIN).kept)
     raw = raw_signature(_TRAIN, model, fitted.rows.reads(f.name for f in model.inputs))
     answer = _served(fitted, model, raw)
     frame = pl.DataFrame(rows, schema=_SCHEMA)
-    numbers, texts = _arrays(fitted.apply(frame)[0], model.inputs)
+    numbers, texts = _arrays(fitted.apply(frame).kept, model.inputs)
     sent = raw_rows(frame, raw.inputs)
     found = answer(sent)
     np.testing.assert_array_equal(found[0], numbers)
@@ -220,7 +220,7 @@ def _learned(folder: Path, model: str = "boosted") -> tuple[Path, pl.DataFrame, 
     ]
     train, validation = frame[:400], frame[400:]
     fitted = Cleaning.fit(train, steps, keep=("unit", "cycle"), hidden=("y",))
-    rows, held = (fitted.apply(side)[0] for side in (train, validation))
+    rows, held = (fitted.apply(side).kept for side in (train, validation))
     made = Table(rows, held, label="y", ignore=["unit", "cycle"])
     fit = boosted(made, leaves=8, rounds=30) if model == "boosted" else linear(made)
     cleaning = fitted.rows.reads(f.name for f in fit.signature.inputs)

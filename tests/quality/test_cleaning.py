@@ -26,7 +26,7 @@ def cleaned(train: dict[str, Any] | pl.DataFrame, *steps: Step, later: dict[str,
     again = Cleaning.from_dict(json.loads(json.dumps(fitted.to_dict(), allow_nan=False)))
     assert again == fitted
     rows = frame if later is None else pl.DataFrame(later, schema=frame.schema, strict=False)
-    return again.apply(rows)[0].to_dict(as_series=False)
+    return again.apply(rows).kept.to_dict(as_series=False)
 
 
 def test_texts_that_mean_missing_and_spellings() -> None:
@@ -104,7 +104,7 @@ def test_outliers_are_clipped_flagged_or_set_aside() -> None:
     assert by_mad == [-79, 50, 151, 152, 181, None]  # 51 ± 3.5 times 25 / 0.6745
     assert cleaned(train, clean.clip("x", low=0.1, high=0.9), later=later)["x"] == [11, 50, 91, 91, 91, None]
     frame = pl.DataFrame(train)
-    kept, aside, report = Cleaning.fit(frame, [clean.quarantine("x", by="iqr")]).apply(frame, training=True)
+    kept, aside, report, _ = Cleaning.fit(frame, [clean.quarantine("x", by="iqr")]).apply(frame, training=True)
     assert kept["x"].to_list() == list(range(1, 101))
     assert aside.rows() == [(10_000, "quarantine x", "outside -49 to 151")]
     assert (report.rows, report.kept, report.aside) == (101, 100, {"quarantine x": 1})
@@ -153,7 +153,7 @@ def test_texts_are_hashed() -> None:
 def test_missing_values_stay_missing_unless_asked() -> None:
     train = pl.DataFrame({"a": [1, None], "b": ["x", None], "c": [float("nan"), 2.0]})
     fitted = Cleaning.fit(train, [clean.placeholders(), clean.repair(), clean.clip()])
-    found, _, report = fitted.apply(train)
+    found, _, report, _ = fitted.apply(train)
     assert_frame_equal(found, train)
     assert report.changes == ()
     assert (report.changed, report.cells) == (0, 0)
@@ -172,13 +172,13 @@ def test_a_value_that_no_step_changes_is_the_very_value() -> None:
         clean.clip("single", by="quantiles"),
         clean.forward("zoned", time="small"),
     ]
-    assert Cleaning.fit(frame, steps).apply(frame)[0].schema["zoned"] == pl.Datetime("ms", "Europe/Berlin")
+    assert Cleaning.fit(frame, steps).apply(frame).kept.schema["zoned"] == pl.Datetime("ms", "Europe/Berlin")
 
 
 def test_what_was_done_is_told_in_rows_and_cells() -> None:
     train = pl.DataFrame({"sex": ["f", " f", "?", None], "age": [1, None, 3, None]})
     steps = [clean.placeholders("sex"), clean.repair("sex"), clean.median("age"), clean.one_hot("sex")]
-    _, _, report = Cleaning.fit(train, steps).apply(train)
+    report = Cleaning.fit(train, steps).apply(train).report
     assert report.changes == (
         Change(step="placeholders", column="sex", cells=1, missing=1, left=2),
         Change(step="repair", column="sex", cells=1, missing=2, left=2),
@@ -282,8 +282,10 @@ def test_nothing_is_learned_from_later_rows_and_no_row_is_lost(steps: list[Step]
     assert whole[1].height == 0
     if fitted.rows.history is None:  # and what becomes of a row does not depend on the others
         for place in range(frame.height):
-            assert_frame_equal(fitted.apply(frame[place])[0], whole[0][place])
-    kept, aside, report = fitted.apply(frame, training=True)
+            assert_frame_equal(fitted.apply(frame[place]).kept, whole[0][place])
+    kept, aside, report, places = fitted.apply(frame, training=True)
+    assert sorted(places) == places.tolist()
+    assert len(places) == kept.height
     assert kept.height + aside.height == frame.height == report.rows
     assert (kept.height, aside.height) == (report.kept, sum(report.aside.values()))
     assert aside.is_empty() or aside["_reason"].null_count() == 0
@@ -294,9 +296,9 @@ def test_later_rows_change_nothing_that_was_learned() -> None:
     later = pl.DataFrame({**_TRAIN, "age": [10**6] * 5, "sex": ["x"] * 5})
     for step in _EACH:
         fitted = _fitted([step])
-        apart = fitted.apply(train)[0]
+        apart = fitted.apply(train).kept
         fitted.apply(later)
-        assert_frame_equal(fitted.apply(train)[0], apart)
+        assert_frame_equal(fitted.apply(train).kept, apart)
         assert _fitted([step]) == fitted
 
 
@@ -376,7 +378,7 @@ def test_a_column_of_which_another_step_of_the_sort_speaks_is_left_to_it() -> No
 
 def test_one_row_and_infinities() -> None:
     one = pl.DataFrame({"x": [2.0], "y": [float("inf")]})
-    assert Cleaning.fit(one, [clean.median("x"), clean.clip("x")]).apply(one)[0].rows() == [(2.0, float("inf"))]
+    assert Cleaning.fit(one, [clean.median("x"), clean.clip("x")]).apply(one).kept.rows() == [(2.0, float("inf"))]
     with pytest.raises(Invalid, match="no value in 1 training rows"):
         Cleaning.fit(one, [clean.clip("y")])
     with pytest.raises(Invalid, match="no spread"):
@@ -397,6 +399,6 @@ def test_a_frame_without_the_column_is_refused_and_a_wrong_dict_too() -> None:
         fitted.apply(pl.DataFrame({"a": [1.5], "b": [1.0]}))
     with pytest.raises(Invalid, match="quarantine's own"):
         fitted.apply(pl.DataFrame({"a": [1], "b": [1.0], "_rule": ["x"]}))
-    assert fitted.apply(pl.DataFrame({"a": [1], "b": [None]}))[0].rows() == [(1, 1.5)]
+    assert fitted.apply(pl.DataFrame({"a": [1], "b": [None]})).kept.rows() == [(1, 1.5)]
     with pytest.raises(Invalid, match="not a fitted cleaning"):
         Cleaning.from_dict({"steps": [{"step": "magic"}]})

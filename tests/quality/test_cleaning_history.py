@@ -28,7 +28,7 @@ def _engines() -> pl.DataFrame:
 
 
 def _done(frame: pl.DataFrame, *steps: Step) -> pl.DataFrame:
-    return Cleaning.fit(frame, steps).apply(frame)[0]
+    return Cleaning.fit(frame, steps).apply(frame).kept
 
 
 def test_windows_lags_and_smoothing_of_real_engines() -> None:
@@ -122,7 +122,7 @@ def test_a_row_is_the_same_with_no_more_than_the_rows_it_asks_for(
     fitted = Cleaning.fit(frame, steps)
     history = fitted.rows.history
     assert history is not None
-    whole = fitted.apply(frame)[0]
+    whole = fitted.apply(frame).kept
     for place in range(frame.height):
         here = frame.row(place, named=True)
         numbered = frame.with_row_index("_at")
@@ -131,7 +131,7 @@ def test_a_row_is_the_same_with_no_more_than_the_rows_it_asks_for(
             (pl.col("cycle") < here["cycle"]) | ((pl.col("cycle") == here["cycle"]) & (pl.col("_at") < place)),
         ).sort("cycle", "_at")
         asked = [*before["_at"].tail(history.rows).to_list(), place]
-        assert_frame_equal(fitted.apply(frame[asked])[0][-1], whole[place], check_exact=True)
+        assert_frame_equal(fitted.apply(frame[asked]).kept[-1], whole[place], check_exact=True)
 
 
 def test_no_later_row_is_looked_at() -> None:
@@ -139,4 +139,4 @@ def test_no_later_row_is_looked_at() -> None:
     frame = pl.DataFrame({"unit": [1] * 30, "cycle": range(30), "x": rng.normal(size=30), "state": ["on"] * 30})
     fitted = Cleaning.fit(frame, _STEPS)
     later = frame.with_columns(x=pl.when(pl.col("cycle") > 12).then(99.0).otherwise(pl.col("x")))
-    assert_frame_equal(fitted.apply(frame)[0].head(13), fitted.apply(later)[0].head(13))
+    assert_frame_equal(fitted.apply(frame).kept.head(13), fitted.apply(later).kept.head(13))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from loopline.data.maturity import READ, Readable, stretches_of, with_read
 from loopline.data.named import Named
 from loopline.data.records import Cleaned
 from loopline.data.written import Written
@@ -28,11 +29,9 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CleanedVersions:
-    """The cleaned versions of one project; `readable` gives the rows of a version but for those that are sealed."""
+    """The cleaned versions of one project; `readable` gives what a version has to learn from."""
 
-    def __init__(
-        self, named: Named, written: Written, blobs: BlobStore, readable: Callable[[Any], pl.DataFrame]
-    ) -> None:
+    def __init__(self, named: Named, written: Written, blobs: BlobStore, readable: Callable[[Any], Readable]) -> None:
         self.named = named
         self.written = written
         self.blobs = blobs
@@ -57,11 +56,14 @@ class CleanedVersions:
             self.named.check_open(one)
             self.named.check_sound([one])
         source, lesson = self.named.ref(row), self.named.ref(taught)
-        fitted = Cleaning.fit(self._readable(taught), declared, keep=keep, hidden=[label] if label else [])
-        clean, aside, report = fitted.apply(self._readable(row), training=source == lesson)
-        if not clean.height:
+        came, teach = self._readable(row), self._readable(taught)
+        keep = {*keep, *(one.time for one in teach.labels)}
+        hidden = {*filter(None, [label]), *(one.column for one in teach.labels)}
+        fitted = Cleaning.fit(teach.frame, declared, keep=sorted(keep), hidden=sorted(hidden))
+        done = fitted.apply(came.frame, training=source == lesson)
+        if not done.kept.height:
             raise Invalid(
-                f"The cleaning sets every row of {source} aside: {report.aside}.",
+                f"The cleaning sets every row of {source} aside: {done.report.aside}.",
                 code="all-quarantined",
                 hint="Declare wider bounds.",
             )
@@ -70,17 +72,19 @@ class CleanedVersions:
             fitted_on=lesson,
             steps=tuple(msgspec.to_builtins(step) for step in declared),
             fitted=fitted.to_dict(),
-            report=report,
+            report=done.report,
         )
         made = self.written.write(
             f"{name}.clean",
-            clean,
-            quarantined=aside,
-            broken=report.aside,
+            done.kept,
+            quarantined=done.aside,
+            broken=done.report.aside,
             cleaning=canonical_json(kept),
             inputs=list(dict.fromkeys([source, lesson])),
             facts=row.facts,
             message=message or f"{source}, cleaned",
+            labels=came.labels,
+            read=stretches_of(with_read(came.frame, came.read)[READ][done.places]),
         )
         return self.of(self.named.of_ref(made.ref))
 
@@ -98,4 +102,4 @@ class CleanedVersions:
 
     def cleaned(self, row: Any, rows: pl.DataFrame) -> pl.DataFrame:
         """Rows as they came to a version, cleaned as its own were; as they are where it was not cleaned."""
-        return Cleaning.from_dict(self.of(row).fitted).apply(rows)[0] if row.cleaning else rows
+        return Cleaning.from_dict(self.of(row).fitted).apply(rows).kept if row.cleaning else rows

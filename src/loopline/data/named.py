@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
-from loopline.data.records import Column, Dataset, DatasetVersion, Tag
+from loopline.data.records import Column, Dataset, DatasetVersion, LabelColumn, Tag
 from loopline.data.tables import dataset_tags, dataset_versions, looks
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
@@ -218,6 +219,7 @@ class Named:
                 withdrawn=row.withdrawn or "",
                 unsound=self.ref(bad) if (bad := self._bad(row, withdrawn)) is not None else "",
                 tags=tuple(tags.get(row.version, ())),
+                labels=msgspec.convert(row.labels, tuple[LabelColumn, ...]),
                 **{
                     field: getattr(row, field)
                     for field in (

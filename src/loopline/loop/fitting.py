@@ -62,9 +62,9 @@ class Fitting:
             return {"cleaning": None, "said": "nothing declared"}
         train = self._frame(given["split"]["train"])
         data = self.loop.data
-        kept = [c for c in (data.time, data.group) if c]
+        kept = [c for c in (data.label_time, data.time, data.group) if c]
         fitted = Cleaning.fit(train, self.loop.clean, keep=kept, hidden=[data.label])
-        _, _, report = fitted.apply(train, training=True)
+        report = fitted.apply(train, training=True).report
         aside = "".join(f"; {count:,} rows set aside ({rule})" for rule, count in report.aside.items())
         return {
             "cleaning": fitted.to_dict(),
@@ -204,13 +204,13 @@ class Fitting:
             if (cleaning := given["clean"]["cleaning"]) is not None:
                 fitted = Cleaning.from_dict(cleaning)
                 self._cleaned = (train, fitted.rows)
-                train, validation = fitted.apply(train, training=True)[0], fitted.apply(validation)[0]
+                train, validation = fitted.apply(train, training=True).kept, fitted.apply(validation).kept
             self._table = Table(
                 train,
                 validation,
                 label=data.label,
                 task=data.task,
-                ignore=[c for c in (data.time, data.group, *data.ignore) if c],
+                ignore=[c for c in (data.time, data.label_time, data.group, *data.ignore) if c],
                 seed=self.seed,
                 threads=self.threads,
             )

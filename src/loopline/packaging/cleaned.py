@@ -64,7 +64,7 @@ class ArrayCleaning:
         rows = Rows({name: numbers[:, place] for place, name in self._read}, len(numbers), requests)
         spelled: dict[str, list[str]] = {}
         for name, (place, one) in self._spelled.items():
-            spelled[name] = [one(text) for text in strings[:, place].tolist()]
+            spelled[name] = [one[text] for text in strings[:, place].tolist()]
             if name in self._touched:
                 rows.columns[name] = Text.of(spelled[name])
         for step in self._steps:
@@ -83,22 +83,20 @@ class ArrayCleaning:
         return floats, found
 
 
-class _Spelled:
-    """What the first steps of a column make of a text."""
+class _Spelled(dict[str, str]):
+    """What the first steps of a column make of each text that was met."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.steps: list[OfText] = []
-        self._known: dict[str, str] = {}
 
-    def __call__(self, text: str) -> str:
-        found = self._known.get(text)
-        if found is None:
-            found = text
-            for step in self.steps:
-                found = step.text(found) if found else ""
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[text] = found
+    def __missing__(self, text: str) -> str:
+        found = text
+        for step in self.steps:
+            found = step.text(found) if found else ""
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[text] = found
         return found
 
 

@@ -1,8 +1,8 @@
 """Cleaning: declared steps, fitted on training rows alone, done to every later row, at training and at serving alike.
 
     fitted = Cleaning.fit(train, [clean.placeholders(), clean.median("age")], keep=("visit",), hidden=("label",))
-    cleaned, aside, report = fitted.apply(train, training=True)
-    cleaned, _, report = fitted.apply(validation)
+    rows = fitted.apply(train, training=True).kept
+    later = fitted.apply(validation).kept
 
 Missing values stay missing unless a step fills them: the models handle them. Nothing is pickled; `to_dict` is JSON.
 """
@@ -10,7 +10,7 @@ Missing values stay missing unless a step fills them: the models handle them. No
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ import polars as pl
 from loopline.errors import Invalid, did_you_mean
 from loopline.quality import cleaning_steps as declared
 from loopline.quality.cleaning_aside import AnyAsideStep, AsideStep, Distinct, Outside, Similar
-from loopline.quality.cleaning_columns import changed, missing
+from loopline.quality.cleaning_columns import Places, changed, missing
 from loopline.quality.cleaning_fit import bounds, fit, read_nothing
 from loopline.quality.cleaning_frame import FrameRows, kind
 from loopline.quality.cleaning_records import Change, CleaningReport
@@ -27,6 +27,16 @@ from loopline.quality.cleaning_rows import AnyRowStep, RowCleaning
 from loopline.quality.cleaning_step import Kind, RowStep
 from loopline.quality.cleaning_work import Work, unsuited
 from loopline.quality.contract_check import REASON, RULE
+
+
+class Applied(NamedTuple):
+    """What became of rows: those that are kept, those set aside (as they came, with `_rule` and `_reason`), what was done, and the
+    places of the kept ones among those that came."""
+
+    kept: pl.DataFrame
+    aside: pl.DataFrame
+    report: CleaningReport
+    places: Places
 
 
 class Cleaning(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +64,11 @@ class Cleaning(msgspec.Struct, frozen=True, kw_only=True):
         if not frame.height:
             raise Invalid("There are no rows to fit a cleaning on.", code="cleaning-empty", hint="Give training rows.")
         kinds = _kinds(frame)
+        for name in (*keep, *hidden):
+            if name not in frame.columns:
+                raise Invalid(
+                    f"The table has no column {name!r}.", code="cleaning-column", hint=did_you_mean(name, frame.columns)
+                )
         rows = FrameRows(frame, dict(kinds))
         work = Work(rows, kinds, steps, keep={*keep, *hidden}, hidden=hidden)
         fitted: list[RowStep | AsideStep] = []
@@ -85,11 +100,8 @@ class Cleaning(msgspec.Struct, frozen=True, kw_only=True):
         """The part of it that is done to a row wherever it comes from; the rest is about training's rows alone."""
         return RowCleaning(inputs=self.inputs, steps=cast(Any, tuple(s for s in self.steps if isinstance(s, RowStep))))
 
-    def apply(
-        self, frame: pl.DataFrame, *, training: bool = False
-    ) -> tuple[pl.DataFrame, pl.DataFrame, CleaningReport]:
-        """The cleaned rows, the rows set aside (as they came, with `_rule` and `_reason`) and what was done. Only `training` sets
-        rows aside; every row of the frame is in exactly one of the two.
+    def apply(self, frame: pl.DataFrame, *, training: bool = False) -> Applied:
+        """The rows cleaned. Only `training` sets rows aside; every row of the frame is kept or set aside.
 
         Raises `Invalid` where a column that a step reads is not there or of another kind.
         """
@@ -125,7 +137,7 @@ class Cleaning(msgspec.Struct, frozen=True, kw_only=True):
             changed=int(touched[rows.places].sum()),
             changes=tuple(changes),
         )
-        return rows.to_frame(), aside, report
+        return Applied(rows.to_frame(), aside, report, rows.places)
 
     def to_dict(self) -> dict[str, Any]:
         """The fitted cleaning as JSON values."""
