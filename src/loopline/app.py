@@ -295,6 +295,12 @@ class Platform:
                 from loopline.data.inbox import InboxService
 
                 return InboxService(tx, self._service("sources", tx))
+            case "features":
+                from loopline.features.service import FeaturesService
+
+                return FeaturesService(
+                    tx, self.blobs, self._service("datasets", tx), self.settings.workspace / "scratch"
+                )
             case "evaluations":
                 from loopline.evaluation.service import EvaluationsService
 

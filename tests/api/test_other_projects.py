@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from loopline.api.routing import PREFIX
+from loopline.data.records import LabelColumn
 from loopline.database import metadata
 from loopline.deployment.records import Plan, Stage
 from loopline.errors import NotFound
@@ -40,13 +41,21 @@ HERE, ELSEWHERE = "default", "clinic"
 MODEL, DATA = f"model:{ELSEWHERE}/secret-model@1", f"data:{ELSEWHERE}/secret-data@1"
 SENDER = ulid(1)
 KEY = "sha256:" + "0" * 64
-ROWS = b"x,y\n" + b"".join(b"%d,%s\n" % (n, b"yes" if n % 3 else b"no") for n in range(300))
+ROWS = b"x,y,d\n" + b"".join(b"%d,%s,2020-01-%02d\n" % (n, b"yes" if n % 3 else b"no", 1 + n % 28) for n in range(300))
+VIEW = {
+    "name": "secret-view",
+    "source": "secret-data",
+    "entity": "y",
+    "time": "x",
+    "features": [{"name": "n", "by": "count"}],
+}
 
+LABEL = LabelColumn(column="y", time="d", matures="1d")
 CONTRACT = {"rules": [{"rule": "between", "column": "x", "low": 1}]}
 
 CREATES = {
-    "datasets.add", "endpoints.create", "loops.declare", "models.add", "models.draft", "monitors.declare", "pipelines.start",
-    "runs.save_search",
+    "datasets.add", "endpoints.create", "features.define", "loops.declare", "models.add", "models.draft", "monitors.declare",
+    "pipelines.start", "runs.save_search",
 }  # fmt: skip
 """They make an object of that name in the project of the call, as far as they find there what it is made from."""
 
@@ -73,6 +82,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "datasets.withdraw": {"reason": "test"},
     "endpoints.create": {"model": "secret-model@1"},
     "evaluations.judge": {"gates": KEY},
+    "features.define": {"declaration": VIEW},
+    "features.join": {"dataset": "data:secret-data@1", "time": "x", "into": "joined"},
     "groups.change": {"note": "test"},
     "groups.tag": {"tags": {"a": "b"}},
     "labels.add": {"labels": [{"prediction": "secret-prediction", "value": "yes"}]},
@@ -127,9 +138,13 @@ class Other:
         there.runs.set_retention(12_345_678)
         self.logged = there.runs.create("secret-logged", kind="model").id
         there.runs.measure(self.logged, run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
-        there.datasets.add("secret-data", Body(ROWS, name="x.csv"), contract=CONTRACT, inputs=[f"run:{run}"])
+        there.datasets.add(
+            "secret-data", Body(ROWS, name="x.csv"), contract=CONTRACT, inputs=[f"run:{run}"], labels=(LABEL,)
+        )
         there.datasets.split("secret-data", "y")
         there.datasets.tag("secret-data", "1", "secret-tag")
+        there.features.define("secret-view", VIEW)
+        there.features.materialize("secret-view")
         there.datasets.drop("secret-data", "1", "test")
         group = there.groups.create("secret-group").number
         there.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
@@ -170,6 +185,7 @@ class Other:
             "datasets": {"name": "secret-data", "version": "1", "tag": "secret-tag"},
             "endpoints": {"name": "secret-endpoint"},
             "evaluations": {"evaluation": measured.id, "plot": next(iter(measured.plots), "calibration")},
+            "features": {"name": "secret-view"},
             "groups": {"group": str(group), "name": "secret-group"},
             "labels": {"endpoint": "secret-endpoint"},
             "loops": {"name": "secret-loop", "request": asked},
