@@ -45,7 +45,7 @@ from loopline.data.verbs import DatasetsVerbs
 from loopline.data.windows import Windows, check_evidence
 from loopline.data.written import Written
 from loopline.database import Tx
-from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
+from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_file, digest_json
 from loopline.ledger.lineage import lineage
 from loopline.operations import Body, Bytes, check_limit
