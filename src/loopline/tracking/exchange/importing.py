@@ -80,7 +80,7 @@ class _Importer:
         self._runs, self._groups = sink.runs, sink.groups
         self._system = system
         self._places: dict[str, str] = {}  # the ids of runs, by their source
-        self._numbers: dict[str, int] = {"": 0}  # those of groups, by their name
+        self._numbers: dict[str, int | None] = {"": None}  # those of groups, by their name
 
     def place(self, source: str) -> str | None:
         """The id of the run of this source, where it is here."""
@@ -155,7 +155,7 @@ class _Importer:
                     )
                 failpoint("tracking.import.file")
 
-    def _group(self, name: str) -> int:
+    def _group(self, name: str) -> int | None:
         if name not in self._numbers:
             found: tuple[RunGroup, ...] = self._groups.list(name=name, limit=1).groups
             self._numbers[name] = (found[0] if found else self._groups.create(name)).number
