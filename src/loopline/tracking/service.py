@@ -72,6 +72,10 @@ class RunsService(Searches, Uploads, Bundles, Comparisons, Deletions, RunsVerbs)
         self.uploads = uploads
         self.writing = Writing(tx, words, metrics)
 
+    def group_name(self, number: int) -> str:
+        """The name of a group."""
+        return groups.group_of(self.tx, number).name
+
     def create(
         self,
         name: str,

@@ -15,7 +15,6 @@ from loopline.ports.drawing import Drawing, Line, PlotForm
 from loopline.tracking import reading
 from loopline.tracking.comparison.records import ComparedRun, Summary
 from loopline.tracking.comparison.result import Comparison
-from loopline.tracking.groups import group_of
 from loopline.tracking.records import Point, Run, real
 from loopline.tracking.tables import run_series
 from loopline.tracking.words import Words
@@ -35,6 +34,7 @@ class Comparisons:
     tx: Tx
     words: Words
     draw: Drawing | None
+    group_name: Callable[[int], str]
     history: Callable[[str, str, int | None], tuple[Point, ...]]
 
     def compare(self, runs: tuple[str, ...], metrics: tuple[str, ...] = (), all: bool = False) -> Comparison:
@@ -49,7 +49,7 @@ class Comparisons:
         deltas = Deltas(given, repeats, self._by_fold)
         summaries = self._summaries(rows)
         compared = [deltas.compare(key, [summaries.get((row.number, key)) for row in rows]) for key in keys]
-        named = {number: group_of(self.tx, number).name for number in {run.group for run in given}}
+        named = {number: self.group_name(number) for number in {run.group for run in given}}
         found = differences(given, named)
         shown, told = (
             [one for one in found if all or not one.same],
