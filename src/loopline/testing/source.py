@@ -103,6 +103,7 @@ class SourceLaws:
             reading = source.read(None)  # held on to: a file goes with its reading
             first = next(reading)
             found = _rows_of(first)
+            del reading
         assert _in_order([*found, *_given(_pieces(place, first.position))]) == _rows(0, 8)
 
     def test_positions_are_plain_json_in_any_process(self, place: Place) -> None:
