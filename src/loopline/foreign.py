@@ -80,12 +80,33 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Sourc
                 lambda places: S3Source(places, scratch, name=address, **there),
                 **{key: value for key, value in known.items() if key != "endpoint"},
             )
+        case "http" | "https":
+            from loopline.adapters.http.source import HttpSource
+
+            known = dict.fromkeys(HttpSource.OPTIONS, str)
+            return HttpSource(address, scratch, **_options(address, options, **known))
+        case found if found in _DATABASES:
+            from loopline.adapters.sql.source import SqlSource
+
+            return SqlSource(address, **_options(address, options, table=str, query=str, mark=str))
     raise Invalid(
         f"No source begins with {scheme(address)}://.", code="bad-source", hint=did_you_mean(scheme(address), _SCHEMES)
     )
 
 
-_SCHEMES: tuple[str, ...] = ("s3", "delta+s3", "glue")
+_DATABASES = (
+    "sqlite",
+    "postgresql",
+    "mysql",
+    "mariadb",
+    "mssql",
+    "oracle",
+    "duckdb",
+    "snowflake",
+    "redshift",
+    "bigquery",
+)
+_SCHEMES = ("http", "https", "s3", "delta+s3", "glue", *_DATABASES)
 
 _S3 = dict.fromkeys(("endpoint", "region", "access_key_id", "secret_access_key", "session_token"), str)
 
