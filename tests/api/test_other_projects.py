@@ -308,6 +308,7 @@ LISTS = [
     and op.name
     not in (
         "projects.show",
+        "lineage.openlineage",
         "lineage.trace",
         "runs.compare",
         "runs.last",
@@ -350,6 +351,7 @@ def test_what_is_asked_for_by_many_ids_is_of_its_own_project_alone(other: Other)
 
 REFS: dict[str, Callable[[Any], Any]] = {
     "lineage": lambda session: session.lineage.trace(MODEL),
+    "events of lineage": lambda session: session.lineage.openlineage(ref=MODEL),
     "evaluation": lambda session: session.evaluations.measure(MODEL, "data:secret-data@1", "y"),
     "comparison": lambda session: session.runs.compare(tuple(f"run:{ELSEWHERE}/{ulid(n)}" for n in (1, 2))),
     "endpoint": lambda session: session.endpoints.create("mine", MODEL),
