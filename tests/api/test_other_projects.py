@@ -164,6 +164,7 @@ class Other:
             "endpoints": {"name": "secret-endpoint"},
             "evaluations": {"evaluation": measured.id, "plot": next(iter(measured.plots), "calibration")},
             "groups": {"group": str(group), "name": "secret-group"},
+            "inbox": {"name": "secret-data"},
             "labels": {"endpoint": "secret-endpoint"},
             "loops": {"name": "secret-loop", "request": asked},
             "models": {
