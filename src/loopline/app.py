@@ -20,9 +20,10 @@ import loopline.catalog  # fills OPERATIONS
 from loopline.access import authority
 from loopline.access.records import Principal
 from loopline.data.tables import dataset_inbox, dataset_versions
-from loopline.database import Database, Tx, metadata
-from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused, did_you_mean
+from loopline.database import Database, Tx
+from loopline.errors import Invalid, LooplineError, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
+from loopline.idempotency import answered, forget, keep
 from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Action, Body, Operation
 from loopline.ports.clock import Clock, SystemClock
@@ -39,19 +40,6 @@ log = logging.getLogger("loopline.app")
 
 _LARGEST_BUNDLE = 1 << 36
 """Bytes of a run bundle, unpacked; what comes over HTTP is bounded by `body_limit`, too."""
-
-idempotency = sa.Table(
-    "idempotency",
-    metadata,
-    sa.Column("principal", sa.String(256), primary_key=True),
-    sa.Column("key", sa.String(128), primary_key=True),
-    sa.Column("request", sa.String(80), nullable=False),
-    sa.Column("answer", sa.LargeBinary, nullable=False),
-    sa.Column("at", sa.BigInteger, nullable=False, index=True),
-)
-
-KEYS_MILLISECONDS = 24 * 3_600_000
-"""So long the answer to a call is kept for when it is sent again under its idempotency key."""
 
 
 class Platform:
@@ -111,7 +99,7 @@ class Platform:
             ) as tx:
                 authority.authorise(tx, principal, op.action, project if op.scope == "project" else None)
                 if idempotency_key:
-                    known = _answered(tx, principal, idempotency_key, request)
+                    known = answered(tx, idempotency_key, request)
                     if known is not None:
                         tx.recorded = False
                         return msgspec.json.decode(known, type=op.out) if op.out is not type(None) else None
@@ -121,22 +109,7 @@ class Platform:
                     values[op.body] = body
                 result = getattr(service, op.verb)(**values)
                 if idempotency_key:
-                    tx.write()
-                    if _answered(tx, principal, idempotency_key, request) is not None:
-                        raise Conflict(
-                            f"Another call under the key {idempotency_key!r} came first.",
-                            code="key-in-use",
-                            hint="Call again: the answer of that one is given.",
-                        )
-                    tx.execute(
-                        idempotency.insert().values(
-                            principal=principal.name,
-                            key=idempotency_key,
-                            request=request,
-                            answer=msgspec.json.encode(result),
-                            at=tx.now,
-                        )
-                    )
+                    keep(tx, idempotency_key, request, msgspec.json.encode(result))
                 return result
         except Refused as e:
             if e.code == "forbidden":
@@ -171,7 +144,7 @@ class Platform:
         """
         self.ledger.close(self.database)
         with self.database.begin() as tx:
-            tx.execute(idempotency.delete().where(idempotency.c.at < tx.now - KEYS_MILLISECONDS))
+            forget(tx)
         with self.database.begin(lazy=True) as tx:
             found = tx.rows(sa.select(run_retention.c.project).where(run_retention.c.deleted.is_not(None)))
             holding = tx.rows(sa.select(dataset_versions.c.project).distinct())
@@ -414,23 +387,6 @@ def _checked(op: Operation, args: dict[str, Any], body: Body | None) -> Any:
         return msgspec.convert(args, op.args)
     except msgspec.ValidationError as e:
         raise Invalid(f"{op.name} cannot take its arguments: {e}.", code="bad-arguments") from e
-
-
-def _answered(tx: Tx, principal: Principal, key: str, request: str) -> bytes | None:
-    row = tx.first(
-        sa.select(idempotency.c.request, idempotency.c.answer).where(
-            idempotency.c.principal == principal.name, idempotency.c.key == key
-        )
-    )
-    if row is None:
-        return None
-    if row.request != request:
-        raise Conflict(
-            f"The idempotency key {key!r} was used for another call.",
-            code="key-reused",
-            hint="Use a new key for a new call.",
-        )
-    return bytes(row.answer)
 
 
 def _know_tables() -> None:

@@ -192,6 +192,7 @@ class Other:
             "evaluations": {"evaluation": measured.id, "plot": next(iter(measured.plots), "calibration")},
             "features": {"name": "secret-view"},
             "groups": {"group": str(group), "name": "secret-group"},
+            "inbox": {"name": "secret-data"},
             "labels": {"endpoint": "secret-endpoint"},
             "loops": {"name": "secret-loop", "request": asked},
             "models": {
