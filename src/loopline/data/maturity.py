@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from loopline.data.records import LabelColumn, LabelsKnown
@@ -65,9 +66,8 @@ def check_labels(frame: pl.DataFrame, labels: Sequence[LabelColumn]) -> None:
 
 def with_read(frame: pl.DataFrame, stretches: Stretches) -> pl.DataFrame:
     """The frame with the column `READ`."""
-    counts = pl.Series([count for count, _ in stretches], dtype=pl.UInt32)
-    moments = pl.Series(READ, [moment for _, moment in stretches], dtype=pl.Int64)
-    return frame.with_columns(moments.repeat_by(counts).explode().alias(READ))
+    counts, moments = np.array(stretches, np.int64).reshape(-1, 2).T
+    return frame.with_columns(pl.Series(READ, np.repeat(moments, counts), dtype=pl.Int64))
 
 
 def stretches_of(read: pl.Series) -> list[list[int]]:
