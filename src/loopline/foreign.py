@@ -54,10 +54,33 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path, *, kept:
     Raises `Invalid` for a scheme or an option that is not known; nothing is read yet.
     """
     match scheme(address):
+        case "" if (Path(address) / "_delta_log").is_dir():  # some of its files are of earlier versions alone
+            from loopline.adapters.delta.source import DeltaSource
+
+            return DeltaSource(address, **_options(address, options, whole=_truth, version=int))
         case "":
             from loopline.adapters.folder.source import FolderSource
 
             return FolderSource(address, **_options(address, options, whole=_truth))
+        case "s3":
+            from loopline.adapters.s3.source import S3Source
+
+            return S3Source([address], scratch, **_options(address, options, whole=_truth, **_S3))
+        case "delta":
+            from loopline.adapters.delta.source import DeltaSource
+
+            return DeltaSource(address, **_options(address, options, whole=_truth, version=int, **_S3))
+        case "glue":
+            from loopline.adapters.glue.source import GlueSource
+            from loopline.adapters.s3.source import S3Source
+
+            known = _options(address, options, whole=_truth, catalog=str, **_S3)
+            there = {key: value for key, value in known.items() if key != "catalog"}
+            return GlueSource(
+                address,
+                lambda places: S3Source(places, scratch, name=address, **there),
+                **{key: value for key, value in known.items() if key != "endpoint"},
+            )
         case "kafka":
             from loopline.adapters.kafka.topic import KafkaTopic
 
@@ -100,7 +123,9 @@ _DATABASES = (
     "redshift",
     "bigquery",
 )
-_SCHEMES = ("http", "https", "kafka", "mqtt", "mqtts", *_DATABASES)
+_SCHEMES = ("http", "https", "s3", "delta+s3", "glue", "kafka", "mqtt", "mqtts", *_DATABASES)
+
+_S3 = dict.fromkeys(("endpoint", "region", "access_key_id", "secret_access_key", "session_token"), str)
 
 
 def scheme(address: str) -> str:
