@@ -216,7 +216,8 @@ def _columns(found: dict[str, Any], above: str = "") -> Iterator[tuple[str, bool
     Raises `ValueError` for a name that no column can have.
     """
     for name, value in found.items():
-        if not name.strip() or name == "*" or (f"{above}{name}".startswith("^") and name.endswith("$")):
+        pattern = name.endswith("$") and (name.startswith("^") or above.startswith("^"))  # of several columns
+        if not name.strip() or name == "*" or pattern:
             raise ValueError(f"it has a key {name[:40]!r}, which cannot name a column")
         if isinstance(value, dict) and value:
             yield from _columns(value, f"{above}{name}.")
