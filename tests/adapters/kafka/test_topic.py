@@ -19,12 +19,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from loopline.adapters.kafka import topic as adapter
 from loopline.data.readers import read_table
-from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, NotFound, Unavailable
+from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, NotFound, Refused, Unavailable
 from loopline.foreign import row_source
 from loopline.ports.source import Piece, Source
 from loopline.testing.source import Place, Row, SourceLaws
 
-from .conftest import Broker
+from .conftest import Broker, running
 
 
 class Topic:
@@ -319,6 +319,20 @@ def test_a_topic_that_is_not_there(program: Broker, tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
         pieces(program, "nobody", tmp_path)
     assert caught.value.code == "no-topic"
+
+
+def test_who_is_not_let_in_is_told_without_the_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "_PATIENCE", 2.0)
+    who = {"sasl.mechanism": "SCRAM-SHA-256", "sasl.username": "nobody", "sasl.password": "wrong-41"}
+    options = {"security.protocol": "SASL_PLAINTEXT", **who}
+    with (
+        running(tmp_path, "--authentication") as broker,
+        contextlib.closing(row_source(f"kafka://{broker.address}/visits", options, tmp_path)) as source,
+    ):
+        with pytest.raises(Refused) as caught:
+            list(source.read(None))
+        assert caught.value.code == "foreign-refusal"
+        assert "wrong-41" not in str(caught.value) + source.name + repr(source)
 
 
 @pytest.mark.parametrize(

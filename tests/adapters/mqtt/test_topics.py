@@ -261,6 +261,19 @@ def test_two_who_read_the_same_for_one_dataset(broker: Broker, tmp_path: Path) -
 # Who may, and what is no address
 
 
+def test_by_tls_a_broker_proves_who_it_is(broker: Broker, tmp_path: Path) -> None:
+    port, ca = broker.by_tls()
+    address = f"mqtts://127.0.0.1:{port}/ward/#"
+    broker.send("ward/a", b"7", retain=True)
+    with contextlib.closing(row_source(address, {**OPEN, "ca": str(ca)}, tmp_path)) as source:
+        (piece,) = source.read(None)
+        assert piece.file is not None
+        assert read_table(piece.file).frame["value"].to_list() == [7]
+    stranger = row_source(address, OPEN, tmp_path / "other")
+    with pytest.raises(Unavailable, match="certificate"), contextlib.closing(stranger):
+        list(stranger.read(None))
+
+
 def test_a_wrong_password_is_refused_and_not_told(broker: Broker, tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
         pieces(broker, "ward/#", tmp_path, password="wrong-41")
