@@ -126,7 +126,7 @@ class Written:
             if quarantined is not None and held
             else None
         )
-        self.tx.write()
+        self.tx.alone(f"data:{name}")
         if known is not None and self.named.newest(name).version != known.version:
             raise Conflict(
                 f"Another call made a version of {name} while this one read; nothing of this one was kept.",
@@ -204,7 +204,7 @@ class Written:
         self, name: str, inputs: Sequence[str], said: dict[str, Any], noted: str, **values: Any
     ) -> DatasetVersion:
         """Names what is written as the next version, unless another call brought the same meanwhile."""
-        self.tx.write()
+        self.tx.alone(f"data:{name}")
         if (same := self._same(name, said)) is not None:
             return self._again(same, inputs)
         newest = self.named.newest(name)
