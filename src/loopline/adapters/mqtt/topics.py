@@ -148,15 +148,17 @@ class MqttTopics:
     def _drain(self, spool: Spool, session: Session) -> None:
         """Until nothing is left or it is enough; what is on its way then was not acknowledged, and comes again."""
         ends = time.monotonic() + _LONGEST
-        while True:
+        kept = 1
+        while kept:
             fence, kept = session.fence(), 0
             while not session.passed(fence):
-                if session.size >= _BATCH:
+                late = time.monotonic() >= ends
+                if late or session.size >= _BATCH:
                     kept += self._keep(spool, session, settled=False)
-                    if spool.size >= _QUOTA:
+                    if late or spool.size >= _QUOTA:
                         return
             kept += self._keep(spool, session, settled=not kept)
-            if not kept or spool.size >= _QUOTA or time.monotonic() >= ends:
+            if time.monotonic() >= ends or spool.size >= _QUOTA:
                 return
 
     def _keep(self, spool: Spool, session: Session, *, settled: bool) -> int:
