@@ -303,7 +303,8 @@ def test_by_tls_a_broker_proves_who_it_is(broker: Broker, tmp_path: Path) -> Non
     address = f"mqtts://127.0.0.1:{port}/ward/#"
     broker.send("ward/a", b"7", retain=True)
     with contextlib.closing(row_source(address, {**OPEN, "ca": str(ca)}, tmp_path)) as source:
-        (piece,) = source.read(None)
+        reading = source.read(None)
+        piece = next(reading)
         assert piece.file is not None
         assert read_table(piece.file).frame["value"].to_list() == [7]
     stranger = row_source(address, OPEN, tmp_path / "other")
