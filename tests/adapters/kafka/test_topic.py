@@ -289,6 +289,23 @@ def test_a_partition_that_came_later_is_read_from_its_start(broker: Broker, tmp_
     assert frame["a"].to_list() == [2, 3]
 
 
+def test_a_transaction_is_read_once_it_is_committed(program: Broker, tmp_path: Path) -> None:
+    made(program, "visits")
+    producer = Producer({"bootstrap.servers": program.address, "transactional.id": "clinic", "linger.ms": 0})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce("visits", b'{"a": 1}', partition=0)
+    producer.flush(20)
+    assert pieces(program, "visits", tmp_path) == []
+    producer.commit_transaction(20)
+    ((piece, frame),) = pieces(program, "visits", tmp_path)
+    assert frame["a"].to_list() == [1]
+    program.send("visits", b'{"a": 2}')  # behind the mark of the transaction, which has an offset of its own
+    ((piece, frame),) = pieces(program, "visits", tmp_path, piece.position)
+    assert frame["a"].to_list() == [2]
+    assert piece.position == {"offsets": {"0": 3}}
+
+
 def test_another_topic_of_the_same_name_is_not_read_on(broker: Broker, tmp_path: Path) -> None:
     broker.send("visits", b'{"a": 1}')
     for position in ({"offsets": {"0": 9}}, {"offsets": {"0": 0, "7": 1}}):

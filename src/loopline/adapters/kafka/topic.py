@@ -165,12 +165,13 @@ class KafkaTopic:
                 heard = time.monotonic()
                 if (error := message.error()) is not None:
                     if error.code() == self._kafka.KafkaError._PARTITION_EOF:
-                        yield end  # what is left are marks of transactions, or was compacted away
+                        # What is before are marks of transactions, or was compacted away; what is behind, not decided yet.
+                        yield max(offset, message.offset() or 0)
                         return
-                    if error.code() != self._kafka.KafkaError._AUTO_OFFSET_RESET:
+                    low, _ = self._bounds(consumer, p)
+                    if error.code() != self._kafka.KafkaError._AUTO_OFFSET_RESET or low <= offset:
                         raise self._problem(error)
-                    low, _ = self._bounds(consumer, p)  # deleted since the reading began
-                    self._lost(p, offset, low)
+                    self._lost(p, offset, low)  # deleted since the reading began
                     yield from self._partition(consumer, p, low, (low, end))
                     return
                 if (at := message.offset()) is None or at >= end:
