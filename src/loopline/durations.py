@@ -7,12 +7,13 @@ import re
 from loopline.errors import Invalid
 
 _MS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_LONGEST = 10_000 * 366 * 86_400_000  # no time is further from another
 
 
 def milliseconds(text: str, what: str) -> int:
     """A duration in milliseconds. `what` names the setting in the error."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d|w)\s*", text)
-    if not found:
+    if not found or float(found[1]) * _MS[found[2]] > _LONGEST:
         raise Invalid(
             f"{text!r} is no duration for {what}.",
             code="bad-duration",

@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from loopline.cli import data_contract, data_versions, names, quarantine, show
+from loopline.cli import data_cleaning, data_contract, data_sources, data_split, data_versions, names, quarantine, show
 from loopline.cli.session import as_json, group, session
 
 _SEVERITY = {3: "likely wrong", 2: "look at it", 1: "to know"}
-_FILE = click.Path(exists=True, dir_okay=False)
 
 
 @group(
@@ -23,40 +22,15 @@ def data() -> None:
     pass
 
 
-for command in (quarantine.quarantine, *data_contract.COMMANDS, *data_versions.COMMANDS):
+for command in (
+    quarantine.quarantine,
+    *data_sources.COMMANDS,
+    *data_cleaning.COMMANDS,
+    *data_contract.COMMANDS,
+    *data_split.COMMANDS,
+    *data_versions.COMMANDS,
+):
     data.add_command(command)
-
-
-@data.command()
-@click.argument("name")
-@click.argument("file", type=_FILE)
-@click.option(
-    "--contract", type=_FILE, metavar="FILE", help="What must hold, as TOML or JSON; rows that break it are held back."
-)
-@click.option("--message", default="", help="Why there is this version.")
-@as_json
-@click.pass_context
-def add(ctx: click.Context, name: str, file: str, contract: str | None, message: str, json: bool) -> None:
-    """Read FILE (CSV, Parquet, NDJSON) into the next version of the dataset NAME."""
-    from loopline.operations import Body
-
-    rules = data_contract.read(contract) if contract else None
-    with session(ctx, creates=True) as s:
-        known = {d.name: d.versions for d in s.datasets.list()}
-        found = s.datasets.add(names.one(s, name, "data"), Body(file), contract=rules, message=message)
-    if json:
-        show.print_json(found)
-        return
-    said = "Added" if found.version > known.get(found.name, 0) else "The same content is there already:"
-    click.echo(f"{said} {found.ref}: {found.rows:,} rows of {len(found.columns)} columns.")
-    if found.quarantined:
-        broken = ", ".join(f"{rule} {count:,}" for rule, count in found.broken.items())
-        click.echo(f"  {found.quarantined:,} rows are held back ({broken}): loopline data quarantine list {found.ref}")
-    if found.warned:
-        click.echo("  Rules that only warn: " + ", ".join(f"{rule} {count:,}" for rule, count in found.warned.items()))
-    if told := found.facts.get("told"):
-        click.echo(f"  {told[0].upper()}{told[1:]}.")
-    click.echo("  Versions stay; to work on with an older one, name it: " + f"{found.name}@{max(1, found.version - 1)}")
 
 
 @data.command()
@@ -72,7 +46,7 @@ def ls(ctx: click.Context, json: bool) -> None:
     show.table(
         ["dataset", "versions", "newest", "rows", "since"],
         [(d.name, d.versions, d.latest, d.rows, show.when(d.created)) for d in found],
-        empty="No datasets yet. Add one: loopline data add NAME FILE",
+        empty="No datasets yet. Add one: loopline data add NAME SOURCE",
     )
 
 
@@ -104,6 +78,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
     """One version: columns, origin, contract, looks."""
     with session(ctx) as s:
         found = s.datasets.show(*names.dataset(s, ref))
+        collected = next((one for one in s.sources.list() if one.name == found.name), None)
     if json:
         show.print_json(found)
         return
@@ -119,6 +94,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             ("withdrawn", found.withdrawn),
             ("unsound", f"{found.unsound} is withdrawn" if found.unsound not in ("", found.ref) else ""),
             ("tags", ", ".join(found.tags)),
+            ("labels", ", ".join(f"{one.column}, {one.matures} after {one.time}" for one in found.labels)),
             ("made from", ", ".join(found.inputs)),
             ("source", found.source),
             ("digest", found.digest),
@@ -126,6 +102,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             ("facts", found.facts),
             ("message", found.message),
             ("added", f"{show.when(found.created)} by {found.creator}"),
+            *(data_sources.lines(collected) if collected is not None else ()),
         ]
     )
     show.table(["column", "type"], [(c.name, c.type) for c in found.columns])
@@ -162,50 +139,18 @@ def profile(ctx: click.Context, ref: str, full: bool, label: str | None, html: s
 
 @data.command()
 @click.argument("ref")
-@click.option("--label", required=True, metavar="COLUMN", help="What is to be predicted.")
-@click.option("--time", metavar="COLUMN", help="What orders the rows in time: the newest become the test.")
-@click.option("--group", metavar="COLUMN", help="Rows of one group stay on one side.")
-@click.option("--task", type=click.Choice(["binary", "multiclass", "regression"]), help="Else by the label.")
-@click.option("--fractions", type=(float, float, float), default=(0.7, 0.15, 0.15), show_default=True,
-              help="Shares of train, validation and test.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True)
-@as_json
-@click.pass_context
-def split(
-    ctx: click.Context,
-    ref: str,
-    label: str,
-    time: str | None,
-    group: str | None,
-    task: str | None,
-    fractions: tuple[float, float, float],
-    seed: int,
-    json: bool,
-) -> None:
-    """Split a version into train, validation and a sealed test."""
-    with session(ctx) as s:
-        name, version = names.dataset(s, ref)
-        found = s.datasets.split(
-            name, label, version=version, time=time, group=group, task=task, fractions=fractions, seed=seed
-        )
-    if json:
-        show.print_json(found)
-        return
-    show.facts([("train", found.train), ("validation", found.validation), ("test (sealed)", found.test)])
-
-
-@data.command()
-@click.argument("ref")
 @click.option("--rows", type=click.IntRange(1, 100_000), default=10, show_default=True, help="How many.")
+@data_split.AS_OF
 @as_json
 @click.pass_context
-def read(ctx: click.Context, ref: str, rows: int, json: bool) -> None:
+def read(ctx: click.Context, ref: str, rows: int, as_of: int | None, json: bool) -> None:
     """The first rows of a version that is not sealed. That you looked is put on the ledger."""
     import polars as pl
 
     with session(ctx) as s:
         named = names.dataset(s, ref)
-        version, content = s.datasets.show(*named), s.datasets.read(*named).read()
+        version, content = s.datasets.show(*named), s.datasets.read(*named, as_of=as_of).read()
+        known = s.datasets.labels(*named, as_of=as_of)
     frame = pl.read_ipc_stream(io.BytesIO(content))
     found = frame.head(rows).to_dicts()
     if json:
@@ -214,6 +159,9 @@ def read(ctx: click.Context, ref: str, rows: int, json: bool) -> None:
     show.rows(found, empty="It has no rows.")
     if sealed := version.rows - frame.height:
         click.echo(f"{sealed:,} of its {version.rows:,} rows are sealed for evaluation and left out.", err=True)
+    for one in known:
+        if one.immature:
+            click.echo(f"{one.immature:,} labels of {one.column} were not known then, and are missing.", err=True)
 
 
 def _state(version: Any) -> str:

@@ -13,6 +13,7 @@ import polars as pl
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from loopline.data.reconcile import CONTENT
 from loopline.data.records import Decision, Quarantine
 from loopline.data.tables import quarantine_decisions
 from loopline.database import Tx
@@ -45,7 +46,9 @@ class Held:
             if rule is not None:
                 held &= self._of_rule(frame, rule)
             numbered = frame.with_row_index(ROW, offset=1).filter(held)
-            shown = tuple(numbered.head(limit).to_dicts())
+            shown = tuple(
+                {column: _text(value) for column, value in row.items()} for row in numbered.head(limit).to_dicts()
+            )
         return Quarantine(
             ref=self.ref,
             rows=self.row.quarantined,
@@ -86,8 +89,17 @@ class Held:
         return meant
 
     def taken(self, chosen: Mask) -> pl.DataFrame:
-        """The chosen rows as they came."""
-        return self._frame().filter(chosen).drop(RULE, REASON)
+        """The chosen rows as they came. Raises `Invalid` (code "not-a-row") where one of them fits no columns."""
+        found = self._frame().filter(chosen).drop(RULE, REASON)
+        if CONTENT not in found.columns:
+            return found
+        if found[CONTENT].is_not_null().any():
+            raise Invalid(
+                f"Some of these rows of {self.ref} do not fit its columns, or are no rows at all.",
+                code="not-a-row",
+                hint="Mend them where they come from; or release the others by --rule or --row.",
+            )
+        return found.drop(CONTENT)
 
     def decide(self, decision: Literal["released", "dropped"], chosen: Mask, reason: str, into: str) -> Decision:
         """Writes a decision down."""
@@ -146,3 +158,8 @@ class Held:
                 hint=did_you_mean(rule, self.row.broken),
             )
         return (frame[RULE] == rule).to_numpy()
+
+
+def _text(value: Any) -> Any:
+    """A value as JSON can hold it: bytes that no table could take as the text that they are, for the most part."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value

@@ -2,8 +2,11 @@
 
 1. `read(None)` begins at the start; `read(position)` goes on behind the piece that carried this position, and gives nothing of it
    or of before again. From the same position the same pieces come first, however often it is asked.
+   Of a source that does not grow, only the position of the last piece says anything: `read` behind it gives the whole table
+   again, or nothing where the source knows that it is as it was.
 2. A reading ends: it gives what was there when it began, and never waits for more.
-3. A position is of JSON values, holds no secret and no value of a row but what orders them, and is as good in another process.
+3. A position is of JSON values (numbers below 2**53), holds no secret and no value of a row but what orders them, and is as good
+   in another process.
 4. What is there and cannot be taken is told as `Refusal`, with the reason and its bytes; nothing is left out in silence.
 5. What a source may forget, it keeps until `done`; nothing else is changed where it reads.
 6. Where it cannot be read (gone, closed, wrong) an error of the family is raised, that names it without any secret. What was

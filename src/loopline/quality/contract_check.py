@@ -64,6 +64,10 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
         """The rules that at least one row breaks, in the contract's order."""
         return tuple(r for r in self.rules if r.broken)
 
+    def counts(self, severity: str) -> dict[str, int]:
+        """How many rows break each rule of a severity, by the rule's name; those that none breaks are left out."""
+        return {r.name: r.broken for r in self.broken if r.severity == severity}
+
     def to_dict(self) -> dict[str, Any]:
         """The report for JSON: everything but the mask."""
         return {
@@ -85,10 +89,11 @@ def check(frame: pl.DataFrame, contract: Contract, *, beyond: Beyond | None = No
 
 
 def partition(
-    frame: pl.DataFrame, contract: Contract, *, beyond: Beyond | None = None
+    frame: pl.DataFrame, contract: Contract, *, beyond: Beyond | None = None, behind: int = 0
 ) -> tuple[pl.DataFrame, pl.DataFrame, CheckReport]:
     """The good rows, the quarantined rows and the report; every row of the frame is in exactly one of the two frames.
 
+    The first `behind` rows were taken before: the others are held against them, and only those can break a rule about rows.
     Quarantined rows keep all their values as they came and gain `_rule` (the first rule broken, in the contract's order)
     and `_reason` (all of them). A text column that `of_type` declares to be something else gets that type in the good rows.
     Raises Invalid as `check` does, and when a rule of severity `stop` is broken: then no row is taken.
@@ -100,7 +105,7 @@ def partition(
             code="contract-columns",
             hint="Leave _rule and _reason out before these rows are taken again.",
         )
-    report, masks, good = _check(frame, contract, beyond)
+    report, masks, good = _check(frame, contract, beyond, behind)
     stopping = [r for r in report.rules if r.severity == "stop" and r.broken]
     if stopping:
         faults = "; ".join(f"{r.name}: {_count(r)}" for r in stopping)
@@ -130,7 +135,7 @@ def _count(result: RuleResult) -> str:
 
 
 def _check(
-    frame: pl.DataFrame, contract: Contract, beyond: Beyond | None
+    frame: pl.DataFrame, contract: Contract, beyond: Beyond | None, behind: int = 0
 ) -> tuple[CheckReport, pl.DataFrame, Callable[[], pl.DataFrame]]:
     """The report, each rule's mask, and what gives the good rows."""
     rules = contract.rules
@@ -150,6 +155,8 @@ def _check(
 
     exprs = {i: breach(frame, rule, handed) for i, rule in enumerate(rules) if not isinstance(rule, OfTable)}
     masks = _masks(frame, rules, {f"{i}": expr for i, expr in exprs.items()})
+    if behind and masks.width:
+        masks = masks.select(pl.all() & (pl.int_range(pl.len()) >= behind))
     counts = masks.sum().row(0) if masks.width else ()
     broken = {i: count or 0 for i, count in zip(exprs, counts, strict=True)}
     aside = [f"{i}" for i, count in broken.items() if count and rules[i].severity != "warn"]

@@ -84,7 +84,7 @@ class Deletions:
                 hint="Give 0 or more, or none: for ever.",
             )
         row = {"project": self.tx.project, "deleted": deleted, "by": self.tx.principal, "at": self.tx.now}
-        self.tx.execute(self.tx.upsert(run_retention, ("project",), ("deleted", "by", "at")), row)
+        self.tx.upsert(run_retention, ("project",), row, ("deleted", "by", "at"))
         return self.retention()
 
     def _age(self, given: int | None) -> int:

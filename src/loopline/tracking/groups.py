@@ -154,7 +154,7 @@ def _name_alone(tx: Tx) -> None:
 def _ensure_default(tx: Tx) -> None:
     default = msgspec.to_builtins(group_of(tx, 0))
     row = {name: value for name, value in default.items() if name != "ref"}
-    tx.execute(tx.upsert(run_groups, ()), {"project": tx.project, "last": 0, **row})
+    tx.upsert(run_groups, (), {"project": tx.project, "last": 0, **row})
 
 
 def _named(tx: Tx, name: str) -> int | None:

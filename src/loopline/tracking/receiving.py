@@ -224,7 +224,7 @@ def _read(content: Body) -> bytes:
 def _hold(tx: Tx, sender: str) -> int:
     """The number of a sender, which is added where it is new; from here to the commit nobody else takes any of its journal."""
     row = {"sender": sender, "project": tx.project, "principal": tx.principal, "taken": 0, "digest": "", "at": tx.now}
-    tx.execute(tx.upsert(run_senders, ("sender",)), row)
+    tx.upsert(run_senders, ("sender",), row)
     query = sa.select(run_senders.c.number).where(run_senders.c.sender == sender)
     number: int = tx.scalar(query if tx.database.sqlite else query.with_for_update())  # SQLite has one writer at a time
     return number

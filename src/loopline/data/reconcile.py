@@ -1,0 +1,215 @@
+"""Tables of one source brought to the same columns: what widens is taken, what breaks is refused or held back by policy.
+
+A new column widens, and so do integers that become numbers with fractions, days that become times, and larger integers; a text
+column takes anything as text. What breaks: a column that is lost, and values of another kind (text where numbers were).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal, NamedTuple
+
+import polars as pl
+
+from loopline.errors import Invalid
+
+OnChange = Literal["widen", "quarantine", "refuse"]
+"""What happens where a source changes its columns: what widens is taken and the rest refused; what breaks is held back, row by
+row; any change is refused."""
+
+CONTENT = "_content"
+"""The column of a quarantine that holds what came, where it fits no column: bytes."""
+
+_INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64)
+
+
+class Part(NamedTuple):
+    """Rows that came together, and what messages call them."""
+
+    name: str
+    frame: pl.DataFrame
+
+
+class Reconciled(NamedTuple):
+    """All rows that fit, in order, and those that do not, each with what broke and itself as JSON; and what widened, in words."""
+
+    frame: pl.DataFrame
+    held: pl.DataFrame
+    reasons: list[str]
+    changes: list[str]
+
+
+def reconcile(
+    parts: Sequence[Part],
+    known: dict[str, pl.DataType],
+    on_change: OnChange,
+    *,
+    free: Collection[str] = (),
+    earlier: pl.DataFrame | None = None,
+) -> Reconciled:
+    """The parts in the same columns, those that are `known` first.
+
+    `free` are columns whose types a contract sets right. `earlier` are the rows that the parts go behind (None: they are a whole
+    table): a column that has no value there has no type yet, and one that has not always a value may be absent. Of a whole table
+    a column is lost where no part has it any more.
+
+    Raises `Invalid` (code "schema-change") that names the part and the column.
+    """
+    wanted = dict(known)
+    changes: dict[str, None] = {}
+    first, untyped = not known, set(_columns(earlier, _empty))
+    for part in parts:
+        for column, series in zip(part.frame.columns, part.frame.iter_columns(), strict=True):
+            if _empty(series) and column in wanted:
+                continue
+            kind = _stored(series.dtype)
+            if column not in wanted:
+                if not first:
+                    changes[f"column {column!r} is new"] = None
+                wanted[column] = kind
+                if _empty(series):
+                    untyped.add(column)
+            elif column in untyped:
+                wanted[column] = kind
+                untyped.remove(column)
+            elif (wider := _wider(wanted[column], kind)) is not None and wider != wanted[column]:
+                changes[f"column {column!r} holds {_word(wider)} now, and held {_word(wanted[column])}"] = None
+                wanted[column] = wider
+            elif wider is None and column in free:
+                wanted[column] = pl.String()
+        first = False
+    if changes and on_change == "refuse":
+        raise _refused(f"{parts[-1].name if len(parts) == 1 else 'The source'} has changed: {next(iter(changes))}")
+    needed = set(known).difference(*(part.frame.columns for part in parts))
+    if earlier is not None or not known:
+        before = parts[0].frame if earlier is None else earlier
+        needed = set(before.columns).difference(_columns(before, pl.Series.has_nulls))
+    fitted, held, reasons = [], [], list[str]()
+    for part in parts:
+        good, bad, why = _fitted(part, wanted, needed, on_change)
+        fitted.append(good)
+        held.append(bad)
+        reasons += why
+    return Reconciled(
+        pl.concat(fitted) if fitted else pl.DataFrame(schema=wanted),
+        pl.concat(held) if held else pl.DataFrame(schema={**wanted, CONTENT: pl.Binary}),
+        reasons,
+        list(changes),
+    )
+
+
+def widened(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Earlier rows in wider columns; of a new one they have no value."""
+    return frame.select(
+        pl.col(name).cast(kind) if name in frame.columns else pl.lit(None, kind).alias(name)
+        for name, kind in schema.items()
+    )
+
+
+def _fitted(
+    part: Part, wanted: dict[str, pl.DataType], needed: set[str], on_change: OnChange
+) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    frame = part.frame
+    faults: dict[str, pl.Series] = {}
+    columns = []
+    for name, kind in wanted.items():
+        if name not in frame.columns:
+            if name in needed:
+                _break(part, f"column {name!r} is not there any more", on_change)
+                faults[f"column {name!r} is not there any more"] = _all(frame)
+            columns.append(pl.Series(name, [None], dtype=kind).new_from_index(0, frame.height))
+            continue
+        series = frame[name]
+        if _empty(series) or _wider(kind, series.dtype) == kind:
+            columns.append(series.cast(kind))
+            continue
+        said = f"column {name!r} holds {_word(series.dtype)} where {_word(kind)} were"
+        _break(part, said, on_change)
+        found = _read_as(series, kind)
+        faults[said] = found.is_null() & series.is_not_null()
+        columns.append(found)
+    fitted = pl.DataFrame(columns, schema=dict(wanted))
+    if not faults:
+        return fitted, fitted.clear().with_columns(pl.lit(None, pl.Binary).alias(CONTENT)), []
+    bad = pl.select(pl.any_horizontal(list(faults.values()))).to_series()
+    rows = frame.filter(bad)
+    content = pl.Series(CONTENT, [text.encode() for text in _as_json(rows)], dtype=pl.Binary)
+    masks = pl.DataFrame([mask.alias(said) for said, mask in faults.items()]).filter(bad)
+    reasons = ["; ".join(said for said, broken in row.items() if broken) for row in masks.iter_rows(named=True)]
+    return fitted.filter(~bad), fitted.filter(bad).with_columns(content), reasons
+
+
+def _break(part: Part, said: str, on_change: OnChange) -> None:
+    if on_change != "quarantine":
+        raise _refused(f"{part.name} has changed: {said}")
+
+
+def _refused(message: str) -> Invalid:
+    return Invalid(
+        f"{message}.",
+        code="schema-change",
+        hint="Mend the source; or add it again with --on-schema-change quarantine (what does not fit is held back) or widen "
+        "(new columns and wider types are taken), or with a contract that says what the column is.",
+    )
+
+
+def _read_as(series: pl.Series, kind: pl.DataType) -> pl.Series:
+    """What of a column reads as another kind; nothing of the rest."""
+    try:
+        if series.dtype == pl.String and (kind.is_numeric() or kind.is_temporal()):
+            found = series.str.strip_chars()
+            return found.str.to_date(strict=False) if kind == pl.Date else found.cast(kind, strict=False)
+        if series.dtype.is_float() and kind.is_integer():
+            return pl.select(pl.when(series == series.floor()).then(series).cast(kind, strict=False)).to_series()
+    except pl.exceptions.PolarsError:
+        pass
+    return pl.Series(series.name, [None], dtype=kind).new_from_index(0, len(series))
+
+
+def _as_json(rows: pl.DataFrame) -> list[str]:
+    return rows.write_ndjson().splitlines() if rows.height else []
+
+
+def _wider(known: pl.DataType, given: pl.DataType) -> pl.DataType | None:
+    """The type that holds both without loss, or None."""
+    given = _stored(given)
+    if known == given or known == pl.String:
+        return known
+    if given == pl.Null:
+        return known
+    if known in _INTEGERS and given in _INTEGERS:
+        return max(known, given, key=lambda kind: [str(one()) for one in _INTEGERS].index(str(kind)))
+    if (known.is_integer() or known.is_float()) and (given.is_integer() or given.is_float()):
+        return pl.Float64()
+    if {known.base_type(), given.base_type()} == {pl.Date, pl.Datetime}:
+        return known if known.base_type() == pl.Datetime else given
+    return None
+
+
+def _stored(kind: pl.DataType) -> pl.DataType:
+    """The type as a table keeps it: integers have a sign."""
+    signed: dict[object, pl.DataType] = {
+        pl.UInt8: pl.Int16(), pl.UInt16: pl.Int32(), pl.UInt32: pl.Int64(), pl.UInt64: pl.Int64()
+    }  # fmt: skip
+    return signed.get(kind.base_type(), kind)
+
+
+def _word(kind: pl.DataType) -> str:
+    if kind.is_integer():
+        return "integers"
+    if kind.is_numeric():
+        return "numbers"
+    words = {pl.String: "text", pl.Boolean: "yes or no", pl.Date: "days", pl.Datetime: "times"}
+    return words.get(kind.base_type(), str(kind))
+
+
+def _empty(series: pl.Series) -> bool:
+    return series.null_count() == len(series)
+
+
+def _columns(frame: pl.DataFrame | None, which: Callable[[pl.Series], bool]) -> list[str]:
+    return [] if frame is None else [series.name for series in frame.iter_columns() if which(series)]
+
+
+def _all(frame: pl.DataFrame) -> pl.Series:
+    return pl.Series([True]).new_from_index(0, frame.height)

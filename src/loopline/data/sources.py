@@ -1,0 +1,411 @@
+"""The verbs about sources: datasets collected from where their rows come from, once and again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import polars as pl
+import sqlalchemy as sa
+
+from loopline.access import authority
+from loopline.data.asked import Asked
+from loopline.data.collecting import OpenSource, Read, acknowledge, opened, read, unreadable
+from loopline.data.cron import following
+from loopline.data.joining import join as join_parts
+from loopline.data.reconcile import OnChange, Part, reconcile, widened
+from loopline.data.records import Collected, Collection, DatasetVersion, LabelColumn, Schedule, SourceState
+from loopline.data.secrets import check_no_secret
+from loopline.data.service import DatasetsService
+from loopline.data.tables import dataset_schedules, dataset_sources, dataset_versions
+from loopline.data.uploads import told
+from loopline.data.verbs import SourcesVerbs
+from loopline.database import Tx
+from loopline.durations import milliseconds
+from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
+from loopline.ports.source import Source
+from loopline.quality.contract import Contract
+from loopline.quality.contract_check import REASON, RULE, partition
+from loopline.quality.contract_rules import OfType
+from loopline.refs import check_name
+
+SCHEMA = "columns"
+"""The rule that a row has broken whose columns are not those of the dataset, as a quarantine names it."""
+
+_WAITING_MILLISECONDS = 10_000
+_FIRST_DELAY = 60_000
+_LONGEST_DELAY = 6 * 3_600_000
+_S = dataset_sources.c
+_D = dataset_schedules.c
+
+
+class SourcesService(SourcesVerbs):
+    """What datasets are collected from; `open_source` opens a source by its address; `kept` is a folder for what sources keep
+    that is nowhere else."""
+
+    def __init__(self, tx: Tx, datasets: DatasetsService, open_source: Callable[..., Source], kept: Path) -> None:
+        self.tx = tx
+        self.datasets = datasets
+        self.named = datasets.named
+        self._open = open_source
+        self._scratch = datasets.scratch
+        self._kept = kept
+
+    def collect(
+        self,
+        name: str,
+        sources: tuple[SourceState, ...],
+        contract: dict[str, Any] | None = None,
+        message: str = "",
+        join: tuple[str, ...] = (),
+        on_change: Literal["widen", "quarantine", "refuse"] = "widen",
+        labels: tuple[LabelColumn, ...] | None = None,
+    ) -> Collected:
+        check_name(name, "name of a dataset")
+        self._check_own_user(name)
+        if not sources:
+            raise Invalid("No source is named.", code="bad-source", hint="loopline data add NAME SOURCE")
+        if join and len(sources) == 1:
+            raise Invalid("One source has nothing to be joined to.", code="bad-source", hint="Name two or more.")
+        given = tuple(_normal(source) for source in sources)
+        row = self._state(name)
+        rules = Contract.from_json(json.dumps(contract).encode()) if contract else None
+        if row is not None and (_places(row.sources), tuple(row.join)) == (_places(msgspec.to_builtins(given)), join):
+            given = _states(row)
+            rules = rules or self._contract(name, row.version)
+        return self._collect(name, row, given, join, on_change, rules, message, 1, labels)
+
+    def sync(self, name: str, message: str = "", waiting: int = 1) -> Collected:
+        row = self._needed(name)
+        rules = self._contract(name, row.version)
+        return self._collect(name, row, _states(row), tuple(row.join), row.on_change, rules, message, waiting)
+
+    def list(self) -> tuple[Collection, ...]:
+        found = self.tx.rows(sa.select(_S.name).where(_S.project == self.tx.project).distinct().order_by(_S.name))
+        return tuple(self._record(row) for one in found if (row := self._state(one.name)) is not None)
+
+    def show(self, name: str) -> Collection:
+        return self._record(self._needed(name))
+
+    def schedule(
+        self, name: str, every: str | None = None, cron: str | None = None, waiting: int | None = None
+    ) -> Collection:
+        row = self._needed(name)
+        rule = Schedule(every=every, cron=cron, waiting=waiting)
+        if sum(part is not None for part in (every, cron, waiting)) != 1:
+            raise Invalid(
+                f"{name} is to be collected by no rule or by several.",
+                code="bad-schedule",
+                hint="Give one: --every 15min, --cron '0 2 * * *', --on-arrival, --when-rows N.",
+            )
+        if waiting is not None and waiting < 1:
+            raise Invalid(f"{waiting} rows never wait.", code="bad-schedule", hint="Give one row or more.")
+        if every is not None and milliseconds(every, "every") < 1000:
+            raise Invalid(f"{every} is too often.", code="bad-schedule", hint="Give a second or more.")
+        values = {"rule": msgspec.to_builtins(rule), "due": _due(rule, self.tx.now), "failures": 0, "problem": ""}
+        key = {"project": self.tx.project, "name": name}
+        self.tx.upsert(dataset_schedules, ("project", "name"), {**key, **values}, tuple(values))
+        self.tx.note(inputs=[self.tx.ref("data", name)])
+        return self._record(row)
+
+    def unschedule(self, name: str) -> Collection:
+        row = self._needed(name)
+        self.tx.execute(dataset_schedules.delete().where(*self._scheduled(name)))
+        self.tx.note(inputs=[self.tx.ref("data", name)])
+        return self._record(row)
+
+    def turn(self, name: str, problem: str = "") -> Collection:
+        row = self._needed(name)
+        known = self.tx.first(sa.select(dataset_schedules).where(*self._scheduled(name)))
+        if known is None:
+            raise NotFound(
+                f"{name} is not collected by itself.", code="no-schedule", hint=f"loopline data sync {name} --every 1h"
+            )
+        rule, failures = msgspec.convert(known.rule, Schedule), known.failures + 1 if problem else 0
+        due = _due(rule, self.tx.now)
+        if problem:
+            due = max(due, self.tx.now + min(_FIRST_DELAY * 2 ** min(failures - 1, 20), _LONGEST_DELAY))
+        self.tx.execute(
+            dataset_schedules.update()
+            .where(*self._scheduled(name))
+            .values(due=due, failures=failures, problem=problem[:2000])
+        )
+        self.tx.recorded = bool(problem) != bool(known.problem)  # that it fails, and that it works again; not each turn
+        self.tx.note(inputs=[self.tx.ref("data", name)])
+        return self._record(row)
+
+    def _collect(
+        self,
+        name: str,
+        row: Any,
+        states: tuple[SourceState, ...],
+        join: tuple[str, ...],
+        on_change: OnChange,
+        rules: Contract | None,
+        message: str,
+        waiting: int,
+        labels: tuple[LabelColumn, ...] | None = None,
+    ) -> Collected:
+        before = self.named.newest(name)
+        going_on = row is not None and any(state.position is not None for state in states)
+        open_source = partial(self._open, kept=self._kept / self.tx.project / name)
+        found, grows = self._read(states, join, open_source)
+        came = sum(one.rows for one in found)
+        after = tuple(one.state for one in found)
+        if not any(one.pieces for one in found) or (grows and going_on and came == 0):
+            if not going_on:
+                raise _empty(states)
+            if after != states:
+                self._enter(name, row, row.version, after, join, on_change)
+                self.tx.recorded = False  # how far nothing was read is nothing to record
+            return self._nothing(name)
+        if came == 0:
+            raise _empty(states)
+        if going_on and came < waiting:
+            return self._nothing(name)
+        base = self.named.row(name) if grows and going_on else None
+        if base is not None:
+            self.named.check_open(base)
+        made, changes, quarantined = self.write(
+            name, found, base, join, on_change, rules, message, labels, going_on=going_on
+        )
+        expected = before.version if before is not None else 0
+        if made.version > expected + 1:
+            raise _moved(name)
+        self._enter(name, row, made.version, after, join, on_change)
+        self.tx.after_commit.append(lambda: acknowledge(after if grows else (), open_source, self._scratch))
+        return Collected(
+            version=made,
+            new=made.version > expected,
+            read=came,
+            quarantined=quarantined,
+            changes=tuple(changes),
+        )
+
+    def _read(
+        self, states: Sequence[SourceState], join: tuple[str, ...], open_source: OpenSource
+    ) -> tuple[Sequence[Read], bool]:
+        """What the sources give, and whether that goes behind what is there."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            sources = [stack.enter_context(opened(state, open_source, self._scratch)) for state in states]
+            grows = not join and all(source.grows for source in sources)
+            after = grows or len(states) == 1
+            found = [read(source, state, after=after) for source, state in zip(sources, states, strict=True)]
+        return found, grows
+
+    def write(
+        self,
+        name: str,
+        found: Sequence[Read],
+        base: Any,
+        join: tuple[str, ...],
+        on_change: OnChange,
+        rules: Contract | None,
+        message: str,
+        labels: tuple[LabelColumn, ...] | None,
+        *,
+        going_on: bool,
+    ) -> tuple[DatasetVersion, Sequence[str], int]:
+        written = self.datasets.written
+        earlier = written.rows(base) if base is not None else None
+        known = (
+            dict((earlier if earlier is not None else written.schema(self.named.row(name))).schema) if going_on else {}
+        )
+        free = set_right(rules)
+        facts: dict[str, str] = {}
+        parts = [part for one in found for part in one.parts]
+        if base is None and len(found) > 1:
+            parts = [_one(one, on_change, free) for one in found if one.parts]
+        if join:
+            frame, joined = join_parts(parts, join)
+            facts |= {f"joined {number}": one.said(join) for number, one in enumerate(joined, 2)}
+            parts = [Part(" and ".join(part.name for part in parts), frame)]
+        came = sum(part.frame.height for part in parts)
+        fitted = reconcile(parts, known, on_change, free=free, earlier=earlier)
+        rows, behind = fitted.frame, 0
+        if earlier is not None:
+            rows, behind = pl.concat([widened(earlier, dict(rows.schema)), rows]), earlier.height
+        inputs = [self.named.ref(base)] if base is not None else []
+        good, held, broken, warned = rows, [], dict[str, int](), dict[str, int]()
+        if rules is not None:
+            asked = Asked(self.named, self.datasets.blobs, self.datasets.readable)
+            good, aside, report = partition(rows, rules, beyond=asked.beyond, behind=behind)
+            inputs += asked.refs
+            held.append(aside)
+            broken, warned = report.counts("quarantine"), report.counts("warn")
+        refused = [refusal for one in found for refusal in one.refused]
+        if fitted.held.height:
+            reasons = pl.DataFrame({RULE: [SCHEMA] * fitted.held.height, REASON: fitted.reasons})
+            held.append(fitted.held.hstack(reasons))
+            broken[SCHEMA] = fitted.held.height
+        if refused:
+            held.append(unreadable(refused))
+            broken[held[-1][RULE][0]] = len(refused)
+        quarantined = pl.concat(held, how="diagonal_relaxed") if held else None
+        aside_rows = quarantined.height if quarantined is not None else 0
+        assert came + len(refused) == good.height - behind + aside_rows, "rows in are rows taken and rows held back"
+        if good.height == 0:
+            worst = max(broken, key=broken.__getitem__)
+            raise Invalid(
+                f"No row of {', '.join(one.state.address for one in found)} can be taken into {name}: {worst!r} alone is broken "
+                f"by {broken[worst]:,}.",
+                code="all-quarantined",
+                hint="Mend the data, or the contract.",
+            )
+        said = [text for one in found for text in one.told] + fitted.changes
+        made = written.write(
+            name,
+            good,
+            quarantined=quarantined,
+            broken=broken,
+            warned=warned,
+            contract=rules,
+            source=found[0].ref,
+            inputs=[*inputs, *(one.ref for one in found[1:])],
+            facts={"format": ", ".join(sorted(set().union(*(one.formats for one in found)))), **told(said), **facts},
+            message=message,
+            behind=base,
+            labels=labels,
+        )
+        return made, fitted.changes, aside_rows
+
+    def _enter(
+        self,
+        name: str,
+        row: Any,
+        version: int,
+        states: Sequence[SourceState],
+        join: Sequence[str],
+        on_change: OnChange,
+    ) -> None:
+        """Puts on record how far the sources were read, unless another reading came first."""
+        self.tx.write()
+        again = self._state(name)
+        if (row is None) != (again is None) or (
+            row is not None and (row.version, row.sources) != (again.version, again.sources)
+        ):
+            raise _moved(name)
+        values = {
+            "sources": msgspec.to_builtins(list(states)),
+            "join": [*join],
+            "on_change": on_change,
+            "read": self.tx.now,
+        }
+        key = {"project": self.tx.project, "name": name, "version": version}
+        self.tx.upsert(dataset_sources, ("project", "name", "version"), {**key, **values}, tuple(values))
+
+    def _nothing(self, name: str) -> Collected:
+        version = self.named.record(self.named.row(name))
+        return Collected(version=version, new=False, read=0, quarantined=0)
+
+    def _check_own_user(self, name: str) -> None:
+        me = authority.caller(self.tx)
+        if me.token:
+            raise Refused(
+                f"{me.name} by the token {me.token} may not name a source: the server reads it as its own user.",
+                code="forbidden",
+                hint=f"Send a file (loopline data add {name} FILE), or add the source on the server's own machine, as its user; "
+                f"from then on: loopline data sync {name}",
+            )
+
+    def _contract(self, name: str, version: int) -> Contract | None:
+        if not self.named.row(name, str(version)).contract:
+            return None
+        return Contract.from_json(json.dumps(self.datasets.contract(name, str(version))).encode())
+
+    def _state(self, name: str) -> Any:
+        """What is on record of a dataset's sources, as the newest version has it that is not withdrawn."""
+        d = dataset_versions.c
+        query = (
+            sa.select(dataset_sources)
+            .join(
+                dataset_versions,
+                (d.project == _S.project) & (d.name == _S.name) & (d.version == _S.version) & d.withdrawn.is_(None),
+            )
+            .where(_S.project == self.tx.project, _S.name == name)
+        )
+        return self.tx.first(query.order_by(_S.version.desc()).limit(1))
+
+    def _needed(self, name: str) -> Any:
+        row = self._state(name)
+        if row is None:
+            known = [one.name for one in self.list()]
+            raise NotFound(
+                f"No source of {name!r} is on record.",
+                code="no-source",
+                hint=did_you_mean(name, known) if known else "Add it from its source: loopline data add NAME SOURCE",
+            )
+        return row
+
+    def _scheduled(self, name: str) -> tuple[Any, Any]:
+        return _D.project == self.tx.project, _D.name == name
+
+    def _record(self, row: Any) -> Collection:
+        known = self.tx.first(sa.select(dataset_schedules).where(*self._scheduled(row.name)))
+        planned = {} if known is None else {
+            "schedule": msgspec.convert(known.rule, Schedule), "due": known.due, "failures": known.failures,
+            "problem": known.problem,
+        }  # fmt: skip
+        return Collection(
+            name=row.name,
+            ref=self.tx.ref("data", row.name, row.version),
+            sources=_states(row),
+            join=tuple(row.join),
+            on_change=row.on_change,
+            read=row.read,
+            **planned,
+        )
+
+
+def set_right(rules: Contract | None) -> set[str]:
+    """The columns whose types a contract sets right, whatever they come as."""
+    return {rule.column for rule in rules.rules if isinstance(rule, OfType)} if rules is not None else set()
+
+
+def _one(found: Read, on_change: OnChange, free: set[str]) -> Part:
+    """All that a source gave as one table, to be joined. What does not fit cannot be held back before it is joined."""
+    fitted = reconcile(found.parts, {}, on_change if on_change != "quarantine" else "widen", free=free)
+    return Part(
+        Path(found.state.address).name if "://" not in found.state.address else found.state.address, fitted.frame
+    )
+
+
+def _normal(source: SourceState) -> SourceState:
+    check_no_secret(source.address, source.options)
+    address = source.address if "://" in source.address else str(Path(source.address).absolute())
+    return SourceState(address=address, options=source.options)
+
+
+def _places(sources: Sequence[dict[str, Any]]) -> Sequence[tuple[str, dict[str, str]]]:
+    return [(source["address"], source["options"]) for source in sources]
+
+
+def _states(row: Any) -> tuple[SourceState, ...]:
+    return msgspec.convert(row.sources, tuple[SourceState, ...])
+
+
+def _due(rule: Schedule, now: int) -> int:
+    if rule.cron is not None:
+        return following(rule.cron, now)
+    return now + (milliseconds(rule.every, "every") if rule.every is not None else _WAITING_MILLISECONDS)
+
+
+def _empty(states: Sequence[SourceState]) -> Invalid:
+    names = ", ".join(state.address for state in states)
+    return Invalid(
+        f"{names} gave no rows.", code="source-empty", hint="Nothing was changed; look at where it is filled."
+    )
+
+
+def _moved(name: str) -> Conflict:
+    return Conflict(
+        f"Another writer made a version of {name} while its sources were read; nothing of this reading was kept.",
+        code="source-moved",
+        hint=f"Read again what is left: loopline data sync {name}",
+    )
