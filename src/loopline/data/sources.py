@@ -37,6 +37,7 @@ from loopline.refs import check_name
 SCHEMA = "columns"
 """The rule that a row has broken whose columns are not those of the dataset, as a quarantine names it."""
 
+_SQLITE = "sqlite:///"
 _WAITING_MILLISECONDS = 10_000
 _FIRST_DELAY = 60_000
 _LONGEST_DELAY = 6 * 3_600_000
@@ -378,8 +379,12 @@ def _one(found: Read, on_change: OnChange, free: set[str]) -> Part:
 
 def _normal(source: SourceState) -> SourceState:
     check_no_secret(source.address, source.options)
-    address = source.address if "://" in source.address else str(Path(source.address).absolute())
-    return SourceState(address=address, options=source.options)
+    before, address = "", source.address
+    if address.startswith(_SQLITE):
+        before, address = _SQLITE, address.removeprefix(_SQLITE)
+    if "://" not in address:  # a file of this machine, whatever folder the next reader works in
+        address = str(Path(address).absolute())
+    return SourceState(address=f"{before}{address}", options=source.options)
 
 
 def _places(sources: Sequence[dict[str, Any]]) -> Sequence[tuple[str, dict[str, str]]]:
