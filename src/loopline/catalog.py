@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from loopline.access.verbs import AccessVerbs, ProjectsVerbs
-from loopline.data.verbs import DatasetsVerbs, SourcesVerbs
+from loopline.data.verbs import DatasetsVerbs, InboxVerbs, SourcesVerbs
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.evaluation.verbs import EvaluationsVerbs
+from loopline.features.verbs import FeaturesVerbs
 from loopline.ledger.verbs import LedgerVerbs, LineageVerbs
 from loopline.loop.verbs import LoopsVerbs
 from loopline.monitoring.verbs import AlertsVerbs, MonitorsVerbs
@@ -39,6 +40,8 @@ class Session:
     lineage: LineageVerbs
     datasets: DatasetsVerbs
     sources: SourcesVerbs
+    inbox: InboxVerbs
+    features: FeaturesVerbs
     pipelines: PipelinesVerbs
     evaluations: EvaluationsVerbs
     runs: RunsVerbs

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loopline.errors import Invalid, did_you_mean
+from loopline.hashing import digest_bytes
 from loopline.ports.foreign_runs import ForeignPoint, RunSource
 from loopline.ports.source import Source
 from loopline.tracking.records import Point, Run
@@ -46,9 +47,9 @@ def write_events(folder: Path, run: Run, points: Iterable[Point]) -> None:
     write(place, run.created, (ForeignPoint(point.key, point.step, point.time, point.number) for point in points))
 
 
-def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Source:
+def row_source(address: str, options: Mapping[str, str], scratch: Path, *, kept: Path | None = None) -> Source:
     """What rows are collected from, by its address: a path, a folder, a pattern, or a URL. `scratch` is a folder for what it
-    downloads.
+    downloads, `kept` (`scratch` where it is not said) one of the dataset's own for what is nowhere else.
 
     Raises `Invalid` for a scheme or an option that is not known; nothing is read yet.
     """
@@ -80,6 +81,22 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Sourc
                 lambda places: S3Source(places, scratch, name=address, **there),
                 **{key: value for key, value in known.items() if key != "endpoint"},
             )
+        case "kafka":
+            from loopline.adapters.kafka.topic import KafkaTopic
+
+            security = {name: text for name, text in options.items() if "." in name}  # as librdkafka calls them
+            said = {name: text for name, text in options.items() if "." not in name}
+            given = _options(address, said, format=str, columns=str, schema=str, metadata=str, start=str)
+            return KafkaTopic(address, scratch, **given, security=security)
+        case "mqtt" | "mqtts":
+            from loopline.adapters.mqtt.topics import MqttTopics
+
+            folder = (kept or scratch) / f"mqtt-{digest_bytes(address.encode()).partition(':')[2][:16]}"
+            return MqttTopics(
+                address,
+                folder,
+                **_options(address, options, format=str, username=str, password=str, ca=str, certificate=str, key=str),
+            )
         case "http" | "https":
             from loopline.adapters.http.source import HttpSource
 
@@ -106,7 +123,7 @@ _DATABASES = (
     "redshift",
     "bigquery",
 )
-_SCHEMES = ("http", "https", "s3", "delta+s3", "glue", *_DATABASES)
+_SCHEMES = ("http", "https", "s3", "delta+s3", "glue", "kafka", "mqtt", "mqtts", *_DATABASES)
 
 _S3 = dict.fromkeys(("endpoint", "region", "access_key_id", "secret_access_key", "session_token"), str)
 

@@ -112,10 +112,10 @@ def collected(folder: Path) -> Any:
     from loopline.data.service import DatasetsService
     from loopline.data.sources import SourcesService
 
-    def open_source(address: str, options: Any, scratch: Path) -> Any:
+    def open_source(address: str, options: Any, scratch: Path, *, kept: Path) -> Any:
         from loopline.foreign import row_source
 
-        return Slow(folder) if address == Slow.name else row_source(address, options, scratch)
+        return Slow(folder) if address == Slow.name else row_source(address, options, scratch, kept=kept)
 
     platform = opened(folder)
     original = platform._service
@@ -124,7 +124,7 @@ def collected(folder: Path) -> Any:
         made = original(group, tx)
         if isinstance(made, SourcesService):
             assert isinstance(made.datasets, DatasetsService)
-            return SourcesService(tx, made.datasets, open_source)
+            return SourcesService(tx, made.datasets, open_source, folder / "kept")
         return made
 
     platform._service = service
@@ -185,3 +185,56 @@ def check_collected(folder: Path, finished: bool) -> None:
 
 SCENARIOS["collect"] = (collect, check_collected)
 ROOMS["collect"] = ("data",)
+
+
+POSTS = 6
+
+
+def posting(folder: Path) -> None:
+    """Six posts under keys: taken at once, waiting, taken together; each sent again until it is answered."""
+    from loopline.app import Platform
+    from loopline.data.inbox import MILLISECONDS
+    from loopline.operations import Body
+    from loopline.testing.clock import FakeClock
+
+    clock = FakeClock(1_772_323_200_000)
+    platform = Platform.open(workspace=folder / "workspace", checkpoints=str(folder / "copies"), clock=clock)
+    session = platform.session()
+    if not session.datasets.list():
+        session.datasets.add("visits", Body(b"id\n-1\n", name="visits.csv"))
+    for number in range(POSTS):
+        if number in (0, 4):
+            clock.forward(milliseconds=MILLISECONDS)
+        body = Body(f"id\n{number}\n".encode(), media="text/csv")
+        named: dict[str, Any] = {"principal": platform.owner, "project": "default", "idempotency_key": f"file-{number}"}
+        platform.call("inbox.post", {"name": "visits"}, body=body, **named)
+        if number == 2:
+            session.inbox.take("visits")
+    session.inbox.take("visits")
+    platform.close()
+
+
+def check_posting(folder: Path, finished: bool) -> None:
+    """Each row that was posted is in the newest version or waits, never both and never twice; in the end all are in it."""
+    import io
+
+    import polars as pl
+
+    platform = opened(folder)
+    session = platform.session()
+    try:
+        if session.datasets.list():
+            found = pl.read_ipc_stream(io.BytesIO(session.datasets.read("visits").read()))["id"].to_list()
+            waiting = session.inbox.waiting("visits")
+            assert len(found) == len(set(found))
+            assert set(found) <= {*range(-1, POSTS)}
+            assert len(found) + waiting.rows <= POSTS + 1
+            if finished:
+                assert (sorted(found), waiting.rows) == ([*range(-1, POSTS)], 0)
+        assert session.ledger.verify().ok
+    finally:
+        platform.close()
+
+
+SCENARIOS["inbox"] = (posting, check_posting)
+ROOMS["inbox"] = ("data",)

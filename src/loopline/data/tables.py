@@ -24,10 +24,13 @@ dataset_versions = sa.Table(
     sa.Column("warned", sa.JSON, nullable=False),
     sa.Column("contract", sa.String(80), nullable=False),
     sa.Column("profile", sa.String(80), nullable=False),
+    sa.Column("cleaning", sa.String(80), nullable=False),  # the bytes that say how it was cleaned; empty: it was not
     sa.Column("sealed", sa.Boolean, nullable=False),
     sa.Column("opened", sa.String(400)),  # of a sealed version: the readable one that holds rows of it since
     sa.Column("shares", sa.JSON, nullable=False),  # of a sealed version: the earlier ones whose rows it holds, too
     sa.Column("withdrawn", sa.Text),  # why; NULL: it is not
+    sa.Column("labels", sa.JSON, nullable=False),  # the columns of labels that are known later than their rows
+    sa.Column("read", sa.JSON, nullable=False),  # when rows were read: [how many, milliseconds], ...
     sa.Column("facts", sa.JSON, nullable=False),
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
@@ -97,6 +100,21 @@ dataset_sources = sa.Table(
     sa.Column("read", sa.BigInteger, nullable=False),
 )
 """What the versions were collected from, and how far: written in the transaction that names the version."""
+
+dataset_inbox = sa.Table(
+    "dataset_inbox",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("post", sa.String(32), primary_key=True),  # in the order of their coming
+    sa.Column("digest", sa.String(80), nullable=False),
+    sa.Column("file", sa.String(255), nullable=False),  # what messages call it, by its kind
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String(256), nullable=False),
+)
+"""What was posted to datasets and is in no version yet; taken out in the transaction that names the version with its rows."""
 
 dataset_schedules = sa.Table(
     "dataset_schedules",

@@ -5,18 +5,26 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol
 
 from loopline.data.records import (
+    By,
+    Cleaned,
     Collected,
     Collection,
     Dataset,
     DatasetVersion,
     Decision,
+    LabelColumn,
+    LabelsKnown,
+    Leak,
     Learning,
+    Posted,
     Quarantine,
     SourceState,
     SplitVersions,
     Tag,
+    Taken,
     Vacuumed,
     VersionFiles,
+    Waiting,
     Withdrawal,
 )
 from loopline.operations import Body, Bytes, operation
@@ -36,13 +44,15 @@ class DatasetsVerbs(Protocol):
         inputs: list[str] | None = None,
         learning: Learning | None = None,
         onto: str | None = None,
+        labels: tuple[LabelColumn, ...] | None = None,
     ) -> DatasetVersion:
         """Read a file into the next version of a dataset; rows that break the contract go to quarantine.
 
         `source` is CSV, Parquet or NDJSON. The same content as the newest version, checked against the same contract, gives that
-        version again. `onto` is the number of a version whose rows come first. Raises `Invalid` (nothing is written) on a file
-        that is no table and, with `learning`, on rows that cannot be learned from: a label that is absent, of one value or
-        missing in rows, too few rows to split.
+        version again. `onto` is the number of a version whose rows come first. `labels` are columns that become known later than
+        their rows (None: those of the newest version): until then they are missing to whoever reads. Raises `Invalid` (nothing is
+        written) on a file that is no table and, with `learning`, on rows that cannot be learned from: a label that is absent, of
+        one value or missing in rows, too few rows to split.
         """
         ...
 
@@ -87,6 +97,31 @@ class DatasetsVerbs(Protocol):
         group: str | None = None,
     ) -> dict[str, Any]:
         """Draft a contract that the rows of a version keep, for its owner to edit; rows sealed for evaluation are left out."""
+        ...
+
+    @operation("POST /projects/{project}/datasets/{name}/versions/{version}/clean", action="run", prepares=True)
+    def clean(
+        self,
+        name: str,
+        steps: tuple[dict[str, Any], ...],
+        version: str = "latest",
+        fit: str | None = None,
+        label: str | None = None,
+        time: str | None = None,
+        group: str | None = None,
+        message: str = "",
+    ) -> Cleaned:
+        """Clean a version by declared steps, into the next version of the dataset NAME.clean; sealed rows are left out.
+
+        The steps learn from its rows, or from those of `fit`, another version (the training side). Rows that a step sets aside are
+        in the new version's quarantine, with rule and reason; where `fit` is another version, none is. No step reads the `label`
+        or changes `time` and `group`. Raises `Invalid` for a step that does not suit the rows, before anything is written.
+        """
+        ...
+
+    @operation("GET /projects/{project}/datasets/{name}/versions/{version}/cleaning", action="read")
+    def cleaning(self, name: str, version: str = "latest") -> Cleaned:
+        """How a version was cleaned: steps, what they learned and from what, rows and cells changed."""
         ...
 
     @operation(
@@ -154,10 +189,11 @@ class DatasetsVerbs(Protocol):
     @operation(
         "GET /projects/{project}/datasets/{name}/versions/{version}/rows", action="read_personal", record="entry"
     )
-    def read(self, name: str, version: str = "latest") -> Bytes:
+    def read(self, name: str, version: str = "latest", as_of: int | None = None) -> Bytes:
         """The rows of a version as an Arrow IPC stream, but for those that a split of the dataset has sealed.
 
-        Raises `Refused` for a sealed version.
+        Labels that were not known at `as_of` (milliseconds since 1970-01-01 UTC), or when their row was read, are missing. Raises
+        `Refused` for a sealed version.
         """
         ...
 
@@ -172,6 +208,11 @@ class DatasetsVerbs(Protocol):
         """
         ...
 
+    @operation("GET /projects/{project}/datasets/{name}/versions/{version}/labels", action="read")
+    def labels(self, name: str, version: str = "latest", as_of: int | None = None) -> tuple[LabelsKnown, ...]:
+        """How many labels of a version are known at a time, not known yet, and missing; of columns with a declared maturity."""
+        ...
+
     @operation("POST /projects/{project}/datasets/{name}/versions/{version}/split", action="run", prepares=True)
     def split(
         self,
@@ -181,10 +222,18 @@ class DatasetsVerbs(Protocol):
         time: str | None = None,
         group: str | None = None,
         task: str | None = None,
+        by: By | None = None,
         fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+        embargo: str = "",
         seed: int = 0,
+        as_of: int | None = None,
+        refuse: tuple[Leak, ...] = (),
     ) -> SplitVersions:
         """Split a version into train, validation and a sealed test, by time where there is one, each group on one side.
+
+        `by` is "time", "group", "stratified" or "random". By time, rows within `embargo` before a later side are left out. Rows
+        whose label was not known yet at `as_of` are on no side. What is amiss between the sides is told in the facts; a split with
+        findings of the kinds `refuse` is refused, and nothing is written.
 
         Rows that were looked at in an earlier test are no rows of the new one, as far as enough others are there; those that
         are bring their looks along. An earlier test whose rows are now in a side that can be read is opened: no evidence any more.
@@ -209,6 +258,7 @@ class SourcesVerbs(Protocol):
         message: str = "",
         join: tuple[str, ...] = (),
         on_change: Literal["widen", "quarantine", "refuse"] = "widen",
+        labels: tuple[LabelColumn, ...] | None = None,
     ) -> Collected:
         """Read sources into the next version of a dataset, and put on record where they are: `sync` goes on from there.
 
@@ -252,4 +302,29 @@ class SourcesVerbs(Protocol):
     @operation("POST /projects/{project}/sources/{name}/turn", action="run")
     def turn(self, name: str, problem: str = "") -> Collection:
         """Put on record that a turn of the schedule was taken, or why it failed: the next one is due later each time."""
+        ...
+
+
+class InboxVerbs(Protocol):
+    """Rows that others send to a dataset: kept at once, and taken into versions together."""
+
+    @operation("POST /projects/{project}/datasets/{name}/rows", action="run", prepares=True)
+    def post(self, name: str, rows: Body) -> Posted:
+        """Send rows that go behind the newest version of a dataset, checked against its contract; what breaks it is quarantined.
+
+        `rows` are CSV, NDJSON, JSON, Parquet, Avro, Arrow or Excel, by their bytes and their `Content-Type`, plain or packed
+        (`Content-Encoding`). They are kept for good when this returns. They are in a version at once where none was made for a
+        minute or 10,000 rows wait; else they wait for that. Under an idempotency key they are taken once, however often they
+        are sent. Raises `Invalid` (nothing is kept) on what is no table, or none with the dataset's columns.
+        """
+        ...
+
+    @operation("GET /projects/{project}/datasets/{name}/rows", action="read")
+    def waiting(self, name: str) -> Waiting:
+        """What was posted to a dataset and waits for its next version."""
+        ...
+
+    @operation("POST /projects/{project}/datasets/{name}/rows/take", action="run", prepares=True, repeats=True)
+    def take(self, name: str) -> Taken | None:
+        """Take what waits into the next version now; None where nothing waits. A running server does so by itself."""
         ...
