@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from loopline.cli import data_contract, data_sources, data_versions, names, quarantine, show
+from loopline.cli import data_contract, data_inbox, data_sources, data_versions, names, quarantine, show
 from loopline.cli.session import as_json, group, session
 
 _SEVERITY = {3: "likely wrong", 2: "look at it", 1: "to know"}
@@ -22,7 +22,13 @@ def data() -> None:
     pass
 
 
-for command in (quarantine.quarantine, *data_sources.COMMANDS, *data_contract.COMMANDS, *data_versions.COMMANDS):
+for command in (
+    quarantine.quarantine,
+    data_inbox.inbox,
+    *data_sources.COMMANDS,
+    *data_contract.COMMANDS,
+    *data_versions.COMMANDS,
+):
     data.add_command(command)
 
 
