@@ -33,6 +33,7 @@ from loopline.refs import check_name, parse
 from loopline.settings import Settings, load, make_workspace
 from loopline.store.local import LocalBlobs
 from loopline.tracking.tables import run_retention
+from loopline.tracking.uploads import expire
 from loopline.tracking.words import Words
 
 log = logging.getLogger("loopline.app")
@@ -139,7 +140,7 @@ class Platform:
         """Signs what the ledger has not signed yet, and removes what nobody needs.
 
         That is: answers to calls of more than a day ago, deleted runs as each project's retention says, files of tables that no
-        version has named for a day, and blobs that nothing has referred to for a day.
+        version has named for a day, uploads that got no part for a day, and blobs that nothing has referred to for a day.
         """
         self.ledger.close(self.database)
         with self.database.begin() as tx:
@@ -153,6 +154,7 @@ class Platform:
                 pass
         for row in holding:
             self._by_itself("datasets.vacuum", row.project)
+        expire(self.settings.workspace / "uploads", self.clock.now())
         for row in waiting:
             self._take(row.project, row.name)
         self._by_itself("store.sweep", self.settings.project)
@@ -229,13 +231,15 @@ class Platform:
 
                 return LedgerService(tx, self.ledger)
             case "lineage":
+                from loopline.data.described import described
                 from loopline.ledger.service import LineageService
 
-                return LineageService(tx)
+                return LineageService(tx, partial(described, tx))
             case "runs":
                 from loopline.tracking.service import RunsService
 
-                return RunsService(tx, self.blobs, self.words, self.metrics, _draw, self._bundling)
+                uploads = self.settings.workspace / "uploads"
+                return RunsService(tx, self.blobs, self.words, uploads, self.metrics, _draw, self._bundling)
             case "groups":
                 from loopline.tracking.groups import GroupsService
 
@@ -257,11 +261,19 @@ class Platform:
                 from loopline.data.sources import SourcesService
                 from loopline.foreign import row_source
 
-                return SourcesService(tx, self._service("datasets", tx), row_source)
+                return SourcesService(
+                    tx, self._service("datasets", tx), row_source, self.settings.workspace / "sources"
+                )
             case "inbox":
                 from loopline.data.inbox import InboxService
 
                 return InboxService(tx, self._service("sources", tx))
+            case "features":
+                from loopline.features.service import FeaturesService
+
+                return FeaturesService(
+                    tx, self.blobs, self._service("datasets", tx), self.settings.workspace / "scratch"
+                )
             case "evaluations":
                 from loopline.evaluation.service import EvaluationsService
 

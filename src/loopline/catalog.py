@@ -13,6 +13,7 @@ from loopline.access.verbs import AccessVerbs, ProjectsVerbs
 from loopline.data.verbs import DatasetsVerbs, InboxVerbs, SourcesVerbs
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.evaluation.verbs import EvaluationsVerbs
+from loopline.features.verbs import FeaturesVerbs
 from loopline.ledger.verbs import LedgerVerbs, LineageVerbs
 from loopline.loop.verbs import LoopsVerbs
 from loopline.monitoring.verbs import AlertsVerbs, MonitorsVerbs
@@ -40,6 +41,7 @@ class Session:
     datasets: DatasetsVerbs
     sources: SourcesVerbs
     inbox: InboxVerbs
+    features: FeaturesVerbs
     pipelines: PipelinesVerbs
     evaluations: EvaluationsVerbs
     runs: RunsVerbs

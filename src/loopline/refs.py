@@ -14,7 +14,7 @@ from loopline.errors import Invalid, did_you_mean
 
 KINDS = frozenset(
     {
-        "alert", "blob", "data", "endpoint", "evaluation", "group", "loop", "model", "monitor", "pipeline",
+        "alert", "blob", "data", "endpoint", "evaluation", "features", "group", "loop", "model", "monitor", "pipeline",
         "prediction", "principal", "project", "rollout", "run", "source", "step",
     }
 )  # fmt: skip

@@ -112,10 +112,10 @@ def collected(folder: Path) -> Any:
     from loopline.data.service import DatasetsService
     from loopline.data.sources import SourcesService
 
-    def open_source(address: str, options: Any, scratch: Path) -> Any:
+    def open_source(address: str, options: Any, scratch: Path, *, kept: Path) -> Any:
         from loopline.foreign import row_source
 
-        return Slow(folder) if address == Slow.name else row_source(address, options, scratch)
+        return Slow(folder) if address == Slow.name else row_source(address, options, scratch, kept=kept)
 
     platform = opened(folder)
     original = platform._service
@@ -124,7 +124,7 @@ def collected(folder: Path) -> Any:
         made = original(group, tx)
         if isinstance(made, SourcesService):
             assert isinstance(made.datasets, DatasetsService)
-            return SourcesService(tx, made.datasets, open_source)
+            return SourcesService(tx, made.datasets, open_source, folder / "kept")
         return made
 
     platform._service = service

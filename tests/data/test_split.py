@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import assume, given, settings
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from loopline.data.readers import read_table
-from loopline.data.split import SIDES, Split, overlap, split, window
-from loopline.errors import Invalid
+from loopline.data.split import split, window
+from loopline.data.split_leaks import check_leaks, leaks
+from loopline.data.split_records import SIDES, Split
+from loopline.errors import Invalid, Refused
 
 REAL = Path(os.environ.get("LOOPLINE_DATA", Path(__file__).parents[3] / "shared/data")) / "readmission.parquet"
 _ROWS = st.lists(
@@ -104,8 +108,7 @@ def test_a_split_by_group_keeps_groups_whole_and_rare_classes_everywhere() -> No
         {"g": [i // 3 for i in range(6000)], "y": ["rare" if i % 500 == 0 else "usual" for i in range(6000)]}
     )
     made = split(table, label="y", group="g", seed=3)
-    assert overlap(made.train, made.test, group="g").groups == 0
-    assert overlap(made.train, made.validation, group="g").groups == 0
+    assert not [one for one in leaks(made, label="y", group="g") if one.leak == "same-group"]
     assert [s.rows for s in made.facts.sides] == pytest.approx([4200, 900, 900], abs=30)
     assert [s.classes["rare"] for s in made.facts.sides] == pytest.approx([8, 2, 2], abs=1)
     assert_frame_equal(split(table, label="y", group="g", seed=3).test, made.test)
@@ -126,6 +129,146 @@ def test_a_random_split_is_stratified_seeded_and_loses_nothing() -> None:
     assert [s.classes["a"] for s in three.facts.sides] == [1, 1, 1]
 
 
+_SOME = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(0, 30), st.sampled_from(["NO", "YES"])), min_size=40, max_size=150
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(_SOME, st.sampled_from([None, "group", "stratified", "random"]), st.integers(0, 5))
+def test_sides_are_disjoint_complete_and_the_same_for_a_seed(
+    rows: list[tuple[int, int, str]], by: str | None, seed: int
+) -> None:
+    table = _table(rows)  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {"label": "back", "group": "patient", "task": "regression", "by": by, "seed": seed}
+    assume(by != "group" or table["patient"].n_unique() >= 3)
+    assume(by is not None or table["patient"].n_unique() >= 3)
+    made = split(table, **arguments)
+    drawn = [row for side in SIDES for row in getattr(made, side)["row"]]
+    assert sorted(drawn) == list(range(len(rows)))
+    assert _sides(split(table, **arguments)) == _sides(made)
+    if by in (None, "group"):
+        sides = [set(getattr(made, side)["patient"]) for side in SIDES]
+        assert sum(map(len, sides)) == len(set().union(*sides))
+    else:
+        for side, share in zip(SIDES, (0.7, 0.15, 0.15), strict=True):
+            assert abs(getattr(made, side).height - share * len(rows)) <= 1
+        # The order of the table's rows decides nothing that a seed and their place do not.
+        assert _sides(split(table.with_columns(time=0), **arguments)) == _sides(made)
+
+
+@settings(deadline=None, max_examples=60)
+@given(_SOME, st.integers(0, 5))
+def test_strata_keep_their_shares(rows: list[tuple[int, int, str]], seed: int) -> None:
+    table = _table(rows)  # type: ignore[arg-type]
+    assume(min((table["back"] == c).sum() for c in ("NO", "YES")) >= 7)
+    made = split(table, label="back", by="stratified", seed=seed)
+    for value in ("NO", "YES"):
+        total = int((table["back"] == value).sum())
+        for side, share in zip(SIDES, (0.7, 0.15, 0.15), strict=True):
+            assert abs(int((getattr(made, side)["back"] == value).sum()) - share * total) <= 1.5
+    assert split(table, label="back", by="random", task="regression", seed=seed).facts.by == "random"
+
+
+_MANY = st.lists(
+    st.tuples(st.integers(0, 12), st.none() | st.integers(0, 40), st.sampled_from(["NO", "YES"])),
+    min_size=60,
+    max_size=120,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(_MANY, st.integers(4, 6), st.integers(3, 4), st.integers(0, 3))
+def test_an_embargo_leaves_out_what_is_near_a_later_side_and_looks_back_only(
+    rows: list[tuple[int, int | None, str]], first: int, more: int, span: int
+) -> None:
+    table, starts = _table(rows), (first, first + more)
+    arguments: dict[str, Any] = {
+        "label": "back", "time": "time", "group": "patient", "task": "regression", "boundaries": starts, "seed": 0,
+        "embargo": str(span),
+    }  # fmt: skip
+    try:
+        made = split(table, **arguments)
+        plain = split(table, **arguments | {"embargo": ""})
+    except Invalid as error:
+        assume(error.code != "split-empty")
+        raise
+    near = {row for row, (time, _, _) in enumerate(rows) if any(start - span <= time < start for start in starts)}
+    assert _sides(made) == {row: side for row, side in _sides(plain).items() if row not in near}
+    assert made.facts.embargoed == len(_sides(plain)) - len(_sides(made))
+    assert sum(s.rows for s in made.facts.sides) + made.facts.dropped + made.facts.embargoed == len(rows)
+    assert sum(s.embargoed for s in made.facts.sides) == made.facts.embargoed
+    # What comes after a moment decides nothing about the rows up to it.
+    later = table.with_columns(
+        pl.when(pl.col("time") >= starts[1]).then(pl.lit("NO")).otherwise(pl.col("back")).alias("back"),
+    ).with_columns(pl.when(pl.col("time") >= starts[1]).then(None).otherwise(pl.col("patient")).alias("patient"))
+    kept = {row: side for row, side in _sides(made).items() if rows[row][0] < starts[1]}
+    try:
+        again = _sides(split(later, **arguments))
+    except Invalid:
+        return
+    assert {row: side for row, side in again.items() if rows[row][0] < starts[1]} == kept
+
+
+def test_an_embargo_is_a_duration_where_time_is_a_date() -> None:
+    days = [date(2020, 1, 1) + timedelta(days=i) for i in range(100)]
+    table = pl.DataFrame({"on": days, "y": [0, 1] * 50})
+    made = split(table, label="y", time="on", fractions=(0.6, 0.2, 0.2), embargo="1w", seed=0)
+    assert [(s.rows, s.embargoed) for s in made.facts.sides] == [(53, 7), (13, 7), (20, 0)]
+    assert made.train["on"].max() == date(2020, 2, 22)  # 2020-03-01 is the first of validation
+    assert made.facts.said().endswith("; 14 rows within 1w before a later side left out")
+    zoned = table.with_columns(pl.col("on").cast(pl.Datetime("us", "Europe/Paris")))
+    hours = split(zoned, label="y", time="on", fractions=(0.6, 0.2, 0.2), embargo="25h", seed=0)
+    assert hours.facts.embargoed == 2
+    with pytest.raises(Invalid, match="no duration for an embargo"):
+        split(table, label="y", time="on", embargo="7", seed=0)
+
+
+def test_what_is_amiss_between_the_sides_is_told_with_counts() -> None:
+    random = np.random.default_rng(0)
+    n = 2_000
+    truth = random.integers(0, 2, n)
+    table = pl.DataFrame(
+        {
+            "id": range(n),
+            "g": [i // 2 for i in range(n)],
+            "a": random.normal(size=n).round(3),
+            "b": random.normal(size=n).round(3),
+            "note": [f"Text {i}" for i in random.integers(0, 10**6, n)],
+            "after": np.where(random.random(n) < 0.995, truth, 1 - truth),
+            "y": truth,
+        }
+    )
+    made = split(table, label="y", by="random", group="g", seed=1)
+    assert [(one.leak, one.severity, one.column) for one in leaks(made, label="y", group="g")] == [
+        ("same-group", 3, ""),
+        ("knows-label", 3, "after"),
+    ]
+    groups = [set(getattr(made, side)["g"]) for side in SIDES]
+    shared = groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+    assert leaks(made, label="y", group="g")[0].count == len(shared)
+    assert {one.leak for one in leaks(made, label="y")} == {"knows-label"}
+    # Rows of training, once more in the test: as they are under another id, spelled otherwise, and with one value changed.
+    again = made.train.head(40).with_columns(
+        id=pl.lit(9_000) + pl.int_range(40), note=pl.col("note").str.to_uppercase()
+    )
+    nearly = made.train.slice(40, 7).with_columns(a=pl.col("a") + 1)
+    soiled = made._replace(test=pl.concat([made.test, again.select(table.columns), nearly.select(table.columns)]))
+    found = {one.leak: one for one in leaks(soiled, label="y")}
+    assert (found["same-row"].count, found["same-row"].severity) == (40, 3)
+    assert found["same-row"].text == "40 rows of test equal one of an earlier side in every column."
+    assert (found["near-row"].count, found["near-row"].severity) == (7, 2)
+    with pytest.raises(Refused, match="40 rows of test equal"):
+        check_leaks(list(found.values()), ["same-row"])
+    check_leaks([one for one in found.values() if one.leak != "same-row"], ["same-row"])
+
+
+def test_rows_that_are_alike_by_chance_are_no_finding() -> None:
+    random = np.random.default_rng(0)
+    table = pl.DataFrame({c: random.integers(0, 3, 900) for c in "abc"} | {"y": random.integers(0, 2, 900)})
+    assert leaks(split(table, label="y", seed=0), label="y") == ()
+
+
 def test_a_window_takes_only_groups_not_seen_before() -> None:
     table = pl.DataFrame({"t": [1, 2, 3, 4, 5, 6], "g": ["a", "b", "a", "c", "c", "d"], "y": [0, 1, 0, 1, 0, 1]})
     rows, facts = window(table, 3, 6, time="t", group="g", label="y")
@@ -136,14 +279,6 @@ def test_a_window_takes_only_groups_not_seen_before() -> None:
     assert_frame_equal(window(table.filter(pl.col("t") < 6), 3, 6, time="t", group="g").rows, rows)
     with pytest.raises(Invalid, match="0 rows \\(1 in it, 1 of them of a g seen before\\)"):
         window(table, 3, 4, time="t", group="g")
-
-
-def test_overlap_is_seen() -> None:
-    first = pl.DataFrame({"id": [1, 2, 3], "g": ["a", "b", None], "x": [1.0, None, 3.0]})
-    second = pl.DataFrame({"id": [4, 5, 6], "g": ["b", "c", None], "x": [None, 3.0, 3.0]})
-    found = overlap(first, second, group="g", ignore=["id"])
-    assert (found.groups, found.rows) == (1, 2)
-    assert overlap(first, second).rows == 0
 
 
 @pytest.mark.parametrize(
@@ -158,6 +293,14 @@ def test_overlap_is_seen() -> None:
         ({"time": "back"}, "ISO dates"),
         ({"time": "gap"}, "missing in 1 of 40 rows (first in row 2)"),
         ({"time": None, "boundaries": (1, 2)}, "no time column"),
+        ({"time": None, "embargo": "2"}, "no time column"),
+        ({"by": "time", "time": None}, "no time column"),
+        ({"by": "group"}, "no group column"),
+        ({"seed": -1}, "seed of a split is -1"),
+        ({"by": "random", "embargo": "2"}, "no boundary in time"),
+        ({"embargo": "2d"}, "no span of 'time'"),
+        ({"embargo": "-1"}, "no span of 'time'"),
+        ({"embargo": "40"}, "34 rows within 40"),
         ({"boundaries": (date(2020, 1, 1), date(2020, 1, 2))}, "own type"),
         ({"boundaries": (10, 90)}, "The test side of the split by time has 0 rows (train 10, validation 30, test 0"),
         ({"boundaries": (38, 39)}, "The validation side of the split by time has only back = 'NO'"),
@@ -187,7 +330,7 @@ def test_the_split_of_the_real_visits_does_not_leak() -> None:
     frame = read_table(REAL).frame.sort("encounter_id")
     made = split(frame, label="readmitted", time="encounter_id", group="patient_nbr", seed=0)
     assert made.facts.dropped > 5_000
-    assert overlap(made.train, made.test, group="patient_nbr").groups == 0
+    assert not [one for one in leaks(made, label="readmitted", group="patient_nbr") if one.severity == 3]
 
     def rate(rows: pl.DataFrame) -> float:
         return float((rows["readmitted"] == "YES").mean())  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from loopline.loop.table import Table, boosted, constant, linear
 from loopline.operations import Body
 from loopline.packaging.bundle import write_bundle
 from loopline.registry.bundle_tar import pack
+from loopline.statistics.intervals import confidence_at
 from loopline.testing.clock import FakeClock
 
 
@@ -147,7 +148,7 @@ def test_the_second_look_is_wider_than_the_first_at_a_window(tmp_path: Path) -> 
     first, second = place.measure(), place.measure()
     place.platform.close()
     assert (first.evidence.looks, first.evidence.confidence) == (1, 0.95)
-    assert second.evidence.confidence == 0.975
+    assert second.evidence.confidence == confidence_at(2)
 
 
 def test_looks_at_once_are_counted_apart(binary: Place) -> None:
@@ -230,7 +231,7 @@ def test_not_worse_wants_proof(binary: Place) -> None:
 
 def test_gates_declared_after_the_evidence_are_refused(binary: Place) -> None:
     made = binary.measure()
-    late = binary.declare(ll.gate.at_least("roc_auc", 0.61234))
+    late = binary.declare(ll.gate.at_least("roc_auc", 0.21234))
     with pytest.raises(Conflict) as caught:
         binary.session.evaluations.judge(made.id, late)
     assert caught.value.code == "gates-after-evidence"

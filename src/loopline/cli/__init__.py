@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "status": ("Start", "status", "One screen: what runs, what is champion, what needs a person."),
     "doctor": ("Start", "doctor", "Look at this machine and workspace, and say what is amiss."),
     "data": ("Work", "data", "Datasets: add, sync, ls, log, show, profile, quarantine, split."),
+    "features": ("Work", "features", "Feature views: define, ls, show, join, materialize, get."),
     "runs": ("Work", "runs", "Runs: ls, search, show, history, artifacts, notes, corrections, deletion."),
     "groups": ("Work", "groups", "Groups of runs: ls, show, create, rename, note, tag, delete, restore."),
     "sync": ("Work", "sync", "Send what programs logged while no server answered."),

@@ -7,7 +7,17 @@ from typing import Any
 
 import click
 
-from loopline.cli import data_contract, data_inbox, data_sources, data_versions, names, quarantine, show
+from loopline.cli import (
+    data_cleaning,
+    data_contract,
+    data_inbox,
+    data_sources,
+    data_split,
+    data_versions,
+    names,
+    quarantine,
+    show,
+)
 from loopline.cli.session import as_json, group, session
 
 _SEVERITY = {3: "likely wrong", 2: "look at it", 1: "to know"}
@@ -26,7 +36,9 @@ for command in (
     quarantine.quarantine,
     data_inbox.inbox,
     *data_sources.COMMANDS,
+    *data_cleaning.COMMANDS,
     *data_contract.COMMANDS,
+    *data_split.COMMANDS,
     *data_versions.COMMANDS,
 ):
     data.add_command(command)
@@ -93,6 +105,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             ("withdrawn", found.withdrawn),
             ("unsound", f"{found.unsound} is withdrawn" if found.unsound not in ("", found.ref) else ""),
             ("tags", ", ".join(found.tags)),
+            ("labels", ", ".join(f"{one.column}, {one.matures} after {one.time}" for one in found.labels)),
             ("made from", ", ".join(found.inputs)),
             ("source", found.source),
             ("digest", found.digest),
@@ -137,50 +150,18 @@ def profile(ctx: click.Context, ref: str, full: bool, label: str | None, html: s
 
 @data.command()
 @click.argument("ref")
-@click.option("--label", required=True, metavar="COLUMN", help="What is to be predicted.")
-@click.option("--time", metavar="COLUMN", help="What orders the rows in time: the newest become the test.")
-@click.option("--group", metavar="COLUMN", help="Rows of one group stay on one side.")
-@click.option("--task", type=click.Choice(["binary", "multiclass", "regression"]), help="Else by the label.")
-@click.option("--fractions", type=(float, float, float), default=(0.7, 0.15, 0.15), show_default=True,
-              help="Shares of train, validation and test.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True)
-@as_json
-@click.pass_context
-def split(
-    ctx: click.Context,
-    ref: str,
-    label: str,
-    time: str | None,
-    group: str | None,
-    task: str | None,
-    fractions: tuple[float, float, float],
-    seed: int,
-    json: bool,
-) -> None:
-    """Split a version into train, validation and a sealed test."""
-    with session(ctx) as s:
-        name, version = names.dataset(s, ref)
-        found = s.datasets.split(
-            name, label, version=version, time=time, group=group, task=task, fractions=fractions, seed=seed
-        )
-    if json:
-        show.print_json(found)
-        return
-    show.facts([("train", found.train), ("validation", found.validation), ("test (sealed)", found.test)])
-
-
-@data.command()
-@click.argument("ref")
 @click.option("--rows", type=click.IntRange(1, 100_000), default=10, show_default=True, help="How many.")
+@data_split.AS_OF
 @as_json
 @click.pass_context
-def read(ctx: click.Context, ref: str, rows: int, json: bool) -> None:
+def read(ctx: click.Context, ref: str, rows: int, as_of: int | None, json: bool) -> None:
     """The first rows of a version that is not sealed. That you looked is put on the ledger."""
     import polars as pl
 
     with session(ctx) as s:
         named = names.dataset(s, ref)
-        version, content = s.datasets.show(*named), s.datasets.read(*named).read()
+        version, content = s.datasets.show(*named), s.datasets.read(*named, as_of=as_of).read()
+        known = s.datasets.labels(*named, as_of=as_of)
     frame = pl.read_ipc_stream(io.BytesIO(content))
     found = frame.head(rows).to_dicts()
     if json:
@@ -189,6 +170,9 @@ def read(ctx: click.Context, ref: str, rows: int, json: bool) -> None:
     show.rows(found, empty="It has no rows.")
     if sealed := version.rows - frame.height:
         click.echo(f"{sealed:,} of its {version.rows:,} rows are sealed for evaluation and left out.", err=True)
+    for one in known:
+        if one.immature:
+            click.echo(f"{one.immature:,} labels of {one.column} were not known then, and are missing.", err=True)
 
 
 def _state(version: Any) -> str:

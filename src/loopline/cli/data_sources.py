@@ -49,6 +49,8 @@ _FILE = click.Path(exists=True, dir_okay=False)
     show_default=True,
     help="Take what widens and refuse the rest; hold back what does not fit; refuse any change.",
 )
+@click.option("--label", type=(str, str, str), multiple=True, metavar="COLUMN TIME SPAN",
+              help="A label that is known SPAN (30d) after its event, at the time in the column TIME.")  # fmt: skip
 @as_json
 @click.pass_context
 def add(
@@ -62,6 +64,7 @@ def add(
     options: tuple[str, ...],
     join: tuple[str, ...],
     on_change: Any,
+    label: tuple[tuple[str, str, str], ...],
     json: bool,
 ) -> None:
     """Read SOURCE into the next version of the dataset NAME: a file, a folder, a pattern, or a URL.
@@ -69,6 +72,9 @@ def add(
     Several go one behind the other, or beside each other with --join. Where they are is kept: `loopline data sync NAME` reads what
     came since. A secret in a URL is written as ${NAME} and taken from the environment. On a server (--server) a file is sent.
     """
+    from loopline.data.records import LabelColumn
+
+    labels = tuple(LabelColumn(column=c, time=time, matures=span) for c, time, span in label) or None
     rules = data_contract.read(contract) if contract else None
     given = _options(options) | {k: v for k, v in (("query", query), ("mark", mark)) if v is not None}
     with session(ctx, creates=True) as s, _progress():
@@ -77,7 +83,7 @@ def add(
         if ctx.obj["server"] and len(sources) == 1 and Path(sources[0]).is_file() and not given:
             from loopline.operations import Body
 
-            version = s.datasets.add(called, Body(sources[0]), contract=rules, message=message)
+            version = s.datasets.add(called, Body(sources[0]), contract=rules, message=message, labels=labels)
             found: Any = version
         else:
             addresses = [source if "://" in source else str(Path(source).absolute()) for source in sources]
@@ -88,6 +94,7 @@ def add(
                 message=message,
                 join=join,
                 on_change=on_change,
+                labels=labels,
             )
             version = found.version
     if json:
@@ -159,7 +166,7 @@ def lines(collection: Collection) -> list[tuple[str, Any]]:
         *found,
         ("joined by", ", ".join(collection.join)),
         ("read", show.when(collection.read)),
-        ("by itself", _rule(collection)),
+        ("by itself", rule_of(collection)),
         ("problem", f"{collection.problem} ({collection.failures} turns)" if collection.problem else ""),
     ]
 
@@ -196,6 +203,9 @@ def _say(version: DatasetVersion, *, new: bool) -> None:
     if version.warned:
         warned = ", ".join(f"{rule} {count:,}" for rule, count in version.warned.items())
         click.echo(f"  Rules that only warn: {warned}")
+    for one in version.labels:
+        if one.immature:
+            click.echo(f"  {one.immature:,} labels of {one.column} are not known yet ({one.matures} after {one.time}).")
     for name, text in version.facts.items():
         if name == "told" or name.startswith("joined"):
             click.echo(f"  {text[0].upper()}{text[1:]}.")
@@ -212,11 +222,12 @@ def _say_planned(planned: list[Collection], json: bool) -> None:
                 f"{one.name} is not read by itself any more. Read it: {show.here(f'loopline data sync {one.name}')}"
             )
             continue
-        click.echo(f"{one.name} is read {_rule(one)}, as long as `loopline up` runs.")
+        click.echo(f"{one.name} is read {rule_of(one)}, as long as `loopline up` runs.")
         click.echo(f"  Undo it: {show.here(f'loopline data sync {one.name} --never')}")
 
 
-def _rule(collection: Collection) -> str:
+def rule_of(collection: Collection) -> str:
+    """When a dataset is collected by itself, in words; empty: never."""
     schedule = collection.schedule
     if schedule is None:
         return ""

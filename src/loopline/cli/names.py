@@ -17,6 +17,12 @@ def dataset(session: Session, text: str) -> tuple[str, str]:
     return ref.name, ref.version or "latest"
 
 
+def feature_view(session: Session, text: str) -> tuple[str, str]:
+    """Name and version of a feature view; the newest version where none is given."""
+    ref = _of(session, text, "features")
+    return ref.name, ref.version or "latest"
+
+
 def model(session: Session, text: str) -> tuple[str, str]:
     """Name and version (number or alias) of a model; where none is given: the champion, or else the newest."""
     ref = _of(session, text, "model")

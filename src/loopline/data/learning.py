@@ -6,7 +6,8 @@ import polars as pl
 
 from loopline.data.readers_label import LabelFacts, check_label
 from loopline.data.records import Learning
-from loopline.data.split import SIDES, split
+from loopline.data.split import split
+from loopline.data.split_records import SIDES
 from loopline.errors import Invalid, did_you_mean
 
 

@@ -6,12 +6,43 @@ from typing import Any, Literal
 
 import msgspec
 
+from loopline.quality.cleaning_records import CleaningReport
+
+By = Literal["time", "group", "stratified", "random"]
+"""By what a version is split."""
+
+Leak = Literal["same-group", "same-row", "near-row", "knows-label"]
+"""What can be amiss between the sides of a split (`split_records.Finding`)."""
+
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
     """One column of a dataset version: its name and its type as Delta Lake names it."""
 
     name: str
     type: str
+
+
+class LabelColumn(msgspec.Struct, frozen=True, kw_only=True):
+    """A column of labels: each is known `matures` after its event, whose time stands in the column `time`."""
+
+    column: str
+    time: str
+    matures: str = "0s"
+    immature: int = 0
+    """Rows of a version whose label was not known yet when they were read; nothing that one declares."""
+
+
+class LabelsKnown(msgspec.Struct, frozen=True, kw_only=True):
+    """How many labels of a version are known at a time: `rows` = `known` + `immature` + `missing` (known to be missing)."""
+
+    column: str
+    time: str
+    matures: str
+    as_of: int | None
+    rows: int
+    known: int
+    immature: int
+    missing: int
 
 
 class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +66,8 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     """Rows read that broke each rule which only warns; they were taken, unless they broke another one."""
     contract: str
     """Digest of the contract it was checked against; empty: none."""
+    cleaning: str = ""
+    """Digest of how it was cleaned; empty: it was not."""
     sealed: bool
     """Whether only evaluation may read it; each look is counted."""
     looks: int
@@ -46,10 +79,23 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     """The ref of the withdrawn version, this one or one that it was made from, for which nothing is learned or decided from it;
     empty: there is none."""
     tags: tuple[str, ...] = ()
+    labels: tuple[LabelColumn, ...] = ()
+    """The columns of labels that become known later than their rows."""
     facts: dict[str, str]
     message: str
     created: int
     creator: str
+
+
+class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
+    """How a version was cleaned: the declared steps, what they learned and from which version, and what they did."""
+
+    ref: str
+    made_from: str
+    fitted_on: str
+    steps: tuple[dict[str, Any], ...]
+    fitted: dict[str, Any]
+    report: CleaningReport
 
 
 class Tag(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +115,14 @@ class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
     ref: str
     reason: str
     affected: tuple[str, ...]
+
+
+class VersionFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The Parquet files of a version, on the machine of its workspace: one behind the other they hold its rows."""
+
+    ref: str
+    files: tuple[str, ...]
+    rows: int
 
 
 class Vacuumed(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,36 @@ import sqlalchemy as sa
 
 from loopline.access import authority
 from loopline.data.asked import Asked
+from loopline.data.cleaning import CleanedVersions
 from loopline.data.diff import diff
 from loopline.data.diff_page import page as diff_page
 from loopline.data.learning import check_learning
+from loopline.data.maturity import READ, Readable, check_labels, counted, known, stretches_of, with_read
 from loopline.data.named import Named
 from loopline.data.quarantine import Held
 from loopline.data.readers import read_table
 from loopline.data.records import (
+    By,
+    Cleaned,
     Dataset,
     DatasetVersion,
     Decision,
+    LabelColumn,
+    LabelsKnown,
+    Leak,
     Learning,
     Quarantine,
     SplitVersions,
     Tag,
     Vacuumed,
+    VersionFiles,
     Withdrawal,
 )
-from loopline.data.split import split as split_frame
+from loopline.data.sides import write_sides
 from loopline.data.tables import dataset_contracts, dataset_versions, looks
-from loopline.data.uploads import behind, on_disk, source_name
+from loopline.data.uploads import behind, on_disk, source_name, told
 from loopline.data.verbs import DatasetsVerbs
-from loopline.data.windows import Windows
+from loopline.data.windows import Windows, check_evidence
 from loopline.data.written import Written
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
@@ -51,7 +58,6 @@ from loopline.quality.profile_page import page
 from loopline.refs import check_name
 
 _ROWS_OF = dataset_versions.c
-_TOLD = 5
 
 
 class DatasetsService(DatasetsVerbs):
@@ -74,23 +80,27 @@ class DatasetsService(DatasetsVerbs):
         inputs: list[str] | None = None,
         learning: Learning | None = None,
         onto: str | None = None,
+        labels: tuple[LabelColumn, ...] | None = None,
     ) -> DatasetVersion:
         check_name(name, "name of a dataset")
         read_from = authority.readable(self.tx, inputs or [])
         rules = Contract.from_json(json.dumps(contract).encode()) if contract else None
         with on_disk(source, self.scratch) as path:
             read, digest = read_table(path, name=source.name), digest_file(path)
-        rows = read.frame
+        rows, since = read.frame, [[read.frame.height, self.tx.now]]
         if onto is not None:
             before = self.named.row(name, onto)
             self.named.check_open(before)
             self.named.check_sound([before])
             rows = behind(self.written.rows(before), rows, self.tx.ref("data", name, before.version))
+            since = [*before.read, *since]
             read_from.append(self.tx.ref("data", name, before.version))
+        rows = with_read(rows, since)
         good, quarantined, broken, warned = rows, None, dict[str, int](), dict[str, int]()
         if rules is not None:
             asked = Asked(self.named, self.blobs, self.readable)
             good, quarantined, report = partition(rows, rules, beyond=asked.beyond)
+            quarantined = quarantined.drop(READ)
             read_from += asked.refs
             broken, warned = report.counts("quarantine"), report.counts("warn")
             if good.height == 0:
@@ -100,11 +110,13 @@ class DatasetsService(DatasetsVerbs):
                     code="all-quarantined",
                     hint="Mend the data, or the contract.",
                 )
+        labels = self.written.labels(name) if labels is None else labels
+        check_labels(good, labels)
         if learning is not None:
-            check_learning(good, learning)
+            check_learning(known(good, labels, learning.label).drop(READ), learning)
         return self.written.write(
             name,
-            good,
+            good.drop(READ),
             quarantined=quarantined,
             broken=broken,
             warned=warned,
@@ -113,40 +125,12 @@ class DatasetsService(DatasetsVerbs):
             inputs=read_from,
             facts={"format": read.format, **told(read.facts.warnings), **(facts or {})},
             message=message,
+            labels=labels,
+            read=stretches_of(good[READ]),
         )
 
     def list(self) -> list[Dataset]:
-        newest = (
-            sa.select(
-                _ROWS_OF.name,
-                sa.func.count().label("versions"),
-                sa.func.max(_ROWS_OF.version).label("latest"),
-                sa.func.min(_ROWS_OF.created).label("created"),
-            )
-            .where(_ROWS_OF.project == self.tx.project)
-            .group_by(_ROWS_OF.name)
-            .subquery()
-        )
-        found = self.tx.rows(
-            sa.select(newest, _ROWS_OF.rows)
-            .join(
-                dataset_versions,
-                (_ROWS_OF.name == newest.c.name)
-                & (_ROWS_OF.version == newest.c.latest)
-                & (_ROWS_OF.project == self.tx.project),
-            )
-            .order_by(newest.c.created.desc(), newest.c.name)
-        )
-        return [
-            Dataset(
-                name=row.name,
-                versions=row.versions,
-                latest=self.tx.ref("data", row.name, row.latest),
-                rows=row.rows,
-                created=row.created,
-            )
-            for row in found
-        ]
+        return self.named.datasets()
 
     def log(self, name: str) -> tuple[DatasetVersion, ...]:
         return self.named.records(self.named.all(name))
@@ -196,6 +180,23 @@ class DatasetsService(DatasetsVerbs):
         found: dict[str, Any] = msgspec.to_builtins(drafted)
         return found
 
+    def clean(
+        self,
+        name: str,
+        steps: tuple[dict[str, Any], ...],
+        version: str = "latest",
+        fit: str | None = None,
+        label: str | None = None,
+        time: str | None = None,
+        group: str | None = None,
+        message: str = "",
+    ) -> Cleaned:
+        keep = [column for column in (time, group) if column]
+        return self._cleaned().make(name, version, steps, fit=fit, label=label, keep=keep, message=message)
+
+    def cleaning(self, name: str, version: str = "latest") -> Cleaned:
+        return self._cleaned().of(self.named.row(name, version))
+
     def quarantine(self, name: str, version: str = "latest", rule: str | None = None, limit: int = 20) -> Quarantine:
         check_limit(limit, "rows")
         row = self.named.row(name, version)
@@ -214,11 +215,12 @@ class DatasetsService(DatasetsVerbs):
         ref = self.named.ref(row)
         made = self.written.write(
             name,
-            behind(self.written.rows(newest), held.taken(chosen), self.named.ref(newest)),
+            behind(self.written.rows(newest), self._cleaned().cleaned(row, held.taken(chosen)), self.named.ref(newest)),
             inputs=list(dict.fromkeys([self.named.ref(newest), ref])),
             facts=newest.facts,
             message=f"{chosen.sum():,} quarantined rows of {ref} are taken: {reason}",
             behind=newest,
+            read=[*newest.read, [int(chosen.sum()), row.created]],
         )
         return held.decide("released", chosen, reason, made.ref)
 
@@ -276,14 +278,32 @@ class DatasetsService(DatasetsVerbs):
         self.tx.note(inputs=[ref], digests={"reason": digest_json(reason)})
         return Withdrawal(ref=ref, reason=reason, affected=tuple(affected))
 
-    def read(self, name: str, version: str = "latest") -> Bytes:
+    def labels(self, name: str, version: str = "latest", as_of: int | None = None) -> tuple[LabelsKnown, ...]:
+        row = self.named.row(name, version)
+        frame = self.written.rows_read(row)
+        return tuple(counted(frame, one, as_of) for one in self.written.labels_of(row))
+
+    def read(self, name: str, version: str = "latest", as_of: int | None = None) -> Bytes:
         row = self.named.row(name, version)
         ref = self.tx.ref("data", name, row.version)
         self.named.check_open(row)
         self.tx.note(inputs=[ref])
         buffer = io.BytesIO()
-        self.readable(row).write_ipc_stream(buffer)
+        self.readable(row, as_of).write_ipc_stream(buffer)
         return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
+
+    def files(self, name: str, version: str = "latest") -> VersionFiles:
+        row = self.named.row(name, version)
+        ref = self.named.ref(row)
+        self.named.check_open(row)
+        if sealed := row.rows - self.readable(row).height:
+            raise Refused(
+                f"{sealed:,} of the {row.rows:,} rows of {ref} are sealed for evaluation, and its files hold them.",
+                code="sealed",
+                hint=f"Use {name}.train and {name}.validation, or the rows that are left: loopline data read {ref}",
+            )
+        self.tx.note(inputs=[ref])
+        return VersionFiles(ref=ref, files=self.written.files(row), rows=row.rows)
 
     def split(
         self,
@@ -293,41 +313,31 @@ class DatasetsService(DatasetsVerbs):
         time: str | None = None,
         group: str | None = None,
         task: str | None = None,
+        by: By | None = None,
         fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+        embargo: str = "",
         seed: int = 0,
+        as_of: int | None = None,
+        refuse: tuple[Leak, ...] = (),
     ) -> SplitVersions:
         row = self.named.row(name, version)
         self.named.check_open(row)
         self.named.check_sound([row])
-        frame = self.written.rows(row)
-        windows = self._windows(name)
-        again = [window for window in windows.all() if self.tx.ref("data", name, row.version) in window.inputs]
-        sides = split_frame(
-            frame,
+        return write_sides(
+            self.written,
+            self._windows(name),
+            row,
             label=label,
             time=time,
             group=group,
             task=task,
+            by=by,
             fractions=fractions,
+            embargo=embargo,
             seed=seed,
-            spent=None if again else windows.spent(frame),
+            as_of=as_of,
+            refuse=refuse,
         )
-        source = self.tx.ref("data", name, row.version)
-        made = {
-            side: self.written.write(
-                f"{name}.{side}",
-                getattr(sides, side),
-                inputs=[source],
-                facts=row.facts,
-                message=f"the {side} side of {source}",
-                sealed=side == "test",
-                shares=windows.shared(sides.test) if side == "test" else [],
-                noted=side,
-            )
-            for side in ("train", "validation", "test")
-        }
-        windows.open([sides.train, sides.validation], made["train"].ref, kept=made["test"].version)
-        return SplitVersions(**{side: version.ref for side, version in made.items()}, facts=sides.facts.to_dict())
 
     def vacuum(self, dry_run: bool = False) -> Vacuumed:
         found = self.written.vacuum(dry_run=dry_run)
@@ -336,22 +346,18 @@ class DatasetsService(DatasetsVerbs):
             self.tx.count = found.files
         return found
 
-    def frame(self, ref: str) -> pl.DataFrame:
+    def frame(self, ref: str, as_of: int | None = None) -> pl.DataFrame:
         """The rows of a version that is not sealed, for the rooms above. Raises `Refused` for a sealed one."""
         row = self.named.of_ref(ref)
-        return pl.read_ipc_stream(io.BytesIO(self.read(row.name, str(row.version)).data))
+        return pl.read_ipc_stream(io.BytesIO(self.read(row.name, str(row.version), as_of).data))
 
     def look(self, ref: str) -> tuple[pl.DataFrame, int]:
         """The rows of a version, sealed or not, and which look at them this is. For evaluation alone, which must `count` it."""
         row = self.named.of_ref(ref)
         self.named.check_sound([row])
-        if row.opened is not None:
-            raise Refused(
-                f"The window {ref} is opened: rows of it stand in {row.opened}, where models learn from them.",
-                code="window-opened",
-                hint="Measure on the newest test side; `loopline data split` makes one.",
-            )
-        return self.written.rows(row), 1 + self.named.looks(row)
+        look = 1 + self.named.looks(row)
+        check_evidence(row, ref, look)
+        return self.written.rows(row), look
 
     def count(self, ref: str, look: int, purpose: str) -> bool:
         """Counts a look, before anything that it showed is kept. False where another was counted under that number meanwhile."""
@@ -367,18 +373,27 @@ class DatasetsService(DatasetsVerbs):
     def _windows(self, name: str) -> Windows:
         return Windows(self.tx, name, self.written.rows)
 
-    def readable(self, row: Any) -> pl.DataFrame:
-        """The rows of a version, but for those sealed for evaluation."""
-        return self._windows(row.name).readable(self.written.rows(row))
+    def readable(self, row: Any, as_of: int | None = None) -> pl.DataFrame:
+        """The rows of a version, but for those sealed for evaluation; labels that are not known are missing."""
+        return self._rows(row).shown(as_of)
+
+    def sound(self, ref: str) -> Readable:
+        """What a version has to learn from, for the rooms above. Raises `Refused` for one that is sealed or withdrawn."""
+        row = self.named.of_ref(ref)
+        self.named.check_open(row)
+        self.named.check_sound([row])
+        return self._rows(row)
+
+    def _rows(self, row: Any) -> Readable:
+        rows = self._windows(row.name).readable(self.written.rows_read(row))
+        labels = self.written.labels_of(row)
+        return Readable(self.named.ref(row), row.rows, rows.drop(READ), labels, stretches_of(rows[READ]))
+
+    def _cleaned(self) -> CleanedVersions:
+        return CleanedVersions(self.named, self.written, self.blobs, self._rows)
 
     def _held(self, row: Any) -> Held:
         return Held(self.tx, row, self.named.ref(row), self.written.quarantined)
-
-
-def told(warnings: Sequence[str]) -> dict[str, str]:
-    """What reading a file had to say of it, as a fact of the version."""
-    more = [f"and {len(warnings) - _TOLD} more"] if len(warnings) > _TOLD else []
-    return {"told": "; ".join([*warnings[:_TOLD], *more])} if warnings else {}
 
 
 def check_form(form: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +19,16 @@ from loopline.data.collecting import OpenSource, Read, acknowledge, opened, read
 from loopline.data.cron import following
 from loopline.data.joining import join as join_parts
 from loopline.data.reconcile import OnChange, Part, reconcile, widened
-from loopline.data.records import Collected, Collection, DatasetVersion, Schedule, SourceState
+from loopline.data.records import Collected, Collection, DatasetVersion, LabelColumn, Schedule, SourceState
 from loopline.data.secrets import check_no_secret
-from loopline.data.service import DatasetsService, told
+from loopline.data.service import DatasetsService
 from loopline.data.tables import dataset_schedules, dataset_sources, dataset_versions
+from loopline.data.uploads import told
 from loopline.data.verbs import SourcesVerbs
 from loopline.database import Tx
 from loopline.durations import milliseconds
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
+from loopline.ports.source import Source
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import REASON, RULE, partition
 from loopline.quality.contract_rules import OfType
@@ -42,14 +45,16 @@ _D = dataset_schedules.c
 
 
 class SourcesService(SourcesVerbs):
-    """What datasets are collected from; `open_source` opens a source by its address, `scratch` is a folder for downloads."""
+    """What datasets are collected from; `open_source` opens a source by its address; `kept` is a folder for what sources keep
+    that is nowhere else."""
 
-    def __init__(self, tx: Tx, datasets: DatasetsService, open_source: OpenSource) -> None:
+    def __init__(self, tx: Tx, datasets: DatasetsService, open_source: Callable[..., Source], kept: Path) -> None:
         self.tx = tx
         self.datasets = datasets
         self.named = datasets.named
         self._open = open_source
         self._scratch = datasets.scratch
+        self._kept = kept
 
     def collect(
         self,
@@ -59,6 +64,7 @@ class SourcesService(SourcesVerbs):
         message: str = "",
         join: tuple[str, ...] = (),
         on_change: Literal["widen", "quarantine", "refuse"] = "widen",
+        labels: tuple[LabelColumn, ...] | None = None,
     ) -> Collected:
         check_name(name, "name of a dataset")
         self._check_own_user(name)
@@ -72,7 +78,7 @@ class SourcesService(SourcesVerbs):
         if row is not None and (_places(row.sources), tuple(row.join)) == (_places(msgspec.to_builtins(given)), join):
             given = _states(row)
             rules = rules or self._contract(name, row.version)
-        return self._collect(name, row, given, join, on_change, rules, message, 1)
+        return self._collect(name, row, given, join, on_change, rules, message, 1, labels)
 
     def sync(self, name: str, message: str = "", waiting: int = 1) -> Collected:
         row = self._needed(name)
@@ -143,10 +149,12 @@ class SourcesService(SourcesVerbs):
         rules: Contract | None,
         message: str,
         waiting: int,
+        labels: tuple[LabelColumn, ...] | None = None,
     ) -> Collected:
         before = self.named.newest(name)
         going_on = row is not None and any(state.position is not None for state in states)
-        found, grows = self._read(states, join)
+        open_source = partial(self._open, kept=self._kept / self.tx.project / name)
+        found, grows = self._read(states, join, open_source)
         came = sum(one.rows for one in found)
         after = tuple(one.state for one in found)
         if not any(one.pieces for one in found) or (grows and going_on and came == 0):
@@ -163,12 +171,14 @@ class SourcesService(SourcesVerbs):
         base = self.named.row(name) if grows and going_on else None
         if base is not None:
             self.named.check_open(base)
-        made, changes, quarantined = self.write(name, found, base, join, on_change, rules, message, going_on=going_on)
+        made, changes, quarantined = self.write(
+            name, found, base, join, on_change, rules, message, labels, going_on=going_on
+        )
         expected = before.version if before is not None else 0
         if made.version > expected + 1:
             raise _moved(name)
         self._enter(name, row, made.version, after, join, on_change)
-        self.tx.after_commit.append(lambda: acknowledge(after if grows else (), self._open, self._scratch))
+        self.tx.after_commit.append(lambda: acknowledge(after if grows else (), open_source, self._scratch))
         return Collected(
             version=made,
             new=made.version > expected,
@@ -177,11 +187,13 @@ class SourcesService(SourcesVerbs):
             changes=tuple(changes),
         )
 
-    def _read(self, states: Sequence[SourceState], join: tuple[str, ...]) -> tuple[Sequence[Read], bool]:
+    def _read(
+        self, states: Sequence[SourceState], join: tuple[str, ...], open_source: OpenSource
+    ) -> tuple[Sequence[Read], bool]:
         """What the sources give, and whether that goes behind what is there."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            sources = [stack.enter_context(opened(state, self._open, self._scratch)) for state in states]
+            sources = [stack.enter_context(opened(state, open_source, self._scratch)) for state in states]
             grows = not join and all(source.grows for source in sources)
             after = grows or len(states) == 1
             found = [read(source, state, after=after) for source, state in zip(sources, states, strict=True)]
@@ -196,6 +208,7 @@ class SourcesService(SourcesVerbs):
         on_change: OnChange,
         rules: Contract | None,
         message: str,
+        labels: tuple[LabelColumn, ...] | None,
         *,
         going_on: bool,
     ) -> tuple[DatasetVersion, Sequence[str], int]:
@@ -258,6 +271,7 @@ class SourcesService(SourcesVerbs):
             facts={"format": ", ".join(sorted(set().union(*(one.formats for one in found)))), **told(said), **facts},
             message=message,
             behind=base,
+            labels=labels,
         )
         return made, fitted.changes, aside_rows
 

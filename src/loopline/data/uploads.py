@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from loopline.errors import Invalid, did_you_mean
 from loopline.operations import Body
+
+_TOLD = 5
 
 
 @contextlib.contextmanager
@@ -49,3 +51,9 @@ def source_name(name: str) -> str:
     """A file's name as it can stand in a ref."""
     kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-._")
     return kept[:100] or "bytes"
+
+
+def told(warnings: Sequence[str]) -> dict[str, str]:
+    """What reading a file had to say of it, as a fact of the version."""
+    more = [f"and {len(warnings) - _TOLD} more"] if len(warnings) > _TOLD else []
+    return {"told": "; ".join([*warnings[:_TOLD], *more])} if warnings else {}

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol
 
 from loopline.data.records import (
+    By,
+    Cleaned,
     Collected,
     Collection,
     Dataset,
     DatasetVersion,
     Decision,
+    LabelColumn,
+    LabelsKnown,
+    Leak,
     Learning,
     Posted,
     Quarantine,
@@ -18,6 +23,7 @@ from loopline.data.records import (
     Tag,
     Taken,
     Vacuumed,
+    VersionFiles,
     Waiting,
     Withdrawal,
 )
@@ -38,13 +44,15 @@ class DatasetsVerbs(Protocol):
         inputs: list[str] | None = None,
         learning: Learning | None = None,
         onto: str | None = None,
+        labels: tuple[LabelColumn, ...] | None = None,
     ) -> DatasetVersion:
         """Read a file into the next version of a dataset; rows that break the contract go to quarantine.
 
         `source` is CSV, Parquet or NDJSON. The same content as the newest version, checked against the same contract, gives that
-        version again. `onto` is the number of a version whose rows come first. Raises `Invalid` (nothing is written) on a file
-        that is no table and, with `learning`, on rows that cannot be learned from: a label that is absent, of one value or
-        missing in rows, too few rows to split.
+        version again. `onto` is the number of a version whose rows come first. `labels` are columns that become known later than
+        their rows (None: those of the newest version): until then they are missing to whoever reads. Raises `Invalid` (nothing is
+        written) on a file that is no table and, with `learning`, on rows that cannot be learned from: a label that is absent, of
+        one value or missing in rows, too few rows to split.
         """
         ...
 
@@ -89,6 +97,31 @@ class DatasetsVerbs(Protocol):
         group: str | None = None,
     ) -> dict[str, Any]:
         """Draft a contract that the rows of a version keep, for its owner to edit; rows sealed for evaluation are left out."""
+        ...
+
+    @operation("POST /projects/{project}/datasets/{name}/versions/{version}/clean", action="run", prepares=True)
+    def clean(
+        self,
+        name: str,
+        steps: tuple[dict[str, Any], ...],
+        version: str = "latest",
+        fit: str | None = None,
+        label: str | None = None,
+        time: str | None = None,
+        group: str | None = None,
+        message: str = "",
+    ) -> Cleaned:
+        """Clean a version by declared steps, into the next version of the dataset NAME.clean; sealed rows are left out.
+
+        The steps learn from its rows, or from those of `fit`, another version (the training side). Rows that a step sets aside are
+        in the new version's quarantine, with rule and reason; where `fit` is another version, none is. No step reads the `label`
+        or changes `time` and `group`. Raises `Invalid` for a step that does not suit the rows, before anything is written.
+        """
+        ...
+
+    @operation("GET /projects/{project}/datasets/{name}/versions/{version}/cleaning", action="read")
+    def cleaning(self, name: str, version: str = "latest") -> Cleaned:
+        """How a version was cleaned: steps, what they learned and from what, rows and cells changed."""
         ...
 
     @operation(
@@ -156,11 +189,28 @@ class DatasetsVerbs(Protocol):
     @operation(
         "GET /projects/{project}/datasets/{name}/versions/{version}/rows", action="read_personal", record="entry"
     )
-    def read(self, name: str, version: str = "latest") -> Bytes:
+    def read(self, name: str, version: str = "latest", as_of: int | None = None) -> Bytes:
         """The rows of a version as an Arrow IPC stream, but for those that a split of the dataset has sealed.
 
-        Raises `Refused` for a sealed version.
+        Labels that were not known at `as_of` (milliseconds since 1970-01-01 UTC), or when their row was read, are missing. Raises
+        `Refused` for a sealed version.
         """
+        ...
+
+    @operation(
+        "GET /projects/{project}/datasets/{name}/versions/{version}/files", action="read_personal", record="entry"
+    )
+    def files(self, name: str, version: str = "latest") -> VersionFiles:
+        """The Parquet files of a version, in the order of their rows: for programs on the same machine that read Parquet alone.
+
+        They are never written again; leave them as they are. Raises `Refused` for a sealed version, and for one of whose rows a
+        split has sealed some.
+        """
+        ...
+
+    @operation("GET /projects/{project}/datasets/{name}/versions/{version}/labels", action="read")
+    def labels(self, name: str, version: str = "latest", as_of: int | None = None) -> tuple[LabelsKnown, ...]:
+        """How many labels of a version are known at a time, not known yet, and missing; of columns with a declared maturity."""
         ...
 
     @operation("POST /projects/{project}/datasets/{name}/versions/{version}/split", action="run", prepares=True)
@@ -172,10 +222,18 @@ class DatasetsVerbs(Protocol):
         time: str | None = None,
         group: str | None = None,
         task: str | None = None,
+        by: By | None = None,
         fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+        embargo: str = "",
         seed: int = 0,
+        as_of: int | None = None,
+        refuse: tuple[Leak, ...] = (),
     ) -> SplitVersions:
         """Split a version into train, validation and a sealed test, by time where there is one, each group on one side.
+
+        `by` is "time", "group", "stratified" or "random". By time, rows within `embargo` before a later side are left out. Rows
+        whose label was not known yet at `as_of` are on no side. What is amiss between the sides is told in the facts; a split with
+        findings of the kinds `refuse` is refused, and nothing is written.
 
         Rows that were looked at in an earlier test are no rows of the new one, as far as enough others are there; those that
         are bring their looks along. An earlier test whose rows are now in a side that can be read is opened: no evidence any more.
@@ -200,6 +258,7 @@ class SourcesVerbs(Protocol):
         message: str = "",
         join: tuple[str, ...] = (),
         on_change: Literal["widen", "quarantine", "refuse"] = "widen",
+        labels: tuple[LabelColumn, ...] | None = None,
     ) -> Collected:
         """Read sources into the next version of a dataset, and put on record where they are: `sync` goes on from there.
 

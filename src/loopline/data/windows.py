@@ -16,8 +16,26 @@ import sqlalchemy as sa
 
 from loopline.data.tables import dataset_versions, looks
 from loopline.database import Tx
+from loopline.errors import Refused
+from loopline.statistics.records import MOST_LOOKS
 
 _C = dataset_versions.c
+
+
+def check_evidence(row: Any, ref: str, look: int) -> None:
+    """Raises `Refused` where a window is no evidence any more: its rows can be learned from, or it was looked at too often."""
+    if row.opened is not None:
+        raise Refused(
+            f"The window {ref} is opened: rows of it stand in {row.opened}, where models learn from them.",
+            code="window-opened",
+            hint="Measure on the newest test side; `loopline data split` makes one.",
+        )
+    if look > MOST_LOOKS:
+        raise Refused(
+            f"The window {ref} was looked at {MOST_LOOKS} times: it is used up, and proves nothing any more.",
+            code="window-spent",
+            hint="Split a newer version: `loopline data split` seals a new window.",
+        )
 
 
 class Windows:

@@ -11,10 +11,11 @@ import polars as pl
 import sqlalchemy as sa
 
 from loopline.data import versions
+from loopline.data.maturity import Stretches, check_labels, kept, with_read
 from loopline.data.named import Named
-from loopline.data.records import DatasetVersion, Vacuumed
+from loopline.data.records import DatasetVersion, LabelColumn, Vacuumed
 from loopline.data.tables import dataset_contracts, dataset_versions
-from loopline.data.vacuum import vacuum
+from loopline.data.vacuum import files_of, vacuum
 from loopline.database import Tx
 from loopline.errors import Conflict
 from loopline.hashing import digest_table
@@ -37,6 +38,15 @@ class Written:
         """The rows of a version."""
         return versions.read(self.folder(row.name), row.delta_version)
 
+    def files(self, row: Any) -> tuple[str, ...]:
+        """The files that hold the rows of a version, in their order."""
+        folder = self.folder(row.name).absolute()
+        return tuple(str(folder / file) for file in files_of(folder, row.delta_version))
+
+    def rows_read(self, row: Any) -> pl.DataFrame:
+        """The rows of a version with the moment at which each was read, in the column `maturity.READ`."""
+        return with_read(self.rows(row), row.read)
+
     def schema(self, row: Any) -> pl.DataFrame:
         """A frame of the columns of a version, without rows."""
         return versions.schema(self.folder(row.name), row.delta_version)
@@ -44,6 +54,15 @@ class Written:
     def quarantined(self, row: Any) -> pl.DataFrame:
         """The rows of a version that its contract held back."""
         return versions.read(self.folder(row.name, quarantine=True), row.quarantine_delta_version)
+
+    def labels(self, name: str) -> tuple[LabelColumn, ...]:
+        """The columns of labels that the newest version of a dataset has."""
+        newest = self.named.newest(name)
+        return () if newest is None else self.labels_of(newest)
+
+    def labels_of(self, row: Any) -> tuple[LabelColumn, ...]:
+        """The columns of labels of a version."""
+        return msgspec.convert(row.labels, tuple[LabelColumn, ...])
 
     def folder(self, name: str, *, quarantine: bool = False) -> Path:
         """Where the Delta table of a dataset, or of its quarantine, is."""
@@ -61,22 +80,39 @@ class Written:
         broken: dict[str, int] | None = None,
         warned: dict[str, int] | None = None,
         contract: Contract | None = None,
+        cleaning: bytes = b"",
         source: str = "",
         sealed: bool = False,
         shares: Sequence[int] = (),
         noted: str = "content",
         behind: Any = None,
+        labels: Sequence[LabelColumn] | None = None,
+        read: Stretches | None = None,
     ) -> DatasetVersion:
         """Makes the frame the next version of a dataset. The same content as the newest version, told alike, is that one.
 
-        `behind` is the row of a version whose rows are the first ones of the frame, as they were. Raises `Conflict` (code
-        "dataset-moved"), before anything is named, where another call made a version meanwhile that they would not go behind.
+        `behind` is the row of a version whose rows are the first ones of the frame, as they were. `labels` are its columns of
+        labels; None: those of the newest version. `read` says when its rows were read; None: those not of `behind` now.
+        Raises `Conflict` (code "dataset-moved"), before anything is named, where another call made a version meanwhile that
+        they would not go behind.
         """
         known = self.named.newest(name) if behind is not None else None
         frame = frame.rechunk()  # Delta's writer mixes several chunks, and the order of the rows is part of the version
         digest = digest_table(versions.storable(frame).to_arrow())
         checked = contract.digest if contract is not None else ""
-        said = {"digest": digest, "contract": checked, "source": source, "sealed": sealed}
+        labels = self.labels(name) if labels is None else labels
+        check_labels(frame, labels)
+        read = [[frame.height, self.tx.now]] if read is None else read
+        told = kept(with_read(frame, read), labels) if labels else []
+        how = self.blobs.put([cleaning]).digest if cleaning else ""
+        said = {
+            "digest": digest,
+            "contract": checked,
+            "cleaning": how,
+            "source": source,
+            "sealed": sealed,
+            "labels": told,
+        }
         if (same := self._same(name, said)) is not None:
             return self._again(same, inputs)
         summary = self.blobs.put([profile(frame).to_json()])
@@ -115,12 +151,16 @@ class Written:
             profile=summary.digest,
             facts=facts,
             message=message,
+            read=[*read],
         )
 
     def restore(self, row: Any, message: str) -> DatasetVersion:
         """Makes the content of an earlier version the next one; no row is written again."""
         ref = self.named.ref(row)
-        said = {"digest": row.digest, "contract": row.contract, "source": "", "sealed": False}
+        said = {name: getattr(row, name) for name in ("digest", "contract", "cleaning", "labels")} | {
+            "source": "",
+            "sealed": False,
+        }
         newest = self.named.newest(row.name)
         if newest.version == row.version:
             return self._again(newest, [ref])
@@ -141,6 +181,7 @@ class Written:
             warned={},
             profile=row.profile,
             facts=row.facts,
+            read=row.read,
             message=message or f"restored from {ref}",
         )
 
@@ -181,7 +222,8 @@ class Written:
                 **values,
             )
         )
-        Store(self.tx, self.blobs).retain(values["profile"], ref)
+        for blob in filter(None, (values["profile"], said["cleaning"])):
+            Store(self.tx, self.blobs).retain(blob, ref)
         digests = {noted: said["digest"]} | ({"contract": said["contract"]} if said["contract"] else {})
         self.tx.note(inputs=[*inputs, *filter(None, [said["source"]])], outputs=[ref], digests=digests)
         return self.named.record(self.named.row(name, str(version)))

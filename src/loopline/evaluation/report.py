@@ -10,6 +10,7 @@ from loopline.evaluation.drawing import CSS, svg, variables
 from loopline.evaluation.gates import decision
 from loopline.evaluation.plots import figures, main_metric
 from loopline.evaluation.records import Difference, Evidence, Fairness, Metric, Slice, Verdict
+from loopline.statistics.intervals import widening
 
 _STYLE = """
 :root{--good:#00704f;--bad:#b44400;--wait:#7a5c00}
@@ -232,8 +233,9 @@ def _fairness(evidence: Evidence) -> str:
 
 def _method(evidence: Evidence) -> str:
     later = (
-        f"This is look {evidence.looks} at the window, so the intervals are widened from 95 % to "
-        f"{_percent(evidence.confidence)}: all later looks together miss with 5 %."
+        f"This is look {evidence.looks} at the window, so the intervals are {widening(evidence.looks):.1f} times as wide as "
+        "at the first one (Scheffé’s, with alpha spending): all later looks together miss with 5 %, also of models that were "
+        "chosen by the estimates of earlier looks."
         if evidence.looks > 1
         else "This is the first look at the window; later looks will widen the intervals."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -46,3 +46,50 @@ class Inference(msgspec.Struct, frozen=True, kw_only=True):
 
     fields: tuple[Field, ...]
     dropped: tuple[Dropped, ...]
+
+
+class FeatureViewVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One definition of a feature view (`definitions.FeatureView` as JSON), and what is online of it."""
+
+    ref: str
+    name: str
+    version: int
+    declaration: dict[str, Any]
+    digest: str
+    at: int
+    by: str
+    online: Materialization | None = None
+    """The newest materialisation of any version of the view; None: it was never materialised."""
+
+
+class Materialization(msgspec.Struct, frozen=True, kw_only=True):
+    """The features of all entities of a view at one moment, made for looking up.
+
+    `as_of` is the moment: milliseconds since 1970-01-01 UTC where the view's time is a date, else in its own unit. `sealed` rows of
+    the source were left out, since a split of it sealed them for evaluation.
+    """
+
+    view: str
+    number: int
+    as_of: float
+    source: str
+    entities: int
+    sealed: int
+    digest: str
+    at: int
+    by: str
+
+
+class FeatureValues(msgspec.Struct, frozen=True, kw_only=True):
+    """Features of some entities, in the order in which they were asked for, as they were at `as_of`.
+
+    `age` is how many milliseconds ago they were made; `stale` says why newer ones could be made, and is empty where there is no
+    reason.
+    """
+
+    view: str
+    as_of: float
+    source: str
+    age: int
+    stale: str
+    values: tuple[dict[str, Any], ...]

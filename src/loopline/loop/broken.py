@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from loopline.loop.fitting import named
 from loopline.loop.house import House
 from loopline.loop.table import Table, constant
 from loopline.operations import Body
@@ -20,8 +21,7 @@ def register_constant(house: House, name: str, scratch: Path, *, label: str) -> 
     """Registers a next version of a model that answers the same to every row; gives its ref. No gate has seen it."""
     champion = house.models.show(name, "champion")
     train, validation = (
-        pl.read_ipc_stream(io.BytesIO(house.datasets.read(*ref.partition(":")[2].split("@")).read()))
-        for ref in champion.inputs[:2]
+        pl.read_ipc_stream(io.BytesIO(house.datasets.read(*named(house, ref)).read())) for ref in champion.inputs[:2]
     )
     table = Table(train, validation, label=label)
     folder = scratch / f"constant-{name}"

@@ -1,4 +1,4 @@
-"""The words of a loop's file: `source`, `step`, `rollout`, `monitor`, `retrain` and `Loop`.
+"""The words of a loop's file: `source`, `split`, `step`, `rollout`, `monitor`, `retrain` and `Loop`.
 
 One readable Python file declares a loop; what it declares is checked as it is declared, so that a mistake is said with the line
 that made it and before anything runs.
@@ -11,10 +11,11 @@ import inspect
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, get_args, overload
 
 import msgspec
 
+from loopline.data.records import By, Leak
 from loopline.deployment.records import Guards, Plan, Stage
 from loopline.durations import milliseconds
 from loopline.errors import Invalid, did_you_mean
@@ -25,7 +26,7 @@ from loopline.training.records import Tune
 
 if TYPE_CHECKING:
     from loopline.evaluation.gates import Gate
-    from loopline.quality.cleaning import Step as CleaningStep
+    from loopline.quality.cleaning_steps import Step as CleaningStep
     from loopline.quality.contract import Contract
     from loopline.training.model import Model
 
@@ -41,7 +42,8 @@ class Source:
     protected: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     matures: int = 0
-    """Milliseconds until a label can be known."""
+    """Milliseconds from its event until a label can be known."""
+    label_time: str | None = None
     task: Task | None = None
 
 
@@ -54,12 +56,14 @@ def source(
     protected: Sequence[str] = (),
     ignore: Sequence[str] = (),
     matures: str = "0s",
+    label_time: str | None = None,
     task: Task | None = None,
 ) -> Source:
     """A file of rows (CSV, Parquet or NDJSON). `time` orders them, `group` says which belong to one person or thing.
 
-    `protected` are the columns by which fairness and slices are looked at, `ignore` ones that are no features; `matures` is how
-    long after its row a label can be known.
+    `protected` are the columns by which fairness and slices are looked at, `ignore` ones that are no features. A label can be
+    known `matures` after its event, at the time of the column `label_time` (else of `time`): rows whose label was not known yet
+    when they were read are not learned from, and never negatives.
     """
     if task not in (None, "binary", "multiclass", "regression"):
         raise Invalid(
@@ -68,7 +72,46 @@ def source(
     for name, columns in (("protected", protected), ("ignore", ignore)):
         if isinstance(columns, str):
             raise Invalid(f"{name} wants a list of columns.", code="bad-loop", hint=f"Write {name}=[{columns!r}].")
-    return Source(path, label, time, group, tuple(protected), tuple(ignore), milliseconds(matures, "matures"), task)
+    late = milliseconds(matures, "matures")
+    if late and not (label_time or time):
+        raise Invalid(
+            f"The label {label!r} matures after {matures}, but of what event?",
+            code="bad-loop",
+            hint='Name the column of its time: label_time="discharged".',
+        )
+    return Source(path, label, time, group, tuple(protected), tuple(ignore), late, label_time, task)
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a loop's rows are split."""
+
+    by: By | None = None
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    embargo: str = ""
+    refuse: tuple[Leak, ...] = ()
+
+
+def split(
+    *,
+    by: By | None = None,
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    embargo: str = "",
+    refuse: Sequence[Leak] = (),
+) -> Split:
+    """Train, validation and test by "time", by whole "group"s, "stratified" by the label's classes, or at "random".
+
+    Left out, it is by the source's time, else its group, else stratified. `embargo`: rows within that span before a later side
+    are left out ("7d", or a number for a time that is a number). `refuse` lists the findings for which the loop stops:
+    "same-group", "same-row", "near-row", "knows-label"; the others are told.
+    """
+    if isinstance(refuse, str):
+        raise Invalid("refuse wants a list of findings.", code="bad-loop", hint=f"Write refuse=[{refuse!r}].")
+    for words, known in (((by,) if by else (), get_args(By)), (tuple(refuse), get_args(Leak))):
+        for word in words:
+            if word not in known:
+                raise Invalid(f"A split knows no {word!r}.", code="bad-loop", hint=did_you_mean(str(word), known))
+    return Split(by, fractions, embargo, tuple(refuse))
 
 
 @dataclass(frozen=True)
@@ -211,7 +254,7 @@ def retrain(*, on: Sequence[str] = ("quality", "drift"), cool_down: str = "7d", 
     return Retrain(tuple(on), milliseconds(cool_down, "cool_down"), at_least)
 
 
-_watched = monitor  # `Loop` takes an argument of that name
+_watched, _parted = monitor, split  # `Loop` takes arguments of these names
 
 
 class Loop:
@@ -225,6 +268,7 @@ class Loop:
         train: Step,
         contract: Contract | None = None,
         clean: Sequence[CleaningStep] = (),
+        split: Split | None = None,
         baseline: Step | None = None,
         tune: Tune | None = None,
         gates: Sequence[Gate] = (),
@@ -251,6 +295,7 @@ class Loop:
         self.data, self.train, self.contract, self.baseline, self.tune = data, train, contract, baseline, tune
         self.gates = tuple(gates)
         self.clean = tuple(clean)
+        self.split = split or _parted()
         self.rollout = rollout or Rollout().shadow("1h").canary(5, 25, 50)
         self.monitor = monitor or _watched()
         self.retrain = retrain
@@ -264,6 +309,7 @@ class Loop:
             "data": msgspec.to_builtins(self.data),
             "contract": msgspec.to_builtins(self.contract) if self.contract else None,
             "clean": [msgspec.to_builtins(one) for one in self.clean],
+            "split": msgspec.to_builtins(self.split),
             "train": {"name": self.train.name, "code": self.train.code, "cpu": self.train.cpu},
             "baseline": {"name": self.baseline.name, "code": self.baseline.code} if self.baseline else None,
             "tune": msgspec.to_builtins(self.tune) if self.tune else None,

@@ -6,9 +6,20 @@ import importlib.util
 import sys
 import traceback
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from loopline.errors import Invalid, LooplineError, NotFound, did_you_mean
 from loopline.loop.declaration import Loop
+
+
+class Named(Protocol):
+    """What a file declares, with its name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+D = TypeVar("D", bound=Named)
 
 
 def read(path: Path, name: str | None = None) -> Loop:
@@ -20,6 +31,18 @@ def read(path: Path, name: str | None = None) -> Loop:
             code="no-loop",
             hint=f"{did_you_mean(path.stem, near)} Make one: loopline init NAME --data FILE --label COLUMN.",
         )
+    loops = declared(path, Loop)
+    if not loops:
+        raise Invalid(f"{path} declares no loop.", code="bad-loop", hint="It should end with: loop = ll.Loop(...).")
+    if name is None and len(loops) == 1:
+        return next(iter(loops.values()))
+    if name not in loops:
+        raise NotFound(f"{path} declares no loop {name!r}.", code="no-loop", hint=did_you_mean(name or "", loops))
+    return loops[name]
+
+
+def declared(path: Path, kind: type[D]) -> dict[str, D]:
+    """What of a kind (loops, feature views) a file declares, by name. Runs it; raises `Invalid` where that fails."""
     spec = importlib.util.spec_from_file_location(f"loopline_loop_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise Invalid(f"{path} is no Python file.", code="bad-loop", hint="A loop's file ends in .py.")
@@ -31,14 +54,7 @@ def read(path: Path, name: str | None = None) -> Loop:
         raise Invalid(f"{path}{_line(e, path)}: {e.message}", code=e.code, hint=e.hint, **e.details) from e
     except Exception as e:
         raise Invalid(f"{path}{_line(e, path)} cannot be run: {type(e).__name__}: {e}", code="bad-loop") from e
-    loops = {value.name: value for value in vars(module).values() if isinstance(value, Loop)}
-    if not loops:
-        raise Invalid(f"{path} declares no loop.", code="bad-loop", hint="It should end with: loop = ll.Loop(...).")
-    if name is None and len(loops) == 1:
-        return next(iter(loops.values()))
-    if name not in loops:
-        raise NotFound(f"{path} declares no loop {name!r}.", code="no-loop", hint=did_you_mean(name or "", loops))
-    return loops[name]
+    return {value.name: value for value in vars(module).values() if isinstance(value, kind)}
 
 
 def _line(error: BaseException, path: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from loopline.data.records import DatasetVersion, Learning
+from loopline.data.records import DatasetVersion, LabelColumn, Learning
 from loopline.errors import Refused
 from loopline.evaluation.records import Evaluation
 from loopline.hashing import digest_file, digest_json
@@ -59,6 +59,7 @@ class Stages:
             "label": data.label,
             "time": data.time,
             "group": data.group,
+            "label_time": data.label_time,
             "ignore": data.ignore,
             "seed": self.seed,
         }
@@ -73,10 +74,11 @@ class Stages:
                     "contract": digest_json(described["contract"]),
                     "facts": self.facts,
                     "learning": msgspec.to_builtins(self._learning()),
+                    "labels": msgspec.to_builtins(self._labels()),
                 },
                 cached=not (self.loop.contract and self.loop.contract.looks_beyond),
             ),
-            Node("split", self._split, ["data"], {**columns, "task": data.task}),
+            Node("split", self._split, ["data"], {**columns, "task": data.task, "split": described["split"]}),
             Node("clean", self._fitting.clean, ["split"], {"clean": described["clean"]}),
             Node(
                 "baseline", self._fitting.baseline, ["split", "clean"], {**columns, "baseline": described["baseline"]}
@@ -120,6 +122,7 @@ class Stages:
             facts=self.facts,
             onto=str(self.onto.version) if self.onto else None,
             learning=self._learning(),
+            labels=self._labels(),
         )
         broken = ", ".join(f"{name} {count:,}" for name, count in version.broken.items())
         held = f"; {version.quarantined:,} quarantined ({broken})" if version.quarantined else ""
@@ -137,20 +140,33 @@ class Stages:
         data = self.loop.data
         name, version = named(self.house, given["data"]["dataset"])
         sides = self.house.datasets.split(
-            name, data.label, version=version, time=data.time, group=data.group, task=data.task, seed=self.seed
+            name,
+            data.label,
+            version=version,
+            time=data.time,
+            group=data.group,
+            task=data.task,
+            seed=self.seed,
+            **msgspec.to_builtins(self.loop.split),
         )
         rows = {
             side: self.house.datasets.show(*named(self.house, getattr(sides, side))).rows
             for side in ("train", "validation", "test")
         }
         counts = ", ".join(f"{side} {count:,}" for side, count in rows.items())
-        dropped = int(sides.facts.get("dropped", 0))
-        also = f"; {dropped:,} later rows of groups seen earlier left out" if dropped else ""
+        facts = sides.facts
+        reasons = {
+            "dropped": "later rows of groups seen earlier",
+            "embargoed": f"rows within {facts['embargo']} before a later side",
+            "immature": "rows whose label was not known yet",
+        }
+        also = "".join(f"; {facts[count]:,} {what} left out" for count, what in reasons.items() if facts[count])
+        also += "".join(f"; {found['text'].rstrip('.')}" for found in facts["findings"] if found["severity"] == 3)
         return {
             "train": sides.train,
             "validation": sides.validation,
             "test": sides.test,
-            "facts": sides.facts,
+            "facts": facts,
             "said": f"{counts} (sealed){also}",
         }
 
@@ -272,6 +288,13 @@ class Stages:
         data = self.loop.data
         columns = (*data.protected, *data.ignore)
         return Learning(label=data.label, task=data.task, time=data.time, group=data.group, columns=columns)
+
+    def _labels(self) -> tuple[LabelColumn, ...] | None:
+        data = self.loop.data
+        when = data.label_time or data.time
+        if not data.matures or when is None:
+            return None
+        return (LabelColumn(column=data.label, time=when, matures=f"{data.matures}ms"),)
 
     def _approved(self, ref: str) -> bool:
         name, version = named(self.house, ref, "model")

@@ -20,7 +20,8 @@ from loopline.quality.spelling import shape_of
 _ROWS = 100_000  # as many rows, drawn at random, tell what goes together
 _BINS = 16
 _FEW = 30
-_BY_CHANCE = 0.001  # the share of rows up to which chance may make rows alike
+BY_CHANCE = 0.001
+"""The share of rows up to which chance may make rows alike."""
 
 Hashes = NDArray[np.uint64]
 
@@ -142,28 +143,29 @@ def _near_duplicates(frame: pl.DataFrame, names: Sequence[str]) -> int | None:
     total: Hashes = np.zeros(n, np.uint64)
     lone = []
     for k, name in enumerate(names):
-        one = _hashed(frame[name], k)
+        one = hashed(frame[name], k)
         total += one
-        lone.append(_collision(one))
+        lone.append(collision(one))
     repeats = np.zeros(n, bool)
     asked = False
     for k, name in enumerate(names):  # hashed again rather than kept: a table can be long
         chance = sum(math.log(p) for i, p in enumerate(lone) if i != k)
-        if math.log(n / 2) + chance < math.log(_BY_CHANCE):
+        if math.log(n / 2) + chance < math.log(BY_CHANCE):
             asked = True
-            repeats |= ~pl.Series(total - _hashed(frame[name], k)).is_first_distinct().to_numpy()
+            repeats |= ~pl.Series(total - hashed(frame[name], k)).is_first_distinct().to_numpy()
     exact = n - frame.select(names).hash_rows(seed=0).n_unique()
     return max(0, int(repeats.sum()) - exact) if asked else None
 
 
-def _hashed(series: pl.Series, seed: int) -> Hashes:
+def hashed(series: pl.Series, seed: int) -> Hashes:
+    """A hash of each value; texts that differ in capitals and spaces alone have the same one."""
     if series.dtype in (pl.String, pl.Categorical, pl.Enum):
         series = series.cast(pl.String).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
     hashes: Hashes = series.hash(seed=seed).to_numpy()
     return hashes
 
 
-def _collision(hashes: Hashes) -> float:
-    """How probable it is that two rows have the same value."""
+def collision(hashes: Hashes) -> float:
+    """How probable it is that two rows have the same value, by their hashes."""
     counts = pl.Series(hashes).value_counts()["count"].cast(pl.Float64).to_numpy() / len(hashes)
     return float((counts * counts).sum())

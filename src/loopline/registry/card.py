@@ -126,7 +126,7 @@ def _limits(made: Mapping[str, Any], said: str) -> list[str]:
     if (evaluation["looks"] or 1) > 1:
         found.append(
             f"This was look {evaluation['looks']} at the test window; the intervals are widened to a confidence of "
-            f"{evaluation['confidence']}."
+            f"{evaluation['confidence']:.12g}."
         )
     found.extend(
         f"The column {one['column']!r} alone tells the label ({one['metric']} {one['value']:.3f}): if it is filled in after the "

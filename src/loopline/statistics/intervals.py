@@ -7,7 +7,7 @@ import math
 from scipy import special
 
 from loopline.errors import Invalid
-from loopline.statistics.records import Interval
+from loopline.statistics.records import MOST_LOOKS, Interval
 
 
 def quantile(confidence: float) -> float:
@@ -52,17 +52,37 @@ def newcombe(successes_a: float, n: float, successes_b: float, m: float, *, conf
 def confidence_at(look: int, *, confidence: float = 0.95) -> float:
     """The confidence an interval needs at the given look (1 is the first) at one sealed test window.
 
-    The first look is what the window was sealed for and keeps 95 %. All later looks share one more 5 %: look k
-    spends alpha / (k (k - 1)), and these sum to alpha however many follow (alpha spending: Lan and DeMets 1983, with
-    the union bound). So the chance that any interval of a later look misses its truth stays at or below 5 %, for
-    models chosen without these rows. A model tuned on what earlier looks showed can do worse than that (Dwork et al.
-    2015, "The reusable holdout"): a new sealed window is the only full answer. Raises Invalid (`bad-look`).
+    The first look is what the window was sealed for and keeps 95 %. Later looks may be at models that were chosen by what
+    earlier ones showed. An interval at look k is Scheffe's for k directions (Scheffe 1953, "A method for judging all contrasts
+    in the analysis of variance"): its half-width is the root of the chi-squared quantile of k degrees of freedom, in standard
+    errors. It holds for any model chosen by k - 1 earlier estimates, since what these have not shown of the rows' chance is
+    fresh at each look, and k fresh parts in all are no longer than that root. Worst cases reach it in the order of magnitude: k
+    looks can overfit by the root of k (Dwork et al. 2015, "The reusable holdout"; Blum and Hardt 2015, "The Ladder").
+
+    All later looks share one more 5 %: look k spends alpha / (k (k - 1)), and these sum to alpha however many follow (alpha
+    spending: Lan and DeMets 1983). So the chance that any interval of a later look misses its truth stays at or below 5 %, as far
+    as estimates are nearly normal and the choice follows one of them a look. Whoever uses more of what a look shows (slices,
+    curves, several metrics at odds) can do worse: a new sealed window is the only full answer.
+
+    Raises Invalid (`bad-look`) for no look, and for those beyond `MOST_LOOKS`.
     """
-    if look < 1:
-        raise Invalid(f"There is no look number {look}.", code="bad-look", hint="Count looks from 1.")
+    if not 1 <= look <= MOST_LOOKS:
+        raise Invalid(
+            f"There is no interval for look number {look}.",
+            code="bad-look",
+            hint=f"Count looks from 1; after {MOST_LOOKS} a window is used up, and a new one has to be sealed.",
+        )
     quantile(confidence)
     alpha = 1 - confidence
-    return confidence if look == 1 else 1 - alpha / (look * (look - 1))
+    if look == 1:
+        return confidence
+    reach = math.sqrt(2 * float(special.gammainccinv(look / 2, alpha / (look * (look - 1)))))
+    return 1 - 2 * float(special.ndtr(-reach))
+
+
+def widening(look: int) -> float:
+    """How many times as wide the interval of a look is as that of the first one, where estimates are normal."""
+    return quantile(confidence_at(look)) / quantile(confidence_at(1))
 
 
 def on_scale(

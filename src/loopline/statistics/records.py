@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+MOST_LOOKS = 25
+"""Beyond so many looks at one window no confidence is left that a double tells from certainty."""
+
 
 class TwoSample(msgspec.Struct, frozen=True, kw_only=True):
     """One comparison of two samples.

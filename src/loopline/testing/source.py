@@ -100,7 +100,7 @@ class SourceLaws:
         place.put(_rows(0, 4))
         place.put(_rows(4, 8))
         with contextlib.closing(place.open()) as source:
-            reading = iter(source.read(None))
+            reading = source.read(None)  # held on to: a file goes with its reading
             first = next(reading)
             found = _rows_of(first)
             del reading

@@ -45,8 +45,7 @@ class Deletions:
         if row.deleted is None:
             self.tx.recorded = False
             return self._run(row)
-        if row.group:
-            check_live(self.tx, row.group)
+        check_live(self.tx, row.group)
         return self._set(row, None)
 
     def purge(

@@ -130,10 +130,13 @@ def upgrade() -> None:
         sa.Column("warned", sa.JSON(), nullable=False),
         sa.Column("contract", sa.String(length=80), nullable=False),
         sa.Column("profile", sa.String(length=80), nullable=False),
+        sa.Column("cleaning", sa.String(length=80), nullable=False),
         sa.Column("sealed", sa.Boolean(), nullable=False),
         sa.Column("opened", sa.String(length=400), nullable=True),
         sa.Column("shares", sa.JSON(), nullable=False),
         sa.Column("withdrawn", sa.Text(), nullable=True),
+        sa.Column("labels", sa.JSON(), nullable=False),
+        sa.Column("read", sa.JSON(), nullable=False),
         sa.Column("facts", sa.JSON(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
@@ -168,6 +171,32 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "id", name=op.f("pk_evaluations")),
     )
     op.create_index("ix_evaluations_model", "evaluations", ["project", "model", "at"], unique=False)
+    op.create_table(
+        "feature_online",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("as_of", sa.JSON(), nullable=False),
+        sa.Column("source", sa.String(length=400), nullable=False),
+        sa.Column("entities", sa.BigInteger(), nullable=False),
+        sa.Column("sealed", sa.BigInteger(), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_feature_online")),
+    )
+    op.create_table(
+        "feature_views",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("declaration", sa.JSON(), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("pk_feature_views")),
+    )
     op.create_table(
         "gate_sets",
         sa.Column("project", sa.String(length=128), nullable=False),
@@ -358,6 +387,8 @@ def upgrade() -> None:
         sa.Column("deleted", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("pk_model_versions")),
     )
+    op.create_index("ix_model_versions_changed", "model_versions", ["project", "changed"], unique=False)
+    op.create_index("ix_model_versions_created", "model_versions", ["project", "created"], unique=False)
     op.create_table(
         "models",
         sa.Column("project", sa.String(length=128), nullable=False),
@@ -372,6 +403,7 @@ def upgrade() -> None:
         sa.Column("deleted", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_models")),
     )
+    op.create_index("ix_models_changed", "models", ["project", "changed"], unique=False)
     op.create_index(
         "ix_models_title",
         "models",
