@@ -72,6 +72,7 @@ EMPTY = {
 
 GIVEN: dict[str, dict[str, Any]] = {
     "alerts.change": {"status": "closed"},
+    "datasets.clean": {"steps": [{"step": "placeholders"}]},
     "datasets.drop": {"reason": "test"},
     "datasets.release": {"reason": "test"},
     "datasets.split": {"label": "y"},
