@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loopline.testing import postgres
+from loopline.testing import objects, postgres
 
 pytest_plugins = ["matrix_guard"]
 
@@ -37,6 +37,13 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     """The URL of an empty PostgreSQL database."""
     with postgres.database(postgres_server, f"test{next(_numbers)}") as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[objects.Objects]:
+    """A real store that speaks the protocol of S3, started once a session."""
+    with objects.server() as running:
+        yield running
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

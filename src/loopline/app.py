@@ -6,6 +6,7 @@ ledger entry -> commit.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -18,10 +19,11 @@ import sqlalchemy as sa
 import loopline.catalog  # fills OPERATIONS
 from loopline.access import authority
 from loopline.access.records import Principal
-from loopline.data.tables import dataset_versions
-from loopline.database import Database, Tx, metadata
-from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
+from loopline.data.tables import dataset_inbox, dataset_versions
+from loopline.database import Database, Tx
+from loopline.errors import Invalid, LooplineError, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
+from loopline.idempotency import answered, forget, keep
 from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Action, Body, Operation
 from loopline.ports.clock import Clock, SystemClock
@@ -31,23 +33,13 @@ from loopline.refs import check_name, parse
 from loopline.settings import Settings, load, make_workspace
 from loopline.store.local import LocalBlobs
 from loopline.tracking.tables import run_retention
+from loopline.tracking.uploads import expire
 from loopline.tracking.words import Words
+
+log = logging.getLogger("loopline.app")
 
 _LARGEST_BUNDLE = 1 << 36
 """Bytes of a run bundle, unpacked; what comes over HTTP is bounded by `body_limit`, too."""
-
-idempotency = sa.Table(
-    "idempotency",
-    metadata,
-    sa.Column("principal", sa.String(256), primary_key=True),
-    sa.Column("key", sa.String(128), primary_key=True),
-    sa.Column("request", sa.String(80), nullable=False),
-    sa.Column("answer", sa.LargeBinary, nullable=False),
-    sa.Column("at", sa.BigInteger, nullable=False, index=True),
-)
-
-KEYS_MILLISECONDS = 24 * 3_600_000
-"""So long the answer to a call is kept for when it is sent again under its idempotency key."""
 
 
 class Platform:
@@ -87,7 +79,7 @@ class Platform:
         """The result of one operation. Raises the errors of `loopline.errors`; nothing is written when it does.
 
         With an idempotency key, a repeated call gives the first one's answer and does nothing; the same key with other
-        arguments is a `Conflict`.
+        arguments, or another body, is a `Conflict`.
         """
         op = OPERATIONS.get(name)
         if op is None:
@@ -95,7 +87,8 @@ class Platform:
         given = _checked(op, args, body)
         if op.scope == "project":
             check_name(project, "project")
-        request = digest_json([name, project, msgspec.to_builtins(given)]) if idempotency_key else ""
+        sent = body.spooled if body is not None else ""
+        request = digest_json([name, project, msgspec.to_builtins(given), sent]) if idempotency_key else ""
         record = partial(self._record, op)
         try:
             with self.database.begin(
@@ -106,7 +99,7 @@ class Platform:
             ) as tx:
                 authority.authorise(tx, principal, op.action, project if op.scope == "project" else None)
                 if idempotency_key:
-                    known = _answered(tx, principal, idempotency_key, request)
+                    known = answered(tx, idempotency_key, request)
                     if known is not None:
                         tx.recorded = False
                         return msgspec.json.decode(known, type=op.out) if op.out is not type(None) else None
@@ -116,22 +109,7 @@ class Platform:
                     values[op.body] = body
                 result = getattr(service, op.verb)(**values)
                 if idempotency_key:
-                    tx.write()
-                    if _answered(tx, principal, idempotency_key, request) is not None:
-                        raise Conflict(
-                            f"Another call under the key {idempotency_key!r} came first.",
-                            code="key-in-use",
-                            hint="Call again: the answer of that one is given.",
-                        )
-                    tx.execute(
-                        idempotency.insert().values(
-                            principal=principal.name,
-                            key=idempotency_key,
-                            request=request,
-                            answer=msgspec.json.encode(result),
-                            at=tx.now,
-                        )
-                    )
+                    keep(tx, idempotency_key, request, msgspec.json.encode(result))
                 return result
         except Refused as e:
             if e.code == "forbidden":
@@ -162,27 +140,38 @@ class Platform:
         """Signs what the ledger has not signed yet, and removes what nobody needs.
 
         That is: answers to calls of more than a day ago, deleted runs as each project's retention says, files of tables that no
-        version has named for a day, and blobs that nothing has referred to for a day.
+        version has named for a day, uploads that got no part for a day, and blobs that nothing has referred to for a day.
         """
         self.ledger.close(self.database)
         with self.database.begin() as tx:
-            tx.execute(idempotency.delete().where(idempotency.c.at < tx.now - KEYS_MILLISECONDS))
+            forget(tx)
         with self.database.begin(lazy=True) as tx:
             found = tx.rows(sa.select(run_retention.c.project).where(run_retention.c.deleted.is_not(None)))
             holding = tx.rows(sa.select(dataset_versions.c.project).distinct())
+            waiting = tx.rows(sa.select(dataset_inbox.c.project, dataset_inbox.c.name).distinct())
         for row in found:
             while self._by_itself("runs.purge", row.project).more:
                 pass
         for row in holding:
             self._by_itself("datasets.vacuum", row.project)
+        expire(self.settings.workspace / "uploads", self.clock.now())
+        for row in waiting:
+            self._take(row.project, row.name)
         self._by_itself("store.sweep", self.settings.project)
 
-    def _by_itself(self, name: str, project: str) -> Any:
+    def _take(self, project: str, name: str) -> None:
+        """Takes what was posted to a dataset; what cannot be taken waits on, and the log says why."""
+        try:
+            self._by_itself("inbox.take", project, name=name)
+        except LooplineError as e:
+            log.warning("What was posted to data:%s/%s is not taken: %s", project, name, e)
+
+    def _by_itself(self, operation: str, project: str, **args: str) -> Any:
         """The result of an operation that nobody called: nobody is asked for a permission, and it is recorded as any other."""
-        op = OPERATIONS[name]
+        op = OPERATIONS[operation]
         record = partial(self._record, op)
         with self.database.begin(principal="loopline", project=project, before_commit=record, lazy=op.prepares) as tx:
-            return getattr(self._service(op.group, tx), op.verb)()
+            return getattr(self._service(op.group, tx), op.verb)(**args)
 
     def close(self) -> None:
         """Signs what the ledger has not signed yet, and gives back all connections."""
@@ -242,13 +231,15 @@ class Platform:
 
                 return LedgerService(tx, self.ledger)
             case "lineage":
+                from loopline.data.described import described
                 from loopline.ledger.service import LineageService
 
-                return LineageService(tx)
+                return LineageService(tx, partial(described, tx))
             case "runs":
                 from loopline.tracking.service import RunsService
 
-                return RunsService(tx, self.blobs, self.words, self.metrics, _draw, self._bundling)
+                uploads = self.settings.workspace / "uploads"
+                return RunsService(tx, self.blobs, self.words, uploads, self.metrics, _draw, self._bundling)
             case "groups":
                 from loopline.tracking.groups import GroupsService
 
@@ -270,7 +261,13 @@ class Platform:
                 from loopline.data.sources import SourcesService
                 from loopline.foreign import row_source
 
-                return SourcesService(tx, self._service("datasets", tx), row_source)
+                return SourcesService(
+                    tx, self._service("datasets", tx), row_source, self.settings.workspace / "sources"
+                )
+            case "inbox":
+                from loopline.data.inbox import InboxService
+
+                return InboxService(tx, self._service("sources", tx))
             case "features":
                 from loopline.features.service import FeaturesService
 
@@ -390,23 +387,6 @@ def _checked(op: Operation, args: dict[str, Any], body: Body | None) -> Any:
         return msgspec.convert(args, op.args)
     except msgspec.ValidationError as e:
         raise Invalid(f"{op.name} cannot take its arguments: {e}.", code="bad-arguments") from e
-
-
-def _answered(tx: Tx, principal: Principal, key: str, request: str) -> bytes | None:
-    row = tx.first(
-        sa.select(idempotency.c.request, idempotency.c.answer).where(
-            idempotency.c.principal == principal.name, idempotency.c.key == key
-        )
-    )
-    if row is None:
-        return None
-    if row.request != request:
-        raise Conflict(
-            f"The idempotency key {key!r} was used for another call.",
-            code="key-reused",
-            hint="Use a new key for a new call.",
-        )
-    return bytes(row.answer)
 
 
 def _know_tables() -> None:

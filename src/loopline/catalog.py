@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from loopline.access.verbs import AccessVerbs, ProjectsVerbs
-from loopline.data.verbs import DatasetsVerbs, SourcesVerbs
+from loopline.data.verbs import DatasetsVerbs, InboxVerbs, SourcesVerbs
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.evaluation.verbs import EvaluationsVerbs
 from loopline.features.verbs import FeaturesVerbs
@@ -40,6 +40,7 @@ class Session:
     lineage: LineageVerbs
     datasets: DatasetsVerbs
     sources: SourcesVerbs
+    inbox: InboxVerbs
     features: FeaturesVerbs
     pipelines: PipelinesVerbs
     evaluations: EvaluationsVerbs

@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection, CursorResult, Row
 from loopline.errors import Conflict, Unavailable
 from loopline.failpoints import failpoint
 from loopline.ports.clock import Clock
+from loopline.prepared import Prepared
 from loopline.refs import DEFAULT_PROJECT, Ref
 
 metadata = sa.MetaData(
@@ -54,6 +55,7 @@ class Database:
     def __init__(self, url: str, clock: Clock) -> None:
         self.clock = clock
         self.turn = threading.Lock()
+        self._writer: Connection | None = None
         parsed = sa.make_url(url)
         self.sqlite = parsed.get_backend_name() == "sqlite"
         if self.sqlite:
@@ -134,8 +136,19 @@ class Database:
         for callback in tx.after_commit:
             callback()
 
+    def writer(self) -> Connection:
+        """A connection to write by. SQLite's, whose writers take turns, is one that stays open."""
+        if not self.sqlite:
+            return self.engine.connect()
+        if self._writer is None:
+            self._writer = self.engine.connect().execution_options(loopline_write=True)
+        return self._writer
+
     def close(self) -> None:
         """Gives all connections back."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
         self.engine.dispose()
 
 
@@ -185,15 +198,30 @@ class Tx:
         """Runs a statement that changes something."""
         return self.write().execute(statement, parameters)
 
-    def upsert(self, table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...] = ()) -> sa.Executable:
-        """An INSERT that leaves a row of the same `keys` (none: of any key) as it is, but for `columns`, which it sets anew."""
-        return _upsert(self.database.sqlite, table, keys, columns)
+    def run(self, prepared: Prepared, parameters: Any = None) -> Sequence[Any]:
+        """Runs a prepared statement that changes something, once or for a list of parameters; gives the rows that it returns."""
+        return self._prepared(self.write(), prepared, parameters)
 
-    def rows(self, statement: sa.Executable, parameters: Any = None) -> Sequence[Row[Any]]:
+    def upsert(self, table: sa.Table, keys: tuple[str, ...], rows: Any, columns: tuple[str, ...] = ()) -> None:
+        """Adds a row, or a list of them; one of the same `keys` (none: of any key) stays as it is, but for `columns`, set anew."""
+        self.run(_upsert(self.database.sqlite, table, keys, columns), rows)
+
+    def _prepared(self, connection: Connection, prepared: Prepared, parameters: Any) -> Sequence[Any]:
+        if isinstance(parameters, list) and not parameters:
+            return ()
+        if self.database.sqlite:
+            return prepared.run(connection, parameters)
+        found = connection.execute(prepared.statement, parameters)
+        return found.fetchall() if found.returns_rows else ()
+
+    def rows(self, statement: sa.Executable | Prepared, parameters: Any = None) -> Sequence[Row[Any]]:
         """All rows of a query."""
         connection = self._open.writer or self._open.reader
         if connection is None:
             connection = self._open.reader = self.database.engine.connect()
+            connection.begin()
+        if isinstance(statement, Prepared):
+            return self._prepared(connection, statement, parameters)
         return connection.execute(statement, parameters).fetchall()
 
     def rows_among(
@@ -209,12 +237,12 @@ class Tx:
         parts = (given[at : at + _AT_ONCE] for at in range(0, len(given), _AT_ONCE))
         return [row for part in parts for row in self.rows(_among(query, column, True), {**own, "among": part})]
 
-    def first(self, statement: sa.Executable, parameters: Any = None) -> Row[Any] | None:
+    def first(self, statement: sa.Executable | Prepared, parameters: Any = None) -> Row[Any] | None:
         """The first row of a query, or None."""
         found = self.rows(statement, parameters)
         return found[0] if found else None
 
-    def scalar(self, statement: sa.Executable, parameters: Any = None) -> Any:
+    def scalar(self, statement: sa.Executable | Prepared, parameters: Any = None) -> Any:
         """The first value of the first row of a query, or None."""
         found = self.first(statement, parameters)
         return None if found is None else found[0]
@@ -242,18 +270,20 @@ class Tx:
     def _rollback(self) -> None:
         self._open.end_reading()
         if self._open.writer is not None:
-            with contextlib.suppress(sa.exc.DBAPIError):
+            try:
                 self._open.writer.rollback()
+            except sa.exc.DBAPIError:
+                self._open.writer.invalidate()  # the next transaction has another connection
             self._open.end_writing()
 
 
 @functools.cache
-def _upsert(for_sqlite: bool, table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...]) -> sa.Executable:
+def _upsert(for_sqlite: bool, table: sa.Table, keys: tuple[str, ...], columns: tuple[str, ...]) -> Prepared:
     insert: Any = (sqlite if for_sqlite else postgresql).insert(table)
     if not columns:
-        return insert.on_conflict_do_nothing(index_elements=keys or None)  # type: ignore[no-any-return]
+        return Prepared(insert.on_conflict_do_nothing(index_elements=keys or None))
     set_ = {name: insert.excluded[name] for name in columns}
-    return insert.on_conflict_do_update(index_elements=keys, set_=set_)  # type: ignore[no-any-return]
+    return Prepared(insert.on_conflict_do_update(index_elements=keys, set_=set_))
 
 
 @functools.lru_cache(maxsize=128)
@@ -279,11 +309,12 @@ class _Open:
                 raise _busy()
             self._turn = database.turn
         try:
-            connection = database.engine.connect().execution_options(loopline_write=True)
+            connection = database.writer()
             try:
                 connection.begin()
             except BaseException:
-                connection.close()
+                if not database.sqlite:
+                    connection.close()
                 raise
             self.writer = connection
         finally:
@@ -293,7 +324,8 @@ class _Open:
     def end_writing(self) -> None:
         """Gives the writer back, and the turn to the next."""
         assert self.writer is not None
-        self.writer.close()
+        if self._turn is None:
+            self.writer.close()
         self.writer = None
         self._give_turn()
 

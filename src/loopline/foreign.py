@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loopline.errors import Invalid, did_you_mean
+from loopline.hashing import digest_bytes
 from loopline.ports.foreign_runs import ForeignPoint, RunSource
 from loopline.ports.source import Source
 from loopline.tracking.records import Point, Run
@@ -46,23 +47,85 @@ def write_events(folder: Path, run: Run, points: Iterable[Point]) -> None:
     write(place, run.created, (ForeignPoint(point.key, point.step, point.time, point.number) for point in points))
 
 
-def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Source:
+def row_source(address: str, options: Mapping[str, str], scratch: Path, *, kept: Path | None = None) -> Source:
     """What rows are collected from, by its address: a path, a folder, a pattern, or a URL. `scratch` is a folder for what it
-    downloads.
+    downloads, `kept` (`scratch` where it is not said) one of the dataset's own for what is nowhere else.
 
     Raises `Invalid` for a scheme or an option that is not known; nothing is read yet.
     """
     match scheme(address):
+        case "" if (Path(address) / "_delta_log").is_dir():  # some of its files are of earlier versions alone
+            from loopline.adapters.delta.source import DeltaSource
+
+            return DeltaSource(address, **_options(address, options, whole=_truth, version=int))
         case "":
             from loopline.adapters.folder.source import FolderSource
 
             return FolderSource(address, **_options(address, options, whole=_truth))
+        case "s3":
+            from loopline.adapters.s3.source import S3Source
+
+            return S3Source([address], scratch, **_options(address, options, whole=_truth, **_S3))
+        case "delta":
+            from loopline.adapters.delta.source import DeltaSource
+
+            return DeltaSource(address, **_options(address, options, whole=_truth, version=int, **_S3))
+        case "glue":
+            from loopline.adapters.glue.source import GlueSource
+            from loopline.adapters.s3.source import S3Source
+
+            known = _options(address, options, whole=_truth, catalog=str, **_S3)
+            there = {key: value for key, value in known.items() if key != "catalog"}
+            return GlueSource(
+                address,
+                lambda places: S3Source(places, scratch, name=address, **there),
+                **{key: value for key, value in known.items() if key != "endpoint"},
+            )
+        case "kafka":
+            from loopline.adapters.kafka.topic import KafkaTopic
+
+            security = {name: text for name, text in options.items() if "." in name}  # as librdkafka calls them
+            said = {name: text for name, text in options.items() if "." not in name}
+            given = _options(address, said, format=str, columns=str, schema=str, metadata=str, start=str)
+            return KafkaTopic(address, scratch, **given, security=security)
+        case "mqtt" | "mqtts":
+            from loopline.adapters.mqtt.topics import MqttTopics
+
+            folder = (kept or scratch) / f"mqtt-{digest_bytes(address.encode()).partition(':')[2][:16]}"
+            return MqttTopics(
+                address,
+                folder,
+                **_options(address, options, format=str, username=str, password=str, ca=str, certificate=str, key=str),
+            )
+        case "http" | "https":
+            from loopline.adapters.http.source import HttpSource
+
+            known = dict.fromkeys(HttpSource.OPTIONS, str)
+            return HttpSource(address, scratch, **_options(address, options, **known))
+        case found if found in _DATABASES:
+            from loopline.adapters.sql.source import SqlSource
+
+            return SqlSource(address, **_options(address, options, table=str, query=str, mark=str))
     raise Invalid(
         f"No source begins with {scheme(address)}://.", code="bad-source", hint=did_you_mean(scheme(address), _SCHEMES)
     )
 
 
-_SCHEMES: tuple[str, ...] = ()
+_DATABASES = (
+    "sqlite",
+    "postgresql",
+    "mysql",
+    "mariadb",
+    "mssql",
+    "oracle",
+    "duckdb",
+    "snowflake",
+    "redshift",
+    "bigquery",
+)
+_SCHEMES = ("http", "https", "s3", "delta+s3", "glue", "kafka", "mqtt", "mqtts", *_DATABASES)
+
+_S3 = dict.fromkeys(("endpoint", "region", "access_key_id", "secret_access_key", "session_token"), str)
 
 
 def scheme(address: str) -> str:

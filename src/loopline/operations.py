@@ -32,13 +32,23 @@ class Body:
     """Raw bytes that come with a call: a file on this machine, bytes at hand, or an open stream.
 
     `name` is the file's own name (for its kind), `path` the file where there is one on this machine. `spooled` is the BLAKE3
-    digest of a file that was written for this call alone, read-only, and so may be kept as it is.
+    digest of a file that was written for this call alone, read-only, and so may be kept as it is. `media` and `encoding` are
+    what a request says of its body, in lower case; "": nothing.
     """
 
-    def __init__(self, source: Path | str | bytes | IO[bytes], name: str = "", spooled: str = "") -> None:
+    def __init__(
+        self,
+        source: Path | str | bytes | IO[bytes],
+        name: str = "",
+        spooled: str = "",
+        media: str = "",
+        encoding: str = "",
+    ) -> None:
         self.path = Path(source) if isinstance(source, str | Path) else None
         self.name = name or (self.path.name if self.path else "")
         self.spooled = spooled
+        self.media = media
+        self.encoding = encoding
         self._source = source
 
     @property

@@ -121,7 +121,45 @@ def check_given(folder: Path, finished: bool) -> None:
     platform.close()
 
 
-SCENARIOS = {"runs imported": (take, check_taken), "runs given away": (give, check_given)}
+def keep(folder: Path) -> None:
+    """Forty messages of a broker, which is a file of those that were acknowledged: kept, then acknowledged, in batches of ten."""
+    from loopline.adapters.mqtt import spool as rooms
 
-ROOMS = {"runs imported": ("tracking",), "runs given away": ("tracking", "tensorboard")}
+    rooms._SEGMENT = 300
+    acknowledged = folder / "acknowledged"
+    spool = rooms.Spool(folder / "spool")
+    if not spool.subscribed:
+        spool.subscribe()
+    while left := [n for n in range(1, 41) if n > (acknowledged.stat().st_size if acknowledged.exists() else 0)][:10]:
+        came = [rooms.Message(n, "ward/a", b"7", n) for n in left]
+        spool.append([message for message in came if not spool.known(message)], settled=False)
+        with acknowledged.open("ab") as file:
+            file.write(b"." * len(left))
+    spool.close()
+
+
+def check_kept(folder: Path, finished: bool) -> None:
+    """What was acknowledged is there, each message once and in order."""
+    from loopline.adapters.mqtt.spool import Spool
+
+    spool = Spool(folder / "spool")
+    found = list(spool.behind(0))
+    acknowledged = folder / "acknowledged"
+    assert [number for number, _ in found] == [message.packet for _, message in found] == list(range(1, len(found) + 1))
+    assert len(found) >= (acknowledged.stat().st_size if acknowledged.exists() else 0)
+    if finished:
+        assert len(found) == 40
+        assert spool.subscribed
+        spool.forget(15)
+        assert [number for number, _ in spool.behind(15)] == list(range(16, 41))
+    spool.close()
+
+
+SCENARIOS = {
+    "runs imported": (take, check_taken),
+    "runs given away": (give, check_given),
+    "messages kept": (keep, check_kept),
+}
+
+ROOMS = {"runs imported": ("tracking",), "runs given away": ("tracking", "tensorboard"), "messages kept": ("mqtt",)}
 """The verbs that they call are killed by their own rooms' scenarios."""

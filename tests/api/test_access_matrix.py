@@ -32,6 +32,7 @@ DENIALS = frozenset({"unauthenticated", "forbidden", "no-project"})
 STRICTER = {
     "access.create_token": "a token makes no other token, unless it is an unbounded one of an admin",
     "loops.declare": "a loop's file is run as the server's own user, so only that user names it, without a token",
+    "sources.collect": "a source is read as the server's own user, so only that user names it, without a token",
 }
 
 HERE, ELSEWHERE = "default", "clinic"
@@ -226,7 +227,7 @@ def test_a_token_makes_a_token_only_as_an_unbounded_one_of_an_admin(matrix: Matr
 @pytest.mark.parametrize("route", foreign.ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_a_foreign_route_asks_what_it_says(matrix: Matrix, route: foreign.ForeignRoute) -> None:
     assert len(route.reason) > 20
-    path = route.path.replace("{", "").replace("}", "").replace(":path", "")
+    path = route.path.replace("{project}", HERE).replace("{", "").replace("}", "").replace(":path", "")
     peer = {"x-loopline-peer": "127.0.0.1:50000", "x-loopline-peer-uid": "54321"}
     for caller in BAD:
         reply = matrix.served.ask(route.method, path, headers={**matrix.headers[caller], **peer})

@@ -51,11 +51,12 @@ VIEW = {
 }
 
 LABEL = LabelColumn(column="y", time="d", matures="1d")
+STEPS = [{"step": "clip", "columns": ["x"]}]
 CONTRACT = {"rules": [{"rule": "between", "column": "x", "low": 1}]}
 
 CREATES = {
     "datasets.add", "endpoints.create", "features.define", "loops.declare", "models.add", "models.draft", "monitors.declare",
-    "pipelines.start", "runs.save_search",
+    "pipelines.start", "runs.save_search", "sources.collect",
 }  # fmt: skip
 """They make an object of that name in the project of the call, as far as they find there what it is made from."""
 
@@ -70,9 +71,12 @@ EMPTY = {
 }  # fmt: skip
 """They answer that there is nothing, as they do for a name that is nowhere."""
 
+OPEN = {"datasets.cleaning": {"name": "secret-data.clean"}, "datasets.files": {"name": "secret-data.train"}}
+"""What can be asked in its own project, where some rows of the object are sealed."""
+
 GIVEN: dict[str, dict[str, Any]] = {
     "alerts.change": {"status": "closed"},
-    "datasets.clean": {"steps": [{"step": "placeholders"}]},
+    "datasets.clean": {"steps": STEPS},
     "datasets.drop": {"reason": "test"},
     "datasets.release": {"reason": "test"},
     "datasets.split": {"label": "y"},
@@ -100,6 +104,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "pipelines.step": {"key": KEY, "outputs": {}, "seconds": 1.0},
     "rollouts.decide": {"decision": "roll_back", "reason": "test"},
     "rollouts.start": {"challenger": "secret-model@2", "plan": {"stages": [{"kind": "shadow", "rows": 1}]}},
+    "runs.complete_upload": {"parts": ["blake3:" + "0" * 64] * 2},
     "runs.copy_artifact": {"digest": "blake3:" + "0" * 64},
     "runs.correct": {"params": {"a": 1}, "reason": "test"},
     "runs.log": {"metrics": [{"key": "loss", "value": 1.0, "step": 0, "time": 1}]},
@@ -107,7 +112,10 @@ GIVEN: dict[str, dict[str, Any]] = {
     "runs.note": {"text": "test"},
     "runs.params": {"params": {"a": 1}},
     "runs.save_search": {"filter": "name = 'a'"},
+    "runs.skip_batches": {"number": 5},
+    "runs.start_upload": {"path": "large.bin", "parts": 2},
     "runs.tag": {"tags": {"a": "b"}},
+    "sources.schedule": {"every": "1h"},
     "runs.use": {"datasets": [{"name": "test", "digest": "1"}]},
 }
 """What a call needs besides its places."""
@@ -138,11 +146,17 @@ class Other:
         )
         there.datasets.split("secret-data", "y")
         there.datasets.tag("secret-data", "1", "secret-tag")
+        there.datasets.clean("secret-data", STEPS)
         there.features.define("secret-view", VIEW)
         there.features.materialize("secret-view")
+        (folder / "secret.csv").write_bytes(ROWS)
+        self.sources = [{"address": str(folder / "secret.csv")}]
+        there.sources.collect("secret-source", self.sources)
+        there.sources.schedule("secret-source", every="1h")
         there.datasets.drop("secret-data", "1", "test")
         group = there.groups.create("secret-group").number
         there.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
+        upload = there.runs.start_upload(run, "large.bin", 2).id
         there.runs.log(run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
         there.runs.use(run, [{"name": "secret-table", "digest": "1"}])
         there.runs.params(run, {"a": 1})
@@ -181,6 +195,7 @@ class Other:
             "evaluations": {"evaluation": measured.id, "plot": next(iter(measured.plots), "calibration")},
             "features": {"name": "secret-view"},
             "groups": {"group": str(group), "name": "secret-group"},
+            "inbox": {"name": "secret-data"},
             "labels": {"endpoint": "secret-endpoint"},
             "loops": {"name": "secret-loop", "request": asked},
             "models": {
@@ -189,9 +204,11 @@ class Other:
             "monitors": {"endpoint": "secret-endpoint"},
             "pipelines": {"run": pipeline, "name": "secret-pipeline", "step": "fit", "key": KEY},
             "predictions": {"endpoint": "secret-endpoint", "prediction": "secret-prediction"},
+            "sources": {"name": "secret-source"},
             "rollouts": {"rollout": rollout, "endpoint": "secret-endpoint"},
             "runs": {
                 "run": run, "path": "notes.txt", "key": "loss", "sender": SENDER, "number": "2", "name": "secret-search",
+                "upload": upload,
             },
         }  # fmt: skip
 
@@ -239,6 +256,8 @@ class Other:
             data = {"models.draft": self.bundle, "datasets.add": ROWS}.get(op.name, b"x")
             headers["Content-Type"] = "application/octet-stream"
             return self.served.ask(op.method, PREFIX + path, body=data, headers=headers)
+        if op.name == "sources.collect":
+            return self.served.ask(op.method, PREFIX + path, headers=headers, json={"sources": self.sources})
         given = {"json": GIVEN[op.name]} if op.name in GIVEN else {"json": {}} if op.mutates else {}
         return self.served.ask(op.method, PREFIX + path, headers=headers, **given)
 
@@ -278,7 +297,7 @@ def test_an_object_of_another_project_is_not_found_by_its_name(other: Other, nam
         assert reply.status == 404, reply.content
         assert any(values[place] in reply.json["error"]["message"] for place in op.placed), reply.content
     if op.method == "GET":
-        there = other.ask(op, ELSEWHERE, values)
+        there = other.ask(op, ELSEWHERE, values | OPEN.get(name, {}))
         assert there.status in (200, 204), there.content
         # A worker, as which this asks, is told the file that holds the content.
         assert there.content not in (b"", b"null", b"[]") or there.headers["x-loopline-file"]
@@ -293,6 +312,7 @@ LISTS = [
     and op.name
     not in (
         "projects.show",
+        "lineage.openlineage",
         "lineage.trace",
         "runs.compare",
         "runs.last",
@@ -335,6 +355,7 @@ def test_what_is_asked_for_by_many_ids_is_of_its_own_project_alone(other: Other)
 
 REFS: dict[str, Callable[[Any], Any]] = {
     "lineage": lambda session: session.lineage.trace(MODEL),
+    "events of lineage": lambda session: session.lineage.openlineage(ref=MODEL),
     "evaluation": lambda session: session.evaluations.measure(MODEL, "data:secret-data@1", "y"),
     "comparison": lambda session: session.runs.compare(tuple(f"run:{ELSEWHERE}/{ulid(n)}" for n in (1, 2))),
     "endpoint": lambda session: session.endpoints.create("mine", MODEL),

@@ -89,6 +89,7 @@ def test_what_is_declared_is_imported_and_what_is_imported_is_declared() -> None
         "scikit-learn": "sklearn",
         "prometheus-client": "prometheus_client",
         "protobuf": "google",
+        "python-calamine": "python_calamine",
         "pyyaml": "yaml",
     }
     capped = {"python-dateutil"}  # not imported: its upper bound keeps other clients installable

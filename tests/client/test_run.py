@@ -448,6 +448,18 @@ ll.log(loss=2.0)
     assert len(steps(session, only(session), "loss")) == 9
 
 
+@pytest.mark.parametrize(
+    ("code", "status"), [("3", "failed"), ("'no rows'", "failed"), ("0", "finished"), ("", "finished")]
+)
+def test_a_program_that_exits_tells_how(folder: Path, read: Callable[[], Session], code: str, status: str) -> None:
+    program(folder, f"import sys\nll.run('fit')\nll.log(loss=1.0)\nsys.exit({code})")
+    found = only(read())
+    assert (found.status, found.message) == (
+        status,
+        f"SystemExit: {code}".replace("'", "") if status == "failed" else "",
+    )
+
+
 def test_a_forked_process_logs_to_the_run_and_does_not_end_it(folder: Path, read: Callable[[], Session]) -> None:
     text = """
 import os, sys

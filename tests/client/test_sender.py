@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -456,6 +457,17 @@ def test_a_gap_is_told_and_the_next_journal_sent(platform: Platform, tmp_path: P
     assert reports[0].waiting > 6000
     assert steps(older.session(), other) == [0, 1, 2]
     older.close()
+    copy = tmp_path / "copied"
+    shutil.copytree(tmp_path / "journals", copy)
+    behind = Platform.open(workspace=tmp_path / "behind", checkpoints=str(tmp_path / "copies"))
+    (report,) = sync(copy, own(behind), skip_gap=True)
+    assert (report.state, report.skipped.startswith("batches 1 to "), report.code) == ("sent", True, "")
+    kept = behind.session().runs.show(run)
+    assert (kept.tags, kept.name) == ({"journal.skipped": report.skipped}, f"beginning lost ({run[-6:]})")
+    assert steps(behind.session(), run)[-101:-1][-1] == 3098
+    entries = [e for e in behind.session().ledger.entries(limit=1000) if e.operation == "runs.skip_batches"]
+    assert [(e.count, list(e.digests)) for e in entries] == [(int(report.skipped.split()[-1]), ["skipped"])]
+    behind.close()
     (report,) = sync(tmp_path / "journals", own(platform))
     assert report.state == "sent"
     assert steps(platform.session(), run) == list(range(3100))

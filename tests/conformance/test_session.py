@@ -98,6 +98,7 @@ CASES: dict[str, list[tuple[Call, Any]]] = {
         (call("ledger.export"), bytes),
         (call("lineage.trace", ref="model:absent@1"), LooplineError),
         (call("lineage.trace", ref="no ref"), LooplineError),
+        (call("lineage.openlineage", ref="model:absent@1"), LooplineError),
     ],
 }  # fmt: skip
 

@@ -98,7 +98,10 @@ def test_the_training_side_teaches_and_the_other_is_cleaned_by_it(place: Any, se
     assert place.rows("visits.validation.clean")["dose"].to_list() == [highest] * later.report.rows
     assert train.report.aside
     assert later.report.aside == {}  # only what is learned from is ever set aside
-    assert session.datasets.show("visits.validation.clean").inputs == ("data:visits.validation@1", "data:visits.train@1")
+    assert session.datasets.show("visits.validation.clean").inputs == (
+        "data:visits.validation@1",
+        "data:visits.train@1",
+    )
 
 
 def test_sealed_rows_are_neither_cleaned_nor_learned_from(place: Any, session: Session) -> None:

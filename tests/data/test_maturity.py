@@ -103,6 +103,14 @@ def test_rows_behind_others_were_read_when_they_were(place: Place) -> None:
     assert place.rows().tail(2)["back"].null_count() == 0  # read again with version 2, 40 days after
 
 
+def test_stretches_of_no_rows_are_none() -> None:
+    frame = pl.DataFrame({"x": [1, 2]})
+    assert with_read(frame, [[0, 5], [2, 6], [0, 7]])[READ].to_list() == [6, 6]
+    assert with_read(frame.clear(), [[0, 5]]).height == 0
+    assert with_read(frame.clear(), []).schema[READ] == pl.Int64
+    assert stretches_of(with_read(frame.clear(), [])[READ]) == []
+
+
 @pytest.mark.parametrize("by", [None, "random"])
 def test_a_split_leaves_unknown_labels_out_and_says_so(place: Place, by: Any) -> None:
     place.add(stays(range(1, 301)), labels=(LABEL,))

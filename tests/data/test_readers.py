@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from loopline.data import readers
+from loopline.data import readers_parquet
 from loopline.data.readers import ReadTable, read_table
 from loopline.errors import Invalid, LooplineError, NotFound
 from loopline.hashing import digest_file
@@ -341,10 +341,9 @@ def test_facts_name_the_bytes(tmp_path: Path) -> None:
         (b"a,b,a\n1,2,3\n", "t.csv", "table-names", "'a' 2 times (columns 1, 3)"),
         (b",b\n1,2\n", "t.csv", "table-names", "Column 1"),
         (b"a,b,\n1,2,\n", "t.csv", "table-names", "Column 3"),
-        (b"a,b\n1,\xe9\n", "t.csv", "not-utf8", "offset 6 (0xe9)"),
-        ("a,b\n1,é\n".encode("utf-16"), "t.csv", "not-utf8", "iconv -f UTF-16"),
         (b"\x00\x01\x02\x00" * 300, "t.bin", "table-format", "binary data"),
-        (b"PK\x03\x04aaaa", "t.xlsx", "table-format", "Excel"),
+        (b"PK\x03\x04aaaa", "t.xlsx", "table-damaged", "cut off"),
+        (b"FEA1aaaa", "t.feather", "table-format", "an old Feather file"),
         (b"a,b\n1,2\n", "t.parquet", "table-format", "does not begin like one"),
         (b"PAR1" + b"x" * 100, "t.parquet", "table-damaged", "cut off"),
         (b"PAR1PAR1", "t.parquet", "table-damaged", "cut off"),
@@ -362,12 +361,11 @@ def test_facts_name_the_bytes(tmp_path: Path) -> None:
         (b'{"": 1}\n', "t.ndjson", "table-names", "key that is empty"),
         (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "t.ndjson", "json-broken", "nested too deeply"),
         (b'{"a": 1e400}\n{"a": 2}\n', "t.ndjson", "json-broken", "line 1 is not JSON (Number out of range"),
-        ("a,b\nMüller,1\n".encode() + "Müller,2\n".encode("latin-1"), "t.csv", "not-utf8", "offset 15 (0xfc)"),
-        ("a,b\n1,2\n".encode("utf-16-le"), "t.csv", "not-utf8", "iconv -f UTF-16"),
+        ("a,b\nMüller,1\n".encode() + "Müller,2\n".encode("latin-1"), "t.csv", "not-utf8", "offset 15 (0xfc, line 3)"),
         (b"a,b, a\n1,2,3\n", "t.csv", "table-names", "'a' 2 times (columns 1, 3)"),
         (b"{}\n{}\n", "t.ndjson", "table-empty", "no rows"),
         (b"[]", "t.json", "table-empty", "no rows"),
-        (b'{"a": "\xff"}\n', "t.ndjson", "not-utf8", "offset 7"),
+        ('{"a": "é"}\n'.encode() + b'{"a": "\xff"}\n', "t.ndjson", "not-utf8", "offset 19"),
         (b'{"a": [1]}\n', "t.ndjson", "table-empty", "no column"),
     ],
 )  # fmt: skip
@@ -486,18 +484,8 @@ def test_ten_thousand_columns(tmp_path: Path) -> None:
     assert check(frame, contract(*(column(n).between(1, 2) for n in names[:500]))).outcome == "pass"
 
 
-def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
-    bomb = io.BytesIO()
-    with gzip.open(bomb, "wb", compresslevel=9) as packed:
-        packed.write(b"a,b\n")
-        for _ in range(40):
-            packed.write(b"0,0\n" * (1 << 20))  # 160 MiB from 160 kB
-    refused = _refusal(tmp_path, bomb.getvalue(), "t.csv.gz")
-    assert (refused.code, "more than 128 MiB" in refused.message) == ("table-large", True)
-
-
 def test_a_parquet_of_more_cells_than_memory_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_LARGEST_UNPACKED", 16 << 20)
+    monkeypatch.setattr(readers_parquet, "LARGEST", 16 << 20)
     content = io.BytesIO()
     pl.select(a=pl.repeat(0, 3_000_000)).write_parquet(content)  # a few kB: runs of one value
     refused = _refusal(tmp_path, content.getvalue(), "t.parquet")

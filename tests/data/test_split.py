@@ -296,6 +296,7 @@ def test_a_window_takes_only_groups_not_seen_before() -> None:
         ({"time": None, "embargo": "2"}, "no time column"),
         ({"by": "time", "time": None}, "no time column"),
         ({"by": "group"}, "no group column"),
+        ({"seed": -1}, "seed of a split is -1"),
         ({"by": "random", "embargo": "2"}, "no boundary in time"),
         ({"embargo": "2d"}, "no span of 'time'"),
         ({"embargo": "-1"}, "no span of 'time'"),

@@ -165,7 +165,8 @@ def test_what_is_no_number_is_missing() -> None:
             ({"features": [feature("a", sql)]}, "beyond a row")
             for sql in (
                 "SUM(v)", "v - AVG(v) OVER (PARTITION BY e)", "first(v)", "v, t", "max (v)", "LEAD(v)",
-                "(SELECT v FROM events)", "v; drop", "COLUMNS('v.*')", "v /* */", "row_number() over (order by t)",
+                "(SELECT v FROM events)", "v; drop", "COLUMNS('v.*')", "v /* */", "row_number() over (order by t)", "`SUM`(v)",
+                '"SUM"(v)', "CURRENT_TIMESTAMP", "v -- x", "v[1]", "EXISTS (v)",
             )
             if sql != "v, t"
         ),

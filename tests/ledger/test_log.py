@@ -265,7 +265,7 @@ def test_lineage_back_and_forward(database: Database, ledger: Ledger) -> None:
     append(database, ledger, "models.tag", inputs=["model:m@1"], outputs=["model:m@1"])
     append(database, ledger, "runs.start", project="clinic", inputs=["data:visits@1"], outputs=["run:clinic/b"])
     with database.begin(lazy=True) as tx:
-        trace = LineageService(tx).trace
+        trace = LineageService(tx, lambda ref: None).trace
         back = trace(ref="model:m@1")
         assert [(e.source, e.target, e.depth) for e in back.edges] == [
             ("run:a", "model:m@1", 1),
@@ -287,7 +287,7 @@ def test_lineage_back_and_forward(database: Database, ledger: Ledger) -> None:
         with pytest.raises(Invalid):
             trace(ref="model:m@1", depth=0)
     with database.begin(lazy=True, project="clinic") as tx, pytest.raises(NotFound):
-        LineageService(tx).trace(ref="model:default/m@1")
+        LineageService(tx, lambda ref: None).trace(ref="model:default/m@1")
 
 
 def test_a_cursor_reads_at_least_once_and_skips_nothing(database: Database, ledger: Ledger) -> None:

@@ -126,8 +126,9 @@ def names_twice_in_parquet(home: Path) -> str:
     return "visits.parquet"
 
 
-def not_utf8(home: Path) -> str:
-    (home / "visits.csv").write_bytes(rows().write_csv().replace("Ulm", "Köln").encode("latin-1"))
+def mixed_encodings(home: Path) -> str:
+    head, _, rest = rows().write_csv().replace("Ulm", "Köln").partition("Köln")
+    (home / "visits.csv").write_bytes(f"{head}Köln".encode() + rest.encode("latin-1"))
     return "visits.csv"
 
 
@@ -160,7 +161,7 @@ TABLES: list[tuple[Callable[[Path], str], str, str]] = [
     (group_all_null, "The group column 'person' has no value", "leave the group out"),
     (names_twice, "the column name 'age' 2 times (columns 3, 4)", "a name of its own"),
     (names_twice_in_parquet, "'age'", "a name of its own"),
-    (not_utf8, "not UTF-8", "iconv"),
+    (mixed_encodings, "not UTF-8", "iconv"),
     (cut_off, "was cut off", "Copy it again"),
     (no_side, "side of the split by time has 0 rows", "whose person an earlier side has"),
 ]

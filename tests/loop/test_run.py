@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import loopline as ll
 from loopline.access.records import Principal
-from loopline.errors import Conflict, Refused
+from loopline.errors import Conflict, Invalid, Refused
 from loopline.hashing import digest_file
 
 from .conftest import ASKING, HOPELESS, PASSING, Place, Told
@@ -269,3 +271,52 @@ def test_a_rollout_under_way_is_seen_before_anything_is_trained(place: Make, pat
     assert caught.value.code == "rollout-running"
     assert "loopline rollout back readmission" in caught.value.hint
     assert {table: made.count(table) for table in tables} == counts
+
+
+# Splits and labels that come later
+
+
+def test_a_loop_says_how_it_splits_and_when_its_label_is_known(place: Make) -> None:
+    made = place()
+    rows = pl.read_parquet(made.folder / "rows.parquet").sort("encounter_id")
+    today = dt.datetime.now(dt.UTC).date()
+    left = [today - dt.timedelta(days=(rows.height - n) // 10) for n in range(rows.height)]
+    rows.with_columns(pl.Series("left", left)).write_parquet(made.folder / "rows.parquet")
+    file = made.folder / "readmission.py"
+    text = (
+        file.read_text()
+        .replace('time="encounter_id",', 'time="left", label_time="left", matures="10d",')
+        .replace("    contract=", '    split=ll.split(embargo="3d", fractions=(0.6, 0.2, 0.2)),\n    contract=', 1)
+    )
+    file.write_text(text)
+    result = made.run()
+    assert result.outcome in ("promoted", "refused")
+    (run,) = made.session.pipelines.list()
+    split = next(step.outputs for step in run.steps if step.step == "split")
+    facts = split["facts"]
+    assert facts["immature"] > 80
+    assert facts["embargoed"] > 20
+    assert (
+        sum(s["rows"] for s in facts["sides"]) + facts["dropped"] + facts["embargoed"] + facts["immature"]
+        == facts["rows"]
+    )
+    assert f"{facts['immature']:,} rows whose label was not known yet left out" in split["said"]
+    assert f"{facts['embargoed']:,} rows within 3d before a later side left out" in split["said"]
+    test = made.session.datasets.show("readmission.test")
+    assert test.sealed
+    assert facts["sides"][2]["last"] <= (today - dt.timedelta(days=10)).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("declare", "says"),
+    [
+        (lambda: ll.split(by="tiem"), "A split knows no 'tiem'"),  # type: ignore[arg-type]
+        (lambda: ll.split(refuse="same-row"), "refuse wants a list"),  # type: ignore[arg-type]
+        (lambda: ll.split(refuse=["same-rows"]), "A split knows no 'same-rows'"),  # type: ignore[list-item]
+        (lambda: ll.source("x.csv", label="y", matures="30d"), "of what event"),
+    ],
+)
+def test_a_split_that_cannot_be_declared_is_named(declare: Callable[[], object], says: str) -> None:
+    with pytest.raises(Invalid, match=says) as caught:
+        declare()
+    assert caught.value.hint

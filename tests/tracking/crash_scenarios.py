@@ -1,4 +1,4 @@
-"""Purges, killed anywhere: a deleted run is whole, or it is gone with all of its points and files."""
+"""Killed anywhere: a deleted run is whole, or gone with all its points and files; a file in parts is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -65,5 +65,43 @@ def check(folder: Path, finished: bool) -> None:
     platform.close()
 
 
-SCENARIOS = {"purge": (work, check)}
-ROOMS = {"purge": ("tracking", "store", "database")}
+PIECES = (b"a" * 1000, b"b" * 2000)
+
+
+def bring(folder: Path) -> None:
+    """Brings a file in parts; it begins anew where it is run again, as a client does."""
+    from loopline.app import Platform
+    from loopline.operations import Body
+
+    os.environ["LOOPLINE_CHECKPOINTS"] = str(folder / "copies")
+    platform = Platform.open(workspace=folder / "workspace")
+    runs = platform.session().runs
+    run = runs.create("fit").id
+    upload = runs.start_upload(run, "file", len(PIECES)).id
+    parts = [runs.put_part(run, upload, number, Body(piece)).digest for number, piece in enumerate(PIECES, 1)]
+    runs.complete_upload(run, upload, parts)
+    platform.close()
+
+
+def check_brought(folder: Path, finished: bool) -> None:
+    """A file of a run is whole; what is left of an upload that was not completed, upkeep removes."""
+    from loopline.app import Platform
+    from loopline.tracking.uploads import KEPT_MILLISECONDS, expire
+
+    if not (folder / "workspace" / "loopline.db").exists():
+        return
+    os.environ["LOOPLINE_CHECKPOINTS"] = str(folder / "copies")
+    platform = Platform.open(workspace=folder / "workspace")
+    runs = platform.session().runs
+    found = [runs.artifact(run.id, file.path).read() for run in runs.list().runs for file in runs.artifacts(run.id)]
+    assert set(found) <= {b"".join(PIECES)}
+    assert found or not finished
+    uploads = folder / "workspace" / "uploads"
+    expire(uploads, platform.clock.now() + KEPT_MILLISECONDS + 60_000)
+    assert list(uploads.glob("*")) == []
+    assert platform.session().ledger.verify().ok
+    platform.close()
+
+
+SCENARIOS = {"purge": (work, check), "parts": (bring, check_brought)}
+ROOMS = {"purge": ("tracking", "store", "database"), "parts": ("tracking", "files", "store")}

@@ -10,7 +10,10 @@ import pytest
 
 from loopline.app import Platform
 from loopline.errors import Conflict, Invalid, NotFound
+from loopline.operations import Body
 from loopline.tracking.groups import hold_group
+from loopline.tracking.ids import ulid
+from loopline.tracking.journal_format import KINDS, frame, pack, run_prefix
 from loopline.tracking.records import Point
 
 
@@ -27,15 +30,39 @@ def test_every_project_has_the_default_group(either: Platform) -> None:
     with pytest.raises(Conflict) as taken:
         session.groups.create("Default")
     assert taken.value.code == "group-taken"
-    with pytest.raises(Conflict) as needed:
-        session.groups.delete(0)
-    assert needed.value.code == "group-needed"
     tagged = there.groups.tag(0, {"team": "a", "gone": "x"})
     assert there.groups.tag(0, {"gone": None}).tags == {"team": "a"}
     assert tagged.created == there.groups.show(0).created == there.projects.show().created
     assert session.groups.show(0).tags == {}, "the other project's is another"
     assert there.groups.change(0, name="Rest", note="all else").name == "Rest"
     assert there.groups.create("Default").number == 1
+
+
+def test_where_the_default_group_is_deleted_a_new_one_takes_its_place(either: Platform) -> None:
+    """As in MLflow it may be deleted; runs that name no group have a place nevertheless, journals' among them."""
+    session = either.session()
+    former = session.runs.create("a").id
+    assert session.groups.delete(0).deleted is not None
+    assert session.groups.list().groups == ()
+    assert [group.number for group in session.groups.list(lifecycle="deleted").groups] == [0]
+    assert session.runs.show(former).deleted is not None
+    for call in (lambda: session.runs.create("b", group=0), lambda: session.runs.restore(former)):
+        with pytest.raises(Conflict) as deleted:
+            call()
+        assert deleted.value.code == "group-deleted"
+    number = session.runs.create("b").group
+    assert (number, session.groups.show(1).name) == (1, "Default")
+    assert session.runs.create("c").group == 1
+    body = run_prefix(ulid(1)) + b'{"name": "d", "created": 1}'
+    session.runs.send(ulid(2), 1, Body(pack(frame(1 + KINDS.index("run"), body))))
+    assert {run.group for run in session.runs.list().runs} == {1}
+    session.runs.purge(groups=(0,))
+    assert session.groups.create("next").number == 2, "a number is never given again"
+    with pytest.raises(Conflict, match="Default"):
+        session.groups.restore(0)
+    session.groups.change(1, name="Mine")
+    assert session.groups.restore(0).deleted is None
+    assert session.runs.create("e").group == 0
 
 
 def test_groups_are_counted_in_their_project_and_listed_by_number(either: Platform) -> None:

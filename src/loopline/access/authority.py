@@ -21,6 +21,7 @@ from loopline.access.tables import INSTANCE, grants, principals, projects, token
 from loopline.database import Tx
 from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.operations import Action
+from loopline.prepared import Prepared
 from loopline.refs import DEFAULT_PROJECT, Ref, check_name, parse
 
 PREFIX = "ll_"
@@ -30,18 +31,22 @@ _MINUTE = 60_000
 _HOW = "Send `Authorization: Bearer ll_...`; `loopline access create-token` makes one."
 
 _NOTHING = sa.literal("")
-_KNOWN = sa.union_all(
-    sa.select(sa.literal("principal").label("what"), principals.c.name.label("first"), _NOTHING.label("second")).where(
-        principals.c.name == sa.bindparam("who")
-    ),
-    sa.select(sa.literal("grant"), grants.c.project, grants.c.role).where(grants.c.principal == sa.bindparam("who")),
-    sa.select(sa.literal("project"), projects.c.name, _NOTHING).where(projects.c.name == sa.bindparam("place")),
+_KNOWN = Prepared(
+    sa.union_all(
+        sa.select(
+            sa.literal("principal").label("what"), principals.c.name.label("first"), _NOTHING.label("second")
+        ).where(principals.c.name == sa.bindparam("who")),
+        sa.select(sa.literal("grant"), grants.c.project, grants.c.role).where(
+            grants.c.principal == sa.bindparam("who")
+        ),
+        sa.select(sa.literal("project"), projects.c.name, _NOTHING).where(projects.c.name == sa.bindparam("place")),
+    )
 )
 """All that a decision rests on in one query: every call asks it."""
 
-_BY_DIGEST = sa.select(tokens).where(tokens.c.digest == sa.bindparam("digest"))
-_BY_ID = sa.select(tokens).where(tokens.c.id == sa.bindparam("id"))
-_KIND = sa.select(principals.c.kind).where(principals.c.name == sa.bindparam("name"))
+_BY_DIGEST = Prepared(sa.select(tokens).where(tokens.c.digest == sa.bindparam("digest")))
+_BY_ID = Prepared(sa.select(tokens).where(tokens.c.id == sa.bindparam("id")))
+_KIND = Prepared(sa.select(principals.c.kind).where(principals.c.name == sa.bindparam("name")))
 
 _callers: WeakKeyDictionary[Tx, Principal] = WeakKeyDictionary()
 

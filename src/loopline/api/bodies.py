@@ -56,8 +56,9 @@ async def spooled(request: Request, folder: Path, limit: int) -> AsyncIterator[B
     if not media and request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         yield None
         return
-    if media in _SIMPLE and request.method == "POST":
-        # These are what a foreign web page can make a browser send without being asked.
+    signed = "authorization" in request.headers and media == "text/plain"
+    if media in _SIMPLE and request.method == "POST" and not signed:
+        # These are what a foreign web page can make a browser send without being asked; but it has no token.
         raise Invalid(
             f"The body is of type {media}, and raw bytes are wanted.",
             code="bad-media-type",
@@ -69,7 +70,8 @@ async def spooled(request: Request, folder: Path, limit: int) -> AsyncIterator[B
     path = folder / f"{os.getpid()}-{secrets.token_hex(8)}{suffix[0] if suffix else ''}"
     try:
         digest = await _spool(request, path, limit)
-        yield Body(path, name=name or path.name, spooled=digest)
+        encoding = request.headers.get("content-encoding", "").strip().lower()
+        yield Body(path, name=name or path.name, spooled=digest, media=media, encoding=encoding)
     finally:
         with suppress(FileNotFoundError):
             path.unlink()

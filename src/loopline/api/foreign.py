@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from loopline.access.records import Principal
 from loopline.api import openapi, page
-from loopline.api.pages import home
+from loopline.api.pages import home, runs
 from loopline.app import Platform
 from loopline.operations import OPERATIONS, Action
 
@@ -52,6 +52,30 @@ ROUTES: list[ForeignRoute] = [
         action="read",
         reason="The page for people: what runs, what is champion, what needs a person; it calls reading verbs as who asks.",
         endpoint=home.answer,
+    ),
+    *(
+        ForeignRoute(
+            method="GET",
+            path=path,
+            action="read",
+            reason="The same of a project, at the address that MLflow's client has of it: it prints links behind that.",
+            endpoint=home.answer,
+        )
+        for path in ("/{project}/", "/{owner}/{project}/")
+    ),
+    ForeignRoute(
+        method="GET",
+        path="/runs/{run}",
+        action="read",
+        reason="The page of a run for people, to which links of MLflow's client lead; it calls reading verbs as who asks.",
+        endpoint=runs.run,
+    ),
+    ForeignRoute(
+        method="GET",
+        path="/groups/{group}",
+        action="read",
+        reason="The same of a group of runs.",
+        endpoint=runs.group,
     ),
     ForeignRoute(
         method="GET",

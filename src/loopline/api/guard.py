@@ -10,13 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loopline.access.peer import is_loopback
 from loopline.api.answers import refusal
+from loopline.api.pages.style import POLICY
 from loopline.errors import Refused
-
-PAGE = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
-"""What a page of ours may do, unless it says otherwise."""
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -25,7 +20,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
-    "Content-Security-Policy": PAGE,
+    "Content-Security-Policy": POLICY,
 }
 
 

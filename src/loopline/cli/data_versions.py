@@ -1,4 +1,4 @@
-"""`loopline data diff|tag|untag|restore|withdraw`: what one does with versions that are there."""
+"""`loopline data diff|files|tag|untag|restore|withdraw`: what one does with versions that are there."""
 
 from __future__ import annotations
 
@@ -112,4 +112,19 @@ def withdraw(ctx: click.Context, ref: str, reason: str, json: bool) -> None:
         click.echo(f"  {made}")
 
 
-COMMANDS = (diff, tag, untag, restore, withdraw)
+@click.command()
+@click.argument("ref")
+@as_json
+@click.pass_context
+def files(ctx: click.Context, ref: str, json: bool) -> None:
+    """The Parquet files of the version REF, one a line: for Spark and others that read Parquet. Leave them as they are."""
+    with session(ctx) as s:
+        found = s.datasets.files(*names.dataset(s, ref))
+    if json:
+        show.print_json(found)
+        return
+    for file in found.files:
+        click.echo(file)
+
+
+COMMANDS = (diff, files, tag, untag, restore, withdraw)

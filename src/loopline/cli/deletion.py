@@ -64,7 +64,7 @@ def purge(ctx: click.Context, runs: tuple[str, ...], older_than: str | None, dry
 @click.pass_context
 def retention(ctx: click.Context, duration: str | None, json: bool) -> None:
     """How long deleted runs and groups are kept; with DURATION (30d, 12h, or `forever`), set it."""
-    from loopline.durations import milliseconds
+    from loopline.durations import milliseconds, written
 
     with session(ctx) as s:
         before = s.runs.retention()
@@ -75,7 +75,7 @@ def retention(ctx: click.Context, duration: str | None, json: bool) -> None:
                 click.echo(f"What is deleted is kept {_kept(before.deleted)}.")
             return
         found = s.runs.set_retention(None if duration == "forever" else milliseconds(duration, "the retention"))
-    undo = "forever" if before.deleted is None else f"{before.deleted}ms"
+    undo = "forever" if before.deleted is None else written(before.deleted)
     text = f"What is deleted is kept {_kept(found.deleted)}; `loopline up` and `loopline gc` remove it then."
     show.done(found, json, text, f"loopline runs retention {undo}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from loopline.catalog import Session
     from loopline.foreign import ForeignSystem
     from loopline.operations import Bytes
+    from loopline.registry.importing import ModelOutcome
+    from loopline.tracking.exchange.importing import Outcome
     from loopline.tracking.records import Run
 
 _PAGE = 1000
@@ -65,17 +68,25 @@ def import_bundle(ctx: click.Context, file: Path, key: str, json: bool) -> None:
 def _take(ctx: click.Context, system: ForeignSystem, place: str, json: bool) -> None:
     from loopline.cli.problems import EXIT_CODES
     from loopline.foreign import run_source
+    from loopline.ports.foreign_runs import ModelSource
+    from loopline.registry.importing import bring_models
     from loopline.tracking.exchange.importing import bring
 
     source = run_source(system, place)
-    outcomes = []
+    outcomes: list[Outcome | ModelOutcome] = []
+    lost: dict[str, list[str]] = {}
     with session(ctx, creates=True) as s:
-        for one in bring(s, source):
+        models = bring_models(s, source) if isinstance(source, ModelSource) else ()
+        both: Iterator[Outcome | ModelOutcome] = itertools.chain(bring(s, source), models)
+        for one in both:
             outcomes.append(one)
             if one.state == "refused":
                 click.echo(f"{one.source} is refused: {one.why}", err=True)
             for what in one.left_out:
-                click.echo(f"{one.source}: left out {what}", err=True)
+                lost.setdefault(what, []).append(one.source)
+    for what, sources in lost.items():
+        more = f" and {len(sources) - 1} more" if sources[1:] else ""
+        click.echo(f"{sources[0]}{more}: left out {what}", err=True)
     if json:
         show.print_json(outcomes)
     else:

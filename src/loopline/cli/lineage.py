@@ -17,13 +17,31 @@ if TYPE_CHECKING:
 @click.argument("ref")
 @click.option("--forward", is_flag=True, help="What was made of it, instead of what it was made from.")
 @click.option("--depth", type=click.IntRange(1, 50), default=50, show_default=True, help="How many steps to go.")
+@click.option(
+    "--openlineage",
+    metavar="FILE|URL",
+    help="Write the way back as OpenLineage events into FILE, or send them to the catalog at URL (OPENLINEAGE_API_KEY).",
+)
 @as_json
 @click.pass_context
-def lineage(ctx: click.Context, ref: str, forward: bool, depth: int, json: bool) -> None:
+def lineage(ctx: click.Context, ref: str, forward: bool, depth: int, openlineage: str | None, json: bool) -> None:
     """Where REF came from, down to the hash of the file, read off the ledger.
 
     REF is any ref: model:NAME@3, NAME@champion, data:NAME@2, run:ID, alert:ID; a bare NAME is a model, or else a dataset.
     """
+    if openlineage is not None:
+        if forward:
+            raise click.UsageError("OpenLineage events tell the way back: leave --forward out.", ctx)
+        from loopline.cli import openlineage as catalog
+
+        with session(ctx) as s:
+            events = s.lineage.openlineage(ref=names.any_ref(s, ref), depth=depth)
+        if openlineage.startswith(("http://", "https://")):
+            sent = catalog.send(events.read(), openlineage)
+            click.echo(f"Sent {sent:,} events of {ref} to {openlineage}.", err=True)
+        else:
+            show.save(events, openlineage, f"the lineage of {ref}")
+        return
     with session(ctx) as s:
         found = s.lineage.trace(ref=names.any_ref(s, ref), direction="forward" if forward else "back", depth=depth)
     if json:

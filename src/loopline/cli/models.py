@@ -258,7 +258,13 @@ def withdraw(ctx: click.Context, ref: str, reason: str, json: bool) -> None:
     """Withdraw a version that no alias names. It stays on record and is never served again; this cannot be undone."""
     with session(ctx) as s:
         found = s.models.withdraw(*names.model_number(s, ref), reason=reason)
+        serving = [one.name for one in s.endpoints.list() if found.ref in (one.champion, one.challenger)]
     show.done(found, json, f"{found.ref} is withdrawn: {found.reason}")
+    for name in serving:
+        click.echo(
+            f"WARNING: {name} still answers by it. Roll another version out: loopline rollout start {name} REF",
+            err=True,
+        )
 
 
 @models.command()

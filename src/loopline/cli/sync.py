@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--set-aside", is_flag=True, help="Put what a server refuses as invalid aside, and send all else.")
+@click.option(
+    "--skip-gap", is_flag=True, help="Give up what neither a journal nor its server has any more, and send the rest."
+)
 @as_json
 @click.pass_context
-def sync(ctx: click.Context, folder: Path | None, set_aside: bool, json: bool) -> None:
+def sync(ctx: click.Context, folder: Path | None, set_aside: bool, skip_gap: bool, json: bool) -> None:
     """Send what programs logged and could not send, each point once.
 
     FOLDER holds journals (default: those of the workspace). Each goes to the server it was meant for, or to the one of
     --server. What was sent is removed; what was not is shown with the reason, and stays. With --set-aside what a server refuses
-    for good is put into the folder `refused` of its journal, which stays.
+    for good is put into the folder `refused` of its journal, which stays. With --skip-gap a journal goes on whose server was set
+    back to an older backup: what is lost is said on the server's ledger.
     """
     from loopline.client.sender import sync as send
 
@@ -41,7 +45,7 @@ def sync(ctx: click.Context, folder: Path | None, set_aside: bool, json: bool) -
             return sessions[target]
 
         within = place / "journals" if (place / "journals").is_dir() else place
-        reports = send(within, open_session, set_aside=set_aside)
+        reports = send(within, open_session, set_aside=set_aside, skip_gap=skip_gap)
     if json:
         show.print_json(reports)
     else:
@@ -53,7 +57,8 @@ def sync(ctx: click.Context, folder: Path | None, set_aside: bool, json: bool) -
         for report in reports:
             lost = (f"the bytes of {path} are gone" for path in report.lost)
             refused = (f"REFUSED and set aside: {what}" for what in report.refused)
-            for said in (*report.damages, *lost, *refused, report.note):
+            skipped = [f"GIVEN UP as lost: {report.skipped}"] if report.skipped else []
+            for said in (*skipped, *report.damages, *lost, *refused, report.note):
                 if said:
                     click.echo(f"{report.sender}: {said}", err=True)
     if any(report.state == "kept" for report in reports):

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from contextvars import ContextVar
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from loopline.tracking.records import Ending
 
@@ -45,6 +45,7 @@ def mine() -> bool:
 
 def began(begun: Going) -> None:
     """Makes a run the active one of this thread, and of all threads without one where the main thread began it."""
+    _heed_exit()
     _going[begun.id] = begun
     _mine.set((*(run for run in _mine.get() if not run.ended), begun))
     if threading.current_thread() is threading.main_thread():
@@ -84,10 +85,32 @@ def now() -> int:
     return max(0, time.time_ns() // 1_000_000)
 
 
+_exited: SystemExit | None = None
+"""What the program's last `sys.exit` raised: the interpreter keeps no such exception for those who look at the end."""
+
+
+def _heed_exit() -> None:
+    """From now on, `sys.exit` leaves behind what it raised."""
+    if getattr(sys.exit, "heeded", False):
+        return
+    exit_ = sys.exit
+
+    def heeded(status: object = None, /) -> NoReturn:
+        global _exited
+        try:
+            exit_(status)  # type: ignore[arg-type]  # whatever the program gives
+        except SystemExit as e:
+            _exited = e
+            raise
+
+    heeded.heeded = True  # type: ignore[attr-defined]
+    sys.exit = heeded
+
+
 def _at_exit() -> None:
     """Ends what is still open when the program ends, the newest first: children before the run they are in."""
     # What ended the program is where the interpreter left it, for debuggers; a prompt has it from any earlier line.
-    error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
+    error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None) or _exited
     for left in reversed(list(_going.values())):
         left.finish(*ending(error))
 

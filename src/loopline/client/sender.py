@@ -18,7 +18,7 @@ from loopline.errors import Invalid, LooplineError, NotFound, Unavailable
 from loopline.operations import Body
 from loopline.ports.blobs import check_digest
 from loopline.tracking.journal import Journal, Position, Target
-from loopline.tracking.journal_format import Entry, pack
+from loopline.tracking.journal_format import Entry, decode, pack
 from loopline.tracking.journal_lock import claimed
 from loopline.tracking.outbox import Batch, Outbox, is_journal
 
@@ -34,7 +34,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     that was not asked for; `kept`, `note` says why.
 
     `batches` and `bytes` were sent now, `waiting` bytes are still to be sent. `damages` names what could not be read, `lost` the
-    artifacts whose bytes are gone, `refused` what the server refused and was set aside.
+    artifacts whose bytes are gone, `refused` what the server refused and was set aside, `skipped` the batches that are in neither
+    place and were given up.
     """
 
     sender: str
@@ -47,16 +48,20 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     damages: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    skipped: str = ""
     code: str = ""
     note: str = ""
 
 
-def sync(folder: Path, open_session: Callable[[Target], Session | None], *, set_aside: bool = False) -> list[Report]:
+def sync(
+    folder: Path, open_session: Callable[[Target], Session | None], *, set_aside: bool = False, skip_gap: bool = False
+) -> list[Report]:
     """Sends the journals of dead processes in this folder, the oldest first, and removes those that were taken.
 
     `open_session` gives the session for whom a journal is for, None to leave it alone; sessions stay open. Journals that their
     process, or another sync, has in hand are left to it. What goes wrong with one is in its report, and the next is sent.
     `set_aside`: what a server refuses as invalid is put into the folder `refused` of its journal, and all else is sent.
+    `skip_gap`: batches that are neither here nor at the server any more are given up, and all behind them is sent.
     """
     reports: list[Report] = []
     away: dict[Target, LooplineError] = {}
@@ -65,7 +70,9 @@ def sync(folder: Path, open_session: Callable[[Target], Session | None], *, set_
             continue
         with claimed(place) as ours:
             found = (
-                _sync_one(place, open_session, away, set_aside) if ours else Report(sender=place.name, state="in use")
+                _sync_one(place, open_session, away, set_aside, skip_gap)
+                if ours
+                else Report(sender=place.name, state="in use")
             )
         if found is not None:
             reports.append(found)
@@ -77,6 +84,7 @@ def _sync_one(
     open_session: Callable[[Target], Session | None],
     away: dict[Target, LooplineError],
     set_aside: bool,
+    skip_gap: bool,
 ) -> Report | None:
     outbox = Outbox(place)
     if outbox.empty:
@@ -90,7 +98,7 @@ def _sync_one(
         session = _opened(target, open_session, away)
         if session is None:
             return msgspec.structs.replace(found, state="elsewhere", waiting=outbox.waiting())
-        shipping = _Shipping(outbox, session, set_aside=set_aside)
+        shipping = _Shipping(outbox, session, set_aside=set_aside, skip_gap=skip_gap)
         shipping.send()
         session.runs.close(outbox.sender)
     except LooplineError as e:
@@ -108,6 +116,7 @@ def _sync_one(
             bytes=shipping.bytes,
             lost=tuple(shipping.lost),
             refused=tuple(shipping.refused),
+            skipped=shipping.skipped,
         )
     found = msgspec.structs.replace(found, damages=_told(outbox))
     if found.state == "sent" and (left := outbox.remove()):
@@ -146,7 +155,13 @@ class _Shipping:
     """Sends the batches of a journal in their order, and the artifacts of each when the server has it."""
 
     def __init__(
-        self, outbox: Outbox, session: Session, journal: Journal | None = None, *, set_aside: bool = False
+        self,
+        outbox: Outbox,
+        session: Session,
+        journal: Journal | None = None,
+        *,
+        set_aside: bool = False,
+        skip_gap: bool = False,
     ) -> None:
         self.outbox = outbox
         self.session = session
@@ -154,7 +169,9 @@ class _Shipping:
         self.stopping = False
         self.lost: list[str] = []
         self.refused: list[str] = []
+        self.skipped = ""
         self._set_aside = set_aside
+        self._skip_gap = skip_gap
         self._journal = journal
         self._taken: int | None = None
 
@@ -167,6 +184,9 @@ class _Shipping:
         outbox, runs = self.outbox, self.session.runs
         if self._taken is None:
             taken = runs.received(outbox.sender).number
+            if self._skip_gap and taken < outbox.first - 1:
+                self.skipped = f"batches {taken + 1} to {outbox.first - 1}"
+                taken = runs.skip_batches(outbox.sender, outbox.first - 1).number
             outbox.check(taken)
             self._taken = taken
         self._settle()
@@ -184,7 +204,20 @@ class _Shipping:
         return True
 
     def _sent(self, batch: Batch, frames: bytes) -> int:
+        if self.skipped:
+            self._begin_lost(frames)
         return self.session.runs.send(self.outbox.sender, batch.number, Body(pack(frames))).number
+
+    def _begin_lost(self, frames: bytes) -> None:
+        """Begins the runs whose beginning was in the batches that are lost, so that what is left of them has a place."""
+        begun: set[str] = set()
+        for one in decode(pack(frames)):
+            if isinstance(one, Entry) and one.kind == "run":
+                begun.add(one.run)
+            elif one.run not in begun:
+                begun.add(one.run)
+                tags = {"journal.skipped": self.skipped}
+                self.session.runs.create(name=f"beginning lost ({one.run[-6:]})", id=one.run, tags=tags)
 
     def _sent_in_part(self, batch: Batch, why: Invalid) -> int:
         """Sends a batch that was refused without what cannot be taken, else without anything: what is behind it can come then."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from loopline.data.records import LabelColumn, LabelsKnown
@@ -25,6 +26,7 @@ Stretches = Sequence[Sequence[int]]
 """When rows were read: [how many rows, milliseconds], ... in the order of the rows."""
 
 _DAY = 86_400_000
+_FAR = 2**53
 
 
 class Readable(NamedTuple):
@@ -64,15 +66,23 @@ def check_labels(frame: pl.DataFrame, labels: Sequence[LabelColumn]) -> None:
 
 def with_read(frame: pl.DataFrame, stretches: Stretches) -> pl.DataFrame:
     """The frame with the column `READ`."""
-    counts = pl.Series([count for count, _ in stretches], dtype=pl.UInt32)
-    moments = pl.Series(READ, [moment for _, moment in stretches], dtype=pl.Int64)
-    return frame.with_columns(moments.repeat_by(counts).explode().alias(READ))
+    counts, moments = np.array(stretches, np.int64).reshape(-1, 2).T
+    return frame.with_columns(pl.Series(READ, np.repeat(moments, counts), dtype=pl.Int64))
 
 
 def stretches_of(read: pl.Series) -> list[list[int]]:
     """The column `READ` as stretches again."""
     runs = read.rle().struct.unnest()
     return [[count, moment] for count, moment in runs.iter_rows()]
+
+
+def up_to(as_of: int | None) -> pl.Expr:
+    """The moment up to which each row's labels count: when it was read, or `as_of` where that is earlier."""
+    if as_of is None:
+        return pl.col(READ)
+    if not abs(as_of) <= _FAR:
+        raise Invalid(f"{as_of} is no moment.", code="bad-time", hint="Give milliseconds since 1970-01-01 UTC.")
+    return pl.min_horizontal(READ, pl.lit(as_of, dtype=pl.Int64))
 
 
 def immature(frame: pl.DataFrame, label: LabelColumn, as_of: int | None = None) -> pl.Series:
@@ -83,7 +93,7 @@ def immature(frame: pl.DataFrame, label: LabelColumn, as_of: int | None = None) 
     dtype = frame.schema[label.time]
     time = pl.col(label.time)
     over = time.dt.timestamp("ms") if dtype == pl.Datetime else time.cast(pl.Datetime("ms")).dt.timestamp("ms") + _DAY
-    limit = pl.col(READ) if as_of is None else pl.min_horizontal(READ, pl.lit(as_of))
+    limit = up_to(as_of)
     late = over + milliseconds(label.matures, "a maturity") > limit
     return frame.select(late.fill_null(True).alias("_"))["_"]
 

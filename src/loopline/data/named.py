@@ -142,8 +142,9 @@ class Named:
 
     def check_sound(self, rows: Iterable[Any]) -> None:
         """Raises `Refused` where one of the versions, or one that it was made from, is withdrawn."""
-        withdrawn = self._withdrawn()
-        for row in rows:
+        asked = list(rows)
+        withdrawn = self._withdrawn() if asked else {}
+        for row in asked:
             if (bad := self._bad(row, withdrawn)) is not None:
                 raise Refused(
                     f"{self.ref(bad)} is withdrawn ({bad.withdrawn}): nothing is learned or decided from it any more.",

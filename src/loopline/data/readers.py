@@ -1,4 +1,4 @@
-"""A table read from a file: CSV, Parquet, NDJSON or JSON, each also gzipped, with the facts of how it was read.
+"""A table read from a file: CSV, NDJSON, JSON, Parquet, Arrow IPC, Avro or Excel, each also packed, with the facts of how.
 
 What the file is, is seen in its bytes; its name only decides between kinds of text. Whatever cannot be taken is refused
 before anything is written, with the file's name, the place and the way out.
@@ -6,24 +6,24 @@ before anything is written, with the file's name, the place and the way out.
 
 from __future__ import annotations
 
-import gzip
-import io
 import mmap
-import zlib
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
+from msgspec.structs import replace
 
+from loopline.data.readers_arrow import read_arrow
+from loopline.data.readers_avro import read_avro
 from loopline.data.readers_csv import Dialect, read_csv
+from loopline.data.readers_encoding import to_utf8
+from loopline.data.readers_excel import read_excel
 from loopline.data.readers_json import read_json
 from loopline.data.readers_label import LabelFacts, check_label, infer_task
+from loopline.data.readers_packed import Content, is_workbook, packed_by, unpacked
+from loopline.data.readers_parquet import read_parquet
 from loopline.data.readers_types import MISSING, check_names, dated, plain
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.hashing import digest_bytes
@@ -39,11 +39,17 @@ _TEXT = {
     ".jsonl": "json",
     ".json": "json",
 }
+_BINARY = (
+    (b"PAR1", "parquet"),
+    (b"ARROW1", "arrow"),
+    (b"\xff\xff\xff\xff", "arrow"),  # an IPC stream
+    (b"Obj\x01", "avro"),
+    (b"PK\x03\x04", "excel"),
+    (b"\xd0\xcf\x11\xe0", "excel"),
+)
+_PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 _FOREIGN = (
-    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "Unpack it, or save the sheet as CSV (UTF-8)."),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save the sheet as CSV (UTF-8)."),
-    (b"ARROW1", "an Arrow file", "Write it as Parquet: polars.read_ipc(file).write_parquet(...)."),
-    (b"Obj\x01", "an Avro file", "Write it as Parquet: polars.read_avro(file).write_parquet(...)."),
+    (b"FEA1", "an old Feather file", "Write it as Parquet: pyarrow.feather.read_table(FILE), then pyarrow.parquet."),
     (b"ORC", "an ORC file", "Write it as Parquet: pyarrow.orc.read_table(file)."),
     (
         b"SQLite format 3\0",
@@ -51,13 +57,7 @@ _FOREIGN = (
         "Write one table as CSV: sqlite3 -header -csv FILE 'SELECT * FROM t'.",
     ),
     (b"%PDF", "a PDF", "Give the table behind it, as CSV or Parquet."),
-    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard", "Unpack it first: unzstd FILE."),
-    (b"BZh", "compressed by bzip2", "Unpack it first: bunzip2 FILE."),
-    (b"\xfd7zXZ", "compressed by xz", "Unpack it first: unxz FILE."),
 )
-_LARGEST_UNPACKED = 16 << 30
-_SAFE = 128 << 20  # bytes that are unpacked in any case
-_MOST_TIMES = 200  # its size; tables are packed 5 to 50 times, bombs a thousand
 
 
 class TableFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,23 +87,29 @@ class ReadTable(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def format(self) -> str:
-        """csv, parquet, ndjson or json, or "synthetic"."""
+        """csv, ndjson, json, parquet, arrow, avro or excel, or "synthetic"."""
         return self.facts.format
 
 
 def read_table(
-    path: Path | str, *, name: str | None = None, digest: str | None = None, missing: Iterable[str] = MISSING
+    path: Path | str,
+    *,
+    name: str | None = None,
+    digest: str | None = None,
+    missing: Iterable[str] = MISSING,
+    as_text: Collection[str] = (),
 ) -> ReadTable:
     """The table in a file, with types seen over all of its rows (never guessed from the first ones).
 
-    `name` is what messages call the file (its own path by default), `digest` the digest of its bytes if known already.
-    In text formats the texts of `missing` are missing values, codes with leading zeros and integers beyond 64 bits stay
-    text, ISO dates and times become dates and times, true and false become booleans. Parquet keeps its types, but for
-    categories, which become text, decimals, which become floats, and texts that are all ISO dates, which become dates; records
-    are spread over dotted column names.
+    `name` is what messages call the file (its own path by default), `digest` the digest of its bytes if known already, `as_text`
+    columns that are texts wherever they go, and so stay as a text format spells them. In text formats the texts of `missing` are
+    missing values, codes with leading zeros and integers beyond 64 bits stay text, ISO dates and times become dates and times,
+    true and false become booleans. The others keep their types, but for categories, which become text, decimals, which become
+    floats, and texts that are all ISO dates, which become dates; records are spread over dotted column names.
 
     Raises NotFound for a missing file and Invalid for everything that is no table: a folder, an empty file, a header
-    without rows, ragged lines, names that are empty or come twice, text that is not UTF-8, a file cut off, other formats.
+    without rows, ragged lines, names that are empty or come twice, a text of several encodings, a file cut off, a bomb, an archive
+    of more than one file, other formats.
     """
     file = Path(path)
     called = name or str(path)
@@ -111,9 +117,18 @@ def read_table(
     before = file.stat()
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
         size, computed = len(data), digest or digest_bytes(memoryview(data))
-        compression = "gzip" if data[:2] == b"\x1f\x8b" else ""
-        content: bytes | mmap.mmap = _unpacked(data, called) if compression else data
-        read = _read(file, content, called, compression, tuple(missing))
+        content: Content = data
+        compression = packed_by(data[:8])
+        if compression == "zip" and is_workbook(data):
+            compression = ""
+        kind = called
+        if compression:
+            content, inside = unpacked(data, compression, called)
+            if packed_by(content[:8]) and not is_workbook(content):
+                raise Invalid(f"{called} is packed twice.", code="table-archive", hint="Unpack it once.")
+            kind = inside or called
+        suffix = _suffix(kind) or _suffix(file.name)
+        read = _read(None if compression else file, content, suffix, called, tuple(missing), frozenset(as_text))
         del content
     after = file.stat()
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -125,8 +140,9 @@ def read_table(
         raise Invalid(f"{called} has no column that a table can hold.", code="table-empty", hint="; ".join(said))
     kept = set(frame.columns)
     empty = tuple(c for c in frame.columns if frame[c].null_count() == frame.height)
-    facts = msgspec.structs.replace(
+    facts = replace(
         read.facts,
+        source=called,
         rows=frame.height,
         columns=frame.width,
         bytes=size,
@@ -143,7 +159,9 @@ def check_file(file: Path, called: str) -> None:
     """Raises NotFound where there is no such file, Invalid for a folder, for what cannot be read and for an empty one."""
     if file.is_dir():
         inside = sorted(
-            f.name for f in file.iterdir() if f.is_file() and f.suffix.lower() in (*_TEXT, ".parquet", ".gz")
+            f.name
+            for f in file.iterdir()
+            if f.is_file() and f.suffix.lower() in (*_TEXT, *_PACKED, ".parquet", ".xlsx")
         )
         raise Invalid(
             f"{called} is a folder, not a file.",
@@ -174,90 +192,55 @@ def check_file(file: Path, called: str) -> None:
         raise Invalid(f"{called} is empty (0 bytes).", code="table-empty", hint="Look at where it was written.")
 
 
-def _unpacked(data: mmap.mmap, called: str) -> bytes:
-    most = min(_LARGEST_UNPACKED, max(_SAFE, _MOST_TIMES * len(data)))
-    try:
-        with gzip.GzipFile(fileobj=data) as packed:
-            content = packed.read(most + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise Invalid(
-            f"{called} is gzip, but damaged or cut off.",
-            code="table-damaged",
-            hint="Copy it again (gzip -t FILE tests it).",
-        ) from error
-    if len(content) > most:
-        raise Invalid(
-            f"{called} unpacks to more than {most >> 20:,} MiB, from {len(data):,} bytes.",
-            code="table-large",
-            hint="Unpack it yourself if you trust it (gunzip FILE), or give it as Parquet.",
-        )
-    if not content:
-        raise Invalid(f"{called} is empty once unpacked.", code="table-empty", hint="Look at where it was written.")
-    return content
+def _suffix(name: str) -> str:
+    """What a name says of the file's kind: its last ending, but for that of packing."""
+    return next((s for s in map(str.lower, reversed(Path(name).suffixes)) if s not in _PACKED), "")
 
 
-def _read(file: Path, content: bytes | mmap.mmap, called: str, compression: str, missing: tuple[str, ...]) -> ReadTable:
-    suffixes = [s.lower() for s in Path(called).suffixes if s.lower() != ".gz"] or [s.lower() for s in file.suffixes]
-    suffix = next((s for s in reversed(suffixes) if s != ".gz"), "")
-    head = content[:64]
-    if head.startswith(b"PAR1") or suffix in (".parquet", ".pq"):
-        return _parquet(file, content, called, compression)
+def _read(
+    file: Path | None,
+    content: Content,
+    suffix: str,
+    called: str,
+    missing: tuple[str, ...],
+    as_text: Collection[str],
+) -> ReadTable:
+    head = bytes(content[:64])
+    facts = TableFacts(format="", source=called, rows=0, columns=0)
+    kind = next((kind for magic, kind in _BINARY if head.startswith(magic)), "")
+    if kind or suffix in (".parquet", ".pq"):
+        frame, said = _binary(kind or "parquet", content, file, called, missing)
+        _check_frame(frame, called)
+        frame, warnings = dated(frame)
+        return ReadTable(frame=frame, facts=replace(facts, format=kind or "parquet", warnings=(*said, *warnings)))
     for magic, what, way in _FOREIGN:
         if head.startswith(magic):
-            raise Invalid(f"{called} is {what}, not a table in text or Parquet.", code="table-format", hint=way)
-    first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    kind = _TEXT.get(suffix) or ("json" if first in (b"{", b"[") else "csv")
-    if kind == "json":
-        frame, form, encoding, warnings = read_json(content, called, missing)
-        facts = TableFacts(format=form, source=called, rows=0, columns=0, encoding=encoding, warnings=warnings)
-    else:
-        on_disk = None if compression else file
-        frame, dialect, encoding, warnings = read_csv(content, on_disk, called, missing)
-        facts = TableFacts(
-            format="csv", source=called, rows=0, columns=0, encoding=encoding, dialect=dialect, warnings=warnings
-        )
-    return ReadTable(frame=frame, facts=msgspec.structs.replace(facts, missing=missing))
+            raise Invalid(f"{called} is {what}, not a table that is read here.", code="table-format", hint=way)
+    text, encoding, told = to_utf8(content, called)
+    facts = replace(facts, missing=missing, encoding=encoding)
+    first = bytes(text[:64]).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if (_TEXT.get(suffix) or ("json" if first in (b"{", b"[") else "csv")) == "json":
+        frame, form, warnings = read_json(text, called, missing, as_text)
+        return ReadTable(frame=frame, facts=replace(facts, format=form, warnings=(*told, *warnings)))
+    on_disk = file if text is content else None
+    frame, dialect, warnings = read_csv(text, on_disk, called, missing, as_text)
+    return ReadTable(frame=frame, facts=replace(facts, format="csv", dialect=dialect, warnings=(*told, *warnings)))
 
 
-def _parquet(file: Path, content: bytes | mmap.mmap, called: str, compression: str) -> ReadTable:
-    size = len(content)
-    if content[:4] != b"PAR1":
-        raise Invalid(
-            f"{called} is named like a Parquet file but does not begin like one.",
-            code="table-format",
-            hint="Rename it to what it is, or write it as Parquet again.",
-        )
-    if size < 12 or content[size - 4 : size] != b"PAR1":
-        raise Invalid(
-            f"{called} is a Parquet file that was cut off: it ends after {size} bytes without its footer.",
-            code="table-damaged",
-            hint="Copy it again, or wait until it is written.",
-        )
-    unpacked = bytes(content) if compression else None
-    try:
-        with pq.ParquetFile(file if unpacked is None else io.BytesIO(unpacked)) as opened:
-            names = _footer(opened.metadata, size)
-            cells = opened.metadata.num_rows * len(names)
-        twice = [n for n, count in Counter(names).items() if count > 1]
-        if twice:
-            raise Invalid(
-                f"{called} has the column name {twice[0]!r} {names.count(twice[0])} times.",
-                code="table-names",
-                hint="Give each column a name of its own.",
-            )
-        if 8 * cells > _LARGEST_UNPACKED:
-            raise Invalid(
-                f"{called} holds {cells:,} cells, more than fit in {_LARGEST_UNPACKED >> 30} GiB.",
-                code="table-large",
-                hint="Give it in parts.",
-            )
-        frame = pl.read_parquet(file if unpacked is None else unpacked, glob=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError, ValueError) as error:
-        raise Invalid(
-            f"{called} is a Parquet file, but damaged: {str(error).partition(chr(10))[0]}.",
-            code="table-damaged",
-            hint="Copy it again, or write it again.",
-        ) from error
+def _binary(
+    kind: str, content: Content, file: Path | None, called: str, missing: tuple[str, ...]
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    match kind:
+        case "parquet":
+            return read_parquet(content, file, called), ()
+        case "arrow":
+            return read_arrow(content, called), ()
+        case "avro":
+            return read_avro(content, called), ()
+    return read_excel(content, called, missing)
+
+
+def _check_frame(frame: pl.DataFrame, called: str) -> None:
     unnamed = [i for i, c in enumerate(frame.columns, 1) if not c.strip()]
     if unnamed:
         raise Invalid(f"Column {unnamed[0]} of {called} has no name.", code="table-names", hint="Give it one.")
@@ -266,27 +249,3 @@ def _parquet(file: Path, content: bytes | mmap.mmap, called: str, compression: s
         raise Invalid(f"{called} has no columns.", code="table-empty", hint="Look at where it was written.")
     if not frame.height:
         raise Invalid(f"{called} has columns but no rows.", code="table-empty", hint="Look at where it was written.")
-    frame, warnings = dated(frame)
-    facts = TableFacts(format="parquet", source=called, rows=0, columns=0, warnings=warnings)
-    return ReadTable(frame=frame, facts=facts)
-
-
-def _footer(metadata: Any, size: int) -> list[str]:
-    """The column names in a footer; ValueError when it points beyond the file or its counts differ (polars would panic)."""
-    for group in range(metadata.num_row_groups):
-        for column in range(metadata.num_columns):
-            chunk = metadata.row_group(group).column(column)
-            starts = [o for o in (chunk.dictionary_page_offset, chunk.data_page_offset) if o is not None]
-            if (
-                min(starts) < 0
-                or max(starts) >= size
-                or chunk.total_compressed_size < 0
-                or min(starts) + chunk.total_compressed_size > size
-            ):
-                raise ValueError("its footer points beyond its end")
-            flat = metadata.schema.column(column).max_repetition_level == 0
-            if flat and chunk.num_values != metadata.row_group(group).num_rows:
-                raise ValueError("its footer counts rows in two ways")
-    if metadata.num_rows != sum(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)):
-        raise ValueError("its footer counts rows in two ways")
-    return list(metadata.schema.to_arrow_schema().names)

@@ -9,21 +9,22 @@ from __future__ import annotations
 import csv
 import io
 import mmap
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import polars as pl
 
+from loopline.data.readers_encoding import blocks
 from loopline.data.readers_types import check_names, typed
 from loopline.errors import Invalid
 
 SEPARATORS = (",", ";", "\t", "|")
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 _BOM = b"\xef\xbb\xbf"
-_BLOCK = 4 << 20
+_SAYS = re.compile(rb"sep=[,;|\t]\r?\n", re.IGNORECASE)
 _SAMPLE = 256 << 10
 _LONGEST_FIELD = 64 << 20
 
@@ -36,23 +37,25 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_csv(
-    content: bytes | mmap.mmap, file: Path | None, called: str, missing: Sequence[str]
-) -> tuple[pl.DataFrame, Dialect, str, tuple[str, ...]]:
-    """The frame, dialect, encoding and warnings of a CSV text; `file` holds the same bytes, where there is one.
+    content: bytes | mmap.mmap, file: Path | None, called: str, missing: Sequence[str], as_text: Collection[str] = ()
+) -> tuple[pl.DataFrame, Dialect, tuple[str, ...]]:
+    """The frame, dialect and warnings of a CSV text in UTF-8; `file` holds the same bytes, where there is one.
 
-    Raises Invalid for text that is not UTF-8 (with the byte's offset), ragged lines (with the line's number), a header
+    The columns of `as_text` are left as they are spelled. Raises Invalid for ragged lines (with the line's number), a header
     alone, names that are empty or come twice.
     """
     start = len(_BOM) if content[:3] == _BOM else 0
-    written, spaced = _sniffed(content, start, called)
+    if said := _SAYS.match(content[start : start + 16]):  # Excel's own first line: sep=;
+        start, file = start + said.end(), None
+    written, spaced = _sniffed(content, start)
     header, body = _header(content, start, written, called)
     names = [n.strip() for n in header]
     _check_names(names, called)
-    clean = _scan(content, body, written, len(names), called)
+    clean = _scan(content, body, written, len(names))
     source: Path | io.BytesIO
     separator = written
     if clean and not _bare_returns(content, start):
-        source = file if file is not None else io.BytesIO(bytes(content))
+        source = file if file is not None else io.BytesIO(content[start:])
     else:
         source = _rewritten(content, start, written, len(names), called)
         separator = ","
@@ -74,66 +77,16 @@ def read_csv(
         )
     if spaced:
         frame = frame.with_columns(pl.all().str.strip_chars_start(" "))
-    frame, warnings = typed(frame, missing, decimal_comma=written != ",")
+    frame, warnings = typed(frame, missing, decimal_comma=written != ",", as_text=as_text)
     if all(_is_number(n) for n in names):
         warnings = (*warnings, "the first line was taken as the header, but holds only numbers")
     dialect = Dialect(separator=written, space_after=spaced)
-    return frame, dialect, "utf-8-sig" if start else "utf-8", warnings
+    return frame, dialect, warnings
 
 
-def not_utf8(called: str, content: bytes | mmap.mmap, offset: int) -> Invalid:
-    """The error for a byte that UTF-8 does not have there, with the likely encoding and the command that helps."""
-    head = content[:4]
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(head) == 4 and head[1] == 0 and head[3] == 0):
-        guess = "UTF-16"
-    elif (nul := content.find(b"\x00", 0, 1024)) >= 0:
-        return Invalid(
-            f"{called} is not a text: it holds binary data (a NUL at offset {nul}).",
-            code="table-format",
-            hint="Take the NULs out (tr -d '\\000' < FILE), or give CSV, NDJSON or Parquet.",
-        )
-    else:
-        guess = "WINDOWS-1252"
-    return Invalid(
-        f"{called} is not UTF-8: the byte at offset {offset} (0x{content[offset : offset + 1].hex()}) has no meaning there.",
-        code="not-utf8",
-        hint=f"Convert it, for example: iconv -f {guess} -t UTF-8 FILE > FILE.utf8.csv",
-        offset=offset,
-    )
-
-
-def check_utf8(called: str, content: bytes | mmap.mmap) -> None:
-    """Raises Invalid with the offset of the first byte that is not UTF-8."""
-    for begin, block in _blocks(content, 0):
-        _decoded(called, content, begin, block)
-
-
-def _decoded(called: str, content: bytes | mmap.mmap, begin: int, block: bytes) -> None:
-    if block.isascii():
-        return
-    try:
-        block.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise not_utf8(called, content, begin + error.start) from error
-
-
-def _blocks(content: bytes | mmap.mmap, start: int) -> Iterator[tuple[int, bytes]]:
-    """The text in blocks of whole lines, each with its offset."""
-    size = len(content)
-    while start < size:
-        end = min(start + _BLOCK, size)
-        if end < size:
-            cut = content.rfind(b"\n", start, end) + 1 or content.find(b"\n", end) + 1
-            end = cut or size
-        yield start, content[start:end]
-        start = end
-
-
-def _sniffed(content: bytes | mmap.mmap, start: int, called: str) -> tuple[str, bool]:
+def _sniffed(content: bytes | mmap.mmap, start: int) -> tuple[str, bool]:
     """The separator that cuts all of the first lines into the same number of fields, and whether a space follows it."""
     sample = content[start : start + _SAMPLE]
-    if b"\x00" in sample[:1024]:
-        raise not_utf8(called, content, sample.find(b"\x00") + start)
     text = sample.decode("utf-8", errors="replace")
     whole = len(sample) < _SAMPLE
     best, best_score = ",", (-1.0, 0)
@@ -170,7 +123,6 @@ def _header(content: bytes | mmap.mmap, start: int, separator: str, called: str)
         line = content[start:end]
         if line.count(b'"') % 2 == 0 or end == len(content):
             break
-    _decoded(called, content, start, line)
     records = [r for r in csv.reader(io.StringIO(line.decode(), newline=""), delimiter=separator) if r]
     if records:
         return records[0], end
@@ -187,24 +139,15 @@ def _check_names(names: list[str], called: str) -> None:
             code="table-names",
             hint="Name it there; a table written with its row index has such a first column (pandas: index=False).",
         )
-    twice = [n for n, count in Counter(names).items() if count > 1]
-    if twice:
-        places = [str(i) for i, n in enumerate(names, 1) if n == twice[0]]
-        raise Invalid(
-            f"{called} has the column name {twice[0]!r} {len(places)} times (columns {', '.join(places)}).",
-            code="table-names",
-            hint="Give each column a name of its own in the first line.",
-        )
     check_names(names, called)
 
 
-def _scan(content: bytes | mmap.mmap, body: int, separator: str, width: int, called: str) -> bool:
-    """Whether every line has `width` fields and every quote is at the edge of one; checks UTF-8 on the way."""
+def _scan(content: bytes | mmap.mmap, body: int, separator: str, width: int) -> bool:
+    """Whether every line has `width` fields and every quote is at the edge of one."""
     clean, quoted, sep, wanted = width > 1, False, separator.encode(), width - 1
-    for begin, block in _blocks(content, body):
-        _decoded(called, content, begin, block)
+    for _, block in blocks(content, body):
         if not clean:
-            continue
+            return False
         if not quoted and b'"' not in block:
             lines = block.split(b"\n")
             if lines and not lines[-1]:
@@ -212,13 +155,11 @@ def _scan(content: bytes | mmap.mmap, body: int, separator: str, width: int, cal
             counts = {line.count(sep) for line in lines}
             clean = counts <= {wanted}
         else:
-            clean, quoted = _scan_quoted(content, begin, block, sep, wanted, quoted=quoted)
+            clean, quoted = _scan_quoted(block, sep, wanted, quoted=quoted)
     return clean and not quoted
 
 
-def _scan_quoted(
-    content: bytes | mmap.mmap, begin: int, block: bytes, sep: bytes, wanted: int, *, quoted: bool
-) -> tuple[bool, bool]:
+def _scan_quoted(block: bytes, sep: bytes, wanted: int, *, quoted: bool) -> tuple[bool, bool]:
     """As `_scan` for a block that holds quotes; a record that runs on into the next block counts as unclean."""
     raw = np.frombuffer(block, dtype=np.uint8)
     quotes = np.flatnonzero(raw == 34)

@@ -7,14 +7,13 @@ import io
 import json
 import mmap
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 import polars as pl
 
 from loopline.data.nested import spread
-from loopline.data.readers_csv import check_utf8
 from loopline.data.readers_types import PLACEHOLDERS, check_names, holds_numbers, said_missing, said_text, typed
 from loopline.errors import Invalid
 
@@ -23,18 +22,15 @@ _SPACED = re.compile(rb'"\s+:')
 
 
 def read_json(
-    content: bytes | mmap.mmap, called: str, missing: Sequence[str]
-) -> tuple[pl.DataFrame, str, str, tuple[str, ...]]:
-    """The frame, form ("ndjson" or "json"), encoding and warnings of a JSON text.
+    content: bytes | mmap.mmap, called: str, missing: Sequence[str], as_text: Collection[str] = ()
+) -> tuple[pl.DataFrame, str, tuple[str, ...]]:
+    """The frame, form ("ndjson" or "json") and warnings of a JSON text in UTF-8.
 
-    A key that a row lacks is a missing value. A column of texts and numbers becomes text. Raises Invalid for text that is
-    not UTF-8, for a line that is no JSON object or has a key twice (with its number), and where there is no row or a name is
-    empty.
+    A key that a row lacks is a missing value. A column of texts and numbers becomes text; those of `as_text` are left as they
+    are spelled. Raises Invalid for a line that is no JSON object or has a key twice (with its number), and where there is no row
+    or a name is empty.
     """
-    check_utf8(called, content)
-    text = bytes(content)
-    encoding = "utf-8-sig" if text.startswith(_BOM) else "utf-8"
-    text = text.removeprefix(_BOM)
+    text = bytes(content).removeprefix(_BOM)
     form = "json" if text.lstrip()[:1] == b"[" else "ndjson"
     try:
         frame, said = _from_array(text, called, missing) if form == "json" else _from_lines(text, called, missing)
@@ -47,8 +43,8 @@ def read_json(
     if not frame.height or not frame.width:
         raise Invalid(f"{called} holds no rows with values.", code="table-empty", hint="Look at where it was written.")
     check_names(frame.columns, called)
-    frame, warnings = typed(frame, missing, numbers=False)
-    return frame, form, encoding, (*said, *warnings)
+    frame, warnings = typed(frame, missing, numbers=False, as_text=as_text)
+    return frame, form, (*said, *warnings)
 
 
 def _from_lines(text: bytes, called: str, missing: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -135,32 +131,31 @@ def _check_once(row: bytes, where: str, **details: int) -> None:
 
 
 def _from_rows(rows: list[dict[str, Any]], missing: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Columns from parsed rows: integers and floats mix to floats, other mixtures to text; lists stay lists.
+    names = dict.fromkeys(key for row in rows for key in row)
+    made = [column(name, [row.get(name) for row in rows], missing) for name in names]
+    return pl.DataFrame([series for series, _ in made]), tuple(warning for _, warning in made if warning)
 
-    Beside numbers, texts that mean a missing value are missing.
+
+def column(name: str, values: list[Any], missing: Sequence[str]) -> tuple[pl.Series, str]:
+    """A column of parsed values: integers and floats mix to floats, other mixtures to text; lists stay lists.
+
+    Beside numbers, texts that mean a missing value are missing. With it comes what was done so, or why the column stays text.
     """
-    columns: dict[str, pl.Series] = {}
-    warnings: list[str] = []
-    for name in dict.fromkeys(key for row in rows for key in row):
-        values = [row.get(name) for row in rows]
-        if {type(v) for v in values} & {int, float} and any(isinstance(v, str) for v in values):
-            values, warning = _mixed(name, values, missing)
-            if warning:
-                warnings.append(warning)
-        kinds = {type(v) for v in values if v is not None}
-        if kinds <= {int} and all(-(2**63) <= v < 2**63 for v in values if v is not None):
-            columns[name] = pl.Series(name, values, dtype=pl.Int64)
-        elif kinds <= {int, float} and float in kinds:
-            columns[name] = pl.Series(name, [None if v is None else float(v) for v in values], dtype=pl.Float64)
-        elif kinds == {bool}:
-            columns[name] = pl.Series(name, values, dtype=pl.Boolean)
-        elif kinds == {list}:
-            items = [v if v is None else [msgspec.json.encode(i).decode() for i in v] for v in values]
-            columns[name] = pl.Series(name, items, dtype=pl.List(pl.String))
-        else:
-            texts = [v if v is None or isinstance(v, str) else msgspec.json.encode(v).decode() for v in values]
-            columns[name] = pl.Series(name, texts, dtype=pl.String)
-    return pl.DataFrame(columns), tuple(warnings)
+    warning = ""
+    if {type(v) for v in values} & {int, float} and any(isinstance(v, str) for v in values):
+        values, warning = _mixed(name, values, missing)
+    kinds = {type(v) for v in values if v is not None}
+    if kinds <= {int} and all(-(2**63) <= v < 2**63 for v in values if v is not None):
+        return pl.Series(name, values, dtype=pl.Int64), warning
+    if kinds <= {int, float} and float in kinds:
+        return pl.Series(name, [None if v is None else float(v) for v in values], dtype=pl.Float64), warning
+    if kinds == {bool}:
+        return pl.Series(name, values, dtype=pl.Boolean), warning
+    if kinds == {list}:
+        items = [v if v is None else [msgspec.json.encode(i).decode() for i in v] for v in values]
+        return pl.Series(name, items, dtype=pl.List(pl.String)), warning
+    texts = [v if v is None or isinstance(v, str) else msgspec.json.encode(v).decode() for v in values]
+    return pl.Series(name, texts, dtype=pl.String), warning
 
 
 def _mixed(name: str, values: list[Any], missing: Sequence[str]) -> tuple[list[Any], str]:

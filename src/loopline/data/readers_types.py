@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 
 import polars as pl
 
@@ -35,12 +36,20 @@ MOST_COLUMNS = 10_000
 
 
 def check_names(names: Sequence[str], called: str) -> None:
-    """Raises Invalid for a name that stands for several columns wherever one is selected (`*`, `^...$`), or far too many."""
+    """Raises Invalid for a name given twice, one that reads as a pattern of names (`*`, `^...$`), and for far too many."""
     if len(names) > MOST_COLUMNS:
         raise Invalid(
             f"{called} has {len(names):,} columns.",
             code="too-many-columns",
             hint=f"At most {MOST_COLUMNS:,} are taken; a long form (name, value) holds more.",
+        )
+    twice = [n for n, count in Counter(names).items() if count > 1]
+    if twice:
+        places = [str(i) for i, n in enumerate(names, 1) if n == twice[0]]
+        raise Invalid(
+            f"{called} has the column name {twice[0]!r} {len(places)} times (columns {', '.join(places)}).",
+            code="table-names",
+            hint="Give each column a name of its own.",
         )
     for name in names:
         if name == "*" or (name.startswith("^") and name.endswith("$")):
@@ -52,16 +61,25 @@ def check_names(names: Sequence[str], called: str) -> None:
 
 
 def typed(
-    frame: pl.DataFrame, missing: Sequence[str], *, numbers: bool = True, decimal_comma: bool = False
+    frame: pl.DataFrame,
+    missing: Sequence[str],
+    *,
+    numbers: bool = True,
+    decimal_comma: bool = False,
+    as_text: Collection[str] = (),
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """The frame with its text columns typed, and warnings about columns that nearly are numbers.
 
-    `numbers` off leaves texts of digits alone (JSON has numbers of its own). Values of other types pass as they are.
+    `numbers` off leaves texts of digits alone (JSON has numbers of its own), as do the names of `as_text`. Values of other types
+    pass as they are.
     """
     columns, warnings = [], []
     for series in frame.iter_columns():
         if series.dtype != pl.String:
             columns.append(series)
+            continue
+        if series.name in as_text:
+            columns.append(_without(series, missing))
             continue
         found, warning = _column(series, missing, numbers=numbers, decimal_comma=decimal_comma)
         columns.append(found)
@@ -84,11 +102,13 @@ def dated(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
     return pl.DataFrame(columns), tuple(warnings)
 
 
+def _without(series: pl.Series, missing: Sequence[str]) -> pl.Series:
+    gaps = series.is_in(missing).fill_null(value=False)
+    return series.set(gaps, None) if gaps.any() else series
+
+
 def _column(series: pl.Series, missing: Sequence[str], *, numbers: bool, decimal_comma: bool) -> tuple[pl.Series, str]:
-    raw = series
-    gaps = raw.is_in(missing).fill_null(value=False)
-    if gaps.any():
-        raw = raw.set(gaps, None)
+    raw = _without(series, missing)
     present = raw.drop_nulls()
     if not len(present):
         return raw, ""

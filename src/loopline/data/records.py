@@ -117,6 +117,14 @@ class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
     affected: tuple[str, ...]
 
 
+class VersionFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The Parquet files of a version, on the machine of its workspace: one behind the other they hold its rows."""
+
+    ref: str
+    files: tuple[str, ...]
+    rows: int
+
+
 class Vacuumed(msgspec.Struct, frozen=True, kw_only=True):
     """Files of tables that no version needs: how many went (or would, where it was only looked), and how many are too young to."""
 
@@ -221,6 +229,41 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     read: int
     quarantined: int
     changes: tuple[str, ...] = ()
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of `posts` posts of `rows` rows: each of them is in `version`, or quarantined there, `broken` by rule."""
+
+    version: str
+    posts: int
+    rows: int
+    quarantined: int
+    broken: dict[str, int]
+
+
+class Posted(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that were posted and are kept for good: in the version of `taken`, or waiting for the next one.
+
+    `digest` is of the bytes as they came. `problem` says why what waits could not be taken, where it was due.
+    """
+
+    dataset: str
+    rows: int
+    digest: str
+    waiting: int
+    """Rows of this post and others that wait; 0: none do."""
+    taken: Taken | None = None
+    problem: str = ""
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """What was posted to a dataset and waits for its next version; `since` is when the first of it came (None: nothing waits)."""
+
+    dataset: str
+    posts: int
+    rows: int
+    bytes: int
+    since: int | None = None
 
 
 class SplitVersions(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ from loopline.data.records import (
     SplitVersions,
     Tag,
     Vacuumed,
+    VersionFiles,
     Withdrawal,
 )
 from loopline.data.sides import write_sides
@@ -44,7 +45,7 @@ from loopline.data.verbs import DatasetsVerbs
 from loopline.data.windows import Windows, check_evidence
 from loopline.data.written import Written
 from loopline.database import Tx
-from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
+from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_file, digest_json
 from loopline.ledger.lineage import lineage
 from loopline.operations import Body, Bytes, check_limit
@@ -290,6 +291,19 @@ class DatasetsService(DatasetsVerbs):
         buffer = io.BytesIO()
         self.readable(row, as_of).write_ipc_stream(buffer)
         return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
+
+    def files(self, name: str, version: str = "latest") -> VersionFiles:
+        row = self.named.row(name, version)
+        ref = self.named.ref(row)
+        self.named.check_open(row)
+        if sealed := row.rows - self.readable(row).height:
+            raise Refused(
+                f"{sealed:,} of the {row.rows:,} rows of {ref} are sealed for evaluation, and its files hold them.",
+                code="sealed",
+                hint=f"Use {name}.train and {name}.validation, or the rows that are left: loopline data read {ref}",
+            )
+        self.tx.note(inputs=[ref])
+        return VersionFiles(ref=ref, files=self.written.files(row), rows=row.rows)
 
     def split(
         self,

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import polars as pl
 
-from loopline.data.maturity import READ, known, stretches_of
+from loopline.data.maturity import READ, known, stretches_of, up_to
 from loopline.data.records import By, Leak, SplitVersions
 from loopline.data.split import split
 from loopline.data.split_leaks import check_leaks, leaks
@@ -44,8 +43,7 @@ def write_sides(
     ripe = known(frame, written.labels_of(row), label, as_of)
     late, frame = frame.height - ripe.height, ripe.drop(_SPENT, strict=False)
     spent = None if again else ripe[_SPENT]
-    if as_of is not None:
-        frame = frame.with_columns(pl.min_horizontal(READ, pl.lit(as_of)).alias(READ))
+    frame = frame.with_columns(up_to(as_of).alias(READ))
     made = split(
         frame,
         label=label,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from loopline.data.verbs import SourcesVerbs
 from loopline.database import Tx
 from loopline.durations import milliseconds
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
+from loopline.ports.source import Source
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import REASON, RULE, partition
 from loopline.quality.contract_rules import OfType
@@ -43,14 +45,16 @@ _D = dataset_schedules.c
 
 
 class SourcesService(SourcesVerbs):
-    """What datasets are collected from; `open_source` opens a source by its address, `scratch` is a folder for downloads."""
+    """What datasets are collected from; `open_source` opens a source by its address; `kept` is a folder for what sources keep
+    that is nowhere else."""
 
-    def __init__(self, tx: Tx, datasets: DatasetsService, open_source: OpenSource) -> None:
+    def __init__(self, tx: Tx, datasets: DatasetsService, open_source: Callable[..., Source], kept: Path) -> None:
         self.tx = tx
         self.datasets = datasets
         self.named = datasets.named
         self._open = open_source
         self._scratch = datasets.scratch
+        self._kept = kept
 
     def collect(
         self,
@@ -105,7 +109,7 @@ class SourcesService(SourcesVerbs):
             raise Invalid(f"{every} is too often.", code="bad-schedule", hint="Give a second or more.")
         values = {"rule": msgspec.to_builtins(rule), "due": _due(rule, self.tx.now), "failures": 0, "problem": ""}
         key = {"project": self.tx.project, "name": name}
-        self.tx.execute(self.tx.upsert(dataset_schedules, ("project", "name"), tuple(values)), {**key, **values})
+        self.tx.upsert(dataset_schedules, ("project", "name"), {**key, **values}, tuple(values))
         self.tx.note(inputs=[self.tx.ref("data", name)])
         return self._record(row)
 
@@ -149,7 +153,8 @@ class SourcesService(SourcesVerbs):
     ) -> Collected:
         before = self.named.newest(name)
         going_on = row is not None and any(state.position is not None for state in states)
-        found, grows = self._read(states, join)
+        open_source = partial(self._open, kept=self._kept / self.tx.project / name)
+        found, grows = self._read(states, join, open_source)
         came = sum(one.rows for one in found)
         after = tuple(one.state for one in found)
         if not any(one.pieces for one in found) or (grows and going_on and came == 0):
@@ -166,14 +171,14 @@ class SourcesService(SourcesVerbs):
         base = self.named.row(name) if grows and going_on else None
         if base is not None:
             self.named.check_open(base)
-        made, changes, quarantined = self._write(
+        made, changes, quarantined = self.write(
             name, found, base, join, on_change, rules, message, labels, going_on=going_on
         )
         expected = before.version if before is not None else 0
         if made.version > expected + 1:
             raise _moved(name)
         self._enter(name, row, made.version, after, join, on_change)
-        self.tx.after_commit.append(lambda: acknowledge(after if grows else (), self._open, self._scratch))
+        self.tx.after_commit.append(lambda: acknowledge(after if grows else (), open_source, self._scratch))
         return Collected(
             version=made,
             new=made.version > expected,
@@ -182,17 +187,19 @@ class SourcesService(SourcesVerbs):
             changes=tuple(changes),
         )
 
-    def _read(self, states: Sequence[SourceState], join: tuple[str, ...]) -> tuple[Sequence[Read], bool]:
+    def _read(
+        self, states: Sequence[SourceState], join: tuple[str, ...], open_source: OpenSource
+    ) -> tuple[Sequence[Read], bool]:
         """What the sources give, and whether that goes behind what is there."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            sources = [stack.enter_context(opened(state, self._open, self._scratch)) for state in states]
+            sources = [stack.enter_context(opened(state, open_source, self._scratch)) for state in states]
             grows = not join and all(source.grows for source in sources)
             after = grows or len(states) == 1
             found = [read(source, state, after=after) for source, state in zip(sources, states, strict=True)]
         return found, grows
 
-    def _write(
+    def write(
         self,
         name: str,
         found: Sequence[Read],
@@ -210,18 +217,17 @@ class SourcesService(SourcesVerbs):
         known = (
             dict((earlier if earlier is not None else written.schema(self.named.row(name))).schema) if going_on else {}
         )
-        free = {rule.column for rule in rules.rules if isinstance(rule, OfType)} if rules is not None else set[str]()
+        free = set_right(rules)
         facts: dict[str, str] = {}
+        parts = [part for one in found for part in one.parts]
+        if base is None and len(found) > 1:
+            parts = [_one(one, on_change, free) for one in found if one.parts]
         if join:
-            sides = [_one(one, on_change, free) for one in found]
-            frame, joined = join_parts(sides, join)
+            frame, joined = join_parts(parts, join)
             facts |= {f"joined {number}": one.said(join) for number, one in enumerate(joined, 2)}
-            parts = [Part(" and ".join(side.name for side in sides), frame)]
-        else:
-            parts = [part for one in found for part in one.parts]
+            parts = [Part(" and ".join(part.name for part in parts), frame)]
         came = sum(part.frame.height for part in parts)
-        empty = [c for c in known if earlier is not None and earlier[c].null_count() == earlier.height]
-        fitted = reconcile(parts, known, on_change, free=free, empty=empty)
+        fitted = reconcile(parts, known, on_change, free=free, earlier=earlier)
         rows, behind = fitted.frame, 0
         if earlier is not None:
             rows, behind = pl.concat([widened(earlier, dict(rows.schema)), rows]), earlier.height
@@ -292,9 +298,7 @@ class SourcesService(SourcesVerbs):
             "read": self.tx.now,
         }
         key = {"project": self.tx.project, "name": name, "version": version}
-        self.tx.execute(
-            self.tx.upsert(dataset_sources, ("project", "name", "version"), tuple(values)), {**key, **values}
-        )
+        self.tx.upsert(dataset_sources, ("project", "name", "version"), {**key, **values}, tuple(values))
 
     def _nothing(self, name: str) -> Collected:
         version = self.named.record(self.named.row(name))
@@ -357,6 +361,11 @@ class SourcesService(SourcesVerbs):
             read=row.read,
             **planned,
         )
+
+
+def set_right(rules: Contract | None) -> set[str]:
+    """The columns whose types a contract sets right, whatever they come as."""
+    return {rule.column for rule in rules.rules if isinstance(rule, OfType)} if rules is not None else set()
 
 
 def _one(found: Read, on_change: OnChange, free: set[str]) -> Part:

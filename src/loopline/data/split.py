@@ -53,6 +53,8 @@ def split(
     _require(frame, (label, time, group))
     by = by or ("time" if time is not None else "group" if group is not None else "stratified")
     _check_words(by, time, group, boundaries, embargo)
+    if seed < 0:
+        raise Invalid(f"The seed of a split is {seed}.", code="split-seed", hint="Give 0 or a positive number.")
     task = task or infer_task(frame[label])
     parts = _fractions(fractions)
     if by == "time":

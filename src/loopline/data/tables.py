@@ -101,6 +101,21 @@ dataset_sources = sa.Table(
 )
 """What the versions were collected from, and how far: written in the transaction that names the version."""
 
+dataset_inbox = sa.Table(
+    "dataset_inbox",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("post", sa.String(32), primary_key=True),  # in the order of their coming
+    sa.Column("digest", sa.String(80), nullable=False),
+    sa.Column("file", sa.String(255), nullable=False),  # what messages call it, by its kind
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String(256), nullable=False),
+)
+"""What was posted to datasets and is in no version yet; taken out in the transaction that names the version with its rows."""
+
 dataset_schedules = sa.Table(
     "dataset_schedules",
     metadata,

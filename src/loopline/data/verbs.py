@@ -16,11 +16,15 @@ from loopline.data.records import (
     LabelsKnown,
     Leak,
     Learning,
+    Posted,
     Quarantine,
     SourceState,
     SplitVersions,
     Tag,
+    Taken,
     Vacuumed,
+    VersionFiles,
+    Waiting,
     Withdrawal,
 )
 from loopline.operations import Body, Bytes, operation
@@ -193,6 +197,17 @@ class DatasetsVerbs(Protocol):
         """
         ...
 
+    @operation(
+        "GET /projects/{project}/datasets/{name}/versions/{version}/files", action="read_personal", record="entry"
+    )
+    def files(self, name: str, version: str = "latest") -> VersionFiles:
+        """The Parquet files of a version, in the order of their rows: for programs on the same machine that read Parquet alone.
+
+        They are never written again; leave them as they are. Raises `Refused` for a sealed version, and for one of whose rows a
+        split has sealed some.
+        """
+        ...
+
     @operation("GET /projects/{project}/datasets/{name}/versions/{version}/labels", action="read")
     def labels(self, name: str, version: str = "latest", as_of: int | None = None) -> tuple[LabelsKnown, ...]:
         """How many labels of a version are known at a time, not known yet, and missing; of columns with a declared maturity."""
@@ -287,4 +302,29 @@ class SourcesVerbs(Protocol):
     @operation("POST /projects/{project}/sources/{name}/turn", action="run")
     def turn(self, name: str, problem: str = "") -> Collection:
         """Put on record that a turn of the schedule was taken, or why it failed: the next one is due later each time."""
+        ...
+
+
+class InboxVerbs(Protocol):
+    """Rows that others send to a dataset: kept at once, and taken into versions together."""
+
+    @operation("POST /projects/{project}/datasets/{name}/rows", action="run", prepares=True)
+    def post(self, name: str, rows: Body) -> Posted:
+        """Send rows that go behind the newest version of a dataset, checked against its contract; what breaks it is quarantined.
+
+        `rows` are CSV, NDJSON, JSON, Parquet, Avro, Arrow or Excel, by their bytes and their `Content-Type`, plain or packed
+        (`Content-Encoding`). They are kept for good when this returns. They are in a version at once where none was made for a
+        minute or 10,000 rows wait; else they wait for that. Under an idempotency key they are taken once, however often they
+        are sent. Raises `Invalid` (nothing is kept) on what is no table, or none with the dataset's columns.
+        """
+        ...
+
+    @operation("GET /projects/{project}/datasets/{name}/rows", action="read")
+    def waiting(self, name: str) -> Waiting:
+        """What was posted to a dataset and waits for its next version."""
+        ...
+
+    @operation("POST /projects/{project}/datasets/{name}/rows/take", action="run", prepares=True, repeats=True)
+    def take(self, name: str) -> Taken | None:
+        """Take what waits into the next version now; None where nothing waits. A running server does so by itself."""
         ...

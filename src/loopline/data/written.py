@@ -15,8 +15,9 @@ from loopline.data.maturity import Stretches, check_labels, kept, with_read
 from loopline.data.named import Named
 from loopline.data.records import DatasetVersion, LabelColumn, Vacuumed
 from loopline.data.tables import dataset_contracts, dataset_versions
-from loopline.data.vacuum import vacuum
+from loopline.data.vacuum import files_of, vacuum
 from loopline.database import Tx
+from loopline.errors import Conflict
 from loopline.hashing import digest_table
 from loopline.ports.blobs import BlobStore
 from loopline.quality.contract import Contract
@@ -36,6 +37,11 @@ class Written:
     def rows(self, row: Any) -> pl.DataFrame:
         """The rows of a version."""
         return versions.read(self.folder(row.name), row.delta_version)
+
+    def files(self, row: Any) -> tuple[str, ...]:
+        """The files that hold the rows of a version, in their order."""
+        folder = self.folder(row.name).absolute()
+        return tuple(str(folder / file) for file in files_of(folder, row.delta_version))
 
     def rows_read(self, row: Any) -> pl.DataFrame:
         """The rows of a version with the moment at which each was read, in the column `maturity.READ`."""
@@ -87,7 +93,10 @@ class Written:
 
         `behind` is the row of a version whose rows are the first ones of the frame, as they were. `labels` are its columns of
         labels; None: those of the newest version. `read` says when its rows were read; None: those not of `behind` now.
+        Raises `Conflict` (code "dataset-moved"), before anything is named, where another call made a version meanwhile that
+        they would not go behind.
         """
+        known = self.named.newest(name) if behind is not None else None
         frame = frame.rechunk()  # Delta's writer mixes several chunks, and the order of the rows is part of the version
         digest = digest_table(versions.storable(frame).to_arrow())
         checked = contract.digest if contract is not None else ""
@@ -118,6 +127,12 @@ class Written:
             else None
         )
         self.tx.write()
+        if known is not None and self.named.newest(name).version != known.version:
+            raise Conflict(
+                f"Another call made a version of {name} while this one read; nothing of this one was kept.",
+                code="dataset-moved",
+                hint="Do it again, behind that one.",
+            )
         if contract is not None:
             self._keep(contract)
         return self._enter(

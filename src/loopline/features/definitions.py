@@ -30,6 +30,10 @@ _ROW_WISE = frozenset(
 )  # fmt: skip
 """What may stand before a parenthesis: functions of one row, and the words of SQL."""
 
+_BEYOND = frozenset(
+    {"over", "select", "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+)
+
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 
 
@@ -121,17 +125,14 @@ def check_view(view: FeatureView) -> None:
 
 
 def _check_row_wise(one: Feature) -> None:
-    """An expression of one row knows nothing of rows that came later. What looks at others does it by a function or a window."""
+    """An expression of one row knows nothing of rows that came later, nor of today. What does is a function, a window or a word."""
     bare = _QUOTED.sub("q", one.of)
-    called = [word.lower() for word in re.findall(r"([A-Za-z_]\w*)\s*\(", bare)]
-    words = {word.lower() for word in re.findall(r"[A-Za-z_]\w*", bare)}
-    odd = sorted({*called} - _ROW_WISE) or sorted(
-        words & {"over", "select", "from"} - ({"from"} if "extract" in called else set())
-    )
-    if odd or ";" in bare or "--" in bare or "/*" in bare:
+    called = {word.lower() for word in re.findall(r"(\w+)\s*\(", bare)}
+    words = {word.lower() for word in re.findall(r"\w+", bare)}
+    odd = sorted((called - _ROW_WISE) | (words & _BEYOND)) or re.findall(r"[^\w\s.,()+\-*/%<>=!|:&]|--|/\*", bare)
+    if odd:
         raise _bad(
-            f"The feature {one.name!r} uses {odd[0].upper() if odd else 'more than one expression'} in {one.of!r}, which may look "
-            "beyond a row.",
+            f"The feature {one.name!r} uses {odd[0].upper()} in {one.of!r}, which may look beyond a row.",
             "Write an expression of one row's columns; aggregates are said by `by` and `over`.",
         )
 

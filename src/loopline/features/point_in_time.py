@@ -22,6 +22,7 @@ _DAY = 86_400_000_000
 _AT_ONCE = 4_000_000
 """As many (moment, event) pairs are held at a time."""
 
+_FAR = 2**53
 _NUMBERS = ("sum", "mean", "std")
 
 
@@ -68,6 +69,8 @@ class Events:
 
     def moment(self, as_of: float | None) -> Any:
         """A moment in the time's own kind: milliseconds since 1970 where it is a date. None: after all events."""
+        if as_of is not None and not abs(as_of) <= _FAR:
+            raise Invalid(f"{as_of} is no moment.", code="bad-time", hint="Give milliseconds since 1970-01-01 UTC.")
         if as_of is not None:
             return int(as_of * 1000) if self.temporal else self._own(as_of)
         newest: Any = self.rows["_k"].max()

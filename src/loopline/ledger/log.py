@@ -23,6 +23,7 @@ from loopline.ledger.keys import KeyFolder
 from loopline.ledger.merkle import Frontier, leaf_hash
 from loopline.ledger.records import Checkpoint, Entry, Recorded, check, encode
 from loopline.ledger.tables import checkpoints, entries, head, keys, links, nodes
+from loopline.prepared import Prepared
 from loopline.refs import DEFAULT_PROJECT
 
 _log = logging.getLogger(__name__)
@@ -117,12 +118,12 @@ class Ledger:
         leaf = leaf_hash(body)
         frontier = Frontier(before.size, before.frontier)
         kept = frontier.append(leaf)
-        tx.execute(_INSERT, {"seq": entry.seq, "body": body.decode(), "leaf": leaf[:_LEAF]})
+        tx.run(_INSERT, {"seq": entry.seq, "body": body.decode(), "leaf": leaf[:_LEAF]})
         if found := {link_key(ref) for ref in (*entry.inputs, *entry.outputs)}:
-            tx.execute(_LINK, [{"key": key, "seq": entry.seq} for key in sorted(found)])
+            tx.run(_LINK, [{"key": key, "seq": entry.seq} for key in sorted(found)])
         if kept:
-            tx.execute(_NODE, [{"level": level, "place": place, "hash": node} for level, place, node in kept])
-        tx.execute(_ADVANCE, {"to_size": frontier.size, "to_time": entry.time, "to_frontier": frontier.to_bytes()})
+            tx.run(_NODE, [{"level": level, "place": place, "hash": node} for level, place, node in kept])
+        tx.run(_ADVANCE, {"to_size": frontier.size, "to_time": entry.time, "to_frontier": frontier.to_bytes()})
         if (
             frontier.size - before.signed_size >= self.every or entry.time - before.signed_time >= self.milliseconds
         ) and operation != "ledger.created":
@@ -226,13 +227,15 @@ class Ledger:
         return [self._shown(origin, row) for row in rows]
 
 
-_INSERT = sa.insert(entries)
-_LINK = sa.insert(links)
-_NODE = sa.insert(nodes)
-_ADVANCE = sa.update(head).values(
-    size=sa.bindparam("to_size"), time=sa.bindparam("to_time"), frontier=sa.bindparam("to_frontier")
+_INSERT = Prepared(sa.insert(entries))
+_LINK = Prepared(sa.insert(links))
+_NODE = Prepared(sa.insert(nodes))
+_ADVANCE = Prepared(
+    sa.update(head).values(
+        size=sa.bindparam("to_size"), time=sa.bindparam("to_time"), frontier=sa.bindparam("to_frontier")
+    )
 )
-_HEAD = sa.select(head)
+_HEAD = Prepared(sa.select(head))
 _ADVISORY = sa.text(f"SELECT pg_advisory_xact_lock({_SEQUENCER})")
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from loopline.database import Tx
 from loopline.ledger import lineage, reading, verify
 from loopline.ledger.log import Ledger
+from loopline.ledger.openlineage import Describe, events
 from loopline.ledger.records import Checkpoint, Entry, Lineage, Proof, Verification
 from loopline.ledger.verbs import LedgerVerbs, LineageVerbs
 from loopline.operations import Bytes, check_limit
@@ -63,10 +66,16 @@ class LedgerService(LedgerVerbs):
 
 
 class LineageService(LineageVerbs):
-    """For one call: `tx` is its transaction; the walk stays in its project."""
+    """For one call: `tx` is its transaction, `describe` tells of dataset versions; the walk stays in the project."""
 
-    def __init__(self, tx: Tx) -> None:
+    def __init__(self, tx: Tx, describe: Describe) -> None:
         self.tx = tx
+        self.describe = describe
 
     def trace(self, *, ref: str, direction: Literal["back", "forward"] = "back", depth: int = 50) -> Lineage:
         return lineage.lineage(self.tx, ref, direction, depth)
+
+    def openlineage(self, *, ref: str, depth: int = 50) -> Bytes:
+        found = events(lineage.lineage(self.tx, ref, "back", depth), self.describe, self.tx.project)
+        data = b"".join(msgspec.json.encode(event) + b"\n" for event in found)
+        return Bytes(media="application/x-ndjson", data=data, name="openlineage.ndjson")

@@ -66,3 +66,11 @@ class LineageVerbs(Protocol):
     def trace(self, *, ref: str, direction: Literal["back", "forward"] = "back", depth: int = 50) -> Lineage:
         """The way from a ref back to its sources, or forward to what was made of it."""
         ...
+
+    @operation("GET /projects/{project}/lineage/openlineage", action="read")
+    def openlineage(self, *, ref: str, depth: int = 50) -> Bytes:
+        """The way from a ref back to its sources as OpenLineage events, one a line, the oldest first.
+
+        What was read and made with its version, of datasets the columns, rows, and rows held back; no value of a row.
+        """
+        ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import os
 import re
 import stat
@@ -108,19 +109,12 @@ class ModelSigner:
         path = self.folder / _PRIVATE
         if not path.exists():
             self._make(path)
-        mode = path.stat().st_mode
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        found = path.stat()
+        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise Refused(
                 f"{path} can be read by others, so it signs nothing.", code="key-exposed", hint=f"chmod 600 {path}"
             )
-        try:
-            private = load_pem_private_key(path.read_bytes(), None)
-        except ValueError as e:
-            raise Unavailable(f"{path} holds no key.", code="bad-key-file", hint="Put the workspace's key back.") from e
-        if not isinstance(private, Ed25519PrivateKey):
-            raise Unavailable(
-                f"{path} holds a key of another kind.", code="bad-key-file", hint="Put the workspace's key back."
-            )
+        private = _private(path, found.st_ino, found.st_mtime_ns)
         public = private.public_key()
         trusted = self.folder / f"models-{key_id(public)}.pub"
         if not trusted.exists():
@@ -140,6 +134,20 @@ class ModelSigner:
             pass
         finally:
             aside.unlink(missing_ok=True)
+
+
+@functools.lru_cache(maxsize=4)
+def _private(path: Path, inode: int, changed: int) -> Ed25519PrivateKey:
+    """The private key of a file; it is read once, until another file is put in its place (to which `inode`, `changed` are)."""
+    try:
+        private = load_pem_private_key(path.read_bytes(), None)
+    except ValueError as e:
+        raise Unavailable(f"{path} holds no key.", code="bad-key-file", hint="Put the workspace's key back.") from e
+    if not isinstance(private, Ed25519PrivateKey):
+        raise Unavailable(
+            f"{path} holds a key of another kind.", code="bad-key-file", hint="Put the workspace's key back."
+        )
+    return private
 
 
 def _checked(envelope: dict[str, Any], public: Callable[[str], Ed25519PublicKey]) -> tuple[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
 from loopline.hashing import digest_json
+from loopline.prepared import Prepared
 from loopline.refs import check_name
 from loopline.registry.card_sections import when
 from loopline.registry.records import Alias, AliasMove
@@ -151,8 +152,8 @@ class Aliases:
             self.tx.execute(model_aliases.delete().where(*here))
         else:
             keys = ("project", "name", "alias")
-            pointing = self.tx.upsert(model_aliases, keys, ("number", "version"))
-            self.tx.execute(pointing, {**place, "number": made.number, "version": version})
+            pointing = {**place, "number": made.number, "version": version}
+            self.tx.upsert(model_aliases, keys, pointing, ("number", "version"))
         read = [self.tx.ref("model", name, v) for v in (version, made.previous) if v is not None]
         digests = {"reason": digest_json(reason)} if reason else {}
         self.tx.note(inputs=read, outputs=[self.tx.ref("model", name, alias)], digests=digests)
@@ -194,18 +195,21 @@ _CURRENT = (
     .order_by(alias_moves.c.name, alias_moves.c.alias)
 )
 _CURRENT_OF = _CURRENT.where(model_aliases.c.name == sa.bindparam("of_model"))
-_LAST = (
+_MOVES = (
     sa.select(alias_moves)
     .where(*_HERE, alias_moves.c.alias == sa.bindparam("of_alias"))
     .order_by(alias_moves.c.number.desc())
     .limit(1)
 )
-_LAST_BY = _LAST.where(alias_moves.c.at <= sa.bindparam("by_time"))
-_STATUS = sa.select(model_versions.c.status).where(
-    model_versions.c.project == sa.bindparam("in_project"),
-    model_versions.c.name == sa.bindparam("of_model"),
-    model_versions.c.version == sa.bindparam("of_version"),
-    model_versions.c.deleted.is_(None),
+_LAST = Prepared(_MOVES)
+_LAST_BY = Prepared(_MOVES.where(alias_moves.c.at <= sa.bindparam("by_time")))
+_STATUS = Prepared(
+    sa.select(model_versions.c.status).where(
+        model_versions.c.project == sa.bindparam("in_project"),
+        model_versions.c.name == sa.bindparam("of_model"),
+        model_versions.c.version == sa.bindparam("of_version"),
+        model_versions.c.deleted.is_(None),
+    )
 )
 
 
@@ -215,4 +219,4 @@ def _alias(move: AliasMove) -> Alias:
 
 
 def _moved(row: Any) -> AliasMove:
-    return AliasMove(**{key: value for key, value in row._mapping.items() if key != "project"})
+    return AliasMove(**{key: value for key, value in row._asdict().items() if key != "project"})

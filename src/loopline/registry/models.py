@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
+from loopline.prepared import Prepared
 from loopline.refs import check_name
 from loopline.registry.aliases import Aliases
 from loopline.registry.records import Model
@@ -116,14 +117,14 @@ class Models:
         }
         given = {"in_project": self.tx.project, "of_model": name, "at_time": self.tx.now}
         with _unique(name):
-            found = self.tx.execute(_COUNTED, given).scalar_one_or_none()
-            if found is None:
+            found = self.tx.run(_COUNTED, given)
+            if not found:
                 # Whatever key another call's row is in the way of, its name or its title: it is most likely that very model.
-                self.tx.execute(self.tx.upsert(models, ()), made)
-                found = self.tx.execute(_COUNTED, given).scalar_one_or_none()
-            if found is None:  # the title is another model's
+                self.tx.upsert(models, (), made)
+                found = self.tx.run(_COUNTED, given)
+            if not found:  # the title is another model's
                 raise _taken(name)
-            return int(found)
+            return int(found[0].latest)
 
     def rename(self, name: str, title: str) -> None:
         """Gives a model another title. Raises `Conflict` where a live one has it."""
@@ -165,10 +166,10 @@ class Models:
         return (models.c.project == self.tx.project, models.c.name == name)
 
 
-_BY_NAME = sa.select(models).where(
-    models.c.project == sa.bindparam("in_project"), models.c.name == sa.bindparam("of_model")
+_BY_NAME = Prepared(
+    sa.select(models).where(models.c.project == sa.bindparam("in_project"), models.c.name == sa.bindparam("of_model"))
 )
-_COUNTED = (
+_COUNTED = Prepared(
     models.update()
     .where(models.c.project == sa.bindparam("in_project"), models.c.name == sa.bindparam("of_model"))
     .values(latest=models.c.latest + 1, changed=sa.bindparam("at_time"), deleted=None)

@@ -11,6 +11,23 @@ DocumentKind = Literal["evaluation", "verdicts", "parity", "training"]
 CardForm = Literal["markdown", "json", "html"]
 Decision = Literal["open", "approved", "rejected"]
 
+SOURCE_FACT, RUN_FACT = "source", "run_id"
+"""Facts of a version of files: where it came from as its program said it, and the run that made it where it is no run here."""
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """What must hold of a model or a version that is searched for.
+
+    `field`: title, name, description, tags.KEY, created, changed (milliseconds since 1970 UTC); of versions also version, status,
+    run (its id), source, facts.KEY and model.tags.KEY. `value`: a text, a whole number for what is one, several texts for "in".
+    What does not have the field holds only with `missing`.
+    """
+
+    field: str
+    op: Literal["=", "!=", "<", "<=", ">", ">=", "in", "not in", "like", "ilike", "not like", "not ilike"]
+    value: str | int | tuple[str, ...]
+    missing: bool = False
+
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a model: immutable forms, and what is known of it.
@@ -74,6 +91,21 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     creator: str
     changed: int
     deleted: int | None = None
+
+
+class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Models in the order asked for; `after` gives the next page (None: this is the last)."""
+
+    models: tuple[Model, ...]
+    after: str | None = None
+
+
+class VersionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Versions in the order asked for, with the titles of their models by name; `after` gives the next page (None: the last)."""
+
+    versions: tuple[ModelVersion, ...]
+    titles: dict[str, str]
+    after: str | None = None
 
 
 class Comment(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ from loopline.registry.records import (
     Verification,
 )
 from loopline.registry.registration import Registration
+from loopline.registry.searches import Searches
 from loopline.registry.statement import Signer
 from loopline.registry.tables import model_comments, model_versions, models, of_lifecycle
 from loopline.registry.verbs import ModelsVerbs
@@ -58,7 +59,7 @@ class Described(Protocol):
     def task(self) -> str: ...
 
 
-class ModelsService(ModelsVerbs):
+class ModelsService(Searches, ModelsVerbs):
     """Models. `read_manifest` opens and checks a bundle's folder, `signer` signs, `scratch` is where tars are unpacked.
 
     `serving` gives the endpoint that serves a version of a model, or None.
@@ -265,13 +266,6 @@ class ModelsService(ModelsVerbs):
         query = sa.select(model_versions).where(of.project == self.tx.project, of.name == name)
         query = query.where(of_lifecycle(model_versions, lifecycle))
         return tuple(self._versions.records(self.tx.rows(query.order_by(of.version.desc()))))
-
-    def list_versions(self, names: tuple[str, ...] | None = None) -> tuple[ModelVersion, ...]:
-        of = model_versions.c
-        query = sa.select(model_versions).where(of.project == self.tx.project, of.deleted.is_(None))
-        query = query.order_by(of.name, of.version)
-        rows: Any = self.tx.rows(query) if names is None else self.tx.rows_among(query, of.name, names)
-        return tuple(self._versions.records(rows))
 
     def show(self, name: str, version: int | str) -> ModelVersion:
         return self._versions.record(name, version)

@@ -33,6 +33,7 @@ sa.Index(
     sqlite_where=models.c.deleted.is_(None),
     postgresql_where=models.c.deleted.is_(None),
 )
+sa.Index("ix_models_changed", models.c.project, models.c.changed)
 
 model_versions = sa.Table(
     "model_versions",
@@ -61,6 +62,8 @@ model_versions = sa.Table(
     sa.Column("tags", sa.JSON, nullable=False),
     sa.Column("changed", sa.BigInteger, nullable=False),
     sa.Column("deleted", sa.BigInteger),
+    sa.Index("ix_model_versions_changed", "project", "changed"),
+    sa.Index("ix_model_versions_created", "project", "created"),
 )
 
 model_documents = sa.Table(

@@ -11,12 +11,15 @@ from loopline.registry.records import (
     Approval,
     CardForm,
     Comment,
+    Condition,
     Decision,
     Document,
     DocumentKind,
     Model,
+    ModelPage,
     ModelVersion,
     Verification,
+    VersionPage,
 )
 from loopline.tracking.records import Lifecycle
 
@@ -148,14 +151,40 @@ class ModelsVerbs(Protocol):
         """List the models of a project with their aliases; `title`: those of that title."""
         ...
 
+    @operation("GET /projects/{project}/model-search", action="read")
+    def search(
+        self, where: tuple[Condition, ...] = (), order: tuple[str, ...] = (), limit: int = 100, after: str | None = None
+    ) -> ModelPage:
+        """Find the live models that all conditions hold for, a page at a time.
+
+        `order`: title, name, created or changed, each alone or with DESC behind it; what is alike stands by its title.
+        """
+        ...
+
+    @operation("GET /projects/{project}/model-version-search", action="read")
+    def search_versions(
+        self, where: tuple[Condition, ...] = (), order: tuple[str, ...] = (), limit: int = 100, after: str | None = None
+    ) -> VersionPage:
+        """Find the live versions that all conditions hold for, a page at a time.
+
+        `order`: title, name, version, created or changed, each alone or with DESC behind it; what is alike stands by the title of
+        its model, the newest version first.
+        """
+        ...
+
     @operation("GET /projects/{project}/models/{name}/versions", action="read")
     def versions(self, name: str, lifecycle: Lifecycle = "live") -> tuple[ModelVersion, ...]:
         """List the versions of a model, newest first."""
         ...
 
     @operation("GET /projects/{project}/model-versions", action="read")
-    def list_versions(self, names: tuple[str, ...] | None = None) -> tuple[ModelVersion, ...]:
-        """List the versions of all models, or of these, by model and number."""
+    def list_versions(
+        self, names: tuple[str, ...] | None = None, newest_by: str | None = None
+    ) -> tuple[ModelVersion, ...]:
+        """List the versions of all models, or of these, by model and number.
+
+        `newest_by`: of each model, and of each value of this tag, only the newest version.
+        """
         ...
 
     @operation("GET /projects/{project}/models/{name}/versions/{version}", action="read")

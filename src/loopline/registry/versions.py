@@ -16,6 +16,7 @@ from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Refused
 from loopline.hashing import canonical_json, digest_json
 from loopline.ports.blobs import BlobStore
+from loopline.prepared import Prepared
 from loopline.refs import version_number
 from loopline.registry import summaries
 from loopline.registry.aliases import LATEST, Aliases
@@ -368,18 +369,20 @@ _SHOWN = (
     .where(*_HERE)
     .order_by(model_aliases.c.alias)
 )
-_BY_NUMBER = _SHOWN.where(model_versions.c.version == sa.bindparam("of_version"))
-_BY_ALIAS = _SHOWN.where(
-    model_versions.c.version
-    == sa.select(_OTHER.c.version)
-    .where(
-        _OTHER.c.project == sa.bindparam("in_project"),
-        _OTHER.c.name == sa.bindparam("of_model"),
-        _OTHER.c.alias == sa.bindparam("of_alias"),
+_BY_NUMBER = Prepared(_SHOWN.where(model_versions.c.version == sa.bindparam("of_version")))
+_BY_ALIAS = Prepared(
+    _SHOWN.where(
+        model_versions.c.version
+        == sa.select(_OTHER.c.version)
+        .where(
+            _OTHER.c.project == sa.bindparam("in_project"),
+            _OTHER.c.name == sa.bindparam("of_model"),
+            _OTHER.c.alias == sa.bindparam("of_alias"),
+        )
+        .scalar_subquery()
     )
-    .scalar_subquery()
 )
-_DOCUMENTS = (
+_DOCUMENTS = Prepared(
     sa.select(model_documents.c.name, model_documents.c.version, model_documents.c.kind, model_documents.c.digest)
     .where(
         model_documents.c.project == sa.bindparam("in_project"),

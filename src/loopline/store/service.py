@@ -53,9 +53,7 @@ class Store:
     def retain(self, digest: str, owner: str) -> None:
         """The blob is needed by `owner` (a printed ref); again is no error. Raises `NotFound` where it is not there."""
         # The row comes before the look: it waits for a sweep that is at work, and makes the next one wait.
-        self.tx.execute(
-            self.tx.upsert(references, ("digest", "owner")), {"digest": digest, "owner": owner, "time": self.tx.now}
-        )
+        self.tx.upsert(references, ("digest", "owner"), {"digest": digest, "owner": owner, "time": self.tx.now})
         self.blobs.stat(digest)
 
     def release(self, digest: str, owner: str) -> None:

@@ -16,6 +16,7 @@ from loopline.errors import LooplineError, NotFound
 from loopline.hashing import digest_chunks, digest_json
 from loopline.operations import Body, Bytes
 from loopline.ports.blobs import Blob, BlobStore, check_digest
+from loopline.prepared import Prepared
 from loopline.store.service import Store, verify
 from loopline.tracking import reading
 from loopline.tracking.paths import check_path
@@ -136,7 +137,9 @@ class Artifacts:
             Store(self.tx, self.blobs).release(digest, self.tx.ref("run", run.id))
 
 
-_OF_RUN = sa.select(run_artifacts).where(run_artifacts.c.run == sa.bindparam("of")).order_by(run_artifacts.c.path)
+_OF_RUN = Prepared(
+    sa.select(run_artifacts).where(run_artifacts.c.run == sa.bindparam("of")).order_by(run_artifacts.c.path)
+)
 
 
 def _missing(run: str, path: str) -> NotFound:

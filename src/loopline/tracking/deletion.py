@@ -45,8 +45,7 @@ class Deletions:
         if row.deleted is None:
             self.tx.recorded = False
             return self._run(row)
-        if row.group:
-            check_live(self.tx, row.group)
+        check_live(self.tx, row.group)
         return self._set(row, None)
 
     def purge(
@@ -85,7 +84,7 @@ class Deletions:
                 hint="Give 0 or more, or none: for ever.",
             )
         row = {"project": self.tx.project, "deleted": deleted, "by": self.tx.principal, "at": self.tx.now}
-        self.tx.execute(self.tx.upsert(run_retention, ("project",), ("deleted", "by", "at")), row)
+        self.tx.upsert(run_retention, ("project",), row, ("deleted", "by", "at"))
         return self.retention()
 
     def _age(self, given: int | None) -> int:

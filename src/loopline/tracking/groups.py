@@ -35,7 +35,7 @@ class GroupsService(GroupsVerbs):
         return self._made(number)
 
     def show(self, group: int) -> RunGroup:
-        return _of(self.tx, group)
+        return group_of(self.tx, group)
 
     def list(
         self, name: str | None = None, lifecycle: Lifecycle = "live", limit: int = 100, after: int | None = None
@@ -52,8 +52,8 @@ class GroupsService(GroupsVerbs):
         rows = self.tx.rows(query.order_by(run_groups.c.number).limit(limit + 1))
         found = [_record(self.tx, row) for row in rows]
         if after is None and lifecycle != "deleted" and (not found or found[0].number):
-            default = _of(self.tx, 0)
-            found[:0] = [default] if name in (None, default.name) else []
+            default = group_of(self.tx, 0)
+            found[:0] = [default] if name in (None, default.name) and default.deleted is None else []
         shown = tuple(found[:limit])
         return RunGroupPage(groups=shown, after=shown[-1].number if len(found) > limit else None)
 
@@ -74,12 +74,6 @@ class GroupsService(GroupsVerbs):
         return self._changed(group, {"tags": _with(former.tags, tags)})
 
     def delete(self, group: int) -> RunGroup:
-        if group == 0:
-            raise Conflict(
-                "The group 0 cannot be deleted: runs that name no group are of it.",
-                code="group-needed",
-                hint="Its runs can be: `loopline runs delete RUN`.",
-            )
         row = hold_group(self.tx, group)
         if row.deleted is not None:
             self.tx.recorded = False
@@ -128,8 +122,13 @@ def check_live(tx: Tx, group: int, *, alone: bool = False) -> RunGroup:
     return row
 
 
-def entered(tx: Tx, name: str) -> int:
-    """The number of the live group of this name, for a run of a journal; it is made where there is none."""
+def entered(tx: Tx, name: str | None) -> int:
+    """The number of the live group of this name, which is made where there is none; None: of the default one's."""
+    if name is None:
+        default = group_of(tx, 0)
+        if default.deleted is None:
+            return 0
+        name = default.name
     number = _named(tx, name)
     if number is None:
         _name_alone(tx)
@@ -153,9 +152,9 @@ def _name_alone(tx: Tx) -> None:
 
 
 def _ensure_default(tx: Tx) -> None:
-    default = msgspec.to_builtins(_of(tx, 0))
+    default = msgspec.to_builtins(group_of(tx, 0))
     row = {name: value for name, value in default.items() if name != "ref"}
-    tx.execute(tx.upsert(run_groups, ()), {"project": tx.project, "last": 0, **row})
+    tx.upsert(run_groups, (), {"project": tx.project, "last": 0, **row})
 
 
 def _named(tx: Tx, name: str) -> int | None:
@@ -163,8 +162,9 @@ def _named(tx: Tx, name: str) -> int | None:
     live = (run_groups.c.project == tx.project) & (run_groups.c.name == name) & run_groups.c.deleted.is_(None)
     query = sa.select(run_groups.c.number).where(live)
     number: int | None = tx.scalar(query if tx.database.sqlite else query.with_for_update(read=True))
-    if number is None and name == DEFAULT_GROUP and _of(tx, 0).name == name:
-        return 0
+    if number is None and name == DEFAULT_GROUP:
+        default = group_of(tx, 0)  # it may have no row yet
+        return 0 if default.name == name and default.deleted is None else None
     return number
 
 
@@ -185,10 +185,10 @@ def hold_group(tx: Tx, group: int, *, alone: bool = True) -> RunGroup:
         _ensure_default(tx)
     if not tx.database.sqlite:  # SQLite has one writer at a time
         tx.rows(sa.select(run_groups.c.number).where(_is(tx, group)).with_for_update(read=not alone))
-    return _of(tx, group)
+    return group_of(tx, group)
 
 
-def _of(tx: Tx, group: int) -> RunGroup:
+def group_of(tx: Tx, group: int) -> RunGroup:
     """A group by its number, deleted or not."""
     _check_number(group)
     row = tx.first(_BY_NUMBER, {"project": tx.project, "of": group})

@@ -41,7 +41,7 @@ def add(tx: Tx, words: Words, model: int, by: int, measures: Sequence[Measure]) 
         }
         for measure in measures
     }
-    tx.execute(tx.upsert(run_measures, keys), [rows[place] for place in sorted(rows)])  # in no ring with another writer
+    tx.upsert(run_measures, keys, [rows[place] for place in sorted(rows)])  # in no ring with another writer
     tx.count += len(rows)
     return digest_json([[m.key, m.value, m.step, m.time, m.dataset, m.digest] for m in measures])
 

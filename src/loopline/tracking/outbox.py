@@ -100,15 +100,21 @@ class Outbox:
         """The number of the last batch that was cut; 0: none was."""
         return max(self._batches, default=0)
 
+    @property
+    def first(self) -> int:
+        """The number of the first batch that is here, or will be."""
+        return min(self._present(), default=self.last + 1)
+
     def check(self, taken: int) -> None:
         """Raises `Conflict` (code "journal-gap") where the server, with the batches up to this one, cannot get the next."""
-        first = min(self._present(), default=self.last + 1)
+        first = self.first
         if taken < first - 1:
             raise Conflict(
                 f"The server has the journal {self.sender} up to batch {taken}; batches {taken + 1} to {first - 1} are not here "
                 "any more.",
                 code="journal-gap",
-                hint="It had taken them once: was it set back to an older backup? What the journal holds is kept.",
+                hint="It had taken them once: was it set back to an older backup? What the journal holds is kept; "
+                "`loopline sync --skip-gap` sends it without them.",
             )
         if taken > self.last:
             raise Conflict(

@@ -77,7 +77,7 @@ def set_params(
     numbers = words.numbers(tx, given)
     # Written first and compared then, so that two programs setting one param at once cannot both win.
     rows = [{"run": run, "key": numbers[key], **value.columns} for key, value in given.items()]
-    tx.execute(tx.upsert(run_params, ("run", "key")), _in_order(rows))
+    tx.upsert(run_params, ("run", "key"), _in_order(rows))
     told = {key: read(**value.columns) for key, value in given.items()}
     if new:
         return told
@@ -144,7 +144,7 @@ def set_tags(tx: Tx, words: Words, run: int, tags: Mapping[str, str | None]) -> 
     if gone := [numbers[key] for key, value in tags.items() if value is None]:
         tx.execute(run_tags.delete().where(run_tags.c.run == run, run_tags.c.key.in_(gone)))
     if rows := [{"run": run, "key": numbers[key], "value": value} for key, value in tags.items() if value is not None]:
-        tx.execute(tx.upsert(run_tags, ("run", "key"), ("value",)), _in_order(rows))
+        tx.upsert(run_tags, ("run", "key"), _in_order(rows), ("value",))
 
 
 def _in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

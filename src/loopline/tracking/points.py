@@ -88,7 +88,7 @@ def append(tx: Tx, run: int, batch: int, points: Columns, *, exact: bool, upto: 
     holds the points.
     """
     row = {"run": run, "batch": batch, "exact": exact, "points": pack(points)}
-    tx.execute(tx.upsert(hot_points, ("run", "batch"), ("exact", "points")), row)
+    tx.upsert(hot_points, ("run", "batch"), row, ("exact", "points"))
     if batch % EVERY == 0 or len(points) >= FEW:
         fold(tx, run, upto)
 

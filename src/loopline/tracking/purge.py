@@ -67,10 +67,12 @@ def those(tx: Tx, rows: list[Any], groups: Sequence[int], most: int) -> Selected
 
 
 def emptied(tx: Tx, which: sa.ColumnElement[bool], going: Sequence[Any]) -> list[int]:
-    """The numbers of those groups of the project that have no runs but the ones that go."""
+    """The numbers of those groups of the project that have no runs but the ones that go; number 0, which counts them, stays."""
     left = sa.select(runs.c.number).where(runs.c.project == tx.project, runs.c.group == run_groups.c.number)
     left = left.where(runs.c.number.not_in([row.number for row in going]))
-    query = sa.select(run_groups.c.number).where(run_groups.c.project == tx.project, which, ~left.exists())
+    query = sa.select(run_groups.c.number).where(
+        run_groups.c.project == tx.project, run_groups.c.number > 0, which, ~left.exists()
+    )
     return [row.number for row in tx.rows(query.order_by(run_groups.c.number))]
 
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from loopline.database import Tx
 from loopline.errors import Conflict, NotFound
+from loopline.prepared import Prepared
 from loopline.refs import parse
 from loopline.tracking import external, params
 from loopline.tracking.records import Point, Real, Run, real
@@ -197,8 +198,8 @@ _CONTENTS = sa.select(_content)
 """All that runs hold in one query: what it is, of which run, under which key (or place), and its value."""
 
 _ALL = sa.select(runs)
-_BY_ID = _ALL.where(runs.c.id == sa.bindparam("run"), runs.c.project == sa.bindparam("project"))
-_BY_NUMBER = _ALL.where(runs.c.number == sa.bindparam("of"))
+_BY_ID = Prepared(_ALL.where(runs.c.id == sa.bindparam("run"), runs.c.project == sa.bindparam("project")))
+_BY_NUMBER = Prepared(_ALL.where(runs.c.number == sa.bindparam("of")))
 _HERE = _ALL.where(runs.c.project == sa.bindparam("project"))
 _LAST = sa.select(run_series.c.run, run_series.c.key, run_series.c.last, run_series.c.step, run_series.c.time)
 _ENVIRONMENTS = sa.select(environments.c.id, environments.c.body)

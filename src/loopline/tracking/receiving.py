@@ -16,7 +16,7 @@ from loopline.access import authority
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Unavailable
 from loopline.failpoints import failpoint
-from loopline.hashing import digest_bytes
+from loopline.hashing import digest_bytes, digest_json
 from loopline.operations import Body
 from loopline.tracking import groups, points, reading
 from loopline.tracking import params as values
@@ -164,6 +164,24 @@ def receive(writing: Writing, sender: str, number: int, content: Body) -> Receiv
     return Received(sender=sender, number=number)
 
 
+def skip(tx: Tx, sender: str, number: int) -> Received:
+    """Goes on behind a batch that is lost, and all before it that are not here."""
+    if not 0 < number < 2**63:
+        raise Invalid(f"No batch has the number {number}.", code="bad-batch", hint="They count from 1.")
+    if number <= received(tx, sender).number:
+        return received(tx, sender)
+    tx.write()
+    _hold(tx, sender)
+    taken = received(tx, sender)
+    if number <= taken.number:
+        tx.recorded = False
+        return taken
+    tx.execute(sa.update(run_senders).where(run_senders.c.sender == sender).values(taken=number, digest="", at=tx.now))
+    tx.note(digests={"skipped": digest_json([sender, taken.number + 1, number])})
+    tx.count += number - taken.number
+    return Received(sender=sender, number=number)
+
+
 def _again(tx: Tx, taken: Received, number: int, digest: str) -> Received:
     """What is said of a batch that is taken already: the same, unless another one was taken under its number."""
     query = sa.select(run_senders.c.digest).where(run_senders.c.sender == taken.sender, run_senders.c.taken == number)
@@ -206,7 +224,7 @@ def _read(content: Body) -> bytes:
 def _hold(tx: Tx, sender: str) -> int:
     """The number of a sender, which is added where it is new; from here to the commit nobody else takes any of its journal."""
     row = {"sender": sender, "project": tx.project, "principal": tx.principal, "taken": 0, "digest": "", "at": tx.now}
-    tx.execute(tx.upsert(run_senders, ("sender",)), row)
+    tx.upsert(run_senders, ("sender",), row)
     query = sa.select(run_senders.c.number).where(run_senders.c.sender == sender)
     number: int = tx.scalar(query if tx.database.sqlite else query.with_for_update())  # SQLite has one writer at a time
     return number
@@ -256,7 +274,7 @@ def begun(writing: Writing, run: str, fields: RunFields, journal: int | None) ->
         fields.inputs,
         fields.environment,
         fields.created,
-        0 if fields.group is None else groups.entered(tx, fields.group),
+        groups.entered(tx, fields.group),
         journal,
     )
     return Held(number, "running")

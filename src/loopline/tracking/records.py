@@ -224,3 +224,22 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     size: int
     created: int
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a run that comes in so many parts, which count from 1; `path` is where it will be within the run."""
+
+    id: str
+    run: str
+    path: str
+    parts: int
+    created: int
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A part that is here: its digest (`blake3:<hex>`), by which it is named at the end, and its size in bytes."""
+
+    upload: str
+    number: int
+    digest: str
+    size: int

@@ -48,7 +48,7 @@ def update(tx: Tx, run: int, points: Columns, *, first: bool) -> None:
                 "time": new[1],
             }
         )
-    tx.execute(tx.upsert(run_series, ("run", "key"), ("last", "low", "high", "step", "time")), changed)
+    tx.upsert(run_series, ("run", "key"), changed, ("last", "low", "high", "step", "time"))
 
 
 def _rank(point: tuple[int, int, float]) -> tuple[int, int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,6 @@ from loopline.ports.blobs import BlobStore
 from loopline.ports.drawing import Drawing
 from loopline.tracking import external, groups, reading
 from loopline.tracking import params as values
-from loopline.tracking.artifacts import Artifacts
 from loopline.tracking.bundle.service import Bundles
 from loopline.tracking.bundle.statement import Bundling
 from loopline.tracking.comparison.service import Comparisons
@@ -40,6 +40,7 @@ from loopline.tracking.records import (
 from loopline.tracking.search.pages import within
 from loopline.tracking.searches import LARGEST_PAGE, Searches
 from loopline.tracking.tables import run_console, runs
+from loopline.tracking.uploads import Uploads
 from loopline.tracking.verbs import RunsVerbs
 from loopline.tracking.words import Words
 from loopline.tracking.writing import Writing
@@ -48,15 +49,16 @@ _LARGEST_BATCH = 100_000
 _MOST = 2**63
 
 
-class RunsService(Searches, Artifacts, Bundles, Comparisons, Deletions, RunsVerbs):
-    """Runs. `metrics`: the database of metric points, where it is not the transaction's own (SQLite: `metrics.db`); `draw`: how
-    plots are drawn; `bundling`: what run bundles need from above."""
+class RunsService(Searches, Uploads, Bundles, Comparisons, Deletions, RunsVerbs):
+    """Runs. `uploads`: the folder for files that come in parts; `metrics`: the database of metric points, where it is not the
+    transaction's own (SQLite: `metrics.db`); `draw`: how plots are drawn; `bundling`: what run bundles need from above."""
 
     def __init__(
         self,
         tx: Tx,
         blobs: BlobStore,
         words: Words,
+        uploads: Path,
         metrics: Database | None = None,
         draw: Drawing | None = None,
         bundling: Callable[[], Bundling] | None = None,
@@ -67,7 +69,12 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, Deletions, RunsVerb
         self.metrics = metrics
         self.draw = draw
         self.bundling = bundling
+        self.uploads = uploads
         self.writing = Writing(tx, words, metrics)
+
+    def group_name(self, number: int) -> str:
+        """The name of a group."""
+        return groups.group_of(self.tx, number).name
 
     def create(
         self,
@@ -78,7 +85,7 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, Deletions, RunsVerb
         tags: dict[str, str] | None = None,
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
-        group: int = 0,
+        group: int | None = None,
         id: str | None = None,
         created: int | None = None,
     ) -> Run:
@@ -91,7 +98,9 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, Deletions, RunsVerb
                 self.tx.recorded = False
                 return reading.records(self.tx, self.words, [known])[0]
             reading.check_purged(self.tx, id)
-        if group:  # the default one is always there
+        if group is None:
+            group = groups.entered(self.tx, None)
+        else:
             groups.check_live(self.tx, group)
         run = id or ulid(self.tx.now)
         began = self.tx.now if created is None else created
@@ -104,14 +113,19 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, Deletions, RunsVerb
         metrics: list[Point] | None = None,
         params: dict[str, Any] | None = None,
         tags: dict[str, str | None] | None = None,
+        name: str | None = None,
     ) -> Logged:
         row = reading.live(self.tx, run)
-        if not (metrics or params or tags) or len(metrics or ()) > _LARGEST_BATCH:
+        if not (metrics or params or tags or name is not None) or len(metrics or ()) > _LARGEST_BATCH:
             raise Invalid(
                 f"A batch of {len(metrics or ())} points cannot be logged.",
                 code="bad-batch",
                 hint=f"Send 1 to {_LARGEST_BATCH} points at once.",
             )
+        if name is not None:
+            check_title(name, "name of a run")
+            self.tx.write()
+            row = self.writing.change(reading.held_live(self.tx, run), name, None, None)
         values.set_params(self.tx, self.words, row.number, params or {}, row.id)
         values.set_tags(self.tx, self.words, row.number, tags or {})
         self.tx.note(outputs=[self._ref(row.id)])
@@ -167,6 +181,11 @@ class RunsService(Searches, Artifacts, Bundles, Comparisons, Deletions, RunsVerb
         from loopline.tracking.receiving import close
 
         return close(self.writing, sender)
+
+    def skip_batches(self, sender: str, number: int) -> Received:
+        from loopline.tracking.receiving import skip
+
+        return skip(self.tx, sender, number)
 
     def received(self, sender: str) -> Received:
         from loopline.tracking.receiving import received

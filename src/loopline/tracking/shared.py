@@ -17,7 +17,7 @@ def number_of(tx: Tx, table: sa.Table, key: str, row: dict[str, Any]) -> int:
         query = query.with_for_update(read=True, key_share=True)
     tx.write()
     while (number := tx.scalar(query)) is None:
-        tx.execute(tx.upsert(table, (key,)), row)
+        tx.upsert(table, (key,), row)
     return int(number)
 
 

@@ -16,6 +16,7 @@ from loopline.tracking.records import (
     Lifecycle,
     Logged,
     Measure,
+    Part,
     Point,
     Purge,
     Received,
@@ -27,6 +28,7 @@ from loopline.tracking.records import (
     RunPage,
     RunStatus,
     Search,
+    Upload,
 )
 
 
@@ -43,11 +45,11 @@ class RunsVerbs(Protocol):
         tags: dict[str, str] | None = None,
         inputs: tuple[str, ...] = (),
         environment: dict[str, Any] | None = None,
-        group: int = 0,
+        group: int | None = None,
         id: str | None = None,
         created: int | None = None,
     ) -> Run:
-        """Start a run, in a group by its number, with what is known of it already.
+        """Start a run, in a group by its number (none: the default one), with what is known of it already.
 
         `created`: when it began, in milliseconds since 1970 UTC, where that was not now. `id`: a ULID of the caller's own; one
         that is there is the same run, and is given as it is.
@@ -61,8 +63,9 @@ class RunsVerbs(Protocol):
         metrics: list[Point] | None = None,
         params: dict[str, Any] | None = None,
         tags: dict[str, str | None] | None = None,
+        name: str | None = None,
     ) -> Logged:
-        """Add metric points, params and tags to a run, all or none; once answered, they are on the disk.
+        """Add metric points, params and tags to a run, and give it another name, all or none; once answered, they are on the disk.
 
         A point is its key, step, time and value: the same point again is the same point. Params and tags are as `params` and
         `tag` set them.
@@ -92,6 +95,14 @@ class RunsVerbs(Protocol):
     @operation("POST /projects/{project}/journals/{sender}/close", action="run", repeats=True)
     def close(self, sender: str) -> Received:
         """Say that no more comes from a journal: runs of it that do not say how they ended were killed."""
+        ...
+
+    @operation("POST /projects/{project}/journals/{sender}/skip", action="run", prepares=True, repeats=True)
+    def skip_batches(self, sender: str, number: int) -> Received:
+        """Say that the batches of a journal up to this number are lost, and go on behind them; the ledger keeps it.
+
+        What was taken already is not touched by it, and nothing happens where the batch is.
+        """
         ...
 
     @operation("GET /projects/{project}/journals/{sender}", action="run")
@@ -293,6 +304,34 @@ class RunsVerbs(Protocol):
         """Keep a file with a run, under a path of its own; the same bytes are stored once."""
         ...
 
+    @operation("POST /projects/{project}/runs/{run}/uploads", action="run", record="none", prepares=True)
+    def start_upload(self, run: str, path: str, parts: int) -> Upload:
+        """Begin a file that comes in so many parts, each a body of its own; nothing of the run changes until it is complete.
+
+        An upload that gets no part for a day is removed.
+        """
+        ...
+
+    @operation(
+        "PUT /projects/{project}/runs/{run}/uploads/{upload}/parts/{number}",
+        action="run", record="none", prepares=True, repeats=True,
+    )  # fmt: skip
+    def put_part(self, run: str, upload: str, number: int, content: Body) -> Part:
+        """Bring a part, in whatever order; a part that comes twice is the one whose digest is named at the end."""
+        ...
+
+    @operation(
+        "POST /projects/{project}/runs/{run}/uploads/{upload}/complete", action="run", prepares=True, repeats=True
+    )
+    def complete_upload(self, run: str, upload: str, parts: tuple[str, ...]) -> Artifact:
+        """Join the parts, named by their digests in their order, and keep the file with the run; again answers the same."""
+        ...
+
+    @operation("DELETE /projects/{project}/runs/{run}/uploads/{upload}", action="run", record="none", prepares=True)
+    def abort_upload(self, run: str, upload: str) -> None:
+        """Give an upload up, and remove its parts."""
+        ...
+
     @operation("POST /projects/{project}/runs/{run}/artifacts/{path:path}", action="run")
     def copy_artifact(self, run: str, path: str, digest: str) -> Artifact:
         """Keep bytes with a run that are a file of a run in this project already, without sending them again.
@@ -318,7 +357,7 @@ class RunsVerbs(Protocol):
 
 
 class GroupsVerbs(Protocol):
-    """Groups of runs that belong together; number 0 is there in every project and cannot be deleted."""
+    """Groups of runs that belong together; number 0, the default one, is there in every project."""
 
     @operation("POST /projects/{project}/groups", action="run")
     def create(self, name: str, tags: dict[str, str] | None = None, note: str = "") -> RunGroup:

@@ -22,7 +22,7 @@ class Words:
         found = {word: self._numbers.get(word) for word in wanted}
         missing = sorted(word for word, number in found.items() if number is None)
         if missing:  # added in order, so that no two writers wait in a ring
-            tx.execute(tx.upsert(words, ("word",)), [{"word": word} for word in missing])
+            tx.upsert(words, ("word",), [{"word": word} for word in missing])
             new = {row.word: row.id for row in tx.rows_among(_ALL, words.c.word, missing)}
             found.update(new)
             # Remembered only then: a transaction that is rolled back takes its numbers with it.

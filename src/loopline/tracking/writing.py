@@ -11,6 +11,7 @@ from loopline.access import authority
 from loopline.database import Database, Tx
 from loopline.failpoints import failpoint
 from loopline.hashing import digest_json
+from loopline.prepared import Prepared
 from loopline.tracking import params as values
 from loopline.tracking import reading
 from loopline.tracking.entries import plain_json
@@ -77,9 +78,7 @@ class Writing:
             "batches": 0,
             "external": 0,
         }
-        added = self.tx.execute(_INSERT, row)
-        assert added.inserted_primary_key is not None
-        number: int = added.inserted_primary_key[0]
+        number: int = self.tx.run(_INSERT, row)[0].number
         set_ = values.set_params(self.tx, self.words, number, params, run, new=True)
         values.set_tags(self.tx, self.words, number, tags)
         read = self.add_refs(number, 0, inputs)
@@ -136,7 +135,7 @@ class Writing:
 
     def change(self, row: Any, name: str | None, status: RunStatus | None, ended: int | None) -> Any:
         """Gives a run another name, or another status and end, as far as they are given; gives its row as it is then."""
-        changed = self.tx.execute(_CHANGE, {"of": row.number, "called": name, "as": status, "at": ended}).one()
+        changed = self.tx.run(_CHANGE, {"of": row.number, "called": name, "as": status, "at": ended})[0]
         if status not in (None, "scheduled", "running") and row.batches > 1:
             self._ended[row.number] = row.batches
         return changed
@@ -144,7 +143,7 @@ class Writing:
     def end(self, number: int, status: Ending, message: str, ended: int) -> None:
         """Writes down how a run ended."""
         kept = message[:LONGEST_TEXT]
-        batches: int = self.tx.execute(_END, {"of": number, "as": status, "at": ended, "why": kept}).scalar_one()
+        batches: int = self.tx.run(_END, {"of": number, "as": status, "at": ended, "why": kept})[0].batches
         if batches > 1:
             self._ended[number] = batches
 
@@ -156,7 +155,7 @@ class Writing:
         from loopline.tracking import series
 
         # The number locks the run's row, so that two batches of one run come one after the other.
-        batch: int = self.tx.execute(_NEXT_BATCH, {"of": number}).scalar_one()
+        batch: int = self.tx.run(_NEXT_BATCH, {"of": number})[0].batches
         self._settled.setdefault(number, batch - 1)
         series.update(self.tx, number, columns, first=batch == 1)
         self._points.append((number, batch, columns, exact))
@@ -187,16 +186,16 @@ class Writing:
         self._points, self._ended = [], {}
 
 
-_INSERT = runs.insert()
+_INSERT = Prepared(runs.insert().returning(runs.c.number))
 
-_END = (
+_END = Prepared(
     runs.update()
     .where(runs.c.number == sa.bindparam("of"))
     .values(status=sa.bindparam("as"), ended=sa.bindparam("at"), message=sa.bindparam("why"))
     .returning(runs.c.batches)
 )
 
-_CHANGE = (
+_CHANGE = Prepared(
     runs.update()
     .where(runs.c.number == sa.bindparam("of"))
     .values(
@@ -207,7 +206,7 @@ _CHANGE = (
     .returning(*runs.c)
 )
 
-_NEXT_BATCH = (
+_NEXT_BATCH = Prepared(
     runs.update()
     .where(runs.c.number == sa.bindparam("of"))
     .values(batches=runs.c.batches + 1)

@@ -53,12 +53,26 @@ def test_a_batch_with_one_bad_param_leaves_nothing(door: Any) -> None:
     door.post("runs/log-parameter", {"run_id": run, "key": "lr", "value": "1"})
     given = {
         "run_id": run, "metrics": [metric("m")], "params": [{"key": "new", "value": "1"}, {"key": "lr", "value": "2"}],
-        "tags": [{"key": "t", "value": "1"}],
+        "tags": [{"key": "t", "value": "1"}, {"key": "mlflow.runName", "value": "another"}],
     }  # fmt: skip
+    before = door.session.runs.show(run).name
     status, answer = door.post("runs/log-batch", given)
     assert (status, answer["error_code"]) == (400, BAD)
     kept = door.session.runs.show(run)
-    assert (kept.metrics, kept.params, kept.tags) == ({}, {"lr": "1"}, {})
+    assert (kept.name, kept.metrics, kept.params, kept.tags) == (before, {}, {"lr": "1"}, {})
+
+
+def test_a_batch_that_renames_is_one_change(door: Any) -> None:
+    run = door.run()
+    entries = len(door.session.ledger.entries(limit=1000))
+    tags = [{"key": "t", "value": "1"}, {"key": "mlflow.runName", "value": "another"}]
+    given = {"run_id": run, "metrics": [metric("m")], "params": [{"key": "lr", "value": "1"}], "tags": tags}
+    assert door.post("runs/log-batch", given) == (200, {})
+    kept = door.session.runs.show(run)
+    assert (kept.name, kept.params, kept.tags) == ("another", {"lr": "1"}, {"t": "1"})
+    assert len(door.session.ledger.entries(limit=1000)) == entries + 1
+    assert door.post("runs/log-batch", {"run_id": run, "tags": [{"key": "mlflow.runName", "value": "third"}]})[0] == 200
+    assert door.session.runs.show(run).name == "third"
 
 
 @pytest.mark.parametrize("key", ["NaN", "nan", "Infinity", "null", "ключ", "鍵", "a b", "a/b.c-d:e_f"])

@@ -6,7 +6,11 @@
     <experiment>/<run>/metrics/<key>            lines: time in milliseconds, value, step
     <experiment>/<run>/artifacts/...            files
 
-Deleted experiments (`.trash`) and runs are left out, as are registered models. Symbolic links are not followed.
+    <experiment>/<run>/inputs/<id>/meta.yaml    which of the experiment's datasets/<id>/meta.yaml it read
+    <experiment>/models/m-<id>/...              a logged model, like a run; its metrics name the run and the data
+    models/<name>/meta.yaml, version-<n>/...    registered models with their aliases, versions and tags
+
+Deleted experiments (`.trash`), runs and models are left out. Symbolic links are not followed.
 """
 
 from __future__ import annotations
@@ -22,7 +26,16 @@ import yaml
 
 from loopline.adapters.mlflow import words
 from loopline.errors import Invalid
-from loopline.ports.foreign_runs import ForeignFile, ForeignPoint, ForeignRun, Unread
+from loopline.ports.foreign_runs import (
+    ForeignDataset,
+    ForeignFile,
+    ForeignMeasure,
+    ForeignModel,
+    ForeignPoint,
+    ForeignRun,
+    ForeignVersion,
+    Unread,
+)
 
 _LONGEST = 1 << 20  # bytes of a meta.yaml, of a param or of a tag
 _LONGEST_LINE = 4096
@@ -58,6 +71,26 @@ class MlflowFolder:
                     one = _run(place, _group(about, experiment.name))
                     if one is not None:
                         yield one
+            for place in _folders(experiment / "models") if (experiment / "models").is_dir() else ():
+                one = _logged(place, _group(about, experiment.name))
+                if one is not None:
+                    yield one
+
+    def models(self) -> Iterator[ForeignModel | Unread]:
+        for place in _folders(self._folder / "models") if (self._folder / "models").is_dir() else ():
+            try:
+                about = _meta(place / "meta.yaml")
+                yield ForeignModel(
+                    name=str(about.get("name") or place.name),
+                    description=str(about.get("description") or ""),
+                    tags=_texts(place / "tags"),
+                    aliases={alias: int(text) for alias, text in _texts(place / "aliases").items()},
+                    versions=tuple(
+                        _version(one) for one in _folders(place) if re.fullmatch(r"version-\d{1,9}", one.name)
+                    ),
+                )
+            except (OSError, ValueError, yaml.YAMLError, RecursionError) as e:
+                yield Unread(f"models/{place.name}", _said(e))
 
 
 def _experiments(folder: Path) -> Iterator[Path]:
@@ -102,11 +135,77 @@ def _run(place: Path, group: str) -> ForeignRun | Unread | None:
             tags=words.left(tags),
             points=partial(_points, place / "metrics"),
             files=partial(_artifacts, place / "artifacts"),
+            datasets=tuple(_datasets(place)),
             left_out=_left_out(place),
             **words.about(tags),
         )
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as e:
         return Unread(place.name, _said(e))
+
+
+def _logged(place: Path, group: str) -> ForeignRun | Unread | None:
+    """A logged model; None where it is deleted."""
+    try:
+        about = _meta(place / "meta.yaml")
+        if about.get("lifecycle_stage") == "deleted":
+            return None
+        status, created, ended = (about.get(key) for key in ("status", "creation_timestamp", "last_updated_timestamp"))
+        names = dict(enumerate(words.MODEL_ENDINGS, 1))
+        if status not in names or not isinstance(created, int) or not isinstance(ended, int):
+            raise ValueError(f"the status {status!r} and its times {created!r} and {ended!r} are none of MLflow's")
+        return ForeignRun(
+            source=str(about.get("model_id") or place.name),
+            kind="model",
+            name=str(about.get("name") or place.name),
+            created=created,
+            status=words.MODEL_ENDINGS[names[status]],
+            ended=ended,
+            group=group,
+            parent=str(about["source_run_id"]) if about.get("source_run_id") else None,
+            params=dict(_texts(place / "params")),
+            tags=words.typed(_texts(place / "tags"), about.get("model_type")),
+            files=partial(_artifacts, place / "artifacts"),
+            measures=tuple(_measures(place / "metrics")),
+        )
+    except (OSError, ValueError, yaml.YAMLError, RecursionError, Invalid) as e:
+        return Unread(place.name, _said(e))
+
+
+def _measures(place: Path) -> Iterator[ForeignMeasure]:
+    """Lines of a logged model's metrics: time, value, step, the run that measured it, and the name and digest of the data."""
+    for key, path in _files(place):
+        for number, line in enumerate(_read(path).splitlines(), 1):
+            said = line.split(" ")
+            if len(said) < 4:
+                raise ValueError(f"line {number} of the metric {key!r} names no run")
+            point = _point(key, (" ".join(said[:3]) + "\n").encode(), f"line {number} of the metric {key!r}")
+            yield ForeignMeasure(said[3], point, " ".join(said[4:-1]), said[-1] if len(said) > 5 else "")
+
+
+def _version(place: Path) -> ForeignVersion:
+    about = _meta(place / "meta.yaml")
+    origin, kept = str(about.get("source") or ""), str(about.get("storage_location") or "")
+    return ForeignVersion(
+        number=int(about["version"] if "version" in about else place.name.removeprefix("version-")),
+        run=str(about.get("run_id") or ""),
+        origin=origin,
+        files=words.origin(origin, kept),
+        description=str(about.get("description") or ""),
+        tags=words.staged(_texts(place / "tags"), about.get("current_stage")),
+    )
+
+
+def _datasets(place: Path) -> Iterator[ForeignDataset]:
+    """The data that a run read."""
+    for read in _folders(place / "inputs") if (place / "inputs").is_dir() else ():
+        link = _meta(read / "meta.yaml")
+        if link.get("source_type") == "DATASET":
+            id = str(link["source_id"])
+            if not re.fullmatch(r"\w{1,64}", id):
+                raise ValueError(f"{id[:60]!r} is no id of a dataset")
+            about = _meta(place.parent / "datasets" / id / "meta.yaml")
+            given = {name: str(about.get(name) or "") for name in ForeignDataset._fields if name != "context"}
+            yield ForeignDataset(**given, context=str((link.get("tags") or {}).get("mlflow.data.context", "")))
 
 
 def _meta(path: Path) -> dict[str, Any]:
@@ -181,11 +280,7 @@ def _artifacts(place: Path) -> Iterator[ForeignFile]:
 
 
 def _left_out(place: Path) -> tuple[str, ...]:
-    told = []
-    for name, what in (("inputs", "dataset inputs"), ("outputs", "links to models")):
-        count = sum(1 for _ in _folders(place / name)) if (place / name).is_dir() else 0
-        if count:
-            told.append(f"{count} {what}")
+    told: list[str] = []
     if cut := [key for key, path in _files(place / "metrics") if _is_cut(path)]:
         told.append(f"the last line of {', '.join(cut)}, which is cut off: its program was killed as it wrote")
     links = sum(

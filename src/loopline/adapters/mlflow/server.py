@@ -1,7 +1,7 @@
 """Runs of an MLflow server, through its REST interface (MLflow 2 and 3). It is only read, and MLflow is not needed for it.
 
 Pages of runs and of metric histories are asked for one after the other, so that a server of any size is read in bounded memory.
-Deleted experiments and runs are left out, as are registered models.
+Deleted experiments, runs and models are left out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from http.client import HTTPException
 from typing import IO, Any, cast
@@ -19,10 +20,19 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from loopline.adapters.mlflow import words
 from loopline.errors import Invalid, LooplineError, NotFound, Refused, Unavailable
-from loopline.ports.foreign_runs import ForeignFile, ForeignPoint, ForeignRun, Unread
+from loopline.ports.foreign_runs import (
+    ForeignDataset,
+    ForeignFile,
+    ForeignMeasure,
+    ForeignModel,
+    ForeignPoint,
+    ForeignRun,
+    ForeignVersion,
+    Unread,
+)
 
 _API = "/api/2.0/mlflow"
-_RUNS, _EXPERIMENTS, _POINTS = 100, 1000, 25_000  # of a page
+_RUNS, _LOGGED, _MODELS, _EXPERIMENTS, _POINTS = 100, 50, 1000, 1000, 25_000  # of a page
 _LARGEST = 256 << 20  # bytes of an answer
 _TIMEOUT = 60.0
 _DEEPEST = 32  # folders of artifacts in folders
@@ -79,6 +89,45 @@ class MlflowServer:
                 except (KeyError, TypeError, ValueError) as e:
                     yield Unread(str(run.get("info", {}).get("run_id", "?")), f"the server tells of it oddly: {e!r}")
 
+            logged = self._pages("logged-models/search", "models", {"experiment_ids": asked["experiment_ids"]}, _LOGGED)
+            with suppress(NotFound):  # MLflow 2 knows of none
+                for model in logged:
+                    try:
+                        yield self._logged(model, "" if name == "Default" else name)
+                    except (KeyError, TypeError, ValueError) as e:
+                        yield Unread(
+                            str(model.get("info", {}).get("model_id", "?")), f"the server tells of it oddly: {e!r}"
+                        )
+
+    def models(self) -> Iterator[ForeignModel | Unread]:
+        versions: dict[str, list[dict[str, Any]]] = {}
+        for one in self._listed("model-versions/search", "model_versions"):
+            versions.setdefault(str(one.get("name")), []).append(one)
+        for model in self._listed("registered-models/search", "registered_models"):
+            try:
+                name = str(model["name"])
+                yield ForeignModel(
+                    name=name,
+                    description=str(model.get("description") or ""),
+                    tags=_pairs(model.get("tags", ())),
+                    aliases={str(one["alias"]): int(one["version"]) for one in model.get("aliases", ())},
+                    versions=tuple(_version(one) for one in versions.get(name, ())),
+                )
+            except (KeyError, TypeError, ValueError) as e:
+                yield Unread(f"models/{model.get('name', '?')}", f"the server tells of it oddly: {e!r}")
+
+    def _listed(self, path: str, what: str) -> Iterator[dict[str, Any]]:
+        """All that a search by GET finds, page by page."""
+        token = ""
+        while True:
+            page = {"page_token": token} if token else {}
+            found = self._json(path, query={"max_results": _MODELS, **page})
+            yield from found.get(what, ())
+            after = found.get("next_page_token", "")
+            if not after or after == token:
+                return
+            token = after
+
     def _experiments(self) -> Iterator[dict[str, Any]]:
         return self._pages("experiments/search", "experiments", {"view_type": "ACTIVE_ONLY"}, _EXPERIMENTS)
 
@@ -95,10 +144,9 @@ class MlflowServer:
 
     def _run(self, run: dict[str, Any], group: str) -> ForeignRun:
         info, data = run["info"], run.get("data", {})
-        tags = {str(one["key"]): str(one.get("value", "")) for one in data.get("tags", ())}
+        tags = _pairs(data.get("tags", ()))
         source = str(info["run_id"])
         ended = info.get("end_time")
-        inputs = len(run.get("inputs", {}).get("dataset_inputs", ()))
         return ForeignRun(
             source=source,
             name=str(info.get("run_name") or tags.get("mlflow.runName") or source),
@@ -106,13 +154,45 @@ class MlflowServer:
             status=words.ENDINGS[info.get("status", "FINISHED")],
             ended=None if ended is None else int(ended),
             group=group,
-            params={str(one["key"]): str(one.get("value", "")) for one in data.get("params", ())},
+            params=dict(_pairs(data.get("params", ()))),
             tags=words.left(tags),
             points=partial(self._points, source, [str(one["key"]) for one in data.get("metrics", ())]),
             files=partial(self._files, source),
-            left_out=(f"{inputs} dataset inputs",) if inputs else (),
+            datasets=tuple(_dataset(one) for one in run.get("inputs", {}).get("dataset_inputs", ())),
             **words.about(tags),
         )
+
+    def _logged(self, model: dict[str, Any], group: str) -> ForeignRun:
+        info, data = model["info"], model.get("data", {})
+        source = str(info["model_id"])
+        return ForeignRun(
+            source=source,
+            kind="model",
+            name=str(info.get("name") or source),
+            created=int(info["creation_timestamp_ms"]),
+            status=words.MODEL_ENDINGS[str(info.get("status"))],
+            ended=int(info["last_updated_timestamp_ms"]),
+            group=group,
+            parent=str(info["source_run_id"]) if info.get("source_run_id") else None,
+            params=dict(_pairs(data.get("params", ()))),
+            tags=words.typed(_pairs(info.get("tags", ())), info.get("model_type")),
+            files=partial(self._files_of, source),
+            measures=tuple(_measure(one) for one in data.get("metrics", ())),
+        )
+
+    def _files_of(self, model: str, folder: str = "", depth: int = 0) -> Iterator[ForeignFile]:
+        """The files of a logged model."""
+        query = {"artifact_directory_path": folder} if folder else {}
+        found = self._json(f"logged-models/{quote(model, safe='')}/artifacts/directories", query=query)
+        for one in found.get("files", ()) if depth < _DEEPEST else ():
+            path = str(one["path"])
+            if one.get("is_dir"):
+                yield from self._files_of(model, path, depth + 1)
+            else:
+                size = one.get("file_size")
+                target = f"{self._url}/ajax-api/2.0/mlflow/logged-models/{quote(model, safe='')}/artifacts/files?"
+                target += urlencode({"artifact_file_path": path}, quote_via=quote)
+                yield ForeignFile(path, None if size is None else int(size), partial(self._download, target))
 
     def _points(self, run: str, keys: list[str]) -> Iterator[ForeignPoint]:
         for key in keys:
@@ -149,7 +229,11 @@ class MlflowServer:
                 return
 
     def _file(self, run: str, path: str) -> IO[bytes]:
-        target = f"{self._url}/get-artifact?" + urlencode({"path": path, "run_uuid": run}, quote_via=quote)
+        return self._download(
+            f"{self._url}/get-artifact?" + urlencode({"path": path, "run_uuid": run}, quote_via=quote)
+        )
+
+    def _download(self, target: str) -> IO[bytes]:
         answer = self._open(urllib.request.Request(target, headers=self._headers))  # noqa: S310  # http(s), as was checked
         return cast(IO[bytes], _Download(answer, self._away))
 
@@ -205,6 +289,34 @@ class MlflowServer:
             code="source-away",
             hint="Import again when it does: it goes on where it was.",
         )
+
+
+def _pairs(given: Any) -> dict[str, str]:
+    return {str(one["key"]): str(one.get("value", "")) for one in given}
+
+
+def _dataset(given: dict[str, Any]) -> ForeignDataset:
+    about = given["dataset"]
+    said = {name: str(about.get(name) or "") for name in ForeignDataset._fields if name != "context"}
+    return ForeignDataset(**said, context=_pairs(given.get("tags", ())).get("mlflow.data.context", ""))
+
+
+def _measure(given: dict[str, Any]) -> ForeignMeasure:
+    point = ForeignPoint(str(given["key"]), int(given.get("step", 0)), int(given["timestamp"]), float(given["value"]))
+    run, dataset, digest = (str(given.get(name) or "") for name in ("run_id", "dataset_name", "dataset_digest"))
+    return ForeignMeasure(run, point, dataset, digest)
+
+
+def _version(given: dict[str, Any]) -> ForeignVersion:
+    origin = str(given.get("source") or "")
+    return ForeignVersion(
+        number=int(given["version"]),
+        run=str(given.get("run_id") or ""),
+        origin=origin,
+        files=words.origin(origin),
+        description=str(given.get("description") or ""),
+        tags=words.staged(_pairs(given.get("tags", ())), given.get("current_stage")),
+    )
 
 
 def _access() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -17,6 +18,37 @@ ENDINGS: Mapping[str, Ended | None] = {
 """How a run ended, by its status; None: it goes on."""
 
 LARGEST = 2**63
+
+MODEL_ENDINGS: Mapping[str, Ended | None] = {
+    "LOGGED_MODEL_PENDING": None,
+    "LOGGED_MODEL_READY": "finished",
+    "LOGGED_MODEL_UPLOAD_FAILED": "failed",
+}
+"""The same of a logged model."""
+
+_RUN = r"[0-9a-f]{32}|[0-9A-HJKMNP-TV-Z]{26}"
+_IN_RUN = re.compile(rf"(?:runs:/|.*?/)(?P<run>{_RUN})/(?:artifacts/)?(?P<path>.+)")
+_IN_MODEL = re.compile(r"models:/(?P<bare>m-\w+)|.*/models/(?P<model>m-\w+)/artifacts/?")
+
+
+def origin(*places: str) -> tuple[str, str] | None:
+    """The source of the run or logged model that holds a version's files, and the folder within, by the first URI to say so."""
+    for place in places:
+        if found := _IN_MODEL.fullmatch(place):
+            return found["bare"] or found["model"], ""
+        if found := _IN_RUN.fullmatch(place):
+            return found["run"], found["path"].rstrip("/")
+    return None
+
+
+def staged(tags: Mapping[str, str], stage: str | None) -> dict[str, str]:
+    """The tags of a version, its stage among them."""
+    return {**tags, **({"mlflow.stage": stage} if stage not in (None, "", "None") else {})}
+
+
+def typed(tags: Mapping[str, str], kind: str | None) -> dict[str, str]:
+    """The tags of a logged model, its type among them, where MLflow's clients find it again."""
+    return {**tags, **({"loopline.model_type": kind} if kind else {})}
 
 
 def about(tags: Mapping[str, str]) -> dict[str, Any]:

@@ -52,14 +52,6 @@ class Below(Message):
     address: str = ""
 
 
-class Part(Message):
-    """Create-, Complete- and AbortMultipartUpload."""
-
-    path: str | None = None
-    upload_id: str | None = None
-    address: str = ""
-
-
 class Signed(Message):
     """CreatePresignedUploadUrl and CreatePresignedDownloadUrl."""
 
@@ -96,9 +88,9 @@ def listed(ask: Ask, given: Listed) -> dict[str, Any]:
 @endpoint(f"GET {PROXY}/artifacts", action="read")
 def proxied(ask: Ask, given: Below) -> dict[str, Any]:
     """The same by a file's address, with names instead of paths. Where there is nothing there is nothing in the list."""
-    place = _place(given.path or "")
+    at = place(given.path or "")
     try:
-        found = below(ask.call("runs.artifacts", run=place.run), place.path)
+        found = below(ask.call("runs.artifacts", run=at.run), at.path)
     except NotFound as e:
         if e.code != "no-run":
             raise
@@ -110,16 +102,16 @@ def proxied(ask: Ask, given: Below) -> dict[str, Any]:
 @endpoint(f"GET {PROXY}/artifacts/{{address:path}}", action="read", takes="raw")
 def fetch(ask: Ask, given: Below) -> Response:
     """A file."""
-    return _sent(ask, _place(given.address), given.address)
+    return _sent(ask, place(given.address), given.address)
 
 
 @endpoint(f"PUT {PROXY}/artifacts/{{address:path}}", action="run", takes="raw")
 def bring(ask: Ask, given: Below) -> Response:
     """Keeps a file."""
-    place = _place(given.address)
+    at = place(given.address)
     runs.changed(
-        place.run,
-        lambda: ask.send("runs.put_artifact", ask.body or Body(b""), run=place.run, path=place.path),
+        at.run,
+        lambda: ask.send("runs.put_artifact", ask.body or Body(b""), run=at.run, path=at.path),
     )
     return Response()
 
@@ -127,14 +119,14 @@ def bring(ask: Ask, given: Below) -> Response:
 @endpoint(f"DELETE {PROXY}/artifacts/{{address:path}}", action="run", takes="raw")
 def remove(ask: Ask, given: Below) -> None:
     """Removes a file, or a folder with what is in it; where there is nothing, nothing happens."""
-    place = _place(given.address)
+    at = place(given.address)
     try:
-        whole = () if place.path else below(ask.call("runs.artifacts", run=place.run), "")
-        for path in (place.path,) if place.path else (file.path for file in whole):
-            ask.call("runs.remove_artifact", run=place.run, path=path)
+        whole = () if at.path else below(ask.call("runs.artifacts", run=at.run), "")
+        for path in (at.path,) if at.path else (file.path for file in whole):
+            ask.call("runs.remove_artifact", run=at.run, path=path)
     except LooplineError as e:
         if e.code not in ("no-run", "no-artifact"):
-            raise runs.told(e, place.run) from e
+            raise runs.told(e, at.run) from e
 
 
 @endpoint("GET /get-artifact", action="read", takes="raw")
@@ -163,17 +155,6 @@ def pasted(ask: Ask, given: Listed) -> Response:
         raise Problem("Artifact size is too large. Max size is 10MB.")
     runs.changed(given.run, lambda: ask.send("runs.put_artifact", content, run=given.run, path=path))
     return Response(media_type="application/json")
-
-
-@endpoint(f"POST {PROXY}/mpu/create/{{address:path}}", action="run", needed=("path",))
-def parts(ask: Ask, given: Part) -> None:
-    """Refused: a file comes whole, in one stream, and clients send it so then."""
-    safe(given.address)
-    raise Problem("Multipart upload is not supported for the current artifact repository", "NOT_IMPLEMENTED")
-
-
-for _step in ("complete", "abort"):
-    endpoint(f"POST {PROXY}/mpu/{_step}/{{address:path}}", action="run", needed=("path",))(parts)
 
 
 @endpoint(f"GET {PROXY}/presigned/{{address:path}}", action="read", takes="raw")
@@ -208,7 +189,7 @@ def download_url(ask: Ask, given: Signed) -> None:
     )
 
 
-def _place(address: str) -> Place:
+def place(address: str) -> Place:
     """The run and the path that an address names. Raises `Problem`."""
     found = _ADDRESS.fullmatch(address)
     if found is None:
@@ -241,14 +222,14 @@ def below(files: Iterable[Artifact], path: str) -> list[FileInfo]:
     return [found[name] for name in sorted(found)]
 
 
-def _sent(ask: Ask, place: Place, address: str) -> Response:
+def _sent(ask: Ask, at: Place, address: str) -> Response:
     """The file as a response. Raises `Problem` where there is none."""
     try:
-        found: Bytes = ask.call("runs.artifact", run=place.run, path=place.path)
+        found: Bytes = ask.call("runs.artifact", run=at.run, path=at.path)
     except (NotFound, Invalid) as e:
         if e.code not in ("no-run", "no-artifact", "bad-path"):
             raise
-        if e.code != "no-run" and below(ask.call("runs.artifacts", run=place.run), place.path):
+        if e.code != "no-run" and below(ask.call("runs.artifacts", run=at.run), at.path):
             raise Problem(f"Artifact path refers to a directory, not a file: '{address}'") from e
         raise Problem(f"No such artifact: '{address}'", "RESOURCE_DOES_NOT_EXIST") from e
     ending = found.name.rpartition(".")[2]

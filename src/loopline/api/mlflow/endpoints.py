@@ -22,13 +22,11 @@ from starlette.requests import Request
 from loopline.access.records import Principal
 from loopline.api.mlflow.messages import Message
 from loopline.api.mlflow.problems import Problem
+from loopline.api.pages.links import SUFFIX
 from loopline.app import Platform
 from loopline.operations import Action, Body
 
 Takes = Literal["json", "raw"]
-
-SUFFIX = ".mlflow"
-"""What may follow a project's name in the address, as DagsHub's users write it."""
 
 _PREFIXED = re.compile(
     r"(?P<prefix>(?:/[^/]+){0,2}?)(?P<path>/(?:ajax-)?api/(?:2\.0/?|3\.0/)mlflow.*|/version|/get-artifact"

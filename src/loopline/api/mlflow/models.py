@@ -9,7 +9,8 @@ from typing import Any
 
 from loopline.api.mlflow import pages, registry
 from loopline.api.mlflow.endpoints import Ask, endpoint
-from loopline.api.mlflow.filters import LISTED, TEXTS, Clause, Grammar, compared, parse, shown
+from loopline.api.mlflow.filters import LISTED, TEXTS, Grammar, parse
+from loopline.api.mlflow.filters import shown as listed
 from loopline.api.mlflow.messages import Int64, Message, Tag, invalid
 from loopline.api.mlflow.problems import Problem
 from loopline.errors import Conflict, NotFound
@@ -142,26 +143,15 @@ def search(ask: Ask, given: Search) -> dict[str, Any]:
     most = page_size(given.max_results, _PAGE, _LARGEST_PAGE, ask)
     clauses = parse(given.filter, _GRAMMAR)
     order = ordered(given.order_by or (), _ORDERS, "order by key", _OTHER_WORDS)
-    if all(field != "title" for field, _ in order):
-        order.append(("title", True))
-    start = pages.offset(given.page_token)
-    prompts = asks_for_prompts(clauses)
-    found = [
-        one
-        for one in ask.call("models.list")
-        if registry.is_prompt(one.tags) == prompts and all(_holds(one, clause) for clause in clauses)
-    ]
-    for field, ascending in reversed(order):
-        found.sort(key=lambda one: getattr(one, field), reverse=not ascending)
-    page = found[start : start + most]
-    versions: dict[str, list[Any]] = {one.name: [] for one in page}
-    for version in ask.call("models.list_versions", names=tuple(versions)) if page else ():
-        versions[version.name].append(version)
+    where = registry.conditions(clauses, {"name": "title"})
+    shown, after = pages.collect(ask, "models.search", most, given.page_token, where=where, order=order)
+    found = [one for page in shown for one in page.models]
     answer: dict[str, Any] = {}
-    if page:
-        answer["registered_models"] = [registry.model(one, tuple(versions[one.name]), by_stage=True) for one in page]
-    if start + most < len(found):
-        answer["next_page_token"] = pages.token(start + most)
+    if found:
+        latest = registry.newest(ask, *(one.name for one in found))
+        answer["registered_models"] = [registry.model(one, latest[one.name], by_stage=True) for one in found]
+    if after is not None:
+        answer["next_page_token"] = pages.token(after)
     return answer
 
 
@@ -188,7 +178,7 @@ def latest(ask: Ask, given: Latest) -> dict[str, Any]:
     """The newest version in each stage, or in some."""
     found = registry.find(ask, given.name)
     wanted = [registry.canonical(stage) for stage in given.stages or registry.STAGES]
-    versions = registry.newest(ask.call("models.versions", name=found.name))
+    versions = registry.newest(ask, found.name)[found.name]
     there = [registry.version(found.title, one, aliases=True) for one in versions if registry.stage(one) in wanted]
     return {"model_versions": there} if there else {}
 
@@ -247,42 +237,19 @@ def page_size(given: int | None, usual: int, largest: int, ask: Ask) -> int:
     return max(given, 0)
 
 
-def asks_for_prompts(clauses: list[Clause]) -> bool:
-    """Whether a search is for prompts; otherwise it is for models alone."""
-    return any(
-        clause.key == registry.PROMPT
-        and clause.entity == "tag"
-        and (clause.comparator, str(clause.value).lower()) in (("=", "true"), ("!=", "false"))
-        for clause in clauses
-    )
-
-
-def holds_tag(tags: dict[str, str], clause: Clause) -> bool:
-    """Whether a comparison of a tag holds; one that is not there fails all but those by which models are told from prompts."""
-    if clause.key == registry.PROMPT:
-        return True
-    return clause.key in tags and compared(tags[clause.key], clause.comparator, clause.value)
-
-
 def _whole(ask: Ask, found: Model) -> registry.RegisteredModel:
-    return registry.model(found, ask.call("models.versions", name=found.name))
-
-
-def _holds(model: Model, clause: Clause) -> bool:
-    if clause.entity == "tag":
-        return holds_tag(model.tags, clause)
-    return compared(model.title, clause.comparator, clause.value)
+    return registry.model(found, registry.newest(ask, found.name)[found.name])
 
 
 def ordered(
     given: Sequence[str], fields: Mapping[str, str], what: str, others: Mapping[str, str] = MappingProxyType({})
-) -> list[tuple[str, bool]]:
-    """What to order by, in turn, and whether it ascends.
+) -> tuple[str, ...]:
+    """What to order by, in turn, in the platform's words.
 
     `fields` leads from MLflow's words to the platform's, `what` they are called where one is none of them; `others` are words
     that it takes and does not tell.
     """
-    found: list[tuple[str, bool]] = []
+    found: dict[str, str] = {}
     for text in given:
         parts = _ORDER.fullmatch(text)
         if parts is None:
@@ -291,11 +258,11 @@ def ordered(
             raise Problem(f"Invalid ordering key in order_by clause '{text[:200]}'.")
         field = fields.get(parts[1]) or others.get(parts[1])
         if field is None:
-            raise Problem(f"Invalid {what} '{parts[1]}' specified. Valid keys are '{shown(fields)}'")
-        if any(field == known for known, _ in found):
+            raise Problem(f"Invalid {what} '{parts[1]}' specified. Valid keys are '{listed(fields)}'")
+        if field in found:
             raise Problem(f"`order_by` contains duplicate fields: {list(given)}")
-        found.append((field, (parts[2] or "asc").lower() == "asc"))
-    return found
+        found[field] = f"{field} {(parts[2] or 'asc').upper()}"
+    return tuple(found.values())
 
 
 def _taken(ask: Ask, name: str, tags: dict[str, str]) -> Problem:

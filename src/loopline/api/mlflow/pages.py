@@ -7,10 +7,12 @@ import binascii
 import json
 from typing import Any
 
+from loopline.api.mlflow.endpoints import Ask
 from loopline.api.mlflow.problems import Problem
 
 _LONGEST = 16_384
 _MOST = 1 << 53
+_AT_ONCE = 1000
 
 
 def token(place: int | str) -> str:
@@ -40,6 +42,18 @@ def key(given: str | None) -> str | None:
     if not isinstance(place, str):
         raise Problem(f"Invalid page token, not stringable {str(place)[:200]}")
     return place
+
+
+def collect(ask: Ask, operation: str, most: int, given: str | None, **args: Any) -> tuple[list[Any], str | None]:
+    """The pages of an operation that hold the things of one page here, and the key behind them (None: there are no more)."""
+    after, found = key(given), []
+    while most > 0:
+        page = ask.call(operation, limit=min(_AT_ONCE, most), after=after, **args)
+        found.append(page)
+        most, after = most - _AT_ONCE, page.after
+        if after is None:
+            break
+    return found, after
 
 
 def _place(given: str) -> Any:

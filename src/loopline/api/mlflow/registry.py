@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from loopline.api.mlflow import forms, limits
 from loopline.api.mlflow.endpoints import Ask
+from loopline.api.mlflow.filters import Clause
 from loopline.api.mlflow.messages import invalid
 from loopline.api.mlflow.problems import Problem
 from loopline.errors import NotFound
-from loopline.registry.records import Model, ModelVersion
+from loopline.registry.records import RUN_FACT, SOURCE_FACT, Condition, Model, ModelVersion
 
 STAGE = "mlflow.stage"
 """The tag of a version that says its stage; MLflow's clients see it as the stage alone."""
@@ -20,8 +23,8 @@ STAGES = ("None", "Staging", "Production", "Archived")
 PROMPT = "mlflow.prompt.is_prompt"
 """The tag of what MLflow keeps among its models and is none."""
 
-SOURCE, LOCATION, RUN, RUN_LINK = "source", "location", "run_id", "run_link"
-"""The facts of a version: where it came from, where its files are, and what else was said when it was made."""
+LOCATION, RUN_LINK = "location", "run_link"
+"""Facts of a version beside those that the registry knows: where its files are, and what else was said when it was made."""
 
 _TAG_VALUE = 100_000
 _MOST_VERSIONS = 1 << 31
@@ -57,9 +60,10 @@ class Version(msgspec.Struct, kw_only=True, omit_defaults=True):
     aliases: list[str] = []
 
 
-def model(given: Model, versions: tuple[ModelVersion, ...], *, by_stage: bool = False) -> RegisteredModel:
-    """A model with the newest of its versions in each stage; `by_stage`: in the order of the stages' names."""
-    latest = sorted(newest(versions), key=stage) if by_stage else newest(versions)
+def model(given: Model, latest: Sequence[ModelVersion], *, by_stage: bool = False) -> RegisteredModel:
+    """A model with the newest version in each stage; `by_stage`: in the order of the stages' names."""
+    if by_stage:
+        latest = sorted(latest, key=stage)
     return RegisteredModel(
         name=given.title,
         creation_timestamp=given.created,
@@ -91,12 +95,12 @@ def version(title: str, given: ModelVersion, *, aliases: bool = False) -> Versio
     )
 
 
-def newest(versions: tuple[ModelVersion, ...]) -> list[ModelVersion]:
-    """The newest version in each stage."""
-    found: dict[str, ModelVersion] = {}
-    for one in sorted(versions, key=lambda v: v.version):
-        found[stage(one)] = one
-    return list(found.values())
+def newest(ask: Ask, *names: str) -> dict[str, list[ModelVersion]]:
+    """The newest version in each stage, of some models by their names."""
+    found: dict[str, dict[str, ModelVersion]] = {name: {} for name in names}
+    for one in ask.call("models.list_versions", names=names, newest_by=STAGE) if names else ():
+        found[one.name][stage(one)] = one  # by number: also where the tag says what is the same as none
+    return {name: list(versions.values()) for name, versions in found.items()}
 
 
 def stage(given: ModelVersion) -> str:
@@ -106,7 +110,7 @@ def stage(given: ModelVersion) -> str:
 
 def source(given: ModelVersion) -> str:
     """Where a version came from; a bundle is named by its ref."""
-    return given.facts.get(SOURCE) or f"loopline:/{given.ref}"
+    return given.facts.get(SOURCE_FACT) or f"loopline:/{given.ref}"
 
 
 def location(given: ModelVersion) -> str:
@@ -121,7 +125,7 @@ def tags(given: ModelVersion) -> dict[str, str]:
 
 def run_of(given: ModelVersion) -> str:
     """The id of the run that made a version; "" where none is known."""
-    return given.facts.get(RUN) or (given.run or "").rpartition(":")[2].rpartition("/")[2]
+    return given.facts.get(RUN_FACT) or (given.run or "").rpartition(":")[2].rpartition("/")[2]
 
 
 def canonical(name: str) -> str:
@@ -187,6 +191,32 @@ def numbered(given: str) -> int:
         return int(given)
     except ValueError:
         raise Problem(f"Parameter 'version' must be an integer, got '{given}'.") from None
+
+
+def conditions(clauses: Sequence[Clause], fields: Mapping[str, str], model: str = "") -> tuple[Condition, ...]:
+    """What a search asks of models or versions, `fields` in the platform's words; without prompts, unless it is for them.
+
+    `model`: what stands before a tag that is of the model.
+    """
+    prompts = any(
+        clause.key == PROMPT
+        and clause.entity == "tag"
+        and (clause.comparator, str(clause.value).lower()) in (("=", "true"), ("!=", "false"))
+        for clause in clauses
+    )
+    kind = Condition(
+        field=f"{model}tags.{PROMPT}", op="ilike" if prompts else "not ilike", value="true", missing=not prompts
+    )
+    told = (clause for clause in clauses if (clause.entity, clause.key) != ("tag", PROMPT))
+    return (kind, *(_condition(clause, fields) for clause in told))
+
+
+def _condition(clause: Clause, fields: Mapping[str, str]) -> Condition:
+    field = f"tags.{clause.key}" if clause.entity == "tag" else fields[clause.key]
+    op: Any = clause.comparator.lower()
+    if clause.entity == "tag" and clause.key == STAGE:  # the stage is no tag to MLflow's clients
+        return Condition(field=field, op="in", value=())
+    return Condition(field=field, op=op, value=clause.value)
 
 
 def is_prompt(tags: dict[str, str]) -> bool:

@@ -11,12 +11,13 @@ from loopline.api.mlflow import (
     runs,
     search,
     server,
+    uploads,
     values,
     versions,
 )
 from loopline.api.mlflow.endpoints import ENDPOINTS, find
 
 __all__ = [
-    "ENDPOINTS", "artifacts", "experiments", "find", "logged_models", "metrics", "models", "runs", "search", "server", "values",
-    "versions",
+    "ENDPOINTS", "artifacts", "experiments", "find", "logged_models", "metrics", "models", "runs", "search", "server", "uploads",
+    "values", "versions",
 ]  # fmt: skip

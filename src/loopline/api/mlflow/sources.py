@@ -83,7 +83,7 @@ def _version(ask: Ask, uri: str, run: str | None, model: str | None) -> Source:
     elif suffix.isdecimal():
         number = int(suffix)
     else:
-        versions = registry.newest(ask.call("models.versions", name=title.name))
+        versions = registry.newest(ask, title.name)[title.name]
         if suffix.lower() != "latest":
             versions = [one for one in versions if registry.stage(one) == registry.canonical(suffix)]
         if not versions:

@@ -191,17 +191,14 @@ def _measure(given: Metric | LogMetric) -> Measure:
 
 
 def _log(ask: Ask, run: str, points: list[Point], params: dict[str, str], tags: dict[str, str]) -> None:
-    name = tags.pop(forms.RUN_NAME, None)
+    name = tags.pop(forms.RUN_NAME, None) or None
     if not (points or params or tags or name):
         found = runs.shown(ask, run)
         if found.deleted is not None:
             raise Problem(f"The run {run} must be in the 'active' state. Current state is deleted.")
         return
     try:
-        if points or params or tags:
-            runs.changed(run, lambda: ask.call("runs.log", run=run, metrics=points, params=params, tags=tags))
-        if name:
-            runs.changed(run, lambda: ask.call("runs.change", run=run, name=name))
+        runs.changed(run, lambda: ask.call("runs.log", run=run, metrics=points, params=params, tags=tags, name=name))
     except Conflict as e:
         if e.code != "param-set":
             raise

@@ -6,12 +6,12 @@ from typing import Any
 
 from loopline.api.mlflow import logged, pages, registry, sources
 from loopline.api.mlflow.endpoints import Ask, endpoint
-from loopline.api.mlflow.filters import LISTED, ORDERED, TEXTS, Clause, Grammar, compared, parse
+from loopline.api.mlflow.filters import LISTED, ORDERED, TEXTS, Grammar, parse
 from loopline.api.mlflow.messages import Int64, Message, Tag
-from loopline.api.mlflow.models import One, asks_for_prompts, holds_tag, ordered, page_size
+from loopline.api.mlflow.models import One, ordered, page_size
 from loopline.api.mlflow.problems import Problem
 from loopline.errors import NotFound
-from loopline.registry.records import ModelVersion
+from loopline.registry.records import RUN_FACT, SOURCE_FACT, ModelVersion
 
 _GRAMMAR = Grammar(
     aliases={"attribute": "attribute", "tag": "tag", "tags": "tag"},
@@ -22,8 +22,9 @@ _GRAMMAR = Grammar(
     quotes=False,
     registry=True,
 )
+_FIELDS = {"name": "title", "run_id": "run", "source_path": "source", "version_number": "version"}
 _ORDERS = {
-    "name": "name", "version_number": "version", "creation_timestamp": "created", "last_updated_timestamp": "changed",
+    "name": "title", "version_number": "version", "creation_timestamp": "created", "last_updated_timestamp": "changed",
 }  # fmt: skip
 _PAGE = 200_000
 
@@ -88,11 +89,11 @@ def create(ask: Ask, given: Create) -> dict[str, Any]:
     for key, value in tags.items():
         registry.check_tag(key, value)
     model = registry.find(ask, given.name)
-    said = {registry.SOURCE: found.uri, registry.LOCATION: found.location, registry.RUN_LINK: given.run_link}
+    said = {SOURCE_FACT: found.uri, registry.LOCATION: found.location, registry.RUN_LINK: given.run_link}
     facts = {name: text for name, text in said.items() if text}
     made_by = found.run and _run(ask, found.run)
     if found.run and not made_by:
-        facts[registry.RUN] = found.run
+        facts[RUN_FACT] = found.run
     version = ask.call(
         "models.add",
         name=model.name,
@@ -170,29 +171,12 @@ def search(ask: Ask, given: Search) -> dict[str, Any]:
     order = ordered(
         given.order_by or ["last_updated_timestamp DESC", "name ASC", "version_number DESC"], _ORDERS, "attribute key"
     )
-    start = pages.offset(given.page_token)
-    prompts = asks_for_prompts(clauses)
-    models = {one.name: one for one in ask.call("models.list") if registry.is_prompt(one.tags) == prompts}
-    titles = [clause for clause in clauses if (clause.entity, clause.key) == ("attribute", "name")]
-    names = tuple(
-        name
-        for name, model in models.items()
-        if all(compared(model.title, clause.comparator, clause.value) for clause in titles)
-    )
-    rest = [clause for clause in clauses if clause not in titles]
-    found = [
-        (models[one.name].title, one)
-        for one in ask.call("models.list_versions", names=names)
-        if all(_holds(one, clause) for clause in rest)
-    ]
-    for key, ascending in reversed(_full(order)):
-        found.sort(key=lambda pair: pair[0] if key == "name" else getattr(pair[1], key), reverse=not ascending)
-    shown = found[start : start + most]
-    answer: dict[str, Any] = {}
-    if shown:
-        answer["model_versions"] = [registry.version(title, one) for title, one in shown]
-    if start + most < len(found):
-        answer["next_page_token"] = pages.token(start + most)
+    where = registry.conditions(clauses, _FIELDS, "model.")
+    found, after = pages.collect(ask, "models.search_versions", most, given.page_token, where=where, order=order)
+    versions = [registry.version(page.titles[one.name], one) for page in found for one in page.versions]
+    answer: dict[str, Any] = {"model_versions": versions} if versions else {}
+    if after is not None:
+        answer["next_page_token"] = pages.token(after)
     return answer
 
 
@@ -226,20 +210,3 @@ def _run(ask: Ask, run: str) -> str | None:
         return str(ask.call("runs.show", run=run).ref)
     except (NotFound, ValueError):
         return None
-
-
-def _holds(version: ModelVersion, clause: Clause) -> bool:
-    if clause.entity == "tag":
-        return holds_tag(registry.tags(version), clause)
-    own = {
-        "run_id": registry.run_of(version),
-        "source_path": registry.source(version),
-        "version_number": version.version,
-    }[clause.key]
-    return compared(own, clause.comparator, clause.value)
-
-
-def _full(order: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
-    """The order, told apart in the end by name and number."""
-    given = {key for key, _ in order}
-    return [*order, *(one for one in (("name", True), ("version", False)) if one[0] not in given)]

@@ -11,7 +11,9 @@ from starlette.responses import HTMLResponse, Response
 
 from loopline.access.records import Principal
 from loopline.api.pages import place, series
+from loopline.api.pages.fragments import POLICY, script
 from loopline.api.pages.html import Html, element, joined
+from loopline.api.pages.links import SUFFIX
 from loopline.api.pages.overview import Overview, overview
 from loopline.api.pages.style import document, status
 from loopline.api.pages.times import ago
@@ -25,11 +27,12 @@ _NEEDS = 3
 def answer(request: Request, platform: Platform, principal: Principal | None) -> Response:
     """The page for who asks, of the project that `?project=` names; `?reload` loads it again every ten seconds."""
     assert principal is not None, "the route asks who calls"
-    asked = request.query_params.get("project", "")
+    # MLflow's client prints links behind the address that it was given, which may name a project as one of DagsHub's does.
+    asked = request.path_params.get("project", "").removesuffix(SUFFIX) or request.query_params.get("project", "")
     project = asked or _project(platform, principal)
     found = overview(platform.session(principal, project), platform.clock.now())
     again = "reload" in request.query_params
-    headers = {"Refresh": str(RELOAD_SECONDS)} if again else {}
+    headers = {"Content-Security-Policy": POLICY, **({"Refresh": str(RELOAD_SECONDS)} if again else {})}
     return HTMLResponse(page(found, reloads=again), headers=headers)
 
 
@@ -59,7 +62,7 @@ def page(found: Overview, *, reloads: bool = False) -> str:
     )
     at = datetime.datetime.fromtimestamp(found.at / 1000, datetime.UTC)
     foot = joined("As of ", element("time", f"{at:%Y-%m-%d %H:%M:%S} UTC", datetime=at.isoformat(timespec="seconds")))
-    return document(f"Loopline: {project}", _nav(found, reloads), body, foot)
+    return document(f"Loopline: {project}", _nav(found, reloads), body, foot, script(project))
 
 
 def _nav(found: Overview, reloads: bool) -> Html:

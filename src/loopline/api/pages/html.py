@@ -12,7 +12,7 @@ class Html(str):
 def element(tag: str, *children: object, **attributes: str | bool) -> Html:
     """One element; a trailing underscore of an attribute's name falls away, others become hyphens. None says nothing."""
     named = "".join(_attribute(name.rstrip("_").replace("_", "-"), value) for name, value in attributes.items())
-    if tag in ("meta", "link", "br"):
+    if tag in ("meta", "link", "br", "img"):
         return Html(f"<{tag}{named}>")
     return Html(f"<{tag}{named}>{joined(*children)}</{tag}>")
 

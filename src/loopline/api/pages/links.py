@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import quote, urlencode
 
 from loopline.api.routing import PREFIX
 from loopline.refs import parse
+
+SUFFIX = ".mlflow"
+"""What may follow a project's name in the address, as DagsHub's users write it."""
 
 
 def card(project: str, ref: str) -> str:
@@ -27,6 +31,31 @@ def drift(project: str, endpoint: str) -> str:
 def profile(project: str, name: str, version: int) -> str:
     """The profile of a dataset version."""
     return _at(project, "datasets", name, "versions", str(version), "profile", form="html")
+
+
+def home(project: str) -> str:
+    """The first page of a project."""
+    return f"/?{urlencode({'project': project})}"
+
+
+def run(project: str, run: str) -> str:
+    """The page of a run."""
+    return f"/runs/{quote(run, safe='')}?{urlencode({'project': project})}"
+
+
+def group(project: str, number: int) -> str:
+    """The page of a group of runs."""
+    return f"/groups/{number}?{urlencode({'project': project})}"
+
+
+def plot(project: str, run: str, metric: str) -> str:
+    """One metric of a run, drawn by step."""
+    return _at(project, "run-plot", runs=json.dumps([run]), metric=metric, form="svg")
+
+
+def artifact(project: str, run: str, path: str) -> str:
+    """A file of a run."""
+    return _at(project, "runs", run, "artifacts", path)
 
 
 def _at(project: str, *parts: str, **query: str) -> str:

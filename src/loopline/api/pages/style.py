@@ -6,6 +6,12 @@ import base64
 
 from loopline.api.pages.html import Html, element, joined
 
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+"""What a page of ours may do, unless it says otherwise (its Content-Security-Policy)."""
+
 _STYLE = """
 :root{color-scheme:light dark;--paper:#f8f9fa;--card:#fff;--ink:#1f2328;--soft:#59636e;--line:#d9dee3;--accent:#0b57d0;
 --good:#12693a;--warn:#8a5200;--bad:#b3261e;--wash:#eef1f4}
@@ -48,6 +54,8 @@ td:not([class]){min-width:13rem}td .id,td code{white-space:nowrap}
 ol.stages{display:flex;flex-wrap:wrap;gap:4px;margin:4px 0;padding:0;list-style:none}
 ol.stages li{border:1px solid var(--line);border-radius:6px;padding:1px 10px;color:var(--soft)}
 ol.stages li.now{border-color:var(--accent);color:var(--accent);font-weight:600}ol.stages li.past{background:var(--wash)}
+.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,26rem),1fr));gap:16px;margin:16px 0}
+.plot{width:100%;height:auto}
 @media (max-width:640px){header,main,footer{padding-left:16px;padding-right:16px}header nav{margin-left:0}.card{padding:12px}}
 @media print{body{background:none}.card{break-inside:avoid}}
 """
@@ -67,8 +75,8 @@ _ICON = base64.b64encode(
 ).decode()
 
 
-def document(title: str, nav: Html, body: Html, foot: Html) -> str:
-    """A whole page."""
+def document(title: str, nav: Html, body: Html, foot: Html, script: Html | None = None) -> str:
+    """A whole page; `script` comes last."""
     head = joined(
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width,initial-scale=1"),
@@ -76,7 +84,7 @@ def document(title: str, nav: Html, body: Html, foot: Html) -> str:
         element("link", rel="icon", href=f"data:image/svg+xml;base64,{_ICON}"),
         element("style", Html(_STYLE)),
     )
-    shown = joined(element("header", nav), element("main", body), element("footer", foot))
+    shown = joined(element("header", nav), element("main", body), element("footer", foot), script)
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{shown}</body></html>\n'
 
 

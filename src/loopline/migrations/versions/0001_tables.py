@@ -70,6 +70,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "digest", name=op.f("pk_dataset_contracts")),
     )
     op.create_table(
+        "dataset_inbox",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("post", sa.String(length=32), nullable=False),
+        sa.Column("digest", sa.String(length=80), nullable=False),
+        sa.Column("file", sa.String(length=255), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.PrimaryKeyConstraint("project", "name", "post", name=op.f("pk_dataset_inbox")),
+    )
+    op.create_table(
         "dataset_schedules",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -374,6 +387,8 @@ def upgrade() -> None:
         sa.Column("deleted", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("pk_model_versions")),
     )
+    op.create_index("ix_model_versions_changed", "model_versions", ["project", "changed"], unique=False)
+    op.create_index("ix_model_versions_created", "model_versions", ["project", "created"], unique=False)
     op.create_table(
         "models",
         sa.Column("project", sa.String(length=128), nullable=False),
@@ -388,6 +403,7 @@ def upgrade() -> None:
         sa.Column("deleted", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", name=op.f("pk_models")),
     )
+    op.create_index("ix_models_changed", "models", ["project", "changed"], unique=False)
     op.create_index(
         "ix_models_title",
         "models",

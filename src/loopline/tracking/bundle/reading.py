@@ -138,7 +138,7 @@ def written(bundle: Opened, writing: Writing) -> Iterator[tuple[Any, Entry]]:
             tags[one.run] = {
                 SOURCE: bundle.source(one.run),
                 CREATOR: bundle.runs[one.run],
-                INPUTS: _refs(fields.inputs),
+                **_refs(INPUTS, fields.inputs),
             }
             fields.inputs = []
             begun = receiving.begun(writing, bundle.id(one.run), fields, None)
@@ -151,7 +151,7 @@ def written(bundle: Opened, writing: Writing) -> Iterator[tuple[Any, Entry]]:
             yield held[one.run], one
         else:
             if one.kind == "finish":
-                tags[one.run][OUTPUTS] = _refs(fields.outputs)
+                tags[one.run] |= _refs(OUTPUTS, fields.outputs)
                 fields.outputs = []
             receiving.take(writing, held[one.run], one, fields)
     writing.write_points()
@@ -159,10 +159,10 @@ def written(bundle: Opened, writing: Writing) -> Iterator[tuple[Any, Entry]]:
         set_tags(writing.tx, writing.words, held[run].number, said)
 
 
-def _refs(refs: list[str]) -> str:
-    """Refs as a tag; empty where there are none, or more than a tag holds."""
-    text = json.dumps(refs) if refs else ""
-    return text if len(text) <= LONGEST_TEXT else ""
+def _refs(tag: str, refs: list[str]) -> dict[str, str]:
+    """Refs as a tag; none where there are none, or more than a tag holds."""
+    text = json.dumps(refs)
+    return {tag: text} if refs and len(text) <= LONGEST_TEXT else {}
 
 
 def _entries(bundle: Opened) -> Iterator[Entry | Points]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from loopline.tracking.comparison.records import Aspect, Difference
@@ -12,10 +12,10 @@ _CODE = ("commit", "branch", "revision", "remote", "dirty", "patch", "argv")
 _SAID_ELSEWHERE = ("packages", "requirements")  # the digest of the list, and the list
 
 
-def differences(runs: Sequence[Run]) -> list[Difference]:
-    """All that the runs have, key by key, in the order in which people ask for it."""
+def differences(runs: Sequence[Run], groups: Mapping[int, str]) -> list[Difference]:
+    """All that the runs have, key by key, in the order in which people ask for it; `groups`: names by number."""
     found = []
-    read = [_aspects(run) for run in runs]
+    read = [{"run": {"group": groups[run.group]}, **_aspects(run)} for run in runs]
     for of in read[0]:
         for key in _keys(one[of] for one in read):
             values = tuple(one[of].get(key) for one in read)

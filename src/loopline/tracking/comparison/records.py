@@ -8,7 +8,7 @@ import msgspec
 
 from loopline.tracking.records import Real, RunStatus
 
-Aspect = Literal["params", "tags", "inputs", "outputs", "code", "packages", "environment"]
+Aspect = Literal["run", "params", "tags", "inputs", "outputs", "code", "packages", "environment"]
 """What of runs is compared besides their metrics."""
 
 Finding = Literal["higher", "lower", "not told apart", "not known"]

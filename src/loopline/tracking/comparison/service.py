@@ -34,6 +34,7 @@ class Comparisons:
     tx: Tx
     words: Words
     draw: Drawing | None
+    group_name: Callable[[int], str]
     history: Callable[[str, str, int | None], tuple[Point, ...]]
 
     def compare(self, runs: tuple[str, ...], metrics: tuple[str, ...] = (), all: bool = False) -> Comparison:
@@ -48,7 +49,8 @@ class Comparisons:
         deltas = Deltas(given, repeats, self._by_fold)
         summaries = self._summaries(rows)
         compared = [deltas.compare(key, [summaries.get((row.number, key)) for row in rows]) for key in keys]
-        found = differences(given)
+        named = {number: self.group_name(number) for number in {run.group for run in given}}
+        found = differences(given, named)
         shown, told = (
             [one for one in found if all or not one.same],
             [one for one in compared if all or metrics or not one.same],

@@ -20,7 +20,7 @@ from loopline.operations import Body
 from loopline.ports.foreign_runs import ForeignRun, RunSource, Unread
 from loopline.tracking.ids import LATEST, ulid
 from loopline.tracking.paths import check_key, check_title
-from loopline.tracking.records import Point, Run, RunGroup
+from loopline.tracking.records import ExternalDataset, Measure, Point, Run, RunGroup
 from loopline.tracking.verbs import GroupsVerbs, RunsVerbs
 
 SOURCE = "import.source"
@@ -80,7 +80,7 @@ class _Importer:
         self._runs, self._groups = sink.runs, sink.groups
         self._system = system
         self._places: dict[str, str] = {}  # the ids of runs, by their source
-        self._numbers: dict[str, int] = {"": 0}  # those of groups, by their name
+        self._numbers: dict[str, int | None] = {"": None}  # those of groups, by their name
 
     def place(self, source: str) -> str | None:
         """The id of the run of this source, where it is here."""
@@ -113,6 +113,7 @@ class _Importer:
         name = _name(one)
         begun = self._runs.create(
             name,
+            kind=one.kind,
             parent=parent,
             params=one.params,
             tags={**one.tags, **({} if name == one.name else {NAME: one.name}), SOURCE: told},
@@ -126,11 +127,13 @@ class _Importer:
             return Outcome(source=told, state="there already", run=begun.id, left_out=one.left_out)
         failpoint("tracking.import.begun")
         self._fill(begun, one)
+        lost = (*one.left_out, *self._measured(begun, one))
+        if one.kind == "model" and parent is not None:
+            self._runs.link(parent, outputs=(begun.ref,))
         if one.status is not None:
             failpoint("tracking.import.before_end")
             ended = None if one.ended is None else min(max(one.ended, 0), LATEST)
             self._runs.change(run, status=one.status, ended=ended)
-        lost = one.left_out
         if one.parent is not None and parent is None:
             lost = (*lost, f"its parent {one.parent}, which was not found")
         return Outcome(source=told, state="imported", run=begun.id, left_out=lost)
@@ -140,6 +143,8 @@ class _Importer:
         while batch := list(itertools.islice(points, _BATCH)):
             self._runs.log(begun.id, batch)
             failpoint("tracking.import.points")
+        if one.datasets:
+            self._runs.use(begun.id, [ExternalDataset(**given._asdict()) for given in one.datasets])
         if one.note and one.note != begun.note:
             self._runs.note(begun.id, one.note)
         known = {file.path: file.size for file in self._runs.artifacts(begun.id)}
@@ -155,7 +160,22 @@ class _Importer:
                     )
                 failpoint("tracking.import.file")
 
-    def _group(self, name: str) -> int:
+    def _measured(self, begun: Run, one: ForeignRun) -> tuple[str, ...]:
+        """Takes what runs measured of a logged model; gives what has no place, since its run is not here."""
+        lost = 0
+        for source, given in itertools.groupby(sorted(one.measures), key=lambda measure: measure.run):
+            by = self.place(source)
+            found = [
+                Measure(key=m.key, step=m.step, time=m.time, value=m.value, dataset=dataset, digest=digest)
+                for _, m, dataset, digest in given
+            ]
+            if by is None:
+                lost += len(found)
+            else:
+                self._runs.measure(begun.id, by, found)
+        return (f"{lost} metrics by runs that are not here",) if lost else ()
+
+    def _group(self, name: str) -> int | None:
         if name not in self._numbers:
             found: tuple[RunGroup, ...] = self._groups.list(name=name, limit=1).groups
             self._numbers[name] = (found[0] if found else self._groups.create(name)).number

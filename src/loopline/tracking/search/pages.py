@@ -54,8 +54,8 @@ class Column(NamedTuple):
     kind: type
 
 
-class _Token(msgspec.Struct, array_like=True):
-    """Where a page ended: of which search, when its first page was asked for, in which stretch, and the last run's values."""
+class Token(msgspec.Struct, array_like=True):
+    """Where a page ended: of which search, when its first page was asked for, in which stretch, and the last row's values."""
 
     search: bytes
     now: int
@@ -87,18 +87,17 @@ def find(
     Raises `Invalid` with code "bad-filter", "costly-filter" or "bad-page".
     """
     search = _digest(tx.project, filter, order, groups, lifecycle)
-    token = None if after is None else _read(after, search)
+    token = None if after is None else read(after, search)
     now = token.now if token else now
     numbers, ended = select(tx, parse(filter, now), parse_order(order), limit, token, within(groups, lifecycle))
     if ended is None:
         return numbers, None
     stretch, values = ended
-    made = msgspec.msgpack.encode(_Token(search, now, stretch, values))
-    return numbers, base64.urlsafe_b64encode(made).decode().rstrip("=")
+    return numbers, printed(Token(search, now, stretch, values))
 
 
 def select(
-    tx: Tx, tree: Tree, order: Sequence[OrderBy], limit: int, token: _Token | None, among: Bool
+    tx: Tx, tree: Tree, order: Sequence[OrderBy], limit: int, token: Token | None, among: Bool
 ) -> tuple[list[int], tuple[int, list[Any]] | None]:
     """The numbers of the runs that a tree and `among` hold for, and where the page ended if there is more."""
     compiler = Compiler(tx, tree, order)
@@ -116,7 +115,7 @@ def select(
         if few is not None:
             query = query.where(compiler.among(runs.c.number, few))
         if token is not None and stretch == token.stretch:
-            query = query.where(_behind(columns, _checked(token.values, columns)))
+            query = query.where(behind(columns, checked(token.values, columns)))
         rows = tx.rows(query.limit(limit + 1 - len(found)))
         found += [(stretch, list(row), row[-1]) for row in rows]
         if len(found) > limit or (few is not None and len(found) == len(few)):
@@ -212,8 +211,8 @@ def _columns(key: Key) -> list[Column]:
     return found
 
 
-def _behind(columns: list[Column], values: list[Any]) -> Bool:
-    """Whether a run comes after one with these values."""
+def behind(columns: list[Column], values: list[Any]) -> Bool:
+    """Whether a row comes after one with these values."""
     found: Bool = sa.false()
     for column, value in reversed(list(zip(columns, values, strict=True))):
         beyond = column.value < value if column.descending else column.value > value
@@ -228,12 +227,18 @@ def _digest(project: str, filter: str, order: Sequence[str], groups: Sequence[in
     return hashlib.sha256(msgspec.json.encode(asked)).digest()[:8]
 
 
-def _read(after: str, search: bytes) -> _Token:
+def printed(token: Token) -> str:
+    """The token as callers get it."""
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(token)).decode().rstrip("=")
+
+
+def read(after: str, search: bytes) -> Token:
+    """The token that a page gave, where it is of this very search. Raises `Invalid`."""
     try:
         if len(after) > _LONGEST_TOKEN:
             raise ValueError("longer than any token")
         raw = base64.b64decode(after.encode("ascii") + b"=" * (-len(after) % 4), altchars=b"-_", validate=True)
-        token = msgspec.msgpack.decode(raw, type=_Token)
+        token = msgspec.msgpack.decode(raw, type=Token)
     except (ValueError, msgspec.MsgspecError) as e:
         raise _bad_page() from e
     if token.search != search:
@@ -247,7 +252,8 @@ def _read(after: str, search: bytes) -> _Token:
     return token
 
 
-def _checked(values: list[Any], columns: list[Column]) -> list[Any]:
+def checked(values: list[Any], columns: list[Column]) -> list[Any]:
+    """The values of a token, where they can be those of the columns. Raises `Invalid`."""
     if [type(value) for value in values] != [column.kind for column in columns]:
         raise _bad_page()
     for value in values:

@@ -84,6 +84,19 @@ EXPERIMENTS = [
     post("a page that is none", "experiments/search", {"max_results": 2, "page_token": "evilhax"}),
     post("a page that is no JSON", "experiments/search", {"max_results": 2, "page_token": "aGVsbG8="}),
     post("order by what is no attribute", "experiments/search", {"max_results": 2, "order_by": ["weight"]}),
+    post("a run in the default experiment", "runs/create", {"experiment_id": "0", "start_time": 5, "run_name": "plain"}, keep={"plain": "run.info.run_id"}),
+    post("delete the default experiment", "experiments/delete", {"experiment_id": "0"}),
+    post("delete it twice", "experiments/delete", {"experiment_id": "0"}),
+    get("read the deleted default experiment", "experiments/get", {"experiment_id": "0"}),
+    get("read it by name", "experiments/get-by-name", {"experiment_name": "Default"}),
+    get("its run went with it", "runs/get", {"run_id": "{plain}"}),
+    post("a run that names no experiment", "runs/create", {"start_time": 5}),
+    post("a run in the deleted default experiment", "runs/create", {"experiment_id": "0", "start_time": 5}),
+    post("its name is taken, too", "experiments/create", {"name": "Default"}),
+    post("search without it", "experiments/search", {"max_results": 10, "filter": "name = 'Default'"}),
+    post("search for deleted ones", "experiments/search", {"max_results": 10, "view_type": "DELETED_ONLY"}),
+    post("restore the default experiment", "experiments/restore", {"experiment_id": "0"}),
+    get("its run came back with it", "runs/get", {"run_id": "{plain}"}),
 ]  # fmt: skip
 
 RUNS = [

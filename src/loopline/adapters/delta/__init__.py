@@ -1,0 +1,1 @@
+"""Delta tables that others write, as a source."""

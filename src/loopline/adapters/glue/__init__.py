@@ -1,0 +1,1 @@
+"""AWS Glue: tables of its Data Catalog, as a source."""

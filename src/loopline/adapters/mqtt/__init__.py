@@ -1,0 +1,1 @@
+"""Topics of MQTT brokers as sources of rows."""

@@ -1,0 +1,218 @@
+"""Topics of an MQTT broker as a source of rows.
+
+The broker keeps what comes under the topics (QoS 1, a session without an end). A reading brings all that it kept to a spool on this
+disk, acknowledges it, and gives it from there: so each message is a row once, from the subscription on for as long as the broker
+keeps the session. Where the broker forgot it, that is told.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from loopline.adapters.mqtt.session import Session
+from loopline.adapters.mqtt.spool import Message, Spool
+from loopline.errors import Invalid, LooplineError, NotFound, did_you_mean
+from loopline.ports.messages import JsonLines, Messages, Texts
+from loopline.ports.source import Piece, Position
+
+_ADDRESS = re.compile(
+    r"(?P<scheme>mqtts?)://(?P<host>[^/@:?\[\]]+|\[[0-9a-fA-F:.]+\])(:(?P<port>\d{1,5}))?/(?P<topics>.+)", re.DOTALL
+)
+_FORMATS = ("json", "text")
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_VALUE = "value"
+_BATCH = 4 << 20  # bytes that are held until they are on the disk
+_QUOTA = 256 << 20
+_LONGEST = 60.0  # seconds, where messages come faster than they are brought here
+
+
+class MqttTopics:
+    """The messages under a filter of topics: `mqtt://host[:port]/ward/+/temperature`, `mqtts://...` by TLS.
+
+    `format` is "json" (objects; a single value is the column `value`) or "text". Beside each stand `_topic` and
+    `_time`, when it came. `folder` is for this dataset's topics alone, and must not be lost: what is there is nowhere else. Raises
+    `Invalid`; nothing is read yet.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        folder: Path,
+        *,
+        format: str = "json",
+        username: str = "",
+        password: str = "",
+        ca: str = "",
+        certificate: str = "",
+        key: str = "",
+    ) -> None:
+        found = _ADDRESS.fullmatch(address)
+        if found is None or not _is_filter(found["topics"]):
+            raise Invalid(
+                "This is no address of topics of MQTT.",
+                code="bad-source",
+                hint="Write mqtt://host:port/a/topic, with + for any one level and # for all below, at the end; who reads is said "
+                "by --option username=... and password='${NAME}'.",
+            )
+        if format not in _FORMATS:
+            raise Invalid(
+                f"{address} has no messages of the format {format!r}.",
+                code="bad-option",
+                hint=did_you_mean(format, _FORMATS),
+            )
+        self._address, self._topics, self._format = address, found["topics"], format
+        self._host, self._port = found["host"].strip("[]"), int(found["port"] or _PORTS[found["scheme"]])
+        self._user, self._password = username, password
+        self._tls = _tls(address, ca, certificate, key) if found["scheme"] == "mqtts" else None
+        self._folder = folder
+        self._spool: Spool | None = None
+
+    @property
+    def name(self) -> str:
+        """The address: the broker and the topics."""
+        return self._address
+
+    @property
+    def grows(self) -> bool:
+        """Always: what comes later goes behind."""
+        return True
+
+    def read(self, after: Position | None) -> Iterator[Piece]:
+        """Pieces of the spool, once all that the broker has is there, or 256 MiB, or a minute has passed.
+
+        Raises `NotFound` (code "nothing-yet") when it has subscribed and nothing has come yet; the errors of `Session` and `Spool`,
+        those of the broker behind the pieces that are here.
+        """
+        position = after or {}
+        taken, problem = int(position.get("taken", 0)), None
+        spool = self._opened(str(position.get("client", "")), taken)
+        try:
+            self._collect(spool)
+        except LooplineError as e:
+            problem = e
+        yield from self._pieces(spool, taken)
+        if problem is not None:
+            raise problem
+        if not spool.last:
+            raise NotFound(
+                f"Nothing has come from {self._address} yet.",
+                code="nothing-yet",
+                hint="The broker keeps from now on what comes: read again then.",
+            )
+
+    def done(self, position: Position) -> None:
+        """Lets go of what the spool has up to there."""
+        taken = int(position["taken"])
+        self._opened(str(position["client"]), taken).forget(taken)
+
+    def close(self) -> None:
+        """Closes the spool."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    def _opened(self, client: str, taken: int) -> Spool:
+        if self._spool is None:
+            self._spool = Spool(self._folder, client=client, taken=taken)
+        return self._spool
+
+    def _collect(self, spool: Spool) -> None:
+        """Brings what the broker has to the disk, and acknowledges it there."""
+        if spool.size >= _QUOTA:
+            return
+        session = Session(
+            self._address,
+            self._host,
+            self._port,
+            spool.client,
+            user=self._user,
+            password=self._password,
+            tls=self._tls,
+        )
+        try:
+            if not session.connect(anew=not spool.subscribed):
+                if spool.subscribed:
+                    lost = "the broker forgot the session: what came since the last reading is lost, retained messages come again"
+                    spool.append([Message(0, "", lost.encode(), _now())], settled=True)
+                session.subscribe(self._topics)
+                spool.subscribe()
+            self._drain(spool, session)
+        finally:
+            session.close()
+
+    def _drain(self, spool: Spool, session: Session) -> None:
+        """Until nothing is left or it is enough; what is on its way then was not acknowledged, and comes again."""
+        ends = time.monotonic() + _LONGEST
+        while True:
+            fence, kept = session.fence(), 0
+            while not session.passed(fence):
+                if session.size >= _BATCH:
+                    kept += self._keep(spool, session, settled=False)
+                    if spool.size >= _QUOTA:
+                        return
+            kept += self._keep(spool, session, settled=not kept)
+            if not kept or spool.size >= _QUOTA or time.monotonic() >= ends:
+                return
+
+    def _keep(self, spool: Spool, session: Session, *, settled: bool) -> int:
+        """How many came; they are durable, then acknowledged. `settled`: the broker has all that was acknowledged before."""
+        came = session.take()
+        fresh = [one.message for one in came if not (one.again and spool.known(one.message))]
+        settled = settled and len(fresh) == len(came)  # what came again is acknowledged again, and may come once more
+        if fresh or (settled and spool.unsettled):
+            spool.append(fresh, settled=settled)
+        session.acknowledge(came)
+        return len(came)
+
+    def _pieces(self, spool: Spool, taken: int) -> Iterator[Piece]:
+        messages = Messages(JsonLines(self._folder, _VALUE) if self._format == "json" else Texts(_VALUE))
+        first = number = taken
+        for number, message in spool.behind(taken):
+            place = f"message {number}{f', {message.topic}' if message.topic else ''}"
+            if message.topic:
+                beside = {
+                    "_topic": message.topic,
+                    "_time": datetime.datetime.fromtimestamp(message.time / 1000, datetime.UTC),
+                }
+                messages.add(place, message.payload, beside)
+            else:
+                messages.refuse(place, message.payload.decode())
+            if messages.full:
+                yield self._piece(messages, spool, first, number)
+                first = number
+        if not messages.empty:
+            yield self._piece(messages, spool, first, number)
+
+    def _piece(self, messages: Messages, spool: Spool, first: int, number: int) -> Piece:
+        name = f"{self._topics}, messages {first + 1} to {number}"
+        return messages.piece(name, {"client": spool.client, "taken": number})
+
+
+def _is_filter(topics: str) -> bool:
+    """Whether this is a filter of topics (MQTT 5, 4.7.1)."""
+    levels = topics.split("/")
+    wild = all(level in ("+", "#") or not set("+#") & set(level) for level in levels)
+    return wild and "#" not in levels[:-1] and "\0" not in topics and len(topics.encode()) <= 65_535
+
+
+def _tls(address: str, ca: str, certificate: str, key: str) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+        if certificate:
+            context.load_cert_chain(certificate, key or None)
+    except (OSError, ssl.SSLError) as e:
+        raise Invalid(
+            f"{address} cannot be read by TLS with these files: {e}.",
+            code="bad-option",
+            hint="ca, certificate and key name files in PEM.",
+        ) from e
+    return context
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,127 @@
+"""How a text is encoded: UTF-8 with or without its mark, UTF-16, Windows-1252; read as one of them, or refused with the place.
+
+What is no UTF-8 says nowhere what it is. It is taken as Windows-1252 (which holds Latin-1's letters) only where it looks like
+words of the West, and that is told; where parts of it are UTF-8 all the same, two texts were joined, and none of it is guessed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import mmap
+import re
+from collections.abc import Iterator
+
+from loopline.errors import Invalid
+
+_BLOCK = 4 << 20
+_UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+_HIGH = re.compile(rb"[\x80-\xff]+")
+_UNDEFINED = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
+
+
+def to_utf8(content: bytes | mmap.mmap, called: str) -> tuple[bytes | mmap.mmap, str, tuple[str, ...]]:
+    """The text in UTF-8 without its mark (the very bytes, where it is so already), its encoding and what is to be told of it.
+
+    Raises `Invalid` for binary data, for a text of several encodings and for one that cannot be told, with the place.
+    """
+    head = bytes(content[:1024])
+    if head.startswith(codecs.BOM_UTF8):
+        _check(content, called)
+        return content, "utf-8-sig", ()
+    if (wide := _UTF16.get(head[:2]) or _wide(head)) is not None:
+        return _from_utf16(content, wide, called), wide, ()
+    if (nul := head.find(b"\0")) >= 0:
+        raise Invalid(
+            f"{called} is not a text: it holds binary data (a NUL at offset {nul}).",
+            code="table-format",
+            hint="Take the NULs out (tr -d '\\000' < FILE), or give CSV, NDJSON or Parquet.",
+        )
+    offset = _first_wrong(content)
+    if offset is None:
+        return content, "utf-8", ()
+    text = bytes(content)
+    _check_western(text, called, offset)
+    line = text.count(b"\n", 0, offset) + 1
+    told = (
+        f"the text is not UTF-8 (line {line}, byte 0x{text[offset]:02x} at offset {offset}) and was read as Windows-1252; "
+        "convert it yourself where it is another encoding"
+    )
+    return text.decode("windows-1252").encode(), "windows-1252", (told,)
+
+
+def blocks(content: bytes | mmap.mmap, start: int) -> Iterator[tuple[int, bytes]]:
+    """The text in blocks of whole lines, each with its offset."""
+    size = len(content)
+    while start < size:
+        end = min(start + _BLOCK, size)
+        if end < size:
+            cut = content.rfind(b"\n", start, end) + 1 or content.find(b"\n", end) + 1
+            end = cut or size
+        yield start, content[start:end]
+        start = end
+
+
+def _first_wrong(content: bytes | mmap.mmap) -> int | None:
+    """The offset of the first byte that is not UTF-8."""
+    for begin, block in blocks(content, 0):
+        if block.isascii():
+            continue
+        try:
+            block.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return begin + error.start
+    return None
+
+
+def _check(content: bytes | mmap.mmap, called: str) -> None:
+    if (offset := _first_wrong(content)) is not None:
+        raise _mixed(bytes(content), called, offset)
+
+
+def _check_western(text: bytes, called: str, offset: int) -> None:
+    runs = _HIGH.findall(_MULTIBYTE.sub(b" ", text))
+    alone = sum(len(run) == 1 for run in runs)
+    # Letters with accents stand among plain ones; in Cyrillic, Greek or Chinese one such byte follows the other.
+    if 2 * alone < len(runs) or _UNDEFINED.search(text):
+        raise Invalid(
+            f"{called} is not UTF-8 (the byte 0x{text[offset]:02x} at offset {offset}), and its encoding cannot be told.",
+            code="not-utf8",
+            hint="Convert it from what it is, for example: iconv -f SHIFT_JIS -t UTF-8 FILE > FILE.utf8.csv",
+            offset=offset,
+        )
+    if (other := _MULTIBYTE.search(text)) is not None:
+        raise _mixed(text, called, offset, other.start())
+
+
+def _mixed(text: bytes, called: str, offset: int, other: int | None = None) -> Invalid:
+    line = text.count(b"\n", 0, offset) + 1
+    begun = "its first bytes say" if other is None else f"line {text.count(bytes([10]), 0, other) + 1} is"
+    return Invalid(
+        f"{called} is not UTF-8 throughout: the byte at offset {offset} (0x{text[offset]:02x}, line {line}) has no meaning "
+        f"there, while {begun} UTF-8.",
+        code="not-utf8",
+        hint=f"Two texts were joined: convert the one around line {line} (iconv -f WINDOWS-1252 -t UTF-8), and join them again.",
+        offset=offset,
+        line=line,
+    )
+
+
+def _wide(head: bytes) -> str | None:
+    """UTF-16 without its mark: most characters of a table are plain ones, and so every second byte is NUL."""
+    for encoding, nul, other in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
+        if len(nul) > 1 and b"\0" not in other and nul.count(0) * 2 > len(nul):
+            return encoding
+    return None
+
+
+def _from_utf16(content: bytes | mmap.mmap, encoding: str, called: str) -> bytes:
+    try:
+        return bytes(content).decode(encoding).removeprefix("\ufeff").encode()
+    except UnicodeDecodeError as error:
+        raise Invalid(
+            f"{called} is UTF-16, but damaged or cut off (at offset {error.start}).",
+            code="not-utf8",
+            hint="Copy it again, or write it as UTF-8.",
+            offset=error.start,
+        ) from error
