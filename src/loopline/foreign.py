@@ -57,12 +57,33 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path) -> Sourc
             from loopline.adapters.folder.source import FolderSource
 
             return FolderSource(address, **_options(address, options, whole=_truth))
+        case "http" | "https":
+            from loopline.adapters.http.source import HttpSource
+
+            known = dict.fromkeys(HttpSource.OPTIONS, str)
+            return HttpSource(address, scratch, **_options(address, options, **known))
+        case found if found in _DATABASES:
+            from loopline.adapters.sql.source import SqlSource
+
+            return SqlSource(address, **_options(address, options, table=str, query=str, mark=str))
     raise Invalid(
         f"No source begins with {scheme(address)}://.", code="bad-source", hint=did_you_mean(scheme(address), _SCHEMES)
     )
 
 
-_SCHEMES: tuple[str, ...] = ()
+_DATABASES = (
+    "sqlite",
+    "postgresql",
+    "mysql",
+    "mariadb",
+    "mssql",
+    "oracle",
+    "duckdb",
+    "snowflake",
+    "redshift",
+    "bigquery",
+)
+_SCHEMES = ("http", "https", *_DATABASES)
 
 
 def scheme(address: str) -> str:

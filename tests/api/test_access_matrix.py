@@ -32,6 +32,7 @@ DENIALS = frozenset({"unauthenticated", "forbidden", "no-project"})
 STRICTER = {
     "access.create_token": "a token makes no other token, unless it is an unbounded one of an admin",
     "loops.declare": "a loop's file is run as the server's own user, so only that user names it, without a token",
+    "sources.collect": "a source is read as the server's own user, so only that user names it, without a token",
 }
 
 HERE, ELSEWHERE = "default", "clinic"

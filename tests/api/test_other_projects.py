@@ -55,7 +55,7 @@ CONTRACT = {"rules": [{"rule": "between", "column": "x", "low": 1}]}
 
 CREATES = {
     "datasets.add", "endpoints.create", "features.define", "loops.declare", "models.add", "models.draft", "monitors.declare",
-    "pipelines.start", "runs.save_search",
+    "pipelines.start", "runs.save_search", "sources.collect",
 }  # fmt: skip
 """They make an object of that name in the project of the call, as far as they find there what it is made from."""
 
@@ -107,6 +107,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "runs.params": {"params": {"a": 1}},
     "runs.save_search": {"filter": "name = 'a'"},
     "runs.tag": {"tags": {"a": "b"}},
+    "sources.schedule": {"every": "1h"},
     "runs.use": {"datasets": [{"name": "test", "digest": "1"}]},
 }
 """What a call needs besides its places."""
@@ -139,6 +140,10 @@ class Other:
         there.datasets.tag("secret-data", "1", "secret-tag")
         there.features.define("secret-view", VIEW)
         there.features.materialize("secret-view")
+        (folder / "secret.csv").write_bytes(ROWS)
+        self.sources = [{"address": str(folder / "secret.csv")}]
+        there.sources.collect("secret-source", self.sources)
+        there.sources.schedule("secret-source", every="1h")
         there.datasets.drop("secret-data", "1", "test")
         group = there.groups.create("secret-group").number
         there.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
@@ -188,6 +193,7 @@ class Other:
             "monitors": {"endpoint": "secret-endpoint"},
             "pipelines": {"run": pipeline, "name": "secret-pipeline", "step": "fit", "key": KEY},
             "predictions": {"endpoint": "secret-endpoint", "prediction": "secret-prediction"},
+            "sources": {"name": "secret-source"},
             "rollouts": {"rollout": rollout, "endpoint": "secret-endpoint"},
             "runs": {
                 "run": run, "path": "notes.txt", "key": "loss", "sender": SENDER, "number": "2", "name": "secret-search",
@@ -238,6 +244,8 @@ class Other:
             data = {"models.draft": self.bundle, "datasets.add": ROWS}.get(op.name, b"x")
             headers["Content-Type"] = "application/octet-stream"
             return self.served.ask(op.method, PREFIX + path, body=data, headers=headers)
+        if op.name == "sources.collect":
+            return self.served.ask(op.method, PREFIX + path, headers=headers, json={"sources": self.sources})
         given = {"json": GIVEN[op.name]} if op.name in GIVEN else {"json": {}} if op.mutates else {}
         return self.served.ask(op.method, PREFIX + path, headers=headers, **given)
 

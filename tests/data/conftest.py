@@ -52,6 +52,17 @@ def place(tmp_path: Path) -> Iterator[Place]:
     place.platform.close()
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Platform]:
+    """A platform once on SQLite, once on PostgreSQL."""
+    database = "" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    platform = Platform.open(
+        workspace=tmp_path / "workspace", checkpoints=str(tmp_path / "copies"), database=database or None
+    )
+    yield platform
+    platform.close()
+
+
 @pytest.fixture
 def platform(place: Place) -> Platform:
     return place.platform

@@ -75,3 +75,113 @@ def check(folder: Path, finished: bool) -> None:
 
 SCENARIOS = {"versions": (work, check)}
 ROOMS = {"versions": ("data",)}
+
+
+class Slow:
+    """A source that keeps what it gave until it is told that it is in a version for good, as a broker does."""
+
+    name = "slow://clinic"
+    grows = True
+
+    def __init__(self, folder: Path) -> None:
+        self.log, self.told = folder / "slow.json", folder / "told.json"
+
+    def read(self, after: Any) -> Any:
+        import polars as pl
+
+        from loopline.ports.source import Piece, Refusal
+
+        start = (after or {}).get("next", 0)
+        assert start >= self._forgotten(), "what was told to be done was not"
+        for first in range(start, 6, 2):
+            bad = (Refusal(f"{first}", "a poison message", b"\xff"),) if first == 2 else ()
+            rows = pl.DataFrame({"id": [first, first + 1][: 2 - len(bad)]}).to_arrow()
+            yield Piece(name=f"{first}", position={"next": first + 2}, rows=rows, refused=bad)
+
+    def done(self, position: Any) -> None:
+        self.told.write_text(str(max(self._forgotten(), position["next"])))
+
+    def close(self) -> None:
+        pass
+
+    def _forgotten(self) -> int:
+        return int(self.told.read_text()) if self.told.exists() else 0
+
+
+def collected(folder: Path) -> Any:
+    from loopline.data.service import DatasetsService
+    from loopline.data.sources import SourcesService
+
+    def open_source(address: str, options: Any, scratch: Path) -> Any:
+        from loopline.foreign import row_source
+
+        return Slow(folder) if address == Slow.name else row_source(address, options, scratch)
+
+    platform = opened(folder)
+    original = platform._service
+
+    def service(group: str, tx: Any) -> Any:
+        made = original(group, tx)
+        if isinstance(made, SourcesService):
+            assert isinstance(made.datasets, DatasetsService)
+            return SourcesService(tx, made.datasets, open_source)
+        return made
+
+    platform._service = service
+    return platform
+
+
+def collect(folder: Path) -> None:
+    """A folder and a broker, collected, and collected again when more has come."""
+    clinic = folder / "clinic"
+    clinic.mkdir(exist_ok=True)
+
+    def put(number: int) -> None:
+        if not (file := clinic / f"{number}.csv").exists():
+            file.write_text(f"id,days\n{2 * number},1\n{2 * number + 1},{99 if number == 1 else 2}\n")
+
+    for number in range(3):
+        put(number)
+    platform = collected(folder)
+    sources = platform.session().sources
+    sources.collect("slow", [{"address": Slow.name}])
+    sources.collect("visits", [{"address": f"{clinic}/[01].csv"}], contract=RULES)
+    wider = [{"address": str(clinic)}]
+    sources.collect("all", wider)
+    put(3)
+    sources.sync("all")
+    sources.sync("slow")
+    sources.schedule("slow", every="1h")
+    sources.turn("slow", "it does not answer")
+    platform.close()
+
+
+def check_collected(folder: Path, finished: bool) -> None:
+    """Each row is in the newest version once, or nowhere yet; a position and its version are there together."""
+    import io
+
+    import polars as pl
+
+    platform = collected(folder)
+    session = platform.session()
+    try:
+        versions = {d.name: session.datasets.log(d.name) for d in session.datasets.list()}
+        collections = {c.name: c for c in session.sources.list()}
+        assert set(versions) == set(collections)
+        for name, log in versions.items():
+            newest = log[0]
+            ids = pl.read_ipc_stream(io.BytesIO(session.datasets.read(name).read()))["id"].to_list()
+            assert len(set(ids)) == len(ids) == newest.rows
+            position = collections[name].sources[0].position or {}
+            took = position["next"] if "next" in position else 2 * len(position["files"])
+            assert sum(v.quarantined for v in log) + len(ids) == took
+        if finished:
+            assert {name: log[0].rows for name, log in versions.items()} == {"slow": 5, "visits": 3, "all": 8}
+            assert (folder / "told.json").read_text() == "6"
+        assert session.ledger.verify().ok
+    finally:
+        platform.close()
+
+
+SCENARIOS["collect"] = (collect, check_collected)
+ROOMS["collect"] = ("data",)

@@ -20,6 +20,7 @@ from loopline.catalog import Session
 from loopline.client.sender import sync
 from loopline.errors import LooplineError
 from loopline.failpoints import failpoint
+from loopline.loop.collecting import collect_due
 from loopline.loop.controller import Controller
 from loopline.loop.lease import held
 from loopline.loop.records import LoopRequest
@@ -122,7 +123,11 @@ class Service:
                 route=self._route,
                 open_model=self.platform.open_model,
             )
-            for name, turns in (("controller", self._turns), ("journals", self._take_journals)):
+            for name, turns in (
+                ("sources", self._collect),
+                ("controller", self._turns),
+                ("journals", self._take_journals),
+            ):
                 thread = threading.Thread(target=turns, name=f"loopline-{name}", daemon=True)
                 opening.callback(self._end_turns, thread)
                 thread.start()
@@ -171,6 +176,16 @@ class Service:
             except Exception:
                 log.exception("The journals could not be taken; it is tried again later.")
             self._stopping.wait(_UPKEEP_SECONDS)
+
+    def _collect(self) -> None:
+        """Reads what is due of datasets that are collected by themselves: beside the controller, which waits for no source."""
+        sources = self.platform.session().sources
+        while not self._stopping.is_set():
+            try:
+                collect_due(sources, self.platform.clock.now())
+            except Exception:
+                log.exception("The sources could not be looked at; it is tried again.")
+            self._stopping.wait(self._turn)
 
     def _end_turns(self, thread: threading.Thread) -> None:
         self._stopping.set()

@@ -166,7 +166,7 @@ def lines(collection: Collection) -> list[tuple[str, Any]]:
         *found,
         ("joined by", ", ".join(collection.join)),
         ("read", show.when(collection.read)),
-        ("by itself", _rule(collection)),
+        ("by itself", rule_of(collection)),
         ("problem", f"{collection.problem} ({collection.failures} turns)" if collection.problem else ""),
     ]
 
@@ -222,11 +222,12 @@ def _say_planned(planned: list[Collection], json: bool) -> None:
                 f"{one.name} is not read by itself any more. Read it: {show.here(f'loopline data sync {one.name}')}"
             )
             continue
-        click.echo(f"{one.name} is read {_rule(one)}, as long as `loopline up` runs.")
+        click.echo(f"{one.name} is read {rule_of(one)}, as long as `loopline up` runs.")
         click.echo(f"  Undo it: {show.here(f'loopline data sync {one.name} --never')}")
 
 
-def _rule(collection: Collection) -> str:
+def rule_of(collection: Collection) -> str:
+    """When a dataset is collected by itself, in words; empty: never."""
     schedule = collection.schedule
     if schedule is None:
         return ""

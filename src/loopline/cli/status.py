@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loopline.cli import show
+from loopline.cli.data_sources import rule_of
 from loopline.cli.moments import now
 from loopline.cli.session import as_json, session, settings_of
 
@@ -56,6 +57,11 @@ def status(ctx: click.Context, json: bool) -> None:
         "Monitors",
         ["endpoint", "verdict", "looks", "last look"],
         [(m.endpoint, m.verdict, m.looks, show.ago(m.last_look, at)) for m in found.monitors],
+    )
+    _section(
+        "Collected",
+        ["dataset", "newest", "by itself", "last read"],
+        [(c.name, c.ref, rule_of(c), show.ago(c.read, at)) for c in found.collected],
     )
     _section(
         "Runs asked for",

@@ -6,7 +6,7 @@ column takes anything as text. What breaks: a column that is lost, and values of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, NamedTuple
 
 import polars as pl
@@ -45,17 +45,19 @@ def reconcile(
     on_change: OnChange,
     *,
     free: Collection[str] = (),
-    empty: Collection[str] = (),
+    earlier: pl.DataFrame | None = None,
 ) -> Reconciled:
     """The parts in the same columns, those that are `known` first.
 
-    `free` are columns whose types a contract sets right, `empty` those of the known that have no value yet, and so no type.
+    `free` are columns whose types a contract sets right. `earlier` are the rows that the parts go behind (None: they are a whole
+    table): a column that has no value there has no type yet, and one that has not always a value may be absent. Of a whole table
+    a column is lost where no part has it any more.
 
     Raises `Invalid` (code "schema-change") that names the part and the column.
     """
     wanted = dict(known)
     changes: dict[str, None] = {}
-    first, untyped = not known, set(empty)
+    first, untyped = not known, set(_columns(earlier, _empty))
     for part in parts:
         for column, series in zip(part.frame.columns, part.frame.iter_columns(), strict=True):
             if _empty(series) and column in wanted:
@@ -78,9 +80,13 @@ def reconcile(
         first = False
     if changes and on_change == "refuse":
         raise _refused(f"{parts[-1].name if len(parts) == 1 else 'The source'} has changed: {next(iter(changes))}")
+    needed = set(known).difference(*(part.frame.columns for part in parts))
+    if earlier is not None or not known:
+        before = parts[0].frame if earlier is None else earlier
+        needed = set(before.columns).difference(_columns(before, pl.Series.has_nulls))
     fitted, held, reasons = [], [], list[str]()
     for part in parts:
-        good, bad, why = _fitted(part, wanted, set(known) or set(parts[0].frame.columns), on_change)
+        good, bad, why = _fitted(part, wanted, needed, on_change)
         fitted.append(good)
         held.append(bad)
         reasons += why
@@ -199,6 +205,10 @@ def _word(kind: pl.DataType) -> str:
 
 def _empty(series: pl.Series) -> bool:
     return series.null_count() == len(series)
+
+
+def _columns(frame: pl.DataFrame | None, which: Callable[[pl.Series], bool]) -> list[str]:
+    return [] if frame is None else [series.name for series in frame.iter_columns() if which(series)]
 
 
 def _all(frame: pl.DataFrame) -> pl.Series:

@@ -212,16 +212,15 @@ class SourcesService(SourcesVerbs):
         )
         free = {rule.column for rule in rules.rules if isinstance(rule, OfType)} if rules is not None else set[str]()
         facts: dict[str, str] = {}
+        parts = [part for one in found for part in one.parts]
+        if base is None and len(found) > 1:
+            parts = [_one(one, on_change, free) for one in found if one.parts]
         if join:
-            sides = [_one(one, on_change, free) for one in found]
-            frame, joined = join_parts(sides, join)
+            frame, joined = join_parts(parts, join)
             facts |= {f"joined {number}": one.said(join) for number, one in enumerate(joined, 2)}
-            parts = [Part(" and ".join(side.name for side in sides), frame)]
-        else:
-            parts = [part for one in found for part in one.parts]
+            parts = [Part(" and ".join(part.name for part in parts), frame)]
         came = sum(part.frame.height for part in parts)
-        empty = [c for c in known if earlier is not None and earlier[c].null_count() == earlier.height]
-        fitted = reconcile(parts, known, on_change, free=free, empty=empty)
+        fitted = reconcile(parts, known, on_change, free=free, earlier=earlier)
         rows, behind = fitted.frame, 0
         if earlier is not None:
             rows, behind = pl.concat([widened(earlier, dict(rows.schema)), rows]), earlier.height

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from loopline.data.verbs import DatasetsVerbs
+from loopline.data.verbs import DatasetsVerbs, SourcesVerbs
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.evaluation.verbs import EvaluationsVerbs
 from loopline.loop.verbs import LoopsVerbs
@@ -22,6 +22,7 @@ class House(Protocol):
     runs: RunsVerbs
     pipelines: PipelinesVerbs
     datasets: DatasetsVerbs
+    sources: SourcesVerbs
     evaluations: EvaluationsVerbs
     models: ModelsVerbs
     predictions: PredictionsVerbs

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from loopline.data.records import Collection
 from loopline.deployment.records import Rollout
 from loopline.evaluation.records import Evaluation
 from loopline.loop.house import House
@@ -93,6 +94,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Runs that were asked for and have not begun; their `message` says what they wait for."""
     runs: tuple[Ran, ...]
     monitors: tuple[Watched, ...]
+    collected: tuple[Collection, ...]
+    """Datasets that are collected from sources."""
 
 
 def summary(house: House) -> Status:
@@ -120,6 +123,7 @@ def summary(house: House) -> Status:
             Watched(endpoint=m.endpoint, verdict=m.verdict, looks=m.looks, last_look=m.last_look)
             for m in house.monitors.list()
         ),
+        collected=house.sources.list(),
     )
 
 
@@ -182,6 +186,17 @@ def _needs(house: House) -> tuple[Need, ...]:
             command=f"loopline alerts show {a.id}",
         )
         for a in house.alerts.list(status="open")
+    ]
+    found += [
+        Need(
+            kind="failed",
+            ref=one.ref,
+            text=f"{one.name} is not collected any more ({one.failures} turns failed): {one.problem}",
+            at=one.read,
+            command=f"loopline data sync {one.name}",
+        )
+        for one in house.sources.list()
+        if one.problem
     ]
     found += _unhappy_runs(house)
     return tuple(sorted(found, key=lambda need: -need.at))

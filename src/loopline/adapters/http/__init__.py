@@ -1,0 +1,1 @@
+"""Interfaces over HTTP that give rows, page by page, as a source."""
