@@ -18,7 +18,7 @@ _PLACES = {
     "loopline.training.records": ("tune",),
     "loopline.training.model": ("Model",),
     "loopline.evaluation.gates": ("gate",),
-    "loopline.quality.cleaning": ("clip", "deduplicate", "impute", "placeholders", "repair"),
+    "loopline.quality.cleaning_steps": ("clean",),
     "loopline.quality.contract": ("column", "contract", "fresh", "like", "rows", "rule", "unique"),
     "loopline.operations": ("Body",),
 }

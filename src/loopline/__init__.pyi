@@ -19,11 +19,7 @@ from loopline.loop.table import boosted as boosted
 from loopline.loop.table import constant as constant
 from loopline.loop.table import linear as linear
 from loopline.operations import Body as Body
-from loopline.quality.cleaning import clip as clip
-from loopline.quality.cleaning import deduplicate as deduplicate
-from loopline.quality.cleaning import impute as impute
-from loopline.quality.cleaning import placeholders as placeholders
-from loopline.quality.cleaning import repair as repair
+from loopline.quality.cleaning_steps import clean as clean
 from loopline.quality.contract import column as column
 from loopline.quality.contract import contract as contract
 from loopline.quality.contract import fresh as fresh

@@ -38,7 +38,7 @@ loop = ll.Loop(
     contract=ll.contract(
         ll.unique("encounter_id"), ll.column("time_in_hospital").between(1, 13), ll.column("readmitted").one_of("YES", "NO")
     ),
-    clean=[ll.placeholders(), ll.repair()],
+    clean=[ll.clean.placeholders(), ll.clean.repair()],
     baseline=baseline,
     train=fit,
     tune=ll.tune(leaves=(4, 16), trials=2, seed=7),

@@ -23,7 +23,7 @@ loop = ll.Loop(
     "visits",
     data=ll.source({rows!r}, label="back", time="visit", group="person", protected=["sex"]),
     contract=ll.contract(ll.unique("visit"), ll.column("days").between(0, 60)),
-    clean=[ll.repair()],
+    clean=[ll.clean.repair()],
     train=fit,
     gates=[ll.gate.at_least("roc_auc", 0.6)],
     rollout=ll.rollout.canary(10, rows=100),

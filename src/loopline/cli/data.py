@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from loopline.cli import data_contract, data_sources, data_split, data_versions, names, quarantine, show
+from loopline.cli import data_cleaning, data_contract, data_sources, data_split, data_versions, names, quarantine, show
 from loopline.cli.session import as_json, group, session
 
 _SEVERITY = {3: "likely wrong", 2: "look at it", 1: "to know"}
@@ -25,6 +25,7 @@ def data() -> None:
 for command in (
     quarantine.quarantine,
     *data_sources.COMMANDS,
+    *data_cleaning.COMMANDS,
     *data_contract.COMMANDS,
     *data_split.COMMANDS,
     *data_versions.COMMANDS,

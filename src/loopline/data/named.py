@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from loopline.data.records import Column, DatasetVersion, LabelColumn, Tag
+from loopline.data.records import Column, Dataset, DatasetVersion, LabelColumn, Tag
 from loopline.data.tables import dataset_tags, dataset_versions, looks
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
@@ -41,6 +41,38 @@ class Named:
     def newest(self, name: str) -> Any:
         """The row of the newest version, withdrawn or not; None for a dataset that is not there."""
         return self.tx.first(self._of(name).order_by(_C.version.desc()).limit(1))
+
+    def datasets(self) -> list[Dataset]:
+        """All datasets, newest first."""
+        newest = (
+            sa.select(
+                _C.name,
+                sa.func.count().label("versions"),
+                sa.func.max(_C.version).label("latest"),
+                sa.func.min(_C.created).label("created"),
+            )
+            .where(_C.project == self.tx.project)
+            .group_by(_C.name)
+            .subquery()
+        )
+        found = self.tx.rows(
+            sa.select(newest, _C.rows)
+            .join(
+                dataset_versions,
+                (_C.name == newest.c.name) & (_C.version == newest.c.latest) & (_C.project == self.tx.project),
+            )
+            .order_by(newest.c.created.desc(), newest.c.name)
+        )
+        return [
+            Dataset(
+                name=row.name,
+                versions=row.versions,
+                latest=self.tx.ref("data", row.name, row.latest),
+                rows=row.rows,
+                created=row.created,
+            )
+            for row in found
+        ]
 
     def all(self, name: str) -> Sequence[Any]:
         """The rows of all versions, newest first. Raises `NotFound`."""
@@ -193,7 +225,7 @@ class Named:
                     field: getattr(row, field)
                     for field in (
                         "name", "version", "rows", "digest", "source", "quarantined", "broken", "warned", "contract",
-                        "sealed", "facts", "message", "created", "creator",
+                        "cleaning", "sealed", "facts", "message", "created", "creator",
                     )
                 },
             )

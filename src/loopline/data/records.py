@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from loopline.quality.cleaning_records import CleaningReport
+
 By = Literal["time", "group", "stratified", "random"]
 """By what a version is split."""
 
@@ -64,6 +66,8 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     """Rows read that broke each rule which only warns; they were taken, unless they broke another one."""
     contract: str
     """Digest of the contract it was checked against; empty: none."""
+    cleaning: str = ""
+    """Digest of how it was cleaned; empty: it was not."""
     sealed: bool
     """Whether only evaluation may read it; each look is counted."""
     looks: int
@@ -81,6 +85,17 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     created: int
     creator: str
+
+
+class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
+    """How a version was cleaned: the declared steps, what they learned and from which version, and what they did."""
+
+    ref: str
+    made_from: str
+    fitted_on: str
+    steps: tuple[dict[str, Any], ...]
+    fitted: dict[str, Any]
+    report: CleaningReport
 
 
 class Tag(msgspec.Struct, frozen=True, kw_only=True):

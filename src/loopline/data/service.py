@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from loopline.access import authority
 from loopline.data.asked import Asked
+from loopline.data.cleaning import CleanedVersions
 from loopline.data.diff import diff
 from loopline.data.diff_page import page as diff_page
 from loopline.data.learning import check_learning
@@ -22,6 +23,7 @@ from loopline.data.quarantine import Held
 from loopline.data.readers import read_table
 from loopline.data.records import (
     By,
+    Cleaned,
     Dataset,
     DatasetVersion,
     Decision,
@@ -127,37 +129,7 @@ class DatasetsService(DatasetsVerbs):
         )
 
     def list(self) -> list[Dataset]:
-        newest = (
-            sa.select(
-                _ROWS_OF.name,
-                sa.func.count().label("versions"),
-                sa.func.max(_ROWS_OF.version).label("latest"),
-                sa.func.min(_ROWS_OF.created).label("created"),
-            )
-            .where(_ROWS_OF.project == self.tx.project)
-            .group_by(_ROWS_OF.name)
-            .subquery()
-        )
-        found = self.tx.rows(
-            sa.select(newest, _ROWS_OF.rows)
-            .join(
-                dataset_versions,
-                (_ROWS_OF.name == newest.c.name)
-                & (_ROWS_OF.version == newest.c.latest)
-                & (_ROWS_OF.project == self.tx.project),
-            )
-            .order_by(newest.c.created.desc(), newest.c.name)
-        )
-        return [
-            Dataset(
-                name=row.name,
-                versions=row.versions,
-                latest=self.tx.ref("data", row.name, row.latest),
-                rows=row.rows,
-                created=row.created,
-            )
-            for row in found
-        ]
+        return self.named.datasets()
 
     def log(self, name: str) -> tuple[DatasetVersion, ...]:
         return self.named.records(self.named.all(name))
@@ -207,6 +179,23 @@ class DatasetsService(DatasetsVerbs):
         found: dict[str, Any] = msgspec.to_builtins(drafted)
         return found
 
+    def clean(
+        self,
+        name: str,
+        steps: tuple[dict[str, Any], ...],
+        version: str = "latest",
+        fit: str | None = None,
+        label: str | None = None,
+        time: str | None = None,
+        group: str | None = None,
+        message: str = "",
+    ) -> Cleaned:
+        keep = [column for column in (time, group) if column]
+        return self._cleaned().make(name, version, steps, fit=fit, label=label, keep=keep, message=message)
+
+    def cleaning(self, name: str, version: str = "latest") -> Cleaned:
+        return self._cleaned().of(self.named.row(name, version))
+
     def quarantine(self, name: str, version: str = "latest", rule: str | None = None, limit: int = 20) -> Quarantine:
         check_limit(limit, "rows")
         row = self.named.row(name, version)
@@ -225,7 +214,7 @@ class DatasetsService(DatasetsVerbs):
         ref = self.named.ref(row)
         made = self.written.write(
             name,
-            behind(self.written.rows(newest), held.taken(chosen), self.named.ref(newest)),
+            behind(self.written.rows(newest), self._cleaned().cleaned(row, held.taken(chosen)), self.named.ref(newest)),
             inputs=list(dict.fromkeys([self.named.ref(newest), ref])),
             facts=newest.facts,
             message=f"{chosen.sum():,} quarantined rows of {ref} are taken: {reason}",
@@ -385,6 +374,9 @@ class DatasetsService(DatasetsVerbs):
         rows = self._windows(row.name).readable(self.written.rows_read(row))
         labels = self.written.labels_of(row)
         return Readable(self.named.ref(row), row.rows, rows.drop(READ), labels, stretches_of(rows[READ]))
+
+    def _cleaned(self) -> CleanedVersions:
+        return CleanedVersions(self.named, self.written, self.blobs, self._rows)
 
     def _held(self, row: Any) -> Held:
         return Held(self.tx, row, self.named.ref(row), self.written.quarantined)

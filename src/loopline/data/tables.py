@@ -24,6 +24,7 @@ dataset_versions = sa.Table(
     sa.Column("warned", sa.JSON, nullable=False),
     sa.Column("contract", sa.String(80), nullable=False),
     sa.Column("profile", sa.String(80), nullable=False),
+    sa.Column("cleaning", sa.String(80), nullable=False),  # the bytes that say how it was cleaned; empty: it was not
     sa.Column("sealed", sa.Boolean, nullable=False),
     sa.Column("opened", sa.String(400)),  # of a sealed version: the readable one that holds rows of it since
     sa.Column("shares", sa.JSON, nullable=False),  # of a sealed version: the earlier ones whose rows it holds, too

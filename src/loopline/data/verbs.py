@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 
 from loopline.data.records import (
     By,
+    Cleaned,
     Collected,
     Collection,
     Dataset,
@@ -92,6 +93,31 @@ class DatasetsVerbs(Protocol):
         group: str | None = None,
     ) -> dict[str, Any]:
         """Draft a contract that the rows of a version keep, for its owner to edit; rows sealed for evaluation are left out."""
+        ...
+
+    @operation("POST /projects/{project}/datasets/{name}/versions/{version}/clean", action="run", prepares=True)
+    def clean(
+        self,
+        name: str,
+        steps: tuple[dict[str, Any], ...],
+        version: str = "latest",
+        fit: str | None = None,
+        label: str | None = None,
+        time: str | None = None,
+        group: str | None = None,
+        message: str = "",
+    ) -> Cleaned:
+        """Clean a version by declared steps, into the next version of the dataset NAME.clean; sealed rows are left out.
+
+        The steps learn from its rows, or from those of `fit`, another version (the training side). Rows that a step sets aside are
+        in the new version's quarantine, with rule and reason; where `fit` is another version, none is. No step reads the `label`
+        or changes `time` and `group`. Raises `Invalid` for a step that does not suit the rows, before anything is written.
+        """
+        ...
+
+    @operation("GET /projects/{project}/datasets/{name}/versions/{version}/cleaning", action="read")
+    def cleaning(self, name: str, version: str = "latest") -> Cleaned:
+        """How a version was cleaned: steps, what they learned and from what, rows and cells changed."""
         ...
 
     @operation(

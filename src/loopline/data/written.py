@@ -74,6 +74,7 @@ class Written:
         broken: dict[str, int] | None = None,
         warned: dict[str, int] | None = None,
         contract: Contract | None = None,
+        cleaning: bytes = b"",
         source: str = "",
         sealed: bool = False,
         shares: Sequence[int] = (),
@@ -94,7 +95,15 @@ class Written:
         check_labels(frame, labels)
         read = [[frame.height, self.tx.now]] if read is None else read
         told = kept(with_read(frame, read), labels) if labels else []
-        said = {"digest": digest, "contract": checked, "source": source, "sealed": sealed, "labels": told}
+        how = self.blobs.put([cleaning]).digest if cleaning else ""
+        said = {
+            "digest": digest,
+            "contract": checked,
+            "cleaning": how,
+            "source": source,
+            "sealed": sealed,
+            "labels": told,
+        }
         if (same := self._same(name, said)) is not None:
             return self._again(same, inputs)
         summary = self.blobs.put([profile(frame).to_json()])
@@ -133,7 +142,10 @@ class Written:
     def restore(self, row: Any, message: str) -> DatasetVersion:
         """Makes the content of an earlier version the next one; no row is written again."""
         ref = self.named.ref(row)
-        said = {"digest": row.digest, "contract": row.contract, "source": "", "sealed": False, "labels": row.labels}
+        said = {name: getattr(row, name) for name in ("digest", "contract", "cleaning", "labels")} | {
+            "source": "",
+            "sealed": False,
+        }
         newest = self.named.newest(row.name)
         if newest.version == row.version:
             return self._again(newest, [ref])
@@ -195,7 +207,8 @@ class Written:
                 **values,
             )
         )
-        Store(self.tx, self.blobs).retain(values["profile"], ref)
+        for blob in filter(None, (values["profile"], said["cleaning"])):
+            Store(self.tx, self.blobs).retain(blob, ref)
         digests = {noted: said["digest"]} | ({"contract": said["contract"]} if said["contract"] else {})
         self.tx.note(inputs=[*inputs, *filter(None, [said["source"]])], outputs=[ref], digests=digests)
         return self.named.record(self.named.row(name, str(version)))

@@ -35,7 +35,11 @@ loop = ll.Loop(
     purpose="Find patients who are likely to be readmitted, so that follow-up care can be offered before they leave.",
     data=encounters,
     contract=contract,
-    clean=[ll.placeholders(), ll.repair(), ll.clip("num_lab_procedures", "num_medications")],
+    clean=[
+        ll.clean.placeholders(),
+        ll.clean.repair(),
+        ll.clean.clip("num_lab_procedures", "num_medications"),
+    ],
     baseline=baseline,
     train=fit,
     tune=ll.tune(learning_rate=(0.03, 0.3, "log"), leaves=(8, 64), min_rows=(20, 200), trials=6, seed=7),

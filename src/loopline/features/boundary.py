@@ -48,19 +48,21 @@ _JSON_NAMES = ((bool, "a boolean"), (int, "a number"), (float, "a number"), (str
 class Boundary:
     """The conversion for the fields of one signature; cheap to call, safe to share between threads."""
 
-    def __init__(self, fields: Iterable[Field]) -> None:
+    def __init__(self, fields: Iterable[Field], precision: type = np.float32) -> None:
+        """`precision` is the type of `numbers`: float32, as graphs take them, or float64, where they are cleaned before."""
         self.fields = tuple(fields)
+        self._precision = precision
         self.numbers = tuple(f.name for f in self.fields if f.kind not in STRING_KINDS)
         self.strings = tuple(f.name for f in self.fields if f.kind in STRING_KINDS)
         self._names = frozenset(f.name for f in self.fields)
         self._number_plan = [(f.name, f, _NUMBERS[f.kind]) for f in self.fields if f.kind not in STRING_KINDS]
         self._string_plan = [(f.name, f) for f in self.fields if f.kind in STRING_KINDS]
 
-    def decode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.object_]]:
+    def decode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[np.object_]]:
         """Raw rows -> (numbers, strings). A column left out counts as null. Raises `Invalid`, also for no rows at all."""
         if not isinstance(rows, Sequence) or isinstance(rows, str | bytes) or not rows:
             raise Invalid("There are no rows to score.", code="no-rows", hint="Send at least one row.")
-        numbers = np.empty((len(rows), len(self._number_plan)), dtype=np.float32)
+        numbers: npt.NDArray[Any] = np.empty((len(rows), len(self._number_plan)), dtype=self._precision)
         strings = np.empty((len(rows), len(self._string_plan)), dtype=np.object_)
         for index, row in enumerate(rows):
             if not isinstance(row, Mapping):
@@ -73,9 +75,7 @@ class Boundary:
             strings[index] = [_take_string(field, row.get(name), index) for name, field in self._string_plan]
         return numbers, strings
 
-    def decode_columns(
-        self, columns: Mapping[str, Sequence[Any]]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.object_]]:
+    def decode_columns(self, columns: Mapping[str, Sequence[Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[np.object_]]:
         """Columns of raw values, all of one length -> (numbers, strings). Raises `Invalid`."""
         lengths = {len(values) for values in columns.values()}
         if lengths in (set(), {0}):
@@ -84,7 +84,7 @@ class Boundary:
             raise Invalid("The columns are not of one length.", code="ragged-columns", lengths=sorted(lengths))
         self._refuse_unknown(columns.keys(), None)
         nulls = (None,) * lengths.pop()
-        numbers = np.empty((len(nulls), len(self._number_plan)), dtype=np.float32)
+        numbers: npt.NDArray[Any] = np.empty((len(nulls), len(self._number_plan)), dtype=self._precision)
         strings = np.empty((len(nulls), len(self._string_plan)), dtype=np.object_)
         for place, (name, field, read) in enumerate(self._number_plan):
             numbers[:, place] = [_take(field, value, row, read) for row, value in enumerate(columns.get(name, nulls))]

@@ -50,6 +50,22 @@ def infer(frame: pl.DataFrame, *, label: str, ignore: Collection[str] = (), type
     return Inference(fields=tuple(fields), dropped=tuple(dropped))
 
 
+def described(series: pl.Series, kind: Kind, *, nullable: bool) -> Field:
+    """The field of a column of this kind; a category of more levels than are named is a text."""
+    present = series.drop_nulls()
+    if kind == "boolean":
+        return Field(name=series.name, kind=kind, nullable=nullable, minimum=0.0, maximum=1.0)
+    if kind in ("category", "text"):
+        present = present.cast(pl.String)
+        levels = present.filter(present != "").unique().sort().to_list()
+        if len(levels) > _LISTED:
+            return Field(name=series.name, kind="text", nullable=nullable)
+        return Field(name=series.name, kind=kind, nullable=nullable, categories=tuple(levels))
+    if not len(present):
+        return Field(name=series.name, kind=kind, nullable=nullable)
+    return _ranged(series.name, kind, nullable, _days(present) if kind == "date" else present.cast(pl.Float64))
+
+
 def _look(series: pl.Series, typed: bool) -> Field | Dropped:
     name = series.name
     if series.dtype.is_nested() or series.dtype in (pl.Binary, pl.Object, pl.Time, pl.Duration):

@@ -34,10 +34,10 @@ def column(frame: pl.DataFrame, field: Field) -> pl.Series:
     )
 
 
-def numbers(frame: pl.DataFrame, fields: Sequence[Field]) -> npt.NDArray[np.float32]:
-    """float32 [n, a] of all fields that are not strings, in their order; missing and infinite values are NaN."""
+def numbers(frame: pl.DataFrame, fields: Sequence[Field], precision: type = np.float32) -> npt.NDArray[Any]:
+    """float32 (or float64) [n, a] of all fields that are not strings, in their order; missing and infinite values are NaN."""
     chosen = [f for f in fields if f.kind not in boundary.STRING_KINDS]
-    out = np.empty((frame.height, len(chosen)), dtype=np.float32, order="F")
+    out: npt.NDArray[Any] = np.empty((frame.height, len(chosen)), dtype=precision, order="F")
     with np.errstate(over="ignore"):
         for place, field in enumerate(chosen):
             out[:, place] = _floats(column(frame, field), field).fill_null(float("nan")).to_numpy()

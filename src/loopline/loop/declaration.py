@@ -26,7 +26,7 @@ from loopline.training.records import Tune
 
 if TYPE_CHECKING:
     from loopline.evaluation.gates import Gate
-    from loopline.quality.cleaning import Step as CleaningStep
+    from loopline.quality.cleaning_steps import Step as CleaningStep
     from loopline.quality.contract import Contract
     from loopline.training.model import Model
 

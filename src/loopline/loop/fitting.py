@@ -15,6 +15,8 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from loopline.features.raw import raw_signature
+from loopline.features.records import Signature
 from loopline.features.table import raw_rows
 from loopline.hashing import digest_json
 from loopline.loop.declaration import Loop
@@ -25,6 +27,7 @@ from loopline.packaging.bundle import write_bundle
 from loopline.packaging.manifest import MANIFEST, PARITY, TRANSFORM
 from loopline.pipeline.engine import Outputs
 from loopline.quality.cleaning import Cleaning
+from loopline.quality.cleaning_rows import RowCleaning
 from loopline.refs import parse
 from loopline.registry.bundle_tar import pack
 from loopline.tracking.environment import capture
@@ -51,6 +54,7 @@ class Fitting:
         self.seed = seed
         self.threads = threads
         self._table: Table | None = None
+        self._cleaned: tuple[pl.DataFrame, RowCleaning] | None = None
 
     def clean(self, given: Given) -> Outputs:
         """Fits the declared cleaning on the training rows."""
@@ -58,14 +62,14 @@ class Fitting:
             return {"cleaning": None, "said": "nothing declared"}
         train = self._frame(given["split"]["train"])
         data = self.loop.data
-        kept = [c for c in (data.label, data.label_time, data.time, data.group) if c]
-        fitted = Cleaning.fit(train, self.loop.clean, keep=kept)
-        _, report = fitted.apply(train, training=True)
-        changed = sum(change.count for change in report.changes)
-        duplicates = f", {report.duplicates:,} duplicates left out" if report.duplicates else ""
+        kept = [c for c in (data.label_time, data.time, data.group) if c]
+        fitted = Cleaning.fit(train, self.loop.clean, keep=kept, hidden=[data.label])
+        report = fitted.apply(train, training=True).report
+        aside = "".join(f"; {count:,} rows set aside ({rule})" for rule, count in report.aside.items())
         return {
             "cleaning": fitted.to_dict(),
-            "said": f"{len(fitted.steps)} steps fitted on {train.height:,} training rows: {changed:,} values mended{duplicates}",
+            "report": msgspec.to_builtins(report),
+            "said": f"{len(fitted.steps)} steps fitted on {train.height:,} training rows: {report.cells:,} values mended{aside}",
         }
 
     def baseline(self, given: Given) -> Outputs:
@@ -120,6 +124,7 @@ class Fitting:
         fit = table.measure(model)
         told = telling(table.problem) if name == self.loop.name else ()
         inputs = (given["split"]["train"], given["split"]["validation"])
+        cleaning, signature, example = self._raw(model, table)
         shown = {**params, "family": model.family, "seed": self.seed}
         run = self._run(name, given, shown, kind="step", inputs=inputs, params=shown)
         self.house.runs.log(run.id, [Point(key=f"validation_{fit.metric}", value=fit.value, time=run.created)])
@@ -138,10 +143,11 @@ class Fitting:
                 folder,
                 name=name,
                 version=version,
-                example=raw_rows(table.rows.head(1), model.signature.inputs)[0],
+                example=example,
                 validation_frame=table.validation,
                 created=run.created,
-                cleaning=given["clean"]["cleaning"],
+                cleaning=cleaning,
+                signature=signature,
             )
             for file in (MANIFEST, PARITY, TRANSFORM):
                 self.house.runs.put_artifact(run.id, file, Body(folder / file))
@@ -197,7 +203,8 @@ class Fitting:
             train, validation = (self._frame(given["split"][side]) for side in ("train", "validation"))
             if (cleaning := given["clean"]["cleaning"]) is not None:
                 fitted = Cleaning.from_dict(cleaning)
-                train, validation = fitted.apply(train, training=True)[0], fitted.apply(validation)[0]
+                self._cleaned = (train, fitted.rows)
+                train, validation = fitted.apply(train, training=True).kept, fitted.apply(validation).kept
             self._table = Table(
                 train,
                 validation,
@@ -208,6 +215,15 @@ class Fitting:
                 threads=self.threads,
             )
         return self._table
+
+    def _raw(self, model: Model, table: Table) -> tuple[RowCleaning | None, Signature, dict[str, Any]]:
+        """What is done to raw rows before the model takes them, what they hold, and one of them."""
+        cleaning, signature, rows = None, model.signature, table.rows
+        if self._cleaned is not None:
+            rows, fitted = self._cleaned
+            cleaning = fitted.reads(field.name for field in signature.inputs)
+            signature = raw_signature(rows, signature, cleaning)
+        return cleaning, signature, raw_rows(rows.head(1), signature.inputs)[0]
 
     def _frame(self, ref: str) -> pl.DataFrame:
         return pl.read_ipc_stream(io.BytesIO(self.house.datasets.read(*named(self.house, ref)).read()))

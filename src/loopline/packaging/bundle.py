@@ -13,11 +13,14 @@ import msgspec
 from loopline.errors import Conflict
 from loopline.failpoints import failpoint
 from loopline.features.boundary import Boundary
+from loopline.features.records import Signature
 from loopline.hashing import canonical_json, digest_file
+from loopline.packaging.cleaned import Cleaned
 from loopline.packaging.manifest import CLEANING, MANIFEST, MODEL, NATIVE, PARITY, TRANSFORM
 from loopline.packaging.parity import convert
 from loopline.packaging.records import Manifest
 from loopline.packaging.runtime import predict_rows
+from loopline.quality.cleaning_rows import RowCleaning
 from loopline.training.model import Model
 
 if TYPE_CHECKING:
@@ -33,20 +36,23 @@ def write_bundle(
     example: Mapping[str, Any],
     validation_frame: pl.DataFrame,
     created: int,
-    cleaning: Mapping[str, Any] | None = None,
+    cleaning: RowCleaning | None = None,
+    signature: Signature | None = None,
 ) -> Manifest:
     """Write the model in all its forms with its manifest; the folder appears whole or not at all.
 
     `example` is one raw row; its answer becomes the golden one. Parity on the validation rows chooses the runtime and is kept in
-    `parity.json`. `cleaning` is what was fitted and done to rows before the model saw them (`RowCleaning.to_dict`); the bundle
-    does it to every row. The same model gives the same bytes, but for `created` (ms since 1970 UTC) in the manifest. Raises
-    `Invalid` for an example that the signature refuses, `Conflict` where the folder exists.
+    `parity.json`. `cleaning` is what was fitted and done to rows before the model saw them; the bundle does it to every row, and
+    `signature` says what raw rows hold (`features.raw.raw_signature`); without it they are what the model takes. The same model
+    gives the same bytes, but for `created` (ms since 1970 UTC) in the manifest. Raises `Invalid` for an example that the
+    signature refuses, `Conflict` where the folder exists.
     """
     if folder.exists():
         raise Conflict(
             f"{folder} exists already.", code="bundle-exists", hint="A bundle is never changed; write a new version."
         )
-    boundary = Boundary(model.signature.inputs)
+    signature = signature or model.signature
+    boundary = Boundary(signature.inputs)
     boundary.decode([example])
     data, parity = convert(model, validation_frame)
     work = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
@@ -55,8 +61,10 @@ def write_bundle(
         model.save(work / NATIVE)
         (work / TRANSFORM).write_bytes(canonical_json(model.transform.to_dict()))
         (work / PARITY).write_bytes(canonical_json(parity))
-        if cleaning is not None and cleaning["steps"]:
-            (work / CLEANING).write_bytes(canonical_json(cleaning))
+        if cleaning is not None and cleaning.steps:
+            taken = Boundary(model.signature.inputs)
+            cleaned = Cleaned(cleaning=cleaning, numbers=taken.numbers, strings=taken.strings)
+            (work / CLEANING).write_bytes(canonical_json(cleaned))
         if data is not None:
             (work / MODEL).write_bytes(data)
         files = sorted(path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file())
@@ -66,7 +74,7 @@ def write_bundle(
             task=model.task,
             classes=model.classes,
             threshold=model.threshold,
-            signature=model.signature,
+            signature=signature,
             runtime=parity.runtime,
             numbers=boundary.numbers,
             strings=boundary.strings,

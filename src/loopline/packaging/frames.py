@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def arrays(of: Model | Manifest, frame: pl.DataFrame) -> tuple[Any, Any]:
-    """The frame's rows as the graph's two inputs."""
+def arrays(of: Model | Manifest, frame: pl.DataFrame, precision: type = np.float32) -> tuple[Any, Any]:
+    """The frame's rows as the graph's two inputs; a cleaning takes numbers in float64."""
     fields = of.signature.inputs
     strings = [table.strings(frame, f).to_numpy() for f in fields if f.kind in boundary.STRING_KINDS]
     stacked = np.empty((frame.height, len(strings)), dtype=np.object_)
     for place, column in enumerate(strings):
         stacked[:, place] = column
-    return table.numbers(frame, fields), stacked
+    return table.numbers(frame, fields, precision), stacked
 
 
 def scores(of: Model | Manifest, output: Any) -> Any:

@@ -29,7 +29,8 @@ class BundlePredictor:
     def predict(self, frame: pl.DataFrame) -> npt.NDArray[np.float64]:
         """Binary (n,) probability of the positive class, multiclass (n, k), regression (n,)."""
         manifest = self._session.manifest
-        numbers, strings = arrays(manifest, frame)
+        precision = np.float32 if self._session.cleaning is None else np.float64
+        numbers, strings = arrays(manifest, frame, precision)
         found: npt.NDArray[np.float64] = scores(manifest, self._session.run(np.ascontiguousarray(numbers), strings))
         return found
 

@@ -48,8 +48,9 @@ class Session:
 
     def __init__(self, folder: Path, *, verify: bool = True) -> None:
         self.manifest: Manifest = read_manifest(folder, verify=verify)
-        self.boundary = Boundary(self.manifest.signature.inputs)
-        self._cleaning = read_cleaning(folder, self.manifest)
+        self.cleaning = read_cleaning(folder, self.manifest)
+        precision = np.float32 if self.cleaning is None else np.float64
+        self.boundary = Boundary(self.manifest.signature.inputs, precision)
         self._session: Any = None
         self._native: Any = None
         if self.manifest.runtime == "onnx":
@@ -59,14 +60,21 @@ class Session:
 
             self._native = Model.load(folder / NATIVE)
 
-    def decode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Floats, Strings]:
-        """Raw rows as arrays. Raises `Invalid` naming row and column."""
+    def decode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Strings]:
+        """Raw rows as arrays; numbers are float64 where they are cleaned before the model takes them.
+
+        Raises `Invalid` naming row and column.
+        """
         return self.boundary.decode(rows)
 
-    def run(self, numbers: Floats, strings: Strings) -> Floats:
+    def run(self, numbers: Any, strings: Strings) -> Floats:
         """float32: binary [n, 2] and multiclass [n, k] probabilities in the order of the classes; regression [n, 1]."""
-        if self._cleaning is not None:
-            numbers, strings = self._cleaning.apply(numbers, strings)
+        if self.cleaning is not None:
+            numbers, strings = self.cleaning.apply(numbers, strings)
+        return self.score(numbers, strings)
+
+    def score(self, numbers: Floats, strings: Strings) -> Floats:
+        """As `run`, for rows that are cleaned already."""
         if self._session is not None:
             return run_session(self._session, numbers, strings)
         scores = self._native.predict_arrays(numbers, strings).astype(np.float32)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from msgspec.structs import astuple
 
 from loopline.errors import Invalid, did_you_mean
@@ -90,7 +91,7 @@ class Contract:
         self._known = frozenset((*self.names, *self.passthrough))
         self._required = frozenset(f.name for f in required)
         self._width = len(self.fields)
-        self._boundary = Boundary(self.fields)
+        self._boundary = Boundary(self.fields, np.float64)  # a model takes what it needs of it
         self._numbers = len(self._boundary.numbers)
         self._dates = [i for i, f in enumerate(self.fields) if f.kind == "date"]
         self._levels = [

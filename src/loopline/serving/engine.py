@@ -396,7 +396,7 @@ def _score(model: ServedModel, shares: list[Share]) -> list[tuple[list[Share], A
     """Runs a batch; where it fails, each share alone, so that only the bad one fails."""
     rows = shares[0].rows if len(shares) == 1 else [row for share in shares for row in share.rows]
     try:
-        return [(shares, model.check(model.run(rows), len(rows)))]
+        return [(shares, model.check(model.run(rows, [len(share.rows) for share in shares]), len(rows)))]
     except Exception as e:
         if len(shares) == 1:
             return [(shares, e)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,24 +44,18 @@ class OnnxRunner:
             self._session = open_session((folder / MODEL).read_bytes())
         except Exception as e:  # onnxruntime's errors share no base class
             raise broken(folder, f"{MODEL} cannot be loaded: {e}") from e
+        cleaning = read_cleaning(folder, manifest)
+        takes = manifest if cleaning is None else cleaning
         given = {i.name for i in self._session.get_inputs()}
-        wanted = {n for n, columns in (("numbers", manifest.numbers), ("strings", manifest.strings)) if columns}
+        wanted = {n for n, columns in (("numbers", takes.numbers), ("strings", takes.strings)) if columns}
         outputs = [o.name for o in self._session.get_outputs()]
         if given != wanted or not set(manifest.outputs) <= set(outputs):
             raise broken(
                 folder, f"the graph has inputs {sorted(given)} and outputs {outputs}, not those of the manifest"
             )
         self._outputs = list(manifest.outputs[:1])
-        self._cleaning = read_cleaning(folder, manifest)
 
     def run(self, numbers: Floats | None, strings: npt.NDArray[np.object_] | None) -> Floats:
-        if self._cleaning is not None:
-            n = len(numbers) if numbers is not None else len(strings) if strings is not None else 0
-            floats = np.empty((n, 0), np.float32) if numbers is None else numbers
-            texts = np.empty((n, 0), object) if strings is None else strings
-            floats, texts = self._cleaning.apply(floats, texts)
-            numbers = None if numbers is None else floats
-            strings = None if strings is None else texts
         feed: dict[str, Any] = {}
         if numbers is not None:
             feed["numbers"] = numbers
@@ -80,13 +75,28 @@ class ServedModel:
         self.folder = folder
         self.manifest = manifest
         self.runner = runner
+        self._cleaning = read_cleaning(folder, manifest)
         self.width = 1 if manifest.task == "regression" else len(manifest.classes)
         self.cost = 0.0
         self.in_loop = False
 
-    def run(self, rows: list[tuple[Any, ...]]) -> Floats:
-        """The outputs for rows of values in the order `manifest.numbers`, `manifest.strings`. Raises what the model raises."""
+    def run(self, rows: list[tuple[Any, ...]], lengths: Sequence[int] = ()) -> Floats:
+        """The outputs for rows of values in the order `manifest.numbers`, `manifest.strings`. Raises what the model raises.
+
+        `lengths` says how many rows each request has, where there are several: a model that looks at the rows before a row
+        looks at those of its request.
+        """
         a = len(self.manifest.numbers)
+        if self._cleaning is not None:
+            together = np.repeat(np.arange(len(lengths)), lengths) if len(lengths) > 1 else None
+            floats, texts = self._cleaning.apply(
+                np.array([row[:a] for row in rows], dtype=np.float64).reshape(len(rows), a),
+                np.array([row[a:] for row in rows], dtype=object).reshape(len(rows), -1),
+                together,
+            )
+            return self.runner.run(
+                floats if self._cleaning.numbers else None, texts if self._cleaning.strings else None
+            )
         numbers = strings = None
         if not self.manifest.strings:
             numbers = np.array(rows, dtype=np.float32)
@@ -148,7 +158,7 @@ def _warm(model: ServedModel) -> None:
     manifest = model.manifest
     fields = {f.name: f for f in manifest.signature.inputs}
     try:
-        boundary = Boundary(fields[name] for name in (*manifest.numbers, *manifest.strings))
+        boundary = Boundary((fields[name] for name in (*manifest.numbers, *manifest.strings)), np.float64)
         numbers, strings = boundary.decode([{n: manifest.example.get(n) for n in boundary.numbers + boundary.strings}])
     except (KeyError, Invalid) as e:
         raise broken(model.folder, f"its example does not fit its signature: {e}") from e

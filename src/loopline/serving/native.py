@@ -107,14 +107,15 @@ def main(folder: Path) -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the frames
     session = Session(folder)
-    a, b = len(session.boundary.numbers), len(session.boundary.strings)
+    takes = session.manifest if session.cleaning is None else session.cleaning
+    a, b = len(takes.numbers), len(takes.strings)
     while True:
         try:
             rows, numbers, strings = msgspec.msgpack.decode(_read(0))
         except EOFError:
             return
         try:
-            output = session.run(
+            output = session.score(
                 np.frombuffer(numbers, dtype="<f4").reshape(rows, a), np.array(strings, dtype=object).reshape(rows, b)
             )
             _write(out, ("", output.shape, np.ascontiguousarray(output, dtype="<f4").tobytes()))

@@ -117,6 +117,7 @@ def upgrade() -> None:
         sa.Column("warned", sa.JSON(), nullable=False),
         sa.Column("contract", sa.String(length=80), nullable=False),
         sa.Column("profile", sa.String(length=80), nullable=False),
+        sa.Column("cleaning", sa.String(length=80), nullable=False),
         sa.Column("sealed", sa.Boolean(), nullable=False),
         sa.Column("opened", sa.String(length=400), nullable=True),
         sa.Column("shares", sa.JSON(), nullable=False),
