@@ -105,7 +105,7 @@ class SourcesService(SourcesVerbs):
             raise Invalid(f"{every} is too often.", code="bad-schedule", hint="Give a second or more.")
         values = {"rule": msgspec.to_builtins(rule), "due": _due(rule, self.tx.now), "failures": 0, "problem": ""}
         key = {"project": self.tx.project, "name": name}
-        self.tx.execute(self.tx.upsert(dataset_schedules, ("project", "name"), tuple(values)), {**key, **values})
+        self.tx.upsert(dataset_schedules, ("project", "name"), {**key, **values}, tuple(values))
         self.tx.note(inputs=[self.tx.ref("data", name)])
         return self._record(row)
 
@@ -291,9 +291,7 @@ class SourcesService(SourcesVerbs):
             "read": self.tx.now,
         }
         key = {"project": self.tx.project, "name": name, "version": version}
-        self.tx.execute(
-            self.tx.upsert(dataset_sources, ("project", "name", "version"), tuple(values)), {**key, **values}
-        )
+        self.tx.upsert(dataset_sources, ("project", "name", "version"), {**key, **values}, tuple(values))
 
     def _nothing(self, name: str) -> Collected:
         version = self.named.record(self.named.row(name))

@@ -128,7 +128,7 @@ class FeaturesService(FeaturesVerbs):
             "by": self.tx.principal,
         }
         key = {"project": self.tx.project, "name": name}
-        self.tx.execute(self.tx.upsert(feature_online, ("project", "name"), tuple(values)), key | values)
+        self.tx.upsert(feature_online, ("project", "name"), key | values, tuple(values))
         store = Store(self.tx, self.blobs)
         owner = self.tx.ref("features", name)
         if before is not None and before.digest != blob.digest:
