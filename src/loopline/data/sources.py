@@ -25,8 +25,9 @@ from loopline.data.service import DatasetsService
 from loopline.data.tables import dataset_sources, dataset_versions
 from loopline.data.uploads import told
 from loopline.data.verbs import SourcesVerbs
+from loopline.data.written import moved
 from loopline.database import Tx
-from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
+from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.ports.source import Source
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import REASON, RULE, partition
@@ -143,7 +144,7 @@ class SourcesService(SourcesVerbs):
         )
         expected = before.version if before is not None else 0
         if made.version > expected + 1:
-            raise _moved(name)
+            raise moved(name)
         self._enter(name, row, made.version, after, join, on_change)
         self.tx.after_commit.append(lambda: acknowledge(after if grows else (), open_source, self._scratch))
         return Collected(
@@ -257,7 +258,7 @@ class SourcesService(SourcesVerbs):
         if (row is None) != (again is None) or (
             row is not None and (row.version, row.sources) != (again.version, again.sources)
         ):
-            raise _moved(name)
+            raise moved(name)
         values = {
             "sources": msgspec.to_builtins(list(states)),
             "join": [*join],
@@ -357,12 +358,4 @@ def _empty(states: Sequence[SourceState]) -> Invalid:
     names = ", ".join(state.address for state in states)
     return Invalid(
         f"{names} gave no rows.", code="source-empty", hint="Nothing was changed; look at where it is filled."
-    )
-
-
-def _moved(name: str) -> Conflict:
-    return Conflict(
-        f"Another writer made a version of {name} while its sources were read; nothing of this reading was kept.",
-        code="source-moved",
-        hint=f"Read again what is left: loopline data sync {name}",
     )

@@ -128,11 +128,7 @@ class Written:
         )
         self.tx.alone(f"data:{name}")
         if known is not None and self.named.newest(name).version != known.version:
-            raise Conflict(
-                f"Another call made a version of {name} while this one read; nothing of this one was kept.",
-                code="dataset-moved",
-                hint="Do it again, behind that one.",
-            )
+            raise moved(name)
         if contract is not None:
             self._keep(contract)
         return self._enter(
@@ -229,10 +225,8 @@ class Written:
         return self.named.record(self.named.row(name, str(version)))
 
     def _keep(self, contract: Contract) -> None:
-        key = {"project": self.tx.project, "digest": contract.digest}
-        c = dataset_contracts.c
-        if self.tx.first(sa.select(c.digest).where(c.project == key["project"], c.digest == key["digest"])) is None:
-            self.tx.execute(dataset_contracts.insert().values(**key, body=msgspec.to_builtins(contract)))
+        row = {"project": self.tx.project, "digest": contract.digest, "body": msgspec.to_builtins(contract)}
+        self.tx.upsert(dataset_contracts, ("project", "digest"), row)
 
     def _same(self, name: str, said: dict[str, Any]) -> Any:
         """The newest version, where it is not withdrawn and all this is said of it already."""
@@ -246,3 +240,12 @@ class Written:
         read = [ref for ref in (*inputs, row.source) if ref and ref != self.named.ref(row)]
         self.tx.note(inputs=read, outputs=[self.named.ref(row)])
         return self.named.record(row)
+
+
+def moved(name: str) -> Conflict:
+    """What a call is told that another one was faster than."""
+    return Conflict(
+        f"Another call made a version of {name} meanwhile; nothing of this one was kept.",
+        code="dataset-moved",
+        hint=f"Do it again, behind that one: loopline data log {name}",
+    )
