@@ -42,7 +42,7 @@ def files(table: DeltaTable) -> list[Added]:
     ]
 
 
-def commit(place: pyarrow.fs.FileSystem, version: int, name: str) -> Commit:
+def committed(place: pyarrow.fs.FileSystem, version: int, name: str) -> Commit:
     """What a commit did. Raises `Conflict` (code "delta-log-gone") where the log does not reach back to it any more."""
     try:
         with place.open_input_stream(f"_delta_log/{version:020}.json") as file:

@@ -87,7 +87,7 @@ class DeltaSource:
         elif after.get("of") == "commit":
             reached -= 1
         for version in range(reached + 1, table.version() + 1):
-            done = log.commit(place, version, self._name)
+            done = log.committed(place, version, self._name)
             if done.rewrote:
                 raise Conflict(
                     f"Commit {version} of {self._name} ({done.operation or 'unnamed'}) changed or removed rows that were taken.",
