@@ -155,7 +155,7 @@ def test_what_cannot_be_read_is_told_without_a_secret(bucket: Bucket) -> None:
     with pytest.raises(NotFound, match="There is no object in") as found:
         list(row_source(f"s3://{bucket.name}/visits", bucket.options, bucket.scratch).read(None))
     assert found.value.hint.endswith("/visits/")
-    for address in ("s3://", "s3:///x", "s3://user:password@clinic/x", "s3://../x"):
+    for address in ("s3://b/[z-a].csv", "s3://[/x", "s3://", "s3:///x", "s3://user:password@clinic/x", "s3://../x"):
         with pytest.raises(Invalid) as refused:
             row_source(address, bucket.options, bucket.scratch)
         assert "password" not in str(refused.value)
