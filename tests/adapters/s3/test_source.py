@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,7 @@ import pytest
 
 from loopline.adapters.s3 import taken
 from loopline.adapters.s3.source import S3Source
-from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused, Unavailable
+from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, NotFound, Refused, Unavailable
 from loopline.foreign import row_source
 from loopline.hashing import canonical_json
 from loopline.ports.source import Source
@@ -276,3 +277,11 @@ def test_several_addresses_are_one_source(bucket: Bucket) -> None:
     source = S3Source(places, bucket.scratch, name="both", **bucket.options)
     assert sorted(piece.name[-5:] for piece in source.read(None)) == ["1.csv", "2.csv"]
     assert source.name == "both"
+
+
+def test_without_its_package_the_command_that_installs_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(MissingExtra, match=r"loopline\[s3\]"):
+        row_source("s3://clinic/v/", {}, tmp_path)
