@@ -54,7 +54,13 @@ def committed(place: pyarrow.fs.FileSystem, version: int, name: str) -> Commit:
             hint="Collect it with --option whole=true: the whole table each time.",
         ) from e
     operation, added, rewrote = "", [], False
-    for action in map(_action, filter(str.strip, lines)):
+    try:
+        actions = [_action(line) for line in lines if line.strip()]
+    except ValueError as e:
+        raise Invalid(
+            f"Commit {version} of {name} cannot be read: {e}.", code="source-damaged", hint="Let its owner look at it."
+        ) from e
+    for action in actions:
         operation = action.get("commitInfo", {}).get("operation", operation)
         add, remove = action.get("add"), action.get("remove")
         if add is not None and add.get("dataChange", True):
