@@ -51,6 +51,7 @@ VIEW = {
 }
 
 LABEL = LabelColumn(column="y", time="d", matures="1d")
+STEPS = [{"step": "clip", "columns": ["x"]}]
 CONTRACT = {"rules": [{"rule": "between", "column": "x", "low": 1}]}
 
 CREATES = {
@@ -70,11 +71,12 @@ EMPTY = {
 }  # fmt: skip
 """They answer that there is nothing, as they do for a name that is nowhere."""
 
-OPEN = {"datasets.files": {"name": "secret-data.train"}}
+OPEN = {"datasets.cleaning": {"name": "secret-data.clean"}, "datasets.files": {"name": "secret-data.train"}}
 """What can be asked in its own project, where some rows of the object are sealed."""
 
 GIVEN: dict[str, dict[str, Any]] = {
     "alerts.change": {"status": "closed"},
+    "datasets.clean": {"steps": STEPS},
     "datasets.drop": {"reason": "test"},
     "datasets.release": {"reason": "test"},
     "datasets.split": {"label": "y"},
@@ -144,6 +146,7 @@ class Other:
         )
         there.datasets.split("secret-data", "y")
         there.datasets.tag("secret-data", "1", "secret-tag")
+        there.datasets.clean("secret-data", STEPS)
         there.features.define("secret-view", VIEW)
         there.features.materialize("secret-view")
         (folder / "secret.csv").write_bytes(ROWS)

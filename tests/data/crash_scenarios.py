@@ -9,6 +9,12 @@ from typing import Any
 RULES: dict[str, Any] = {"rules": [{"rule": "between", "column": "days", "low": 0, "high": 31}]}
 
 
+STEPS: tuple[dict[str, Any], ...] = (
+    {"step": "deduplicate", "columns": ["days"]},
+    {"step": "clip", "columns": ["days"]},
+)
+
+
 def opened(folder: Path) -> Any:
     from loopline.app import Platform
 
@@ -36,6 +42,7 @@ def work(folder: Path) -> None:
         datasets.restore("visits", "1")
     if datasets.quarantine("visits", "1").held:
         datasets.release("visits", "1", "it was meant so")
+    datasets.clean("visits", STEPS, version="1")
     datasets.tag("visits", "1", "published")
     for file in (folder / "workspace" / "tables" / "default" / "visits").glob("*.parquet"):
         os.utime(file, (1, 1))  # long ago: what kills have left is nobody's
@@ -54,12 +61,16 @@ def check(folder: Path, finished: bool) -> None:
     platform = opened(folder)
     session = platform.session()
     try:
-        log = session.datasets.log("visits") if session.datasets.list() else ()
-        assert [v.version for v in log] == list(range(len(log), 0, -1))
-        for version in log:
-            frame = pl.read_ipc_stream(io.BytesIO(session.datasets.read("visits", str(version.version)).read()))
-            assert digest_table(frame.to_arrow()) == version.digest
-            assert frame.height == version.rows
+        logs = {dataset.name: session.datasets.log(dataset.name) for dataset in session.datasets.list()}
+        for name, versions in logs.items():
+            assert [v.version for v in versions] == list(range(len(versions), 0, -1))
+            for version in versions:
+                frame = pl.read_ipc_stream(io.BytesIO(session.datasets.read(name, str(version.version)).read()))
+                assert digest_table(frame.to_arrow()) == version.digest
+                assert frame.height == version.rows
+        log = logs.get("visits", ())
+        if "visits.clean" in logs:
+            assert session.datasets.cleaning("visits.clean").report.kept == 2
         if log:
             held = session.datasets.quarantine("visits", "1")
             assert held.rows == held.held + held.released + held.dropped == 1
@@ -68,6 +79,7 @@ def check(folder: Path, finished: bool) -> None:
         if finished:
             assert [v.rows for v in log] == [3, 2, 3, 2]
             assert session.datasets.show("visits", "published").version == 1
+            assert [v.rows for v in logs["visits.clean"]] == [2]
         assert session.ledger.verify().ok
     finally:
         platform.close()
