@@ -65,8 +65,9 @@ class InboxService(InboxVerbs):
                         taken = self._take(base, self._posts(name), (read, digest))
                     except Invalid as e:  # of all that waits, so not of the sender alone: it waits, too
                         problem = str(e)
-                    except Conflict:  # another writer's version came first: the next turn goes behind that
-                        pass
+                    except Conflict as e:  # another writer's version came first: the next turn goes behind that
+                        if e.__cause__ is not None:  # the database told it, and keeps nothing of this transaction
+                            raise _busy(name) from e
                     else:
                         return self._posted(name, read, digest, taken=taken)
             kept = self.datasets.blobs.put(Body(path).chunks())
