@@ -5,13 +5,13 @@ At serving these are the rows that came in the same request; `RowCleaning.histor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from typing import Literal
 
 import numpy as np
 
-from loopline.quality.cleaning_columns import Column, Doubles, Rows, Text, missing, taken
+from loopline.quality.cleaning_columns import Column, Doubles, Order, Rows, missing, taken
 from loopline.quality.cleaning_step import Kind, RowStep, numbers
 
 Take = Literal["mean", "std", "min", "max"]
@@ -111,42 +111,65 @@ class Windowed(OfHistory, frozen=True, kw_only=True, tag="window"):
         return {f"{self.column}.{take}{self.rows}": _TAKES[take](rows, self) for take in self.take}
 
 
-def _last(rows: Rows, step: Smoothed | Windowed) -> Iterator[Doubles]:
-    """The values of each row, then those of the rows before it, one by one: sums come out the same however many rows there are."""
+def _ordered(rows: Rows, step: Smoothed | Windowed) -> tuple[Order, Doubles]:
+    """The order of the rows, and the values in that order; what is not finite is missing."""
     order, values = rows.order(step.time, step.group), numbers(rows, step.column)
-    finite = np.where(np.isfinite(values), values, np.nan)
-    yield finite
-    for back in range(1, step.rows):
-        before = taken(finite, order.back(back))
-        assert not isinstance(before, Text)
+    return order, np.where(np.isfinite(values), values, np.nan)[order.places]
+
+
+def _last(order: Order, ordered: Doubles, rows: int) -> Iterator[Doubles]:
+    """The values, then those so many places before, one by one: sums come out the same however many rows there are."""
+    yield ordered
+    places = np.arange(len(ordered))
+    for back in range(1, rows):
+        before = np.full(len(ordered), np.nan)
+        before[back:] = ordered[:-back]
+        before[places - back < order.start] = np.nan
         yield before
 
 
-def _mean(rows: Rows, step: Smoothed | Windowed) -> Doubles:
-    total, counts = np.zeros(rows.n), np.zeros(rows.n)
-    for values in _last(rows, step):
+def _placed(order: Order, ordered: Doubles) -> Doubles:
+    """Values in the order of the rows as they stand."""
+    out = np.empty(len(ordered))
+    out[order.places] = ordered
+    return out
+
+
+def _summed(last: Iterable[Doubles], n: int) -> tuple[Doubles, Doubles]:
+    """Sums of the values that are there, and how many they are."""
+    total, counts = np.zeros(n), np.zeros(n)
+    for values in last:
         present = ~np.isnan(values)
         total += np.where(present, values, 0.0)
         counts += present
+    return total, counts
+
+
+def _mean_of(order: Order, ordered: Doubles, rows: int) -> Doubles:
+    total, counts = _summed(_last(order, ordered, rows), len(ordered))
     return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
 
 
+def _mean(rows: Rows, step: Smoothed | Windowed) -> Doubles:
+    order, ordered = _ordered(rows, step)
+    return _placed(order, _mean_of(order, ordered, step.rows))
+
+
 def _deviation(rows: Rows, step: Windowed) -> Doubles:
-    mean = _mean(rows, step)
-    squares, counts = np.zeros(rows.n), np.zeros(rows.n)
-    for values in _last(rows, step):
-        present = ~np.isnan(values)
-        squares += np.where(present, (values - mean) ** 2, 0.0)
-        counts += present
-    return np.sqrt(np.where(counts > 1, squares / np.maximum(counts - 1, 1), np.nan))
+    order, ordered = _ordered(rows, step)
+    mean = _mean_of(order, ordered, step.rows)
+    squares, counts = _summed(((one - mean) ** 2 for one in _last(order, ordered, step.rows)), len(ordered))
+    return _placed(order, np.sqrt(np.where(counts > 1, squares / np.maximum(counts - 1, 1), np.nan)))
 
 
 def _least(rows: Rows, step: Windowed) -> Doubles:
-    return reduce(np.fmin, _last(rows, step))
+    order, ordered = _ordered(rows, step)
+    return _placed(order, reduce(np.fmin, _last(order, ordered, step.rows)))
 
 
 def _largest(rows: Rows, step: Windowed) -> Doubles:
-    return reduce(np.fmax, _last(rows, step))
+    order, ordered = _ordered(rows, step)
+    return _placed(order, reduce(np.fmax, _last(order, ordered, step.rows)))
 
 
 _TAKES: dict[Take, Callable[[Rows, Windowed], Doubles]] = {
@@ -159,8 +182,7 @@ _TAKES: dict[Take, Callable[[Rows, Windowed], Doubles]] = {
 
 def _median(rows: Rows, step: Smoothed) -> Doubles:
     """Medians, a stretch of the ordered rows at a time: all windows at once would be many times the table."""
-    order, values = rows.order(step.time, step.group), numbers(rows, step.column)
-    ordered = np.where(np.isfinite(values), values, np.nan)[order.places]
+    order, ordered = _ordered(rows, step)
     out = np.empty(rows.n)
     stretch = max(1, _CELLS // step.rows)
     for first in range(0, rows.n, stretch):
