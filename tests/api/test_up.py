@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,3 +143,24 @@ def test_a_bundle_that_cannot_be_had_keeps_nothing_else_down(tmp_path: Path, cap
         mend()
         service.controller.tick()
         assert ask(service, "POST", "/predict/risk", b'{"x": 1.0}')[0] == 200
+
+
+def test_what_arrives_is_collected(tmp_path: Path) -> None:
+    folder = tmp_path / "clinic"
+    folder.mkdir()
+    (folder / "0.csv").write_text("id\n0\n")
+    platform = Platform.open(workspace=tmp_path / "workspace", checkpoints=str(tmp_path / "copies"), port=0)
+    sources = platform.session().sources
+    sources.collect("visits", [{"address": str(folder)}])
+    sources.schedule("visits", every="1s")
+    settings = load(workspace=str(tmp_path / "workspace"), checkpoints=str(tmp_path / "copies"), port=0)
+    with Service(settings, turn=0.05):
+        for number in (1, 2):
+            (folder / f"{number}.tmp").write_text(f"id\n{number}\n")
+            (folder / f"{number}.tmp").rename(folder / f"{number}.csv")
+            for _ in range(1200):
+                if platform.session().datasets.show("visits").rows > number:
+                    break
+                time.sleep(0.05)
+            assert platform.session().datasets.show("visits").rows == number + 1
+    platform.close()

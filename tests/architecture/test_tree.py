@@ -91,11 +91,14 @@ def test_what_is_declared_is_imported_and_what_is_imported_is_declared() -> None
         "protobuf": "google",
         "python-calamine": "python_calamine",
         "pyyaml": "yaml",
+        "confluent-kafka": "confluent_kafka",
+        "paho-mqtt": "paho",
     }
     capped = {"python-dateutil"}  # not imported: its upper bound keeps other clients installable
     names = [re.split(r"[<>=;\[ ]", d)[0] for d in project["dependencies"]]
     declared = {spelled.get(n, n) for n in names} - capped
-    optional = {re.split(r"[<>=;\[ ]", d)[0] for extra in project["optional-dependencies"].values() for d in extra}
+    extras = [re.split(r"[<>=;\[ ]", d)[0] for extra in project["optional-dependencies"].values() for d in extra]
+    optional = {spelled.get(n, n) for n in extras}
     imported = set()
     for file in sources():
         if file.parent.name == "testing":  # suites for pytest, which whoever runs them has

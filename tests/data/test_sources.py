@@ -484,7 +484,7 @@ def test_of_two_readings_at_once_one_is_kept_and_the_other_told(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(map(str, outcomes)) == ["2", "source-moved"]
+    assert sorted(map(str, outcomes)) == ["2", "dataset-moved"]
     monkeypatch.undo()
     assert clinic.ids() == [1, 2]
     assert not clinic.sync().new
@@ -506,7 +506,7 @@ def test_a_version_that_somebody_adds_meanwhile_is_not_covered_up(
         return found
 
     monkeypatch.setattr("loopline.data.sources.read", meanwhile)
-    with pytest.raises(Conflict, match="Another writer"):
+    with pytest.raises(Conflict, match="Another call"):
         clinic.sync()
     monkeypatch.undo()
     clinic.sync()

@@ -60,7 +60,8 @@ def test_a_failing_disk_says_so(local: LocalBlobs) -> None:
         failpoints.arm("")
 
 
-def test_damaged_bytes_are_told_and_mended_by_the_same_bytes(local: LocalBlobs) -> None:
+@pytest.mark.parametrize("taken", [False, True])
+def test_damaged_bytes_are_told_and_mended_by_the_same_bytes(local: LocalBlobs, tmp_path: Path, taken: bool) -> None:
     digest = local.put([b"precious"]).digest
     verify(local, digest)
     path = local.path(digest)
@@ -69,8 +70,25 @@ def test_damaged_bytes_are_told_and_mended_by_the_same_bytes(local: LocalBlobs) 
     with pytest.raises(Conflict) as caught:
         verify(local, digest)
     assert caught.value.code == "blob-damaged"
-    local.put([b"precious"])
+    if taken:
+        (tmp_path / "again").write_bytes(b"precious")
+        local.take(tmp_path / "again", digest)
+    else:
+        local.put([b"precious"])
     verify(local, digest)
+
+
+def test_a_file_that_is_there_already_waits_for_no_disk(local: LocalBlobs, tmp_path: Path) -> None:
+    digest = local.put([b"precious"]).digest
+    os.utime(local.path(digest), (0, 0))
+    (tmp_path / "again").write_bytes(b"precious")
+    failpoints.arm("store.take.before_sync=EIO")
+    try:
+        taken = local.take(tmp_path / "again", digest)
+    finally:
+        failpoints.arm("")
+    assert taken.time > 0, "it is young again, and no sweep takes it"
+    assert not (tmp_path / "again").exists()
 
 
 def test_blobs_are_read_only_files(local: LocalBlobs) -> None:

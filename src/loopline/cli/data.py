@@ -7,7 +7,17 @@ from typing import Any
 
 import click
 
-from loopline.cli import data_cleaning, data_contract, data_sources, data_split, data_versions, names, quarantine, show
+from loopline.cli import (
+    data_cleaning,
+    data_contract,
+    data_inbox,
+    data_sources,
+    data_split,
+    data_versions,
+    names,
+    quarantine,
+    show,
+)
 from loopline.cli.session import as_json, group, session
 
 _SEVERITY = {3: "likely wrong", 2: "look at it", 1: "to know"}
@@ -24,6 +34,7 @@ def data() -> None:
 
 for command in (
     quarantine.quarantine,
+    data_inbox.inbox,
     *data_sources.COMMANDS,
     *data_cleaning.COMMANDS,
     *data_contract.COMMANDS,

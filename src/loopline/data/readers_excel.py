@@ -22,7 +22,7 @@ _MOST_BYTES = 256 << 20  # of rows as text; as many cells as Excel opens with ea
 
 
 def read_excel(content: bytes | mmap.mmap, called: str, missing: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The frame of a workbook (.xlsx, .xlsm, .xlsb, .xls, .ods), and what is to be told of it: other sheets, cells with errors.
+    """The frame of a workbook (of Excel, or OpenDocument), and what is to be told of it: other sheets, cells with errors.
 
     Whole numbers are integers; dates are dates where no time of day is with them. Raises `Invalid` for what is no workbook, is
     locked, holds no table with names, or asks for more memory than a workbook may.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import mmap
-import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -16,9 +14,9 @@ import polars as pl
 from loopline.data.nested import spread
 from loopline.data.readers_types import PLACEHOLDERS, check_names, holds_numbers, said_missing, said_text, typed
 from loopline.errors import Invalid
+from loopline.ports.messages import key_twice
 
 _BOM = b"\xef\xbb\xbf"
-_SPACED = re.compile(rb'"\s+:')
 
 
 def read_json(
@@ -109,25 +107,15 @@ def _check_once(row: bytes, where: str, **details: int) -> None:
         keys = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
     except msgspec.DecodeError:
         return
-    # A quotation mark and a colon end each key: where there are no more of them than keys, none was given twice.
-    if row.count(b'":') == len(keys) and not _SPACED.search(row):
-        return
-
-    def once(pairs: list[tuple[str, Any]]) -> None:
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise Invalid(
-                    f"{where} has the key {name!r} twice in one object.",
-                    code="duplicate-key",
-                    hint="Give each key once.",
-                    field=name,
-                    **details,
-                )
-            seen.add(name)
-
     with contextlib.suppress(RecursionError):
-        json.loads(row, object_pairs_hook=once)
+        if (name := key_twice(row, keys)) is not None:
+            raise Invalid(
+                f"{where} has the key {name!r} twice in one object.",
+                code="duplicate-key",
+                hint="Give each key once.",
+                field=name,
+                **details,
+            )
 
 
 def _from_rows(rows: list[dict[str, Any]], missing: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -48,6 +48,7 @@ class Opened:
         except LooplineError as e:
             e.message, e.hint = self.hidden(e.message), self.hidden(e.hint)
             e.args = (e.message,)
+            e.details = {name: self.hidden(told) if isinstance(told, str) else told for name, told in e.details.items()}
             raise
 
     def hidden(self, text: str) -> str:

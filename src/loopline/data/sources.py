@@ -25,9 +25,10 @@ from loopline.data.service import DatasetsService
 from loopline.data.tables import dataset_schedules, dataset_sources, dataset_versions
 from loopline.data.uploads import told
 from loopline.data.verbs import SourcesVerbs
+from loopline.data.written import moved
 from loopline.database import Tx
 from loopline.durations import milliseconds
-from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
+from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.ports.source import Source
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import REASON, RULE, partition
@@ -37,6 +38,7 @@ from loopline.refs import check_name
 SCHEMA = "columns"
 """The rule that a row has broken whose columns are not those of the dataset, as a quarantine names it."""
 
+_SQLITE = "sqlite:///"
 _WAITING_MILLISECONDS = 10_000
 _FIRST_DELAY = 60_000
 _LONGEST_DELAY = 6 * 3_600_000
@@ -176,7 +178,7 @@ class SourcesService(SourcesVerbs):
         )
         expected = before.version if before is not None else 0
         if made.version > expected + 1:
-            raise _moved(name)
+            raise moved(name)
         self._enter(name, row, made.version, after, join, on_change)
         self.tx.after_commit.append(lambda: acknowledge(after if grows else (), open_source, self._scratch))
         return Collected(
@@ -290,7 +292,7 @@ class SourcesService(SourcesVerbs):
         if (row is None) != (again is None) or (
             row is not None and (row.version, row.sources) != (again.version, again.sources)
         ):
-            raise _moved(name)
+            raise moved(name)
         values = {
             "sources": msgspec.to_builtins(list(states)),
             "join": [*join],
@@ -378,8 +380,12 @@ def _one(found: Read, on_change: OnChange, free: set[str]) -> Part:
 
 def _normal(source: SourceState) -> SourceState:
     check_no_secret(source.address, source.options)
-    address = source.address if "://" in source.address else str(Path(source.address).absolute())
-    return SourceState(address=address, options=source.options)
+    before, address = "", source.address
+    if address.startswith(_SQLITE):
+        before, address = _SQLITE, address.removeprefix(_SQLITE)
+    if "://" not in address:  # a file of this machine, whatever folder the next reader works in
+        address = str(Path(address).absolute())
+    return SourceState(address=f"{before}{address}", options=source.options)
 
 
 def _places(sources: Sequence[dict[str, Any]]) -> Sequence[tuple[str, dict[str, str]]]:
@@ -400,12 +406,4 @@ def _empty(states: Sequence[SourceState]) -> Invalid:
     names = ", ".join(state.address for state in states)
     return Invalid(
         f"{names} gave no rows.", code="source-empty", hint="Nothing was changed; look at where it is filled."
-    )
-
-
-def _moved(name: str) -> Conflict:
-    return Conflict(
-        f"Another writer made a version of {name} while its sources were read; nothing of this reading was kept.",
-        code="source-moved",
-        hint=f"Read again what is left: loopline data sync {name}",
     )

@@ -128,11 +128,7 @@ class Written:
         )
         self.tx.write()
         if known is not None and self.named.newest(name).version != known.version:
-            raise Conflict(
-                f"Another call made a version of {name} while this one read; nothing of this one was kept.",
-                code="dataset-moved",
-                hint="Do it again, behind that one.",
-            )
+            raise moved(name)
         if contract is not None:
             self._keep(contract)
         return self._enter(
@@ -210,18 +206,20 @@ class Written:
         newest = self.named.newest(name)
         version = 1 if newest is None else newest.version + 1
         ref = self.tx.ref("data", name, version)
-        self.tx.execute(
-            dataset_versions.insert().values(
-                project=self.tx.project,
-                name=name,
-                version=version,
-                inputs=[*inputs],
-                created=self.tx.now,
-                creator=self.tx.principal,
-                **said,
-                **values,
-            )
+        row = dataset_versions.insert().values(
+            project=self.tx.project,
+            name=name,
+            version=version,
+            inputs=[*inputs],
+            created=self.tx.now,
+            creator=self.tx.principal,
+            **said,
+            **values,
         )
+        try:
+            self.tx.execute(row)
+        except sa.exc.IntegrityError as e:  # of two that made the same number, one was first
+            raise moved(name) from e
         for blob in filter(None, (values["profile"], said["cleaning"])):
             Store(self.tx, self.blobs).retain(blob, ref)
         digests = {noted: said["digest"]} | ({"contract": said["contract"]} if said["contract"] else {})
@@ -229,10 +227,8 @@ class Written:
         return self.named.record(self.named.row(name, str(version)))
 
     def _keep(self, contract: Contract) -> None:
-        key = {"project": self.tx.project, "digest": contract.digest}
-        c = dataset_contracts.c
-        if self.tx.first(sa.select(c.digest).where(c.project == key["project"], c.digest == key["digest"])) is None:
-            self.tx.execute(dataset_contracts.insert().values(**key, body=msgspec.to_builtins(contract)))
+        row = {"project": self.tx.project, "digest": contract.digest, "body": msgspec.to_builtins(contract)}
+        self.tx.upsert(dataset_contracts, ("project", "digest"), row)
 
     def _same(self, name: str, said: dict[str, Any]) -> Any:
         """The newest version, where it is not withdrawn and all this is said of it already."""
@@ -246,3 +242,12 @@ class Written:
         read = [ref for ref in (*inputs, row.source) if ref and ref != self.named.ref(row)]
         self.tx.note(inputs=read, outputs=[self.named.ref(row)])
         return self.named.record(row)
+
+
+def moved(name: str) -> Conflict:
+    """What a call is told that another one was faster than."""
+    return Conflict(
+        f"Another call made a version of {name} meanwhile; nothing of this one was kept.",
+        code="dataset-moved",
+        hint=f"Do it again, behind that one: loopline data log {name}",
+    )

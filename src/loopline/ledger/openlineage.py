@@ -1,6 +1,6 @@
 """The lineage as OpenLineage events, for catalogs that read those (OpenLineage specification 2-0-2, https://openlineage.io/spec).
 
-Each entry on the way is a run of a job: a START and a COMPLETE event at its time. What it read and made are datasets, with their
+Each entry on the way is a run: a START and a COMPLETE event at its time. What it read and made are datasets, with their
 version; of dataset versions also the columns, the rows, and the rows held back, which are a dataset of their own. The same entry
 gives the same events, whenever it is exported. They hold names, counts and digests, as the ledger does, and no value of a row.
 """
@@ -16,7 +16,7 @@ from loopline import __version__
 from loopline.ledger.records import Edge, Lineage
 from loopline.refs import Ref, parse
 
-_PRODUCER = f"urn:loopline:{__version__}"
+_PRODUCER = f"pkg:pypi/loopline@{__version__}"
 _SPECIFICATION = "https://openlineage.io/spec"
 _EVENT = f"{_SPECIFICATION}/2-0-2/OpenLineage.json#/$defs/RunEvent"
 _RUNS = UUID("5b0f2d4c-8d0f-5d6e-9a57-6f0c8f1f4a11")

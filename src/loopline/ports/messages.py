@@ -142,11 +142,10 @@ class JsonLines:
             or not found.keys() <= self._columns
             or any(isinstance(value, dict | list) for value in found.values())
         ):
-            names = list(_columns(found))
-            if not names:
+            columns = list(_columns(found))
+            names = [name for name, _ in columns]
+            if not any(holds for _, holds in columns):
                 raise ValueError("it has no value that a column can hold")
-            if wrong := [name for name in names if _unfit(name)]:
-                raise ValueError(f"it has a key {wrong[0][:40]!r}, which cannot name a column")
             if len(set(names)) < len(names):
                 raise ValueError("it has two values for one column")
             if len(self._columns.union(names)) > _MOST_COLUMNS:
@@ -211,13 +210,19 @@ def key_twice(content: bytes, found: Mapping[str, Any]) -> str | None:
     return twice[0] if twice else None
 
 
-def _columns(found: dict[str, Any], above: str = "") -> Iterator[str]:
-    """The names of an object's columns: those of objects in it are dotted; lists have none."""
+def _columns(found: dict[str, Any], above: str = "") -> Iterator[tuple[str, bool]]:
+    """The names of an object's columns, dotted for objects in it, and whether there will be one: of lists there is none.
+
+    Raises `ValueError` for a name that no column can have.
+    """
     for name, value in found.items():
-        if isinstance(value, dict):
+        pattern = name.endswith("$") and (name.startswith("^") or above.startswith("^"))  # of several columns
+        if not name.strip() or name == "*" or pattern:
+            raise ValueError(f"it has a key {name[:40]!r}, which cannot name a column")
+        if isinstance(value, dict) and value:
             yield from _columns(value, f"{above}{name}.")
-        elif not isinstance(value, list):
-            yield f"{above}{name}"
+        else:
+            yield f"{above}{name}", not isinstance(value, dict | list)
 
 
 def _check_depth(found: Any, left: int = _DEEPEST) -> None:
@@ -226,10 +231,6 @@ def _check_depth(found: Any, left: int = _DEEPEST) -> None:
             raise ValueError(f"its values are nested more than {_DEEPEST} deep")
         for value in found.values() if isinstance(found, dict) else found:
             _check_depth(value, left - 1)
-
-
-def _unfit(name: str) -> bool:
-    return not name.strip() or name == "*" or (name.startswith("^") and name.endswith("$"))
 
 
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")  # in JSON a line may only break between values

@@ -57,6 +57,7 @@ def bring_models(sink: Sink, source: ModelSource) -> Iterator[ModelOutcome]:
 
 def _model(sink: Sink, system: str, one: ForeignModel, told: str) -> Iterator[ModelOutcome]:
     there = next(iter(sink.models.list(title=one.name)), None)
+    state: Literal["imported", "there already"] = "imported" if there is None else "there already"
     if there is None:
         there = sink.models.create(title=one.name, description=one.description, tags={**one.tags, SOURCE: told})
     elif there.tags.get(SOURCE) != told:
@@ -77,7 +78,6 @@ def _model(sink: Sink, system: str, one: ForeignModel, told: str) -> Iterator[Mo
         numbers[version.number] = int(made.ref.rpartition("@")[2])
         yield made
     lost = _named(sink, there.name, there.aliases, one, numbers)
-    state: Literal["imported", "there already"] = "there already" if known else "imported"
     yield ModelOutcome(source=told, state=state, ref=there.ref, left_out=tuple(lost))
 
 

@@ -53,10 +53,11 @@ def server() -> Iterator[Objects]:
         json.dumps({"identities": [{"name": "tests", "credentials": [access], "actions": everything}]})
     )
     command = [
-        _program(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-volume.max=0",
+        _program(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-volume.max=9999",
         "-master.volumeSizeLimitMB=64", "-master.telemetry=false", "-filer", "-s3", f"-s3.config={folder / 'access.json'}",
         *(f"-{part}.port={port}" for part, port in ports.items()),
         *(f"-{part}.port.grpc={free_port()}" for part in _PARTS),
+        "-s3.port.iceberg=0", "-s3.port.lance=0",  # else two stores of one machine are in each other's way
     ]  # fmt: skip
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)

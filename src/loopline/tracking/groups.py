@@ -15,6 +15,7 @@ from loopline.access.tables import projects
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.operations import check_limit
+from loopline.prepared import Prepared
 from loopline.tracking.entries import check_count
 from loopline.tracking.paths import check_group, check_key, check_text
 from loopline.tracking.records import DEFAULT_GROUP, Lifecycle, RunGroup, RunGroupPage
@@ -181,7 +182,7 @@ def _check_free(tx: Tx, name: str) -> None:
 def hold_group(tx: Tx, group: int, *, alone: bool = True) -> RunGroup:
     """A group, which nobody else changes (`alone`), or deletes, until the transaction ends. Raises `NotFound`."""
     tx.write()
-    if group == 0:
+    if group == 0 and (alone or not tx.database.sqlite):
         _ensure_default(tx)
     if not tx.database.sqlite:  # SQLite has one writer at a time
         tx.rows(sa.select(run_groups.c.number).where(_is(tx, group)).with_for_update(read=not alone))
@@ -214,10 +215,12 @@ def group_of(tx: Tx, group: int) -> RunGroup:
     )
 
 
-_BY_NUMBER = sa.select(run_groups).where(
-    run_groups.c.project == sa.bindparam("project"), run_groups.c.number == sa.bindparam("of")
+_BY_NUMBER = Prepared(
+    sa.select(run_groups).where(
+        run_groups.c.project == sa.bindparam("project"), run_groups.c.number == sa.bindparam("of")
+    )
 )
-_PROJECT = sa.select(projects).where(projects.c.name == sa.bindparam("project"))
+_PROJECT = Prepared(sa.select(projects).where(projects.c.name == sa.bindparam("project")))
 
 
 def _is(tx: Tx, group: int) -> sa.ColumnElement[bool]:

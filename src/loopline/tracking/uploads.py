@@ -103,7 +103,7 @@ class Uploads(Artifacts):
         folder = self.uploads / upload
         files = [_file(folder, number, digest) for number, digest in enumerate(parts, 1)]
         for number, file in enumerate(files, 1):
-            if not file.exists():
+            if not file.is_file() or file.is_symlink():
                 raise _part_missing(upload, number)
         blob = self.blobs.put(_joined(upload, files))
         kept = self._keep(reading.held(self.tx, run), begun.upload.path, blob)
@@ -123,7 +123,7 @@ class Uploads(Artifacts):
     def _begun(self, run: str, upload: str) -> _Begun:
         """The record of an upload to this very run. Raises `NotFound`."""
         row = reading.row_of(self.tx, run)
-        if not re.fullmatch(r"[0-9a-f]{32}", upload):
+        if not re.fullmatch(r"[0-9a-f]{32}", upload) or (self.uploads / upload).is_symlink():
             raise _missing(upload)
         try:
             begun = msgspec.json.decode((self.uploads / upload / _RECORD).read_bytes(), type=_Begun)

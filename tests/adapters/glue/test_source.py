@@ -205,6 +205,15 @@ def test_partitions_are_columns_and_new_ones_are_new_pieces(table: Table) -> Non
     assert second.rows.to_pylist() == [{"id": 1, "day": dt.date(2026, 3, 1), "ward": None}]
 
 
+def test_a_partition_is_where_it_is_said_to_be_and_nowhere_else(table: Table) -> None:
+    table.declare({"id": "bigint"}, PARQUET, {"word": "string"})
+    for n, key in enumerate(("word=a*/a.parquet", "word=ab/a.parquet", "word=a*/deep/word=c/a.parquet")):
+        table.write(key, pl.DataFrame({"id": [n]}))
+    table.register("a*", under="word=a*")
+    table.register("c", under="word=a*/deep/word=c")
+    assert sorted(table.rows(), key=lambda row: int(row["id"])) == [{"id": 0, "word": "a*"}, {"id": 2, "word": "c"}]
+
+
 def test_lines_that_disagree_are_refused_one_by_one(table: Table) -> None:
     table.declare({"id": "tinyint", "amount": "decimal(4,1)"}, TEXT)
     table.write("a.txt", b"1|2.5\nx|1.0\n300|1.0\n2|1.23\n3|4|5\n4\n5|9.9\n")

@@ -30,7 +30,12 @@ RUN = {
         "params": [{"key": "rate", "value": "0.1"}],
         "tags": [{"key": "mlflow.source.git.commit", "value": "c" * 40}, {"key": "mlflow.note.content", "value": "*n*"}],
     },
-    "inputs": {"dataset_inputs": [{}, {}]},
+    "inputs": {
+        "dataset_inputs": [
+            {"dataset": {"name": name, "digest": "d", "source_type": "local", "source": "x"}, "tags": [{"key": "mlflow.data.context", "value": "train"}]}
+            for name in ("a", "b")
+        ]
+    },
 }  # fmt: skip
 
 
@@ -50,6 +55,9 @@ class Script:
             },
             "/api/2.0/mlflow/artifacts/list": {"files": [{"path": "a.txt", "is_dir": False, "file_size": "5"}]},
             "/get-artifact": b"hello",
+            "/api/2.0/mlflow/logged-models/search": (404, {}, b"MLflow 2 knows of none"),
+            "/api/2.0/mlflow/registered-models/search": {},
+            "/api/2.0/mlflow/model-versions/search": {},
         }
         self.url = ""
 
@@ -97,8 +105,9 @@ def taken(platform: Platform, script: Script) -> list[Any]:
 def test_a_run_comes_over(platform: Platform, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken")
     (found,) = taken(platform, script)
-    assert (found.state, found.left_out) == ("imported", ("2 dataset inputs",))
+    assert (found.state, found.left_out) == ("imported", ())
     run = platform.session().runs.show(found.run)
+    assert [(one.name, one.context) for one in run.external] == [("a", "train"), ("b", "train")]
     assert (run.created, run.ended, run.status, run.note) == (1_700_000_000_000, 1_700_000_009_000, "finished", "*n*")
     assert run.environment == {"commit": "c" * 40}
     assert [(p.step, p.value) for p in platform.session().runs.history(run.id, "loss")] == [(0, 1.0), (1, "NaN")]

@@ -88,6 +88,7 @@ def test_what_is_named_is_taken_and_what_programs_keep_there_is_not(bucket: Buck
     assert sorted(bucket.names("*/*.csv")) == ["v/b.csv", "w/c.csv"]
     assert sorted(bucket.names("v/**/*.csv")) == ["v/b.csv", "v/d e/ä%20+&.csv"]
     assert bucket.names("[!v]/?.csv") == ["w/c.csv"]
+    assert sorted(bucket.names("[v]*/")) == ["v/b.csv", "v/d e/ä%20+&.csv"]
     assert bucket.names("v/d e/ä%20+&.csv") == ["v/d e/ä%20+&.csv"]
 
 
@@ -174,6 +175,7 @@ class _Stumbles(BaseHTTPRequestHandler):
 
     calls = 0
     better = True
+    body = b"id\n1\n"
 
     def do_GET(self) -> None:
         type(self).calls += 1
@@ -182,7 +184,7 @@ class _Stumbles(BaseHTTPRequestHandler):
 <KeyCount>1</KeyCount><IsTruncated>false</IsTruncated>
 <Contents><Key>v/a.csv</Key><LastModified>2026-03-01T00:00:00.000Z</LastModified><ETag>"1"</ETag>
 <Size>5</Size></Contents></ListBucketResult>"""
-        body = (listing if "list-type" in self.path else b"id\n1\n") if well else b"<Code>SlowDown</Code>"
+        body = (listing if "list-type" in self.path else self.body) if well else b"<Code>SlowDown</Code>"
         self.send_response(200 if well else 503)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", '"1"')
@@ -218,9 +220,29 @@ def test_a_call_that_fails_is_tried_again(
         assert _Stumbles.calls == 5
 
 
+@pytest.mark.parametrize("body", [b"id\n", b"id\n" + b"1\n" * 10_000_000], ids=["cut off", "without an end"])
+def test_an_object_of_another_size_than_listed_is_not_taken(
+    stumbling: str, tmp_path: Path, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Stumbles, "body", body)
+    options = {"endpoint": stumbling, "access_key_id": "a", "secret_access_key": "b", "region": "us-east-1"}
+    with pytest.raises(Unavailable, match="another size than the 5 bytes"):
+        list(row_source("s3://clinic/v/", options, tmp_path).read(None))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_access_it_is_said_what_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(Refused) as caught:
+        list(row_source("s3://clinic/v/", {"region": "us-east-1"}, tmp_path).read(None))
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
+
+
 def test_a_position_stays_small_whatever_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(taken, "REMEMBERED", 100)
-    there = [taken.Written(1_000 + n // 7, f"s3://clinic/v/{(n * 7919) % 5000:04}.csv", str(n)) for n in range(5000)]
+    there = [taken.Written(1_000 + n // 7, f"s3://clinic/v/{(n * 7919) % 5000:04}.csv", str(n), 1) for n in range(5000)]
     state = taken.Taken.of(None)
     given: list[taken.Written] = []
     while new := state.new(there, "s3://clinic/v/"):
@@ -231,11 +253,11 @@ def test_a_position_stays_small_whatever_is_there(monkeypatch: pytest.MonkeyPatc
         state = taken.Taken.of(position)
         assert len(canonical_json(position)) < 100 * 60
     assert given == sorted(there)
-    late = taken.Written(5_000, "s3://clinic/v/late.csv", "x")
+    late = taken.Written(5_000, "s3://clinic/v/late.csv", "x", 1)
     assert state.new([*there[200:], late], "s3://clinic/v/") == [late], "what went is nothing new"
     assert state.below == 4700
     with pytest.raises(Conflict, match="1 objects of s3://clinic/v/ came with a time before"):
-        state.new([*there[200:], taken.Written(500, "s3://clinic/v/slow.csv", "x")], "s3://clinic/v/")
+        state.new([*there[200:], taken.Written(500, "s3://clinic/v/slow.csv", "x", 1)], "s3://clinic/v/")
 
 
 def test_a_delta_table_is_not_taken_for_its_files(bucket: Bucket) -> None:

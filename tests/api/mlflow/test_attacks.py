@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import json
+import shutil
+import socket
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +19,7 @@ from loopline.api.mlflow.endpoints import ENDPOINTS
 from loopline.operations import Body
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+JSON = {"Content-Type": "application/json"}
 RAW = {"Content-Type": "application/octet-stream"}
 SECRET = b"what nobody may read"
 
@@ -58,6 +63,9 @@ def refused(door: Any, run: str, paths: list[str]) -> None:
                 said,
             )
             assert SECRET not in repr(said).encode()
+        target = f"/api/2.0/mlflow-artifacts/mpu/create/0/{run}/artifacts/{path}"
+        status, said = door.ask("POST", target, b'{"path": "x"}', JSON)
+        assert status in (400, 404), (target, said)
         status, said = door.ask("POST", f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run}&path={path}", b"x", RAW)
         assert status in (400, 404), (path, said)
     assert (names(door), door.session.runs.artifacts(run)) == (files, kept)
@@ -146,6 +154,31 @@ def test_09_names_that_are_no_names(shared: Any, run: str) -> None:
         assert status == 400, (key, said)
 
 
+def test_10_links_in_place_of_parts(shared: Any, run: str) -> None:
+    """Whoever could write into the workspace while an upload goes on: what a link leads to is neither read nor written."""
+    runs, uploads = shared.session.runs, shared.platform.settings.workspace / "uploads"
+    kept = runs.artifacts(run)
+    upload = runs.start_upload(run, "linked", 1).id
+    digest = runs.put_part(run, upload, 1, Body(SECRET)).digest
+    (part,) = uploads.joinpath(upload).glob("0*")
+    part.unlink()
+    part.symlink_to(outside(shared) / "secret.txt")
+    address = f"/api/2.0/mlflow-artifacts/mpu/complete/0/{run}/artifacts"
+    given = {"path": "linked", "upload_id": upload, "parts": [{"part_number": 1, "etag": digest}]}
+    assert shared.ask("POST", address, json.dumps(given).encode(), JSON)[0] == 400
+    aside = outside(shared) / "aside"
+    aside.mkdir()
+    (uploads / upload / "upload.json").rename(aside / "upload.json")
+    shutil.rmtree(uploads / upload)
+    (uploads / upload).symlink_to(aside)
+    target = f"/api/2.0/mlflow-artifacts/mpu/part/0/{run}/artifacts/linked?upload_id={upload}&part_number=1"
+    assert shared.ask("PUT", target, b"x", RAW)[0] == 404
+    assert [path.name for path in aside.iterdir()] == ["upload.json"]
+    assert runs.artifacts(run) == kept
+    (uploads / upload).unlink()
+    shutil.rmtree(aside)
+
+
 def test_11_versions_of_what_another_project_has(shared: Any, run: str) -> None:
     shared.session.projects.create("clinic")
     there = shared.platform.session(project="clinic")
@@ -212,6 +245,42 @@ def test_36_sizes(shared: Any, run: str) -> None:
         status, said = shared.post("runs/log-batch", body, **headers)
         assert 400 <= status < 500, (what, status, repr(said)[:200])
     assert shared.session.runs.show(run).params == {}
+
+
+def test_36_requests_that_never_end(shared: Any, run: str) -> None:
+    """Many that send a head, or a body, byte by byte, keep nobody else waiting."""
+    host, port = "127.0.0.1", int(shared.url.rpartition(":")[2])
+    head = b"POST /api/2.0/mlflow/runs/log-batch HTTP/1.1\r\nHost: localhost\r\n"
+    with contextlib.ExitStack() as opened:
+        for number in range(100):
+            slow = opened.enter_context(socket.create_connection((host, port)))
+            whole = head + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+            slow.sendall(head if number % 2 else whole)
+        for _ in range(5):
+            assert shared.get("runs/get", {"run_id": run})[0] == 200
+
+
+def test_37_searches_of_the_registry(shared: Any, run: str) -> None:
+    if shared.get("registered-models/get", {"name": "attacked"})[0] == 404:
+        assert shared.post("registered-models/create", {"name": "attacked"})[0] == 200
+    assert shared.post("registered-models/set-tag", {"name": "attacked", "key": "long", "value": "a" * 5000})[0] == 200
+    before = shared.session.models.list()
+    for text in (
+        "tags.long LIKE '" + "%a" * 500 + "b'", "tags.long ILIKE '%" + "_%" * 400 + "b'", "name = 'x'; DROP TABLE models",
+        "name = 'x' OR 1=1 --", "tags.`') OR 1=1 --` = 'x'", "tags.\"$.a\" = 'x'", "name IN (" + ", ".join(["'x'"] * 2000) + ")",
+        "name LIKE '" + "%" * 9000 + "'",
+    ):  # fmt: skip
+        for what in ("registered-models", "model-versions"):
+            status, said = shared.get(f"{what}/search", {"filter": text})
+            assert status in (200, 400), (what, text[:80], said)
+            assert status == 400 or not (said.get("registered_models") or said.get("model_versions")) or "LIKE" in text
+    for order in ("name; DROP TABLE models", "(SELECT 1)", "name DESC, (SELECT 1)", "name --"):
+        for what in ("registered-models", "model-versions"):
+            assert shared.get(f"{what}/search", {"order_by": [order]})[0] == 400, order
+    for token in ("eyJvZmZzZXQiOiAiJyBPUiAxPTEifQ==", "eyJvZmZzZXQiOiAxfQ=="):
+        for what in ("registered-models", "model-versions"):
+            assert shared.get(f"{what}/search", {"page_token": token})[0] == 400
+    assert shared.session.models.list() == before
 
 
 def test_37_searches(shared: Any, run: str) -> None:

@@ -66,7 +66,7 @@ class FolderSource:
                 raise Conflict(
                     f"{name} of {self._address} was taken, and has changed since.",
                     code="source-changed",
-                    hint="Give what is new as a file of its own; or collect it with --option whole=true: all files anew each time.",
+                    hint="Give what is new as a file of its own; or add it again with --option whole=true, which reads all anew.",
                 )
         for name in [name for name in files if name not in taken]:
             taken = {**taken, name: files[name]}

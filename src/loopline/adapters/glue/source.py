@@ -115,7 +115,7 @@ class GlueSource:
                 code="no-object",
                 hint="Register them: a crawler does, or MSCK REPAIR TABLE.",
             )
-        source = self._objects([part.location for part in parts])
+        source = self._objects([re.sub(r"([*?\[])", r"[\1]", part.location) for part in parts])  # they are no patterns
         try:
             for piece in source.read(after):
                 assert piece.file is not None

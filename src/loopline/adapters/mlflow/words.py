@@ -32,7 +32,7 @@ _IN_MODEL = re.compile(r"models:/(?P<bare>m-\w+)|.*/models/(?P<model>m-\w+)/arti
 
 
 def origin(*places: str) -> tuple[str, str] | None:
-    """The source of the run or logged model that holds a version's files, and the folder within, by the first URI to say so."""
+    """The source of the run or logged model that has the files of a version, and the folder within; of the first URI that tells."""
     for place in places:
         if found := _IN_MODEL.fullmatch(place):
             return found["bare"] or found["model"], ""

@@ -24,6 +24,7 @@ class Written(NamedTuple):
     time: int
     address: str
     tag: str
+    size: int
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Taken:
     """The objects that were taken so far."""
 
     recent: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Time and tag by address, oldest first."""
+    """Time and tag by address, in the order in which they were written."""
     floor: tuple[int, str] = (-1, "")
     below: int = 0
 
@@ -80,8 +81,11 @@ class Taken:
 
     def take(self, one: Written) -> None:
         """One more was taken."""
+        newest = next(reversed(self.recent), None)
         self.recent[one.address] = (one.time, one.tag)
+        if newest is not None and (one.time, one.address) < (self.recent[newest][0], newest):  # it came late
+            self.recent = dict(sorted(self.recent.items(), key=lambda item: (item[1][0], item[0])))
         if len(self.recent) > REMEMBERED:
-            oldest = min(self.recent, key=lambda address: (self.recent[address][0], address))
-            self.floor = max(self.floor, (self.recent.pop(oldest)[0], oldest))
+            oldest = next(iter(self.recent))
+            self.floor = (self.recent.pop(oldest)[0], oldest)
             self.below += 1

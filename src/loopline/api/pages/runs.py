@@ -16,7 +16,6 @@ from loopline.api.pages.style import document, status, table
 from loopline.api.pages.times import ago, length
 from loopline.app import Platform
 from loopline.catalog import Session
-from loopline.errors import NotFound
 from loopline.tracking.records import Artifact, Run, RunGroup, RunStatus
 
 _PLOTS = 24
@@ -42,9 +41,7 @@ def group(request: Request, platform: Platform, principal: Principal | None) -> 
     """The page of a group: its newest runs."""
     session, project = _session(request, platform, principal)
     given = request.path_params["group"]
-    if not given.isdecimal():
-        raise NotFound(f"There is no group {given[:40]!r}.", code="no-group", hint="A group has a number here.")
-    found = session.groups.show(int(given))
+    found = session.groups.show(int(given) if given.isdecimal() else -1)  # which is no number of a group
     lifecycle: Any = "live" if found.deleted is None else "all"
     page = session.runs.list(groups=(found.number,), limit=_RUNS, lifecycle=lifecycle)
     more = element("p", f"The newest {_RUNS} of them are here; `loopline runs ls` has all.", class_="soft")
