@@ -206,20 +206,18 @@ class Written:
         newest = self.named.newest(name)
         version = 1 if newest is None else newest.version + 1
         ref = self.tx.ref("data", name, version)
-        row = dataset_versions.insert().values(
-            project=self.tx.project,
-            name=name,
-            version=version,
-            inputs=[*inputs],
-            created=self.tx.now,
-            creator=self.tx.principal,
-            **said,
-            **values,
+        self.tx.execute(
+            dataset_versions.insert().values(
+                project=self.tx.project,
+                name=name,
+                version=version,
+                inputs=[*inputs],
+                created=self.tx.now,
+                creator=self.tx.principal,
+                **said,
+                **values,
+            )
         )
-        try:
-            self.tx.execute(row)
-        except sa.exc.IntegrityError as e:  # of two that made the same number, one was first
-            raise moved(name) from e
         for blob in filter(None, (values["profile"], said["cleaning"])):
             Store(self.tx, self.blobs).retain(blob, ref)
         digests = {noted: said["digest"]} | ({"contract": said["contract"]} if said["contract"] else {})
