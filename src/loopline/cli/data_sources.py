@@ -80,7 +80,8 @@ def add(
     with session(ctx, creates=True) as s, _progress():
         known = {d.name: d.versions for d in s.datasets.list()}
         called = names.one(s, name, "data")
-        if ctx.obj["server"] and len(sources) == 1 and Path(sources[0]).is_file() and not given:
+        plain = not (given or join) and on_change == "widen"
+        if ctx.obj["server"] and len(sources) == 1 and Path(sources[0]).is_file() and plain:
             from loopline.operations import Body
 
             version = s.datasets.add(called, Body(sources[0]), contract=rules, message=message, labels=labels)
