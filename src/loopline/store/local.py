@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +18,7 @@ from loopline.errors import Conflict, NotFound
 from loopline.failpoints import failpoint
 from loopline.hashing import digest_chunks
 from loopline.ports.blobs import Blob, check_digest, missing
-from loopline.ports.files import TEMPORARY, disk_errors, removed_on_error, sync_folder
+from loopline.ports.files import TEMPORARY, disk_errors, removed_on_error, sync_disk, sync_folder
 
 _CHUNK = 1 << 20
 _READ_ONLY = 0o444
@@ -68,6 +68,31 @@ class LocalBlobs:
         file.unlink()
         return blob
 
+    def take_all(self, files: Mapping[str, Path]) -> None:
+        with disk_errors(self.folder):
+            written: dict[Path, list[tuple[str, Path]]] = {}
+            for digest, file in files.items():
+                found = file.stat()
+                if found.st_dev != self.folder.stat().st_dev:
+                    self.take(file, digest)
+                elif self._again(digest, found.st_size) is not None:
+                    file.unlink()
+                else:
+                    written.setdefault(self._path(digest).parent, []).append((digest, file))
+            if written:
+                failpoint("store.take_all.before_sync")
+                sync_disk(self.folder, [file for some in written.values() for _, file in some])
+            for folder in written:
+                self._make(folder)
+            for folder, some in written.items():
+                with _alone(folder):
+                    for digest, file in some:
+                        os.utime(file)
+                        failpoint("store.take_all.before_rename")
+                        os.replace(file, self._path(digest))
+            for folder in written:
+                sync_folder(folder)
+
     def _again(self, digest: str, size: int) -> Blob | None:
         """The blob as it is there already, young again; None where it is not there or not whole.
 
@@ -90,15 +115,7 @@ class LocalBlobs:
     def _settle(self, written: Path, digest: str, size: int) -> Blob:
         """Makes a file that is written and synced the blob of this digest."""
         path = self._path(digest)
-        if not os.path.lexists(path.parent):
-            path.parent.mkdir(exist_ok=True)
-            sync_folder(self.folder)
-        if path.parent.is_symlink():
-            raise Conflict(
-                f"{path.parent} is a link, and the store follows none.",
-                code="store-link",
-                hint="Put a folder in its place, and look at who could write there.",
-            )
+        self._make(path.parent)
         failpoint("store.put.before_rename")
         with _alone(path.parent):
             # Also where the blob is there already: the same bytes, young again, and a damaged one is mended by it.
@@ -107,6 +124,18 @@ class LocalBlobs:
         sync_folder(path.parent)
         failpoint("store.put.after_rename")
         return Blob(digest, size, _milliseconds(path.stat()))
+
+    def _make(self, folder: Path) -> None:
+        """Sees to it that one of the 256 folders is there."""
+        if not os.path.lexists(folder):
+            folder.mkdir(exist_ok=True)
+            sync_folder(self.folder)
+        if folder.is_symlink():
+            raise Conflict(
+                f"{folder} is a link, and the store follows none.",
+                code="store-link",
+                hint="Put a folder in its place, and look at who could write there.",
+            )
 
     def read(self, digest: str, start: int = 0, stop: int | None = None) -> bytes:
         with self._open(digest) as file:
@@ -167,8 +196,7 @@ class LocalBlobs:
         return count
 
     def _path(self, digest: str) -> Path:
-        name = check_digest(digest)
-        return self.folder / name[:2] / name[2:]
+        return placed(self.folder, digest)
 
     def _stat(self, digest: str) -> os.stat_result | None:
         """Of the blob's file; None where there is none, or a link: whoever put that there may mean any file by it."""
@@ -188,6 +216,12 @@ class LocalBlobs:
             if e.errno in (errno.ENOENT, errno.ELOOP):  # gone, or made a link, since
                 raise missing(digest) from None
             raise
+
+
+def placed(folder: Path, digest: str) -> Path:
+    """Where a folder of blobs has the one of a digest, or would have it."""
+    name = check_digest(digest)
+    return folder / name[:2] / name[2:]
 
 
 @contextlib.contextmanager
