@@ -77,7 +77,10 @@ def log(ctx: click.Context, ref: str, json: bool) -> None:
     show.table(
         ["version", "rows", "held back", "made from", "", "message", "by", "at"],
         [
-            (v.ref, f"{v.files:,} files" if v.manifest else v.rows, v.quarantined, _origin(v), _state(v), v.message, v.creator, show.when(v.created))
+            (
+                v.ref, f"{v.files:,} files" if v.manifest else v.rows, v.quarantined, _origin(v), _state(v), v.message,
+                v.creator, show.when(v.created),
+            )
             for v in found
         ],
     )  # fmt: skip

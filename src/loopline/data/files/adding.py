@@ -49,6 +49,8 @@ def add(
             f"{folder} holds the workspace itself.", code="workspace-inside", hint="Add the folder of the files alone."
         )
     begun, found = now(), scan(folder)
+    if found.odd:
+        raise found.odd[min(found.odd)]
     sender = _Sender(files, name)
     kept = _known(sender, read_state(states, folder), found)
     new = [path for path in found.files if path not in kept]

@@ -109,7 +109,7 @@ class _Plan:
         self.place = [file for file in wanted.files if not self._is_there(file, old.get(file.path), writable)]
         above = parents((*target, *links, *wanted.folders))
         mine = {*old, *(link.path for link in before.links if found.links.get(link.path) == link)}
-        leaves = {*found.files, *found.links}
+        leaves = {*found.files, *found.links, *found.odd}
         replaced = {file.path for file in self.place}
         wrong = {
             path
@@ -118,7 +118,7 @@ class _Plan:
             or path in above
             or path in wanted.folders
             or (path in links and found.links.get(path) != links[path])
-            or (path in target and path in found.links)
+            or (path in target and path not in found.files)
         }
         stale = {path for path in (*old, *changed, *(link.path for link in before.links)) if path in leaves} - {
             *target, *links

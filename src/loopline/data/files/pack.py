@@ -1,4 +1,7 @@
-"""Packs: many objects one behind the other, as they travel. Each is its BLAKE3 digest (32 bytes), its size (8, little-endian), bytes."""
+"""Packs: many objects one behind the other, as they travel.
+
+Each is its BLAKE3 digest (32 bytes), its size (8 bytes, little-endian), and its bytes.
+"""
 
 from __future__ import annotations
 

@@ -11,28 +11,32 @@ from pathlib import Path
 import msgspec
 
 from loopline.data.files.manifest import Link, points_inside, unfit
-from loopline.errors import Invalid, Refused
+from loopline.errors import Invalid, LooplineError, Refused
 from loopline.ports.files import TEMPORARY
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What a folder holds, by path; `left` is what checkouts that were ended have left in it."""
+    """What a folder holds, by path.
+
+    `odd` is what cannot be kept, with the error that says why; `left` is what checkouts that were ended have left in it.
+    """
 
     files: dict[str, os.stat_result]
     links: dict[str, Link]
     folders: tuple[str, ...]
+    odd: dict[str, LooplineError]
     left: tuple[str, ...]
 
 
 def scan(root: Path) -> Found:
-    """Looks through a folder, following no link.
+    """Looks through a folder, following no link. Raises `Invalid` for a folder that cannot be read.
 
-    Raises `Refused` by name for what is no file (a socket, a device, a link to the outside), and `Invalid` for what cannot be
-    read or has a name that cannot be kept.
+    Odd is what is no file (a socket, a device), a link to the outside, or has a name that cannot be kept.
     """
     files: dict[str, os.stat_result] = {}
     links: dict[str, Link] = {}
     folders: list[str] = []
+    odd: dict[str, LooplineError] = {}
     left: list[str] = []
     waiting = [""]
     while waiting:
@@ -44,21 +48,31 @@ def scan(root: Path) -> Found:
             if entry.name.startswith(TEMPORARY):
                 left.append(path)
             elif entry.is_symlink():
-                links[path] = _link(root, path)
+                links[path] = link = Link(path=path, target=os.readlink(entry))
+                if not points_inside(path, link.target):
+                    odd[path] = _outside(root, link)
             elif entry.is_dir(follow_symlinks=False):
                 waiting.append(path)
             else:
                 files[path] = found = entry.stat(follow_symlinks=False)
                 if not stat.S_ISREG(found.st_mode):
-                    raise Refused(
+                    odd[path] = Refused(
                         f"{root / path} is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no file')}, which cannot be kept.",
                         code="not-a-file",
                         hint="Move it out of the folder.",
                     )
         if empty and place:
             folders.append(place)
-    _check_names(root, (*files, *links, *folders))
-    return Found(files=files, links=links, folders=tuple(folders), left=tuple(left))
+    for path in (*files, *links, *folders):
+        if (why := unfit(path)) is not None:
+            odd[path] = _misnamed(root, path, why)
+    return Found(
+        files={path: there for path, there in files.items() if path not in odd},
+        links={path: link for path, link in links.items() if path not in odd},
+        folders=tuple(path for path in folders if path not in odd),
+        odd=odd,
+        left=tuple(left),
+    )
 
 
 def collisions(paths: Iterable[str]) -> list[tuple[str, ...]]:
@@ -94,24 +108,18 @@ def _entries(root: Path, place: str) -> Iterator[os.DirEntry[str]]:
         raise unreadable(root / place, e) from e
 
 
-def _link(root: Path, path: str) -> Link:
-    target = os.readlink(root / path)
-    if not points_inside(path, target):
-        raise Refused(
-            f"{root / path} is a link to {target}, and only one that stays inside of the folder can be kept.",
-            code="link-outside",
-            hint="Put the file itself there, or a relative link that does not leave the folder.",
-        )
-    return Link(path=path, target=target)
+def _outside(root: Path, link: Link) -> Refused:
+    return Refused(
+        f"{root / link.path} is a link to {link.target}, and only one that stays inside of the folder can be kept.",
+        code="link-outside",
+        hint="Put the file itself there, or a relative link that does not leave the folder.",
+    )
 
 
-def _check_names(root: Path, paths: Iterable[str]) -> None:
-    for path in paths:
-        if (why := unfit(path)) is not None:
-            raise Invalid(
-                f"{os.fsencode(root / path)!r} cannot be kept: its name {why}."
-                if not path.isascii()
-                else f"{root / path} cannot be kept: it {why}.",
-                code="bad-file-name",
-                hint="Give it another name, or move it away.",
-            )
+def _misnamed(root: Path, path: str, why: str) -> Invalid:
+    said = str(root / path).encode("utf-8", "backslashreplace").decode()
+    return Invalid(
+        f"{said} cannot be kept: its name {why}.",
+        code="bad-file-name",
+        hint="Give it another name, or move it away.",
+    )

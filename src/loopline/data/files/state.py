@@ -106,7 +106,7 @@ def status(states: Path, folder: Path) -> Status:
     new = {
         **dict.fromkeys(found.files, ""),
         **{p: link.target for p, link in found.links.items()},
-        **dict.fromkeys(found.folders),
+        **dict.fromkeys((*found.folders, *(path.encode("utf-8", "backslashreplace").decode() for path in found.odd))),
     }
     both = old.keys() & new.keys()
     changed |= {path for path in both if old[path] != new[path]}
