@@ -61,8 +61,8 @@ CONTRACT = {"rules": [{"rule": "between", "column": "x", "low": 1}]}
 FILES = {"files.add": Manifest().encoded(), "files.put": packed([(digest_bytes(b"x"), b"x")])}
 
 CREATES = {
-    "datasets.add", "endpoints.create", "features.define", "files.add", "files.missing", "files.put", "loops.declare", "models.add", "models.draft", "monitors.declare",
-    "pipelines.start", "runs.save_search", "sources.collect",
+    "datasets.add", "endpoints.create", "features.define", "files.add", "files.missing", "files.put", "loops.declare",
+    "models.add", "models.draft", "monitors.declare", "pipelines.start", "runs.save_search", "sources.collect",
 }  # fmt: skip
 """They make an object of that name in the project of the call, as far as they find there what it is made from."""
 

@@ -321,4 +321,4 @@ def check_filed(folder: Path, finished: bool) -> None:
 
 
 SCENARIOS["files"] = (filed, check_filed)
-ROOMS["files"] = ("data", "store", "files")
+ROOMS["files"] = ("data", "store")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from loopline.errors import Unavailable
@@ -45,22 +44,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sync_disk(folder: Path, files: Iterable[Path]) -> None:
-    """Makes files durable that were written on the disk of a folder: all at once where the system can, which is far faster."""
-    at_once = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    failpoint("files.sync_disk.before_sync")
-    for place in (folder,) if at_once is not None else files:
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            if at_once is None:
-                os.fsync(descriptor)
-            elif at_once(descriptor):
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), str(folder))
-        finally:
-            os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -18,7 +19,7 @@ from loopline.errors import Conflict, NotFound
 from loopline.failpoints import failpoint
 from loopline.hashing import digest_chunks
 from loopline.ports.blobs import Blob, check_digest, missing
-from loopline.ports.files import TEMPORARY, disk_errors, removed_on_error, sync_disk, sync_folder
+from loopline.ports.files import TEMPORARY, disk_errors, removed_on_error, sync_folder
 
 _CHUNK = 1 << 20
 _READ_ONLY = 0o444
@@ -80,8 +81,7 @@ class LocalBlobs:
                 else:
                     written.setdefault(self._path(digest).parent, []).append((digest, file))
             if written:
-                failpoint("store.take_all.before_sync")
-                sync_disk(self.folder, [file for some in written.values() for _, file in some])
+                _sync_all(self.folder, [file for some in written.values() for _, file in some])
             for folder in written:
                 self._make(folder)
             for folder, some in written.items():
@@ -222,6 +222,22 @@ def placed(folder: Path, digest: str) -> Path:
     """Where a folder of blobs has the one of a digest, or would have it."""
     name = check_digest(digest)
     return folder / name[:2] / name[2:]
+
+
+def _sync_all(folder: Path, files: Iterable[Path]) -> None:
+    """Makes files durable that were written on the disk of a folder: all at once where the system can, which is far faster."""
+    at_once = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    failpoint("store.take_all.before_sync")
+    for place in (folder,) if at_once is not None else files:
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            if at_once is None:
+                os.fsync(descriptor)
+            elif at_once(descriptor):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(folder))
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
