@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import hashlib
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -193,6 +194,18 @@ class Tx:
     def wrote(self) -> bool:
         """Whether the write transaction has begun."""
         return self._open.writer is not None
+
+    def alone(self, thing: str) -> None:
+        """Waits for other transactions that write to a thing, and keeps them waiting until the end of this one.
+
+        From here on what is read of it is the newest. SQLite has one writer at a time as it is.
+        """
+        connection = self.write()
+        if not self.database.sqlite:
+            key = int.from_bytes(
+                hashlib.blake2b(f"{self.project}/{thing}".encode(), digest_size=8).digest(), signed=True
+            )
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
     def execute(self, statement: sa.Executable, parameters: Any = None) -> CursorResult[Any]:
         """Runs a statement that changes something."""

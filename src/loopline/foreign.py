@@ -94,6 +94,7 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path, *, kept:
             folder = (kept or scratch) / f"mqtt-{digest_bytes(address.encode()).partition(':')[2][:16]}"
             return MqttTopics(
                 address,
+                scratch,
                 folder,
                 **_options(address, options, format=str, username=str, password=str, ca=str, certificate=str, key=str),
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from loopline.database import Tx, metadata
-from loopline.errors import Conflict
+from loopline.errors import Conflict, Unavailable
 
 idempotency = sa.Table(
     "idempotency",
@@ -40,18 +40,25 @@ def answered(tx: Tx, key: str, request: str) -> bytes | None:
 
 
 def keep(tx: Tx, key: str, request: str, answer: bytes) -> None:
-    """Keeps the answer in the call's own transaction. Raises `Conflict` where another call under the key came first."""
+    """Keeps the answer in the call's own transaction. Raises `Unavailable` where another call under the key came first."""
     tx.write()
     if answered(tx, key, request) is not None:
-        raise Conflict(
-            f"Another call under the key {key!r} came first.",
-            code="key-in-use",
-            hint="Call again: the answer of that one is given.",
-        )
+        raise _came_first(key)
     values = {"principal": tx.principal, "key": key, "request": request, "answer": answer, "at": tx.now}
-    tx.execute(idempotency.insert().values(values))
+    try:
+        tx.execute(idempotency.insert().values(values))
+    except sa.exc.IntegrityError as e:  # of two at once, PostgreSQL lets the slower one see the other only here
+        raise _came_first(key) from e
 
 
 def forget(tx: Tx) -> None:
     """Removes what was kept long enough."""
     tx.execute(idempotency.delete().where(idempotency.c.at < tx.now - KEYS_MILLISECONDS))
+
+
+def _came_first(key: str) -> Unavailable:
+    return Unavailable(
+        f"Another call under the key {key!r} came first.",
+        code="key-in-use",
+        hint="Call again: the answer of that one is given.",
+    )

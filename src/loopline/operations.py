@@ -18,7 +18,7 @@ import msgspec
 from loopline.errors import Invalid
 
 Action = Literal[
-    "any", "read", "read_personal", "run", "register", "deploy", "label", "predict", "approve", "administer", "audit"
+    "any", "read", "read_personal", "run", "send", "register", "deploy", "label", "predict", "approve", "administer", "audit"
 ]  # fmt: skip
 """What a permission allows; `access/policy.py` says which role may do which. "any": whoever is known."""
 

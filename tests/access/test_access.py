@@ -117,7 +117,9 @@ def test_the_policy_is_the_one_of_the_design() -> None:
     assert policy.who_may("deploy") == ("operator",)
     assert policy.who_may("run") == ("data_scientist",)
     assert "viewer" not in policy.who_may("read_personal")
-    assert set(policy.who_may("read")) == set(policy.ROLES)
+    assert set(policy.who_may("read")) == {*policy.ROLES} - {"sender"}
+    assert policy.ROLES["sender"] == {"send"}
+    assert set(policy.who_may("send")) == {"data_scientist", "sender"}
     assert policy.who_may("audit", instance=True) == ("auditor",)
 
 

@@ -43,9 +43,9 @@ class Up:
         session = self.platform.session()
         session.datasets.add("visits", Body(b"id,days,ward\n0,1,north\n", name="visits.csv"), contract=RULES)
         session.access.add_principal("nifi", kind="service")
-        session.access.grant("nifi", "data_scientist")
-        self.token = session.access.create_token(principal="nifi").secret
-        session.access.grant("nifi", "viewer")
+        for role in ("sender", "viewer"):
+            session.access.grant("nifi", role)  # type: ignore[arg-type]
+        self.token = session.access.create_token(principal="nifi", roles=("sender",)).secret
         self.viewer = session.access.create_token(principal="nifi", roles=("viewer",)).secret
         self.service = Service(settings).start()
         self.port = int(self.service.url.rpartition(":")[2])
@@ -285,6 +285,13 @@ def test_who_may_send(up: Up) -> None:
         opened.sendall(whole.replace(b"datasets/visits/", b"datasets/nowhere/"))
         status, said = answer(opened)
         assert (status, said["error"]["code"]) == (404, "no-dataset")
+    connection = http.client.HTTPConnection("127.0.0.1", up.port, timeout=60)
+    for target in ("/rows", "/versions", "/versions/1", "/versions/1/rows", "/versions/1/profile"):
+        path = PATH.removesuffix("/rows") + target
+        connection.request("GET", path, headers={"Authorization": f"Bearer {up.token}"})
+        reply = connection.getresponse()
+        assert (reply.status, json.loads(reply.read())["error"]["code"]) == (403, "forbidden"), target
+    connection.close()
 
 
 SERVER = """

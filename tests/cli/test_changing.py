@@ -343,6 +343,10 @@ def test_groups_deletion_and_what_is_removed_for_good(shell: Shell, tmp_path: Pa
     assert "deleted runs past the retention\t0" in run("gc").out
     run(*undo(said))
     assert "kept for ever" in run("runs", "retention").out
+    run("runs", "retention", "36h")
+    assert undo(run("runs", "retention", "2w").out)[2] == "36h"
+    assert undo(run("runs", "retention", "1500ms").out)[2] == "2w"
+    assert undo(run("runs", "retention", "forever").out)[2] == "1500ms"
     assert run("groups", "purge", "1", code=2).err
 
 
@@ -358,3 +362,13 @@ def test_an_undo_is_for_the_place_that_was_named(two: Shell) -> None:
     assert [
         grant for grant in two("--project", "annex", "access", "grants", "--json").json if grant["principal"] == "ann"
     ] == []
+
+
+def test_what_is_withdrawn_and_served_nevertheless_is_told(
+    shell: Shell, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run = shell.copy(tmp_path_factory.mktemp("withdrawn"))
+    run("models", "remove-alias", "visits", "champion")
+    said = run("models", "withdraw", "visits@1", "--reason", "it leaks")
+    assert "model:visits@1 is withdrawn: it leaks" in said.out
+    assert "visits still answers by it" in said.err

@@ -233,6 +233,30 @@ def test_many_senders_at_once_lose_nothing_and_double_nothing(database_url: str,
     platform.close()
 
 
+def test_one_key_sent_by_many_at_once_is_one_post(database_url: str, tmp_path: Path) -> None:
+    platform = Platform.open(workspace=tmp_path / "w", checkpoints=str(tmp_path / "c"), database=database_url)
+    platform.session().datasets.add("visits", Body(b"id,days,back\n0,1,true\n", name="visits.csv"))
+    said: list[str] = []
+
+    def send() -> None:
+        named: dict[str, Any] = {"principal": platform.owner, "project": "default", "idempotency_key": "one"}
+        try:
+            platform.call("inbox.post", {"name": "visits"}, body=csv(1, 2), **named)
+            said.append("kept")
+        except LooplineError as e:
+            said.append(e.code)
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert "kept" in said
+    assert set(said) <= {"kept", "key-in-use"}
+    assert platform.session().inbox.waiting("visits").posts == 1
+    platform.close()
+
+
 def test_a_full_disk_is_told_and_nothing_is_half_kept(filled: Place) -> None:
     post(filled, csv(1))
     failpoints.arm("store.put.write=ENOSPC")

@@ -291,7 +291,7 @@ def test_the_same_split_again_keeps_the_seal_and_its_looks(split: Session, platf
     assert split.datasets.show("visits.test").looks == 1
 
 
-@pytest.mark.parametrize("role", ["viewer", "data_scientist", "operator", "approver", "admin", "auditor"])
+@pytest.mark.parametrize("role", ["viewer", "data_scientist", "sender", "operator", "approver", "admin", "auditor"])
 def test_over_the_api_no_role_reads_the_sealed_side(split: Session, platform: Platform, role: str) -> None:
     import http.client
 

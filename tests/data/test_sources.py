@@ -523,3 +523,28 @@ def test_a_full_disk_makes_no_version_and_moves_no_position(clinic: Clinic) -> N
     failpoints.arm("")
     assert clinic.sync().version.version == 2
     assert clinic.ids() == [1, 2]
+
+
+def test_two_who_add_at_once_both_make_a_version(either: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    from loopline.data import versions
+
+    both, really = threading.Barrier(2, timeout=60), versions.write
+
+    def together(*given: Any) -> Any:
+        found = really(*given)
+        both.wait()
+        return found
+
+    monkeypatch.setattr("loopline.data.versions.write", together)
+    made: list[int] = []
+
+    def add(number: int) -> None:
+        content = f"id\n{number}\n".encode()
+        made.append(either.session().datasets.add("visits", Body(content, name="x.csv")).version)
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == [1, 2]

@@ -118,7 +118,7 @@ def test_one_that_fails_keeps_no_other_from_its_turn(clinic: Clinic, monkeypatch
     clinic.after(1)
     assert all(clinic.session.sources.show(name).failures == 1 for name in ("another", "visits"))
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("hunter2")
 
     monkeypatch.setattr("loopline.foreign.row_source", broken)

@@ -140,3 +140,11 @@ def test_no_later_row_is_looked_at() -> None:
     fitted = Cleaning.fit(frame, _STEPS)
     later = frame.with_columns(x=pl.when(pl.col("cycle") > 12).then(99.0).otherwise(pl.col("x")))
     assert_frame_equal(fitted.apply(frame).kept.head(13), fitted.apply(later).kept.head(13))
+
+
+def test_medians_are_the_same_a_stretch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    frame = pl.DataFrame({"unit": rng.integers(0, 4, 200), "cycle": rng.permutation(200), "x": rng.normal(size=200)})
+    whole = _done(frame, clean.smooth("x", rows=5, **_AT))
+    monkeypatch.setattr("loopline.quality.cleaning_history._CELLS", 35)
+    assert_frame_equal(_done(frame, clean.smooth("x", rows=5, **_AT)), whole, check_exact=True)

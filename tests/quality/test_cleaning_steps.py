@@ -72,6 +72,8 @@ def test_toml_and_python_declare_the_same() -> None:
         (lambda: clean.boolean("ok", true=["y"], false=["Y"]), "as true and as false"),
         (lambda: clean.ordinal("size", order=["s"]), "two or more"),
         (lambda: clean.date_parts("day", parts=[]), "names no part"),
+        (lambda: clean.one_hot("size", most=0), "From 1 to 1,000"),
+        (lambda: clean.rare("size", below=0), "below=20"),
         (lambda: clean.hashed("note", into=1), "From 2 to 4,096"),
         (lambda: clean.near_duplicates("a", "b"), "one column"),
         (lambda: clean.near_duplicates("a", similarity=0.1), "from 0.5 to 1"),

@@ -112,6 +112,18 @@ def test_rows_in_are_rows_out_plus_quarantined(table: pl.DataFrame, made: Contra
         assert sum(name in reasons.split("; ") for reasons in aside["_reason"]) == broken
 
 
+def test_rows_that_were_taken_before_are_not_judged_again() -> None:
+    table = pl.DataFrame({"id": [1, 2, 2, 3, 1, 3], "days": [99, 2, 3, 4, 5, 77]})
+    rules = contract(unique("id"), column("days").between(0, 31), rows(at_most=6))
+    good, aside, report = partition(table, rules, behind=3)
+    assert good["days"].to_list() == [99, 2, 3, 4]
+    assert aside["days"].to_list() == [5, 77]
+    assert report.counts("quarantine") == {"unique(id)": 2, "days.between(0, 31)": 1}
+    assert [example.row for example in report.rules[1].examples] == [6]
+    with pytest.raises(Invalid, match="stops"):
+        partition(table, contract(rows(at_most=5)), behind=3)
+
+
 def _broken(table: pl.DataFrame, *rules: object) -> list[int]:
     """The numbers of the rows that break any of the rules, from 1."""
     report = check(table, contract(*rules), beyond=_beyond())  # type: ignore[arg-type]

@@ -40,6 +40,7 @@ def mlruns(tmp_path: Path) -> Path:
         "models/fraud/version-3/meta.yaml": f"version: 3\nsource: models:/{LOGGED}\ncurrent_stage: Staging\ndescription: third\n",
         "models/fraud/version-3/tags/a": "b",
         "models/fraud/version-10/meta.yaml": "version: 10\nrun_id: unknown\nsource: s3://bucket/x\n",
+        "models/fraud/version-2/meta.yaml": f"version: 2\nsource: models:/{LOGGED}\ncurrent_stage: Deleted_Internal\n",
         "models/broken/meta.yaml": "- a list\n",
     }
     for name, text in files.items():

@@ -24,10 +24,9 @@ with mlflow.start_run(run_name="fit") as run:
     mlflow.log_text("weights", "plain/weights.txt")
 name = "Fraud: model's".replace(":", "")
 client.create_registered_model(name, tags={"team": "claims"}, description="Who asks twice")
-first = client.create_model_version(
-    name, f"models:/{logged.model_id}", run.info.run_id, tags={"a": "b"}, description="first"
-)
-gone = client.create_model_version(name, f"models:/{logged.model_id}", run.info.run_id)
+source, made_by = f"models:/{logged.model_id}", {"run_id": run.info.run_id, "model_id": logged.model_id}
+first = client.create_model_version(name, source, tags={"a": "b"}, description="first", **made_by)
+gone = client.create_model_version(name, source, **made_by)
 third = client.create_model_version(name, f"{run.info.artifact_uri}/plain", run.info.run_id)
 client.delete_model_version(name, gone.version)
 client.set_registered_model_alias(name, "champion", first.version)

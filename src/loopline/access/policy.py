@@ -14,7 +14,8 @@ from loopline.operations import Action
 
 ROLES: Mapping[str, frozenset[Action]] = {
     "viewer": frozenset({"read"}),
-    "data_scientist": frozenset({"read", "read_personal", "run", "register", "label", "predict"}),
+    "data_scientist": frozenset({"read", "read_personal", "run", "send", "register", "label", "predict"}),
+    "sender": frozenset({"send"}),
     "operator": frozenset({"read", "read_personal", "deploy", "label", "predict"}),
     "approver": frozenset({"read", "approve"}),
     "admin": frozenset({"read", "administer"}),

@@ -9,8 +9,8 @@ import msgspec
 Kind = Literal["os", "user", "service", "loop"]
 """Who a principal is: an operating-system user, another person, a program, a loop acting by itself."""
 
-Role = Literal["viewer", "data_scientist", "operator", "approver", "admin"]
-"""What a principal may be in a project."""
+Role = Literal["viewer", "data_scientist", "sender", "operator", "approver", "admin"]
+"""What a principal may be in a project. A sender adds rows to its datasets, and reads nothing."""
 
 InstanceRole = Literal["auditor", "admin"]
 """What a principal may be for the whole instance."""

@@ -9,7 +9,7 @@ import click
 from loopline.cli import show
 from loopline.cli.session import as_json, group, session
 
-_ROLE = click.Choice(["viewer", "data_scientist", "operator", "approver", "admin", "auditor"])
+_ROLE = click.Choice(["viewer", "data_scientist", "sender", "operator", "approver", "admin", "auditor"])
 _INSTANCE = click.option("--instance", is_flag=True, help="In the whole instance (auditor, admin), not in the project.")
 
 

@@ -84,11 +84,12 @@ def add(
     with session(ctx, creates=True) as s, _progress():
         known = {d.name: d.versions for d in s.datasets.list()}
         called = names.one(s, name, "data")
+        plain = not (given or join) and on_change == "widen"
         if files:
-            if len(sources) > 1 or rules or given or join or labels:
+            if len(sources) > 1 or rules or not plain or labels:
                 raise click.UsageError("--files takes one folder, and nothing of tables.", ctx)
             version = data_files.add_folder(ctx, s, called, sources[0], message)
-        elif ctx.obj["server"] and len(sources) == 1 and Path(sources[0]).is_file() and not given:
+        elif ctx.obj["server"] and len(sources) == 1 and Path(sources[0]).is_file() and plain:
             from loopline.operations import Body
 
             version = s.datasets.add(called, Body(sources[0]), contract=rules, message=message, labels=labels)

@@ -60,14 +60,14 @@ class InboxService(InboxVerbs):
             digest = rows.spooled or digest_file(path)
             problem = ""
             with self._alone(name) as mine:
-                waiting = self._posts(name) if mine else []
-                if mine and self._due(base, waiting, read.facts.rows):
+                if mine and self._due(base, read.facts.rows):
                     try:
-                        taken = self._take(base, waiting, (read, digest))
+                        taken = self._take(base, self._posts(name), (read, digest))
                     except Invalid as e:  # of all that waits, so not of the sender alone: it waits, too
                         problem = str(e)
-                    except Conflict:  # another writer's version came first: the next turn goes behind that
-                        pass
+                    except Conflict as e:  # another writer's version came first: the next turn goes behind that
+                        if e.__cause__ is not None:  # the database told it, and keeps nothing of this transaction
+                            raise _busy(name) from e
                     else:
                         return self._posted(name, read, digest, taken=taken)
             kept = self.datasets.blobs.put(Body(path).chunks())
@@ -134,9 +134,9 @@ class InboxService(InboxVerbs):
                 hint=f"Its columns are {', '.join(list(known)[:20])}.",
             )
 
-    def _due(self, base: Any, waiting: Sequence[Any], rows: int) -> bool:
-        many = rows + sum(post.rows for post in waiting) >= MOST_ROWS
-        return many or bool(base.created + MILLISECONDS <= self.tx.now)
+    def _due(self, base: Any, rows: int) -> bool:
+        aged = bool(base.created + MILLISECONDS <= self.tx.now)
+        return aged or rows + self._rows(base.name) >= MOST_ROWS
 
     def _take(self, base: Any, waiting: Sequence[Any], sent: tuple[ReadTable, str] | None) -> Taken:
         """Makes the next version of all that waits, and of what is just `sent` behind it."""
@@ -174,10 +174,15 @@ class InboxService(InboxVerbs):
             dataset=dataset,
             rows=read.facts.rows,
             digest=digest,
-            waiting=0 if taken else sum(post.rows for post in self._posts(name)),
+            waiting=0 if taken else self._rows(name),
             taken=taken,
             problem=problem,
         )
+
+    def _rows(self, name: str) -> int:
+        """How many rows wait."""
+        here = (_I.project == self.tx.project, _I.name == name)
+        return int(self.tx.scalar(sa.select(sa.func.coalesce(sa.func.sum(_I.rows), 0)).where(*here)))
 
     def _posts(self, name: str) -> Sequence[Any]:
         here = sa.select(dataset_inbox).where(_I.project == self.tx.project, _I.name == name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import mmap
+import re
 from collections.abc import Collection, Sequence
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -17,6 +19,9 @@ from loopline.errors import Invalid
 from loopline.ports.messages import key_twice
 
 _BOM = b"\xef\xbb\xbf"
+_DEEPEST = 100
+_BRACKET = re.compile(rb"[\[\]{}]")
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 def read_json(
@@ -102,7 +107,17 @@ def _from_array(text: bytes, called: str, missing: Sequence[str]) -> tuple[pl.Da
 
 
 def _check_once(row: bytes, where: str, **details: int) -> None:
-    """Raises Invalid where an object has a key twice: which value holds is anybody's guess. What is no JSON is left to others."""
+    """Raises Invalid where an object has a key twice: which value holds is anybody's guess. What is no JSON is left to others.
+
+    And where it is nested deeper than libraries stand, which end the process there.
+    """
+    if row.count(b"{") + row.count(b"[") > _DEEPEST and _depth(row) > _DEEPEST:
+        raise Invalid(
+            f"{where} is nested more than {_DEEPEST} deep.",
+            code="json-broken",
+            hint="A row is an object of plain values.",
+            **details,
+        )
     try:
         keys = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
     except msgspec.DecodeError:
@@ -116,6 +131,12 @@ def _check_once(row: bytes, where: str, **details: int) -> None:
                 field=name,
                 **details,
             )
+
+
+def _depth(row: bytes) -> int:
+    """How deep its brackets are nested."""
+    steps = (1 if bracket in b"[{" else -1 for bracket in _BRACKET.findall(_TEXT.sub(b"", row)))
+    return max(accumulate(steps), default=0)
 
 
 def _from_rows(rows: list[dict[str, Any]], missing: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -16,18 +16,17 @@ import sqlalchemy as sa
 from loopline.access import authority
 from loopline.data.asked import Asked
 from loopline.data.collecting import OpenSource, Read, acknowledge, opened, read, unreadable
-from loopline.data.cron import following
 from loopline.data.joining import join as join_parts
 from loopline.data.reconcile import OnChange, Part, reconcile, widened
 from loopline.data.records import Collected, Collection, DatasetVersion, LabelColumn, Schedule, SourceState
+from loopline.data.schedules import Schedules
 from loopline.data.secrets import check_no_secret
 from loopline.data.service import DatasetsService
-from loopline.data.tables import dataset_schedules, dataset_sources, dataset_versions
+from loopline.data.tables import dataset_sources, dataset_versions
 from loopline.data.uploads import told
 from loopline.data.verbs import SourcesVerbs
 from loopline.data.written import moved
 from loopline.database import Tx
-from loopline.durations import milliseconds
 from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.ports.source import Source
 from loopline.quality.contract import Contract
@@ -39,11 +38,7 @@ SCHEMA = "columns"
 """The rule that a row has broken whose columns are not those of the dataset, as a quarantine names it."""
 
 _SQLITE = "sqlite:///"
-_WAITING_MILLISECONDS = 10_000
-_FIRST_DELAY = 60_000
-_LONGEST_DELAY = 6 * 3_600_000
 _S = dataset_sources.c
-_D = dataset_schedules.c
 
 
 class SourcesService(SourcesVerbs):
@@ -57,6 +52,7 @@ class SourcesService(SourcesVerbs):
         self._open = open_source
         self._scratch = datasets.scratch
         self._kept = kept
+        self._schedules = Schedules(tx)
 
     def collect(
         self,
@@ -98,47 +94,17 @@ class SourcesService(SourcesVerbs):
         self, name: str, every: str | None = None, cron: str | None = None, waiting: int | None = None
     ) -> Collection:
         row = self._needed(name)
-        rule = Schedule(every=every, cron=cron, waiting=waiting)
-        if sum(part is not None for part in (every, cron, waiting)) != 1:
-            raise Invalid(
-                f"{name} is to be collected by no rule or by several.",
-                code="bad-schedule",
-                hint="Give one: --every 15min, --cron '0 2 * * *', --on-arrival, --when-rows N.",
-            )
-        if waiting is not None and waiting < 1:
-            raise Invalid(f"{waiting} rows never wait.", code="bad-schedule", hint="Give one row or more.")
-        if every is not None and milliseconds(every, "every") < 1000:
-            raise Invalid(f"{every} is too often.", code="bad-schedule", hint="Give a second or more.")
-        values = {"rule": msgspec.to_builtins(rule), "due": _due(rule, self.tx.now), "failures": 0, "problem": ""}
-        key = {"project": self.tx.project, "name": name}
-        self.tx.upsert(dataset_schedules, ("project", "name"), {**key, **values}, tuple(values))
-        self.tx.note(inputs=[self.tx.ref("data", name)])
+        self._schedules.set(name, Schedule(every=every, cron=cron, waiting=waiting))
         return self._record(row)
 
     def unschedule(self, name: str) -> Collection:
         row = self._needed(name)
-        self.tx.execute(dataset_schedules.delete().where(*self._scheduled(name)))
-        self.tx.note(inputs=[self.tx.ref("data", name)])
+        self._schedules.remove(name)
         return self._record(row)
 
     def turn(self, name: str, problem: str = "") -> Collection:
         row = self._needed(name)
-        known = self.tx.first(sa.select(dataset_schedules).where(*self._scheduled(name)))
-        if known is None:
-            raise NotFound(
-                f"{name} is not collected by itself.", code="no-schedule", hint=f"loopline data sync {name} --every 1h"
-            )
-        rule, failures = msgspec.convert(known.rule, Schedule), known.failures + 1 if problem else 0
-        due = _due(rule, self.tx.now)
-        if problem:
-            due = max(due, self.tx.now + min(_FIRST_DELAY * 2 ** min(failures - 1, 20), _LONGEST_DELAY))
-        self.tx.execute(
-            dataset_schedules.update()
-            .where(*self._scheduled(name))
-            .values(due=due, failures=failures, problem=problem[:2000])
-        )
-        self.tx.recorded = bool(problem) != bool(known.problem)  # that it fails, and that it works again; not each turn
-        self.tx.note(inputs=[self.tx.ref("data", name)])
+        self._schedules.turn(name, problem)
         return self._record(row)
 
     def _collect(
@@ -345,15 +311,7 @@ class SourcesService(SourcesVerbs):
             )
         return row
 
-    def _scheduled(self, name: str) -> tuple[Any, Any]:
-        return _D.project == self.tx.project, _D.name == name
-
     def _record(self, row: Any) -> Collection:
-        known = self.tx.first(sa.select(dataset_schedules).where(*self._scheduled(row.name)))
-        planned = {} if known is None else {
-            "schedule": msgspec.convert(known.rule, Schedule), "due": known.due, "failures": known.failures,
-            "problem": known.problem,
-        }  # fmt: skip
         return Collection(
             name=row.name,
             ref=self.tx.ref("data", row.name, row.version),
@@ -361,7 +319,7 @@ class SourcesService(SourcesVerbs):
             join=tuple(row.join),
             on_change=row.on_change,
             read=row.read,
-            **planned,
+            **self._schedules.planned(row.name),
         )
 
 
@@ -394,12 +352,6 @@ def _places(sources: Sequence[dict[str, Any]]) -> Sequence[tuple[str, dict[str, 
 
 def _states(row: Any) -> tuple[SourceState, ...]:
     return msgspec.convert(row.sources, tuple[SourceState, ...])
-
-
-def _due(rule: Schedule, now: int) -> int:
-    if rule.cron is not None:
-        return following(rule.cron, now)
-    return now + (milliseconds(rule.every, "every") if rule.every is not None else _WAITING_MILLISECONDS)
 
 
 def _empty(states: Sequence[SourceState]) -> Invalid:

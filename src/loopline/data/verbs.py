@@ -356,7 +356,7 @@ class SourcesVerbs(Protocol):
 class InboxVerbs(Protocol):
     """Rows that others send to a dataset: kept at once, and taken into versions together."""
 
-    @operation("POST /projects/{project}/datasets/{name}/rows", action="run", prepares=True)
+    @operation("POST /projects/{project}/datasets/{name}/rows", action="send", prepares=True)
     def post(self, name: str, rows: Body) -> Posted:
         """Send rows that go behind the newest version of a dataset, checked against its contract; what breaks it is quarantined.
 

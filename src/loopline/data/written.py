@@ -131,7 +131,7 @@ class Written:
             if quarantined is not None and held
             else None
         )
-        self.tx.write()
+        self.tx.alone(f"data:{name}")
         if known is not None and self.named.newest(name).version != known.version:
             raise moved(name)
         if contract is not None:
@@ -253,26 +253,24 @@ class Written:
         **values: Any,
     ) -> DatasetVersion:
         """Names what is written as the next version, unless another call brought the same meanwhile. `objects`: of its files."""
-        self.tx.write()
+        self.tx.alone(f"data:{name}")
         if (same := self._same(name, said)) is not None:
             return self._again(same, inputs)
         newest = self.named.newest(name)
         version = 1 if newest is None else newest.version + 1
         ref = self.tx.ref("data", name, version)
-        row = dataset_versions.insert().values(
-            project=self.tx.project,
-            name=name,
-            version=version,
-            inputs=[*inputs],
-            created=self.tx.now,
-            creator=self.tx.principal,
-            **said,
-            **values,
+        self.tx.execute(
+            dataset_versions.insert().values(
+                project=self.tx.project,
+                name=name,
+                version=version,
+                inputs=[*inputs],
+                created=self.tx.now,
+                creator=self.tx.principal,
+                **said,
+                **values,
+            )
         )
-        try:
-            self.tx.execute(row)
-        except sa.exc.IntegrityError as e:  # of two that made the same number, one was first
-            raise moved(name) from e
         needed = filter(None, (values["profile"], said["cleaning"], said["manifest"], *objects))
         Store(self.tx, self.blobs).retain_all(needed, ref)
         digests = {noted: said["digest"]} | ({"contract": said["contract"]} if said["contract"] else {})

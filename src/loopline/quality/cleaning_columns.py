@@ -126,7 +126,10 @@ class Rows:
 
 class Order:
     """For each row the ones before it, of the same request and group. Of equal moments the one that stands first is earlier;
-    a row without a moment, or without a group where there are some, has none before it."""
+    a row without a moment, or without a group where there are some, has none before it.
+
+    `places` are the rows in their order, group by group; `start` says for each of these where its group begins among them.
+    """
 
     def __init__(self, moments: Doubles, groups: Column | None, requests: Places) -> None:
         n = len(moments)
@@ -140,19 +143,19 @@ class Order:
         if groups is not None:
             alone |= missing(groups)
         codes = np.where(alone, n + np.arange(n), codes)
-        self._sorted = np.lexsort((moments, codes, requests))
+        self.places = np.lexsort((moments, codes, requests))
         same = np.ones(n, dtype=bool)
         if n:
             same[0] = False
             for key in (codes, requests):
-                ordered = key[self._sorted]
+                ordered = key[self.places]
                 same[1:] &= ordered[1:] == ordered[:-1]
-        self._start = np.maximum.accumulate(np.where(same, 0, np.arange(n))) if n else np.zeros(0, dtype=np.int64)
+        self.start = np.maximum.accumulate(np.where(same, 0, np.arange(n))) if n else np.zeros(0, dtype=np.int64)
 
     def back(self, rows: int) -> Places:
         """The place of the row so many before each, -1 where there is none."""
-        place = np.arange(len(self._sorted)) - rows
-        found = np.where(place >= self._start, self._sorted[np.maximum(place, 0)], -1)
+        place = np.arange(len(self.places)) - rows
+        found = np.where(place >= self.start, self.places[np.maximum(place, 0)], -1)
         out = np.empty(len(found), dtype=np.int64)
-        out[self._sorted] = found
+        out[self.places] = found
         return out

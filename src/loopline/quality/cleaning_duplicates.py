@@ -15,10 +15,10 @@ import xxhash
 from loopline.quality.cleaning_columns import Places, Text
 
 _SHINGLE = 5
-_BANDS, _IN_BAND = (
-    32,
-    4,
-)  # a pair of similarity 0.8 is overlooked once in twenty million times, one of 0.5 once in eight
+_HASHES = 128
+_STRICT = (
+    0.9  # from here on, of pairs as similar one in eight thousand is overlooked; below, of pairs of 0.5 one in eight
+)
 _PRIME = (1 << 31) - 1
 _ROW = "_loopline_row"
 
@@ -51,6 +51,7 @@ def winners(frame: pl.DataFrame, columns: tuple[str, ...], keep: str, time: str 
 
 def near(column: Text, similarity: float) -> dict[int, tuple[int, float]]:
     """Of each row whose text nearly is that of an earlier one that stays: the place of that row, and how similar they are."""
+    in_band = 8 if similarity >= _STRICT else 4
     first: dict[str, int] = {}
     found: dict[int, tuple[int, float]] = {}
     kept: dict[int, frozenset[str]] = {}
@@ -65,7 +66,7 @@ def near(column: Text, similarity: float) -> dict[int, tuple[int, float]]:
             continue
         first[plain] = place
         shingles = frozenset(plain[i : i + _SHINGLE] for i in range(max(1, len(plain) - _SHINGLE + 1)))
-        keys = [(band, part.tobytes()) for band, part in enumerate(_signature(shingles))]
+        keys = [(band, part.tobytes()) for band, part in enumerate(_signature(shingles).reshape(-1, in_band))]
         candidates = sorted({other for key in keys for other in buckets[key]})
         best = max(((_jaccard(shingles, kept[other]), -other) for other in candidates), default=(0.0, 0))
         if best[0] >= similarity:
@@ -83,12 +84,12 @@ def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
 
 
 _DRAWN = np.random.default_rng(20_000_229)  # any seed will do, as long as it stays
-_FACTORS, _OFFSETS = (_DRAWN.integers(1, _PRIME, size=(_BANDS * _IN_BAND, 1), dtype=np.int64) for _ in range(2))
+_FACTORS, _OFFSETS = (_DRAWN.integers(1, _PRIME, size=(_HASHES, 1), dtype=np.int64) for _ in range(2))
 
 
 def _signature(shingles: frozenset[str]) -> np.ndarray:
-    """The least values of so many random orders of the shingles: [bands, of a band]."""
+    """The least values of so many random orders of the shingles."""
     hashes = [xxhash.xxh3_64_intdigest(s.encode("utf-8", "surrogatepass")) % _PRIME for s in shingles]
     values = (np.array(hashes, dtype=np.int64) * _FACTORS + _OFFSETS) % _PRIME
-    signature: np.ndarray = values.min(axis=1).reshape(_BANDS, _IN_BAND)
+    signature: np.ndarray = values.min(axis=1)
     return signature

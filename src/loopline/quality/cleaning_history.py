@@ -5,14 +5,17 @@ At serving these are the rows that came in the same request; `RowCleaning.histor
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
 from typing import Literal
 
 import numpy as np
 
-from loopline.quality.cleaning_columns import Column, Doubles, Rows, missing, taken
+from loopline.quality.cleaning_columns import Column, Doubles, Order, Rows, missing, taken
 from loopline.quality.cleaning_step import Kind, RowStep, numbers
 
 Take = Literal["mean", "std", "min", "max"]
+_CELLS = 4_000_000  # of windows at a time
 
 
 class OfHistory(RowStep, frozen=True, kw_only=True):
@@ -66,16 +69,9 @@ class Smoothed(OfHistory, frozen=True, kw_only=True, tag="smooth"):
         return {self.column: "number"}
 
     def run(self, rows: Rows) -> dict[str, Column]:
-        last = _last(rows, self)
-        present = ~np.isnan(last)
-        if self.how == "mean":
-            values = _mean(last, present)
-        else:
-            ordered = np.sort(last, axis=0)  # NaN comes last
-            middle = np.maximum(present.sum(axis=0) - 1, 0)
-            at = np.arange(rows.n)
-            values = (ordered[middle // 2, at] + ordered[(middle + 1) // 2, at]) / 2
-        return {self.column: np.where(present[0], values, np.nan)}
+        values = numbers(rows, self.column)
+        made = _median(rows, self) if self.how == "median" else _mean(rows, self)
+        return {self.column: np.where(np.isfinite(values), made, np.nan)}
 
 
 class Lagged(OfHistory, frozen=True, kw_only=True, tag="lag"):
@@ -112,39 +108,90 @@ class Windowed(OfHistory, frozen=True, kw_only=True, tag="window"):
         return {f"{self.column}.{take}{self.rows}": "number" for take in self.take}
 
     def run(self, rows: Rows) -> dict[str, Column]:
-        last = _last(rows, self)
-        present = ~np.isnan(last)
-        mean = _mean(last, present)
-        found: dict[str, Column] = {}
-        for take in self.take:
-            if take == "mean":
-                values = mean
-            elif take == "std":
-                squares = _summed(np.where(present, (last - mean) ** 2, 0.0))
-                counts = present.sum(axis=0)
-                values = np.sqrt(np.where(counts > 1, squares / np.maximum(counts - 1, 1), np.nan))
-            else:
-                values = np.fmin.reduce(last) if take == "min" else np.fmax.reduce(last)
-            found[f"{self.column}.{take}{self.rows}"] = values
-        return found
+        return {f"{self.column}.{take}{self.rows}": _TAKES[take](rows, self) for take in self.take}
 
 
-def _last(rows: Rows, step: Smoothed | Windowed) -> Doubles:
-    """The values of a row and of the ones before it: [rows of the step, n], the row itself first."""
+def _ordered(rows: Rows, step: Smoothed | Windowed) -> tuple[Order, Doubles]:
+    """The order of the rows, and the values in that order; what is not finite is missing."""
     order, values = rows.order(step.time, step.group), numbers(rows, step.column)
-    finite = np.where(np.isfinite(values), values, np.nan)
-    before = [taken(finite, order.back(back)) for back in range(1, step.rows)]
-    return np.stack([finite, *before])  # type: ignore[list-item]
+    return order, np.where(np.isfinite(values), values, np.nan)[order.places]
 
 
-def _summed(stacked: Doubles) -> Doubles:
-    """Sums down a stack, one after another: the same bits however many rows there are."""
-    total: Doubles = stacked[0].copy()
-    for one in stacked[1:]:
-        total += one
-    return total
+def _last(order: Order, ordered: Doubles, rows: int) -> Iterator[Doubles]:
+    """The values, then those so many places before, one by one: sums come out the same however many rows there are."""
+    yield ordered
+    places = np.arange(len(ordered))
+    for back in range(1, rows):
+        before = np.full(len(ordered), np.nan)
+        before[back:] = ordered[:-back]
+        before[places - back < order.start] = np.nan
+        yield before
 
 
-def _mean(stacked: Doubles, present: np.ndarray) -> Doubles:
-    counts = present.sum(axis=0)
-    return np.where(counts > 0, _summed(np.where(present, stacked, 0.0)) / np.maximum(counts, 1), np.nan)
+def _placed(order: Order, ordered: Doubles) -> Doubles:
+    """Values in the order of the rows as they stand."""
+    out = np.empty(len(ordered))
+    out[order.places] = ordered
+    return out
+
+
+def _summed(last: Iterable[Doubles], n: int) -> tuple[Doubles, Doubles]:
+    """Sums of the values that are there, and how many they are."""
+    total, counts = np.zeros(n), np.zeros(n)
+    for values in last:
+        present = ~np.isnan(values)
+        total += np.where(present, values, 0.0)
+        counts += present
+    return total, counts
+
+
+def _mean_of(order: Order, ordered: Doubles, rows: int) -> Doubles:
+    total, counts = _summed(_last(order, ordered, rows), len(ordered))
+    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+
+
+def _mean(rows: Rows, step: Smoothed | Windowed) -> Doubles:
+    order, ordered = _ordered(rows, step)
+    return _placed(order, _mean_of(order, ordered, step.rows))
+
+
+def _deviation(rows: Rows, step: Windowed) -> Doubles:
+    order, ordered = _ordered(rows, step)
+    mean = _mean_of(order, ordered, step.rows)
+    squares, counts = _summed(((one - mean) ** 2 for one in _last(order, ordered, step.rows)), len(ordered))
+    return _placed(order, np.sqrt(np.where(counts > 1, squares / np.maximum(counts - 1, 1), np.nan)))
+
+
+def _least(rows: Rows, step: Windowed) -> Doubles:
+    order, ordered = _ordered(rows, step)
+    return _placed(order, reduce(np.fmin, _last(order, ordered, step.rows)))
+
+
+def _largest(rows: Rows, step: Windowed) -> Doubles:
+    order, ordered = _ordered(rows, step)
+    return _placed(order, reduce(np.fmax, _last(order, ordered, step.rows)))
+
+
+_TAKES: dict[Take, Callable[[Rows, Windowed], Doubles]] = {
+    "mean": _mean,
+    "std": _deviation,
+    "min": _least,
+    "max": _largest,
+}
+
+
+def _median(rows: Rows, step: Smoothed) -> Doubles:
+    """Medians, a stretch of the ordered rows at a time: all windows at once would be many times the table."""
+    order, ordered = _ordered(rows, step)
+    out = np.empty(rows.n)
+    stretch = max(1, _CELLS // step.rows)
+    for first in range(0, rows.n, stretch):
+        at = np.arange(first, min(first + stretch, rows.n))
+        places = at - np.arange(step.rows)[:, None]
+        window = np.sort(
+            np.where(places >= order.start[at], ordered[np.maximum(places, 0)], np.nan), axis=0
+        )  # NaN comes last
+        middle = np.maximum((~np.isnan(window)).sum(axis=0) - 1, 0)
+        column = np.arange(len(at))
+        out[order.places[at]] = (window[middle // 2, column] + window[(middle + 1) // 2, column]) / 2
+    return out

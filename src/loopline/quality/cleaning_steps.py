@@ -113,6 +113,11 @@ class Rare(Step, frozen=True, kw_only=True, tag="rare"):
     below: int = 20
     into: str = "other"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.below < 1 or not self.into:
+            raise self.refused(f"pools below {self.below} into {self.into!r}", "Write, say, below=20, into='other'.")
+
 
 class Constant(Step, frozen=True, kw_only=True, tag="constant"):
     """Missing values become this one."""
@@ -230,6 +235,11 @@ class OneHot(Step, frozen=True, kw_only=True, tag="one_hot"):
     """Categories become columns of 0 and 1, of at most so many of training's most frequent levels."""
 
     most: int = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.most <= 1_000:
+            raise self.refused(f"makes {self.most} columns", "From 1 to 1,000.")
 
 
 class DateParts(Step, frozen=True, kw_only=True, tag="date_parts"):

@@ -257,6 +257,21 @@ def test_a_file_outside_of_the_table_is_not_read(table: Table, path: str) -> Non
     assert caught.value.code in ("source-outside", "delta-vacuumed")
 
 
+def test_a_damaged_log_is_told(table: Table) -> None:
+    table.put(rows(1))
+    position = last(table)
+    table.put(rows(2))
+    source = row_source(table.address, {}, Path("/nowhere"))
+    reading = source.read(position)
+    table_log = Path(table.uri) / "_delta_log" / f"{1:020}.json"
+    content = table_log.read_bytes()
+    DeltaTable(table.uri).create_checkpoint()
+    table_log.write_bytes(content[:-20])
+    with pytest.raises(Invalid) as caught:
+        next(reading)
+    assert caught.value.code in ("source-damaged", "delta-feature")
+
+
 def test_a_damaged_file_is_told(table: Table) -> None:
     table.put(rows(1, 2))
     (file,) = Path(table.uri).glob("*.parquet")

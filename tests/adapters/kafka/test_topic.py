@@ -19,12 +19,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from loopline.adapters.kafka import topic as adapter
 from loopline.data.readers import read_table
-from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, NotFound, Unavailable
+from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, NotFound, Refused, Unavailable
 from loopline.foreign import row_source
 from loopline.ports.source import Piece, Source
 from loopline.testing.source import Place, Row, SourceLaws
 
-from .conftest import Broker
+from .conftest import Broker, running
 
 
 class Topic:
@@ -289,6 +289,23 @@ def test_a_partition_that_came_later_is_read_from_its_start(broker: Broker, tmp_
     assert frame["a"].to_list() == [2, 3]
 
 
+def test_a_transaction_is_read_once_it_is_committed(program: Broker, tmp_path: Path) -> None:
+    made(program, "visits")
+    producer = Producer({"bootstrap.servers": program.address, "transactional.id": "clinic", "linger.ms": 0})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce("visits", b'{"a": 1}', partition=0)
+    producer.flush(20)
+    assert pieces(program, "visits", tmp_path) == []
+    producer.commit_transaction(20)
+    ((piece, frame),) = pieces(program, "visits", tmp_path)
+    assert frame["a"].to_list() == [1]
+    program.send("visits", b'{"a": 2}')  # behind the mark of the transaction, which has an offset of its own
+    ((piece, frame),) = pieces(program, "visits", tmp_path, piece.position)
+    assert frame["a"].to_list() == [2]
+    assert piece.position == {"offsets": {"0": 3}}
+
+
 def test_another_topic_of_the_same_name_is_not_read_on(broker: Broker, tmp_path: Path) -> None:
     broker.send("visits", b'{"a": 1}')
     for position in ({"offsets": {"0": 9}}, {"offsets": {"0": 0, "7": 1}}):
@@ -319,6 +336,20 @@ def test_a_topic_that_is_not_there(program: Broker, tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
         pieces(program, "nobody", tmp_path)
     assert caught.value.code == "no-topic"
+
+
+def test_who_is_not_let_in_is_told_without_the_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "_PATIENCE", 2.0)
+    who = {"sasl.mechanism": "SCRAM-SHA-256", "sasl.username": "nobody", "sasl.password": "wrong-41"}
+    options = {"security.protocol": "SASL_PLAINTEXT", **who}
+    with (
+        running(tmp_path, "--authentication") as broker,
+        contextlib.closing(row_source(f"kafka://{broker.address}/visits", options, tmp_path)) as source,
+    ):
+        with pytest.raises(Refused) as caught:
+            list(source.read(None))
+        assert caught.value.code == "foreign-refusal"
+        assert "wrong-41" not in str(caught.value) + source.name + repr(source)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import ipaddress
 import os
 import shutil
 import socket
@@ -13,6 +15,11 @@ from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
@@ -61,6 +68,32 @@ class Broker:
             self.process.terminate()
             self.process.wait(20)
             self.process = None
+
+    def by_tls(self) -> tuple[int, Path]:
+        """Its port for TLS from now on, and the certificate that it shows there."""
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")])
+        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+        shown = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+            )
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        ca, secret = self.folder / "broker.pem", self.folder / "broker.key"
+        ca.write_bytes(shown.public_bytes(Encoding.PEM))
+        secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = int(found.getsockname()[1])
+        with (self.folder / "mosquitto.conf").open("a") as settings:
+            settings.write(f"listener {port} 127.0.0.1\ncertfile {ca}\nkeyfile {secret}\n")
+        self.stop()
+        self.start()
+        return port, ca
 
     def forget(self) -> None:
         """It comes back, and knows of no session."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -232,6 +234,41 @@ def test_a_flood_waits_at_the_broker(broker: Broker, tmp_path: Path, monkeypatch
     assert readings > 2
 
 
+def test_what_never_ends_is_left_for_the_next_reading(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "_LONGEST", 0.05)
+    subscribed(broker, "ward/#", tmp_path)
+    broker.send("ward/a", *(b"%d" % n for n in range(3000)))
+    found: list[int] = []
+    position = None
+    while len(found) < 3000:
+        given = pieces(broker, "ward/#", tmp_path, position, done=True)
+        found += values(given)
+        position = given[-1][0].position if given else position
+    assert found == list(range(3000))
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x20\x03\x00\x00\x00\x30\x05\x00\x02\xff\xfe\x00", b""]
+)
+def test_what_is_no_broker_is_told(answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loopline.adapters.mqtt.session._PATIENCE", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError), server.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+                connection.recv(1000)
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"mqtt://127.0.0.1:{server.getsockname()[1]}/a"
+        with pytest.raises(Unavailable) as caught, contextlib.closing(row_source(address, {}, tmp_path)) as source:
+            list(source.read(None))
+    assert caught.value.code == "source-away"
+
+
 def test_a_message_that_was_on_its_way_is_known_when_it_comes_again(tmp_path: Path) -> None:
     from loopline.adapters.mqtt.spool import Message
 
@@ -259,6 +296,20 @@ def test_two_who_read_the_same_for_one_dataset(broker: Broker, tmp_path: Path) -
 
 
 # Who may, and what is no address
+
+
+def test_by_tls_a_broker_proves_who_it_is(broker: Broker, tmp_path: Path) -> None:
+    port, ca = broker.by_tls()
+    address = f"mqtts://127.0.0.1:{port}/ward/#"
+    broker.send("ward/a", b"7", retain=True)
+    with contextlib.closing(row_source(address, {**OPEN, "ca": str(ca)}, tmp_path)) as source:
+        reading = source.read(None)
+        piece = next(reading)
+        assert piece.file is not None
+        assert read_table(piece.file).frame["value"].to_list() == [7]
+    stranger = row_source(address, OPEN, tmp_path / "other")
+    with pytest.raises(Unavailable, match="certificate"), contextlib.closing(stranger):
+        list(stranger.read(None))
 
 
 def test_a_wrong_password_is_refused_and_not_told(broker: Broker, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,7 @@ import pytest
 
 from loopline.adapters.s3 import taken
 from loopline.adapters.s3.source import S3Source
-from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused, Unavailable
+from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, NotFound, Refused, Unavailable
 from loopline.foreign import row_source
 from loopline.hashing import canonical_json
 from loopline.ports.source import Source
@@ -155,7 +156,7 @@ def test_what_cannot_be_read_is_told_without_a_secret(bucket: Bucket) -> None:
     with pytest.raises(NotFound, match="There is no object in") as found:
         list(row_source(f"s3://{bucket.name}/visits", bucket.options, bucket.scratch).read(None))
     assert found.value.hint.endswith("/visits/")
-    for address in ("s3://", "s3:///x", "s3://user:password@clinic/x", "s3://../x"):
+    for address in ("s3://b/[z-a].csv", "s3://[/x", "s3://", "s3:///x", "s3://user:password@clinic/x", "s3://../x"):
         with pytest.raises(Invalid) as refused:
             row_source(address, bucket.options, bucket.scratch)
         assert "password" not in str(refused.value)
@@ -276,3 +277,11 @@ def test_several_addresses_are_one_source(bucket: Bucket) -> None:
     source = S3Source(places, bucket.scratch, name="both", **bucket.options)
     assert sorted(piece.name[-5:] for piece in source.read(None)) == ["1.csv", "2.csv"]
     assert source.name == "both"
+
+
+def test_without_its_package_the_command_that_installs_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(MissingExtra, match=r"loopline\[s3\]"):
+        row_source("s3://clinic/v/", {}, tmp_path)

@@ -108,6 +108,7 @@ def test_a_run_arrives_whole_and_once(origin: Platform, either: Platform) -> Non
     assert json.loads(arrived.tags["import.inputs"]) == ["data:v@1"]
     assert json.loads(arrived.tags["import.outputs"]) == ["model:m@1"]
     children = runs.list(parent=arrived.id).runs
+    assert all("" not in child.tags.values() for child in (arrived, *children))
     theirs = {
         told(origin, child.id)["name"]: told(origin, child.id) for child in origin.session().runs.list(parent=run).runs
     }

@@ -66,12 +66,21 @@ def test_only_what_differs_is_shown(either: Platform) -> None:
         "packages: polars": (None, "2.1.0"),
     }
     assert found.metrics == ()
-    assert found.alike == 5, "leaves, team, scipy, python and auc"
+    assert found.alike == 6, "the group, leaves, team, scipy, python and auc"
     whole = runs.compare((a, b), all=True)
     assert whole.alike == 0
     assert {"params: leaves", "tags: team", "packages: scipy", "environment: python"} <= differing(whole).keys()
     assert [metric.key for metric in whole.metrics] == ["auc"]
     assert [metric.key for metric in runs.compare((a, b), ("auc",)).metrics] == ["auc"], "what is asked for is shown"
+
+
+def test_runs_of_two_groups_are_told_apart(either: Platform) -> None:
+    session = either.session()
+    other = session.groups.create("rates").number
+    runs = [session.runs.create("fit", group=group).id for group in (0, other, other)]
+    found = session.runs.compare(tuple(runs))
+    assert differing(found) == {"run: group": ("Default", "rates", "rates")}
+    assert differing(session.runs.compare(tuple(runs[1:]))) == {}
 
 
 def test_values_in_short_and_no_certainty_from_one_run(either: Platform) -> None:

@@ -42,7 +42,7 @@ def files(table: DeltaTable) -> list[Added]:
     ]
 
 
-def commit(place: pyarrow.fs.FileSystem, version: int, name: str) -> Commit:
+def committed(place: pyarrow.fs.FileSystem, version: int, name: str) -> Commit:
     """What a commit did. Raises `Conflict` (code "delta-log-gone") where the log does not reach back to it any more."""
     try:
         with place.open_input_stream(f"_delta_log/{version:020}.json") as file:
@@ -54,7 +54,13 @@ def commit(place: pyarrow.fs.FileSystem, version: int, name: str) -> Commit:
             hint="Collect it with --option whole=true: the whole table each time.",
         ) from e
     operation, added, rewrote = "", [], False
-    for action in map(_action, filter(str.strip, lines)):
+    try:
+        actions = [_action(line) for line in lines if line.strip()]
+    except ValueError as e:
+        raise Invalid(
+            f"Commit {version} of {name} cannot be read: {e}.", code="source-damaged", hint="Let its owner look at it."
+        ) from e
+    for action in actions:
         operation = action.get("commitInfo", {}).get("operation", operation)
         add, remove = action.get("add"), action.get("remove")
         if add is not None and add.get("dataChange", True):

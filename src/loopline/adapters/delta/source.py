@@ -87,7 +87,10 @@ class DeltaSource:
         elif after.get("of") == "commit":
             reached -= 1
         for version in range(reached + 1, table.version() + 1):
-            done = log.commit(place, version, self._name)
+            try:
+                done = log.committed(place, version, self._name)
+            except (OSError, UnicodeDecodeError) as e:
+                raise _failed(e, self._name) from e
             if done.rewrote:
                 raise Conflict(
                     f"Commit {version} of {self._name} ({done.operation or 'unnamed'}) changed or removed rows that were taken.",

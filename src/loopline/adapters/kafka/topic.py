@@ -165,12 +165,13 @@ class KafkaTopic:
                 heard = time.monotonic()
                 if (error := message.error()) is not None:
                     if error.code() == self._kafka.KafkaError._PARTITION_EOF:
-                        yield end  # what is left are marks of transactions, or was compacted away
+                        # What is before are marks of transactions, or was compacted away; what is behind, not decided yet.
+                        yield max(offset, message.offset() or 0)
                         return
-                    if error.code() != self._kafka.KafkaError._AUTO_OFFSET_RESET:
+                    low, _ = self._bounds(consumer, p)
+                    if error.code() != self._kafka.KafkaError._AUTO_OFFSET_RESET or low <= offset:
                         raise self._problem(error)
-                    low, _ = self._bounds(consumer, p)  # deleted since the reading began
-                    self._lost(p, offset, low)
+                    self._lost(p, offset, low)  # deleted since the reading began
                     yield from self._partition(consumer, p, low, (low, end))
                     return
                 if (at := message.offset()) is None or at >= end:
@@ -250,7 +251,8 @@ class KafkaTopic:
         return self._consumer
 
     def _hear(self, error: KafkaError) -> None:
-        self._said = error
+        if self._said is None or error.code() != self._kafka.KafkaError._ALL_BROKERS_DOWN:  # which tells no reason
+            self._said = error
 
     def _partitions(self, consumer: Consumer) -> list[int]:
         found = consumer.list_topics(self._topic, timeout=_PATIENCE).topics[self._topic]
@@ -277,9 +279,13 @@ class KafkaTopic:
         return {one.partition: one.offset if one.offset >= 0 else bounds[one.partition][1] for one in found}
 
     def _problem(self, error: KafkaError | None) -> LooplineError:
+        if self._consumer is not None:
+            self._consumer.poll(0)  # has it say what it has heard of the brokers: more than that nothing came in time
+        errors = self._kafka.KafkaError
+        if error is None or (error.code() in (errors._TRANSPORT, errors._TIMED_OUT) and self._said is not None):
+            error = self._said
         said = f": {error.str()}" if error is not None else ""
         code = error.code() if error is not None else None
-        errors = self._kafka.KafkaError
         if code in (errors.UNKNOWN_TOPIC_OR_PART, errors._UNKNOWN_TOPIC, errors._UNKNOWN_PARTITION):
             return NotFound(
                 f"There is no topic {self._topic} at {self._address}.",
@@ -296,7 +302,7 @@ class KafkaTopic:
             errors.TOPIC_AUTHORIZATION_FAILED,
             errors._SSL,
         )
-        if code in denied or (self._said is not None and self._said.code() in denied):
+        if code in denied:
             return Refused(
                 f"{self._address} lets nobody in so{said}.",
                 code="foreign-refusal",

@@ -85,9 +85,7 @@ class MlflowFolder:
                     description=str(about.get("description") or ""),
                     tags=_texts(place / "tags"),
                     aliases={alias: int(text) for alias, text in _texts(place / "aliases").items()},
-                    versions=tuple(
-                        _version(one) for one in _folders(place) if re.fullmatch(r"version-\d{1,9}", one.name)
-                    ),
+                    versions=tuple(_versions(place)),
                 )
             except (OSError, ValueError, yaml.YAMLError, RecursionError) as e:
                 yield Unread(f"models/{place.name}", _said(e))
@@ -182,8 +180,15 @@ def _measures(place: Path) -> Iterator[ForeignMeasure]:
             yield ForeignMeasure(said[3], point, " ".join(said[4:-1]), said[-1] if len(said) > 5 else "")
 
 
-def _version(place: Path) -> ForeignVersion:
-    about = _meta(place / "meta.yaml")
+def _versions(model: Path) -> Iterator[ForeignVersion]:
+    for place in _folders(model):
+        if re.fullmatch(r"version-\d{1,9}", place.name):
+            about = _meta(place / "meta.yaml")
+            if about.get("current_stage") != words.DELETED:
+                yield _version(place, about)
+
+
+def _version(place: Path, about: dict[str, Any]) -> ForeignVersion:
     origin, kept = str(about.get("source") or ""), str(about.get("storage_location") or "")
     return ForeignVersion(
         number=int(about["version"] if "version" in about else place.name.removeprefix("version-")),

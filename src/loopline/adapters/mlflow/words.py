@@ -26,6 +26,9 @@ MODEL_ENDINGS: Mapping[str, Ended | None] = {
 }
 """The same of a logged model."""
 
+DELETED = "Deleted_Internal"
+"""The stage of a version that is deleted, and kept in a folder nevertheless."""
+
 _RUN = r"[0-9a-f]{32}|[0-9A-HJKMNP-TV-Z]{26}"
 _IN_RUN = re.compile(rf"(?:runs:/|.*?/)(?P<run>{_RUN})/(?:artifacts/)?(?P<path>.+)")
 _IN_MODEL = re.compile(r"models:/(?P<bare>m-\w+)|.*/models/(?P<model>m-\w+)/artifacts/?")

@@ -2,7 +2,8 @@
 
 It is driven by hand, without a thread: nothing is read from the broker while what came is brought to the disk, so a flood waits
 there. Whether all that the broker had is here is found out by a fence: a request that changes nothing (the end of a subscription
-that there is not), which is answered behind everything that was sent before it.
+that there is not), which is answered behind everything that was sent before it. A broker that answers earlier only ends the
+reading earlier: the rest comes with the next one.
 """
 
 from __future__ import annotations
@@ -143,7 +144,11 @@ class Session:
         return self._answered[number]
 
     def _step(self) -> None:
-        if self._client.loop(1.0) != self._mqtt.MQTT_ERR_SUCCESS:
+        try:
+            going_on = self._client.loop(1.0) == self._mqtt.MQTT_ERR_SUCCESS
+        except Exception as e:  # whatever bytes lead its reader to
+            raise self._away(f"what it sends is no MQTT ({e!r})") from e
+        if not going_on:
             raise self._problem()
         if time.monotonic() - self._heard > _PATIENCE:
             raise self._away("it says nothing")

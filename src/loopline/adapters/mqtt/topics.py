@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import re
 import ssl
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,15 +35,16 @@ _LONGEST = 60.0  # seconds, where messages come faster than they are brought her
 class MqttTopics:
     """The messages under a filter of topics: `mqtt://host[:port]/ward/+/temperature`, `mqtts://...` by TLS.
 
-    `format` is "json" (objects; a single value is the column `value`) or "text". Beside each stand `_topic` and
-    `_time`, when it came. `folder` is for this dataset's topics alone, and must not be lost: what is there is nowhere else. Raises
-    `Invalid`; nothing is read yet.
+    `format` is "json" (objects; a single value is the column `value`) or "text". Beside each stand `_topic` and `_time`, when it
+    came. `kept` is a folder for these topics of this dataset alone, and must not be lost: what is there is nowhere else.
+    Raises `Invalid`; nothing is read yet.
     """
 
     def __init__(
         self,
         address: str,
-        folder: Path,
+        scratch: Path,
+        kept: Path,
         *,
         format: str = "json",
         username: str = "",
@@ -69,7 +71,7 @@ class MqttTopics:
         self._host, self._port = found["host"].strip("[]"), int(found["port"] or _PORTS[found["scheme"]])
         self._user, self._password = username, password
         self._tls = _tls(address, ca, certificate, key) if found["scheme"] == "mqtts" else None
-        self._folder = folder
+        self._scratch, self._kept = scratch, kept
         self._spool: Spool | None = None
 
     @property
@@ -95,7 +97,8 @@ class MqttTopics:
             self._collect(spool)
         except LooplineError as e:
             problem = e
-        yield from self._pieces(spool, taken)
+        with tempfile.TemporaryDirectory(prefix="mqtt-", dir=self._scratch) as folder:
+            yield from self._pieces(spool, taken, Path(folder))
         if problem is not None:
             raise problem
         if not spool.last:
@@ -118,7 +121,7 @@ class MqttTopics:
 
     def _opened(self, client: str, taken: int) -> Spool:
         if self._spool is None:
-            self._spool = Spool(self._folder, client=client, taken=taken)
+            self._spool = Spool(self._kept, client=client, taken=taken)
         return self._spool
 
     def _collect(self, spool: Spool) -> None:
@@ -148,15 +151,17 @@ class MqttTopics:
     def _drain(self, spool: Spool, session: Session) -> None:
         """Until nothing is left or it is enough; what is on its way then was not acknowledged, and comes again."""
         ends = time.monotonic() + _LONGEST
-        while True:
+        kept = 1
+        while kept:
             fence, kept = session.fence(), 0
             while not session.passed(fence):
-                if session.size >= _BATCH:
+                late = time.monotonic() >= ends
+                if late or session.size >= _BATCH:
                     kept += self._keep(spool, session, settled=False)
-                    if spool.size >= _QUOTA:
+                    if late or spool.size >= _QUOTA:
                         return
             kept += self._keep(spool, session, settled=not kept)
-            if not kept or spool.size >= _QUOTA or time.monotonic() >= ends:
+            if time.monotonic() >= ends or spool.size >= _QUOTA:
                 return
 
     def _keep(self, spool: Spool, session: Session, *, settled: bool) -> int:
@@ -169,8 +174,8 @@ class MqttTopics:
         session.acknowledge(came)
         return len(came)
 
-    def _pieces(self, spool: Spool, taken: int) -> Iterator[Piece]:
-        messages = Messages(JsonLines(self._folder, _VALUE) if self._format == "json" else Texts(_VALUE))
+    def _pieces(self, spool: Spool, taken: int, folder: Path) -> Iterator[Piece]:
+        messages = Messages(JsonLines(folder, _VALUE) if self._format == "json" else Texts(_VALUE))
         first = number = taken
         for number, message in spool.behind(taken):
             place = f"message {number}{f', {message.topic}' if message.topic else ''}"

@@ -6,14 +6,13 @@ Access is that of the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
 
 from __future__ import annotations
 
+import contextlib
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from loopline.adapters.s3.taken import Taken, Written
 from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, NotFound, Refused, Unavailable
@@ -134,9 +133,34 @@ class S3Source:
                     raise self._nothing() from e
                 raise _failed(e, self._name) from e
 
-    def _fetched(self, one: Written) -> _Fetched:
+    @contextlib.contextmanager
+    def _fetched(self, one: Written) -> Iterator[Path]:
+        """An object as a file, as long as the block runs."""
         bucket, _, key = one.address.removeprefix("s3://").partition("/")
-        return _Fetched(self._stores[bucket], key, one, self._scratch)
+        suffixes = "".join(s for s in Path(key).suffixes[-2:] if re.fullmatch(r"\.\w{1,10}", s))
+        with tempfile.TemporaryDirectory(prefix="object-", dir=self._scratch) as folder:
+            file = Path(folder) / f"object{suffixes}"
+            try:
+                self._fetch(self._stores[bucket], key, one, file)
+            except LooplineError:
+                raise
+            except Exception as e:
+                raise _failed(e, one.address) from e
+            yield file
+
+    def _fetch(self, store: Any, key: str, one: Written, file: Path) -> None:
+        answer = store.get(key, options={"if_match": one.tag} if one.tag.startswith('"') else {})
+        with file.open("wb") as written:
+            for chunk in answer.stream(min_chunk_size=_CHUNK):
+                written.write(chunk)
+                if written.tell() > one.size:
+                    break  # it may have no end
+            if written.tell() != one.size:
+                raise Unavailable(
+                    f"{one.address} came with another size than the {one.size:,} bytes that it is listed with.",
+                    code="source-away",
+                    hint="Run it again; where it stays so, look at the store.",
+                )
 
     def _nothing(self) -> NotFound:
         only = self._places[0]
@@ -152,8 +176,7 @@ class _Place:
     def __init__(self, address: str) -> None:
         self.address = address
         bucket, _, key = address.partition("://")[2].partition("/")
-        parts = urlsplit(address)
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", bucket) or parts.username or parts.password:
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", bucket):
             raise Invalid(
                 f"{address.partition('@')[2] or address} names no bucket.",
                 code="bad-source",
@@ -164,7 +187,10 @@ class _Place:
         self.one = bool(key) and not wild and not key.endswith("/")
         fixed = key[: wild.start()] if wild else key
         self.folder = fixed[: fixed.rfind("/") + 1].rstrip("/")
-        self._pattern = re.compile(_pattern(key)) if wild else None
+        try:
+            self._pattern = re.compile(_pattern(key)) if wild else None
+        except re.error as e:
+            raise Invalid(f"{address} is no pattern: {e}.", code="bad-source", hint="[abc] and [a-z] are sets.") from e
 
     def meant(self, key: str, size: int) -> bool:
         """Whether an object is one of rows, and one of those that are named."""
@@ -194,45 +220,6 @@ def _pattern(key: str) -> str:
         else:
             made, at = made + {"*": "[^/]*", "?": "[^/]"}.get(key[at], re.escape(key[at])), at + 1
     return made + (".*" if key.endswith("/") else "")
-
-
-class _Fetched:
-    """An object as a file, as long as the block runs."""
-
-    def __init__(self, store: Any, key: str, one: Written, scratch: Path) -> None:
-        self._store, self._key, self._one = store, key, one
-        self._folder = Path(tempfile.mkdtemp(prefix="object-", dir=scratch))
-
-    def __enter__(self) -> Path:
-        suffixes = "".join(s for s in Path(self._key).suffixes[-2:] if re.fullmatch(r"\.\w{1,10}", s))
-        file = self._folder / f"object{suffixes}"
-        tag = self._one.tag
-        try:
-            answer = self._store.get(self._key, options={"if_match": tag} if tag.startswith('"') else {})
-            with file.open("wb") as written:
-                for chunk in answer.stream(min_chunk_size=_CHUNK):
-                    written.write(chunk)
-                    if written.tell() > self._one.size:
-                        break  # it may have no end
-                if written.tell() != self._one.size:
-                    raise _other_size(self._one)
-        except BaseException as e:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            if isinstance(e, Exception) and not isinstance(e, LooplineError):
-                raise _failed(e, self._one.address) from e
-            raise
-        return file
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _other_size(one: Written) -> Unavailable:
-    return Unavailable(
-        f"{one.address} came with another size than the {one.size:,} bytes that it is listed with.",
-        code="source-away",
-        hint="Run it again; where it stays so, look at the store.",
-    )
 
 
 def _delta(name: str, table: str) -> Invalid:
