@@ -21,8 +21,8 @@ import sqlalchemy as sa
 
 from loopline.api.routing import PREFIX
 from loopline.data.files.adding import add
-from loopline.data.files.manifest import Manifest
 from loopline.data.files.pack import packed
+from loopline.data.manifest import Manifest
 from loopline.data.records import LabelColumn
 from loopline.database import metadata
 from loopline.deployment.records import Plan, Stage

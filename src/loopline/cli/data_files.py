@@ -12,7 +12,7 @@ from loopline.cli.session import as_json, session, settings_of
 
 if TYPE_CHECKING:
     from loopline.catalog import Session
-    from loopline.data.files.manifest import FilesDiff
+    from loopline.data.manifest import FilesDiff
     from loopline.data.records import DatasetVersion
 
 _SHOWN = 50

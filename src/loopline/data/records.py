@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from loopline.data.files.manifest import Manifest
+from loopline.data.manifest import Manifest
 from loopline.quality.cleaning_records import CleaningReport
 
 By = Literal["time", "group", "stratified", "random"]
@@ -54,7 +54,7 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     rows: int
     manifest: str = ""
-    """Digest of what says which files it has (`data.files.manifest`); empty: it is a table."""
+    """Digest of what says which files it has (`data.manifest`); empty: it is a table."""
     files: int = 0
     bytes: int = 0
     """Of all its files; 0 for a table."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Protocol
 
-from loopline.data.files.manifest import FilesDiff
+from loopline.data.manifest import FilesDiff
 from loopline.data.records import (
     By,
     Cleaned,

@@ -11,7 +11,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from loopline.data import versions
-from loopline.data.files.manifest import Manifest
+from loopline.data.manifest import Manifest
 from loopline.data.maturity import Stretches, check_labels, kept, with_read
 from loopline.data.named import Named
 from loopline.data.records import DatasetVersion, LabelColumn, Vacuumed

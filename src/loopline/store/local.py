@@ -72,9 +72,10 @@ class LocalBlobs:
     def take_all(self, files: Mapping[str, Path]) -> None:
         with disk_errors(self.folder):
             written: dict[Path, list[tuple[str, Path]]] = {}
+            disk = self.folder.stat().st_dev
             for digest, file in files.items():
                 found = file.stat()
-                if found.st_dev != self.folder.stat().st_dev:
+                if found.st_dev != disk:
                     self.take(file, digest)
                 elif self._again(digest, found.st_size) is not None:
                     file.unlink()

@@ -15,7 +15,7 @@ from loopline import failpoints
 from loopline.app import Platform
 from loopline.data.files import adding
 from loopline.data.files.adding import add
-from loopline.data.files.manifest import LARGEST, File, Manifest
+from loopline.data.manifest import LARGEST, File, Manifest
 from loopline.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from loopline.hashing import digest_bytes, digest_file
 from loopline.operations import Body

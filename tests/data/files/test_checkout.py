@@ -18,8 +18,8 @@ from loopline.api.server import ApiServer
 from loopline.client import connect
 from loopline.data.files.adding import add
 from loopline.data.files.checkout import checkout
-from loopline.data.files.manifest import File, Link, Manifest
 from loopline.data.files.state import status
+from loopline.data.manifest import File, Link, Manifest
 from loopline.data.records import FilesVersion
 from loopline.errors import Conflict, Invalid, NotFound, Unavailable
 from loopline.hashing import digest_bytes

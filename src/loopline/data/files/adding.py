@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from blake3 import blake3
 
-from loopline.data.files.manifest import LARGEST, WHOLE, Chunk, File, Manifest
 from loopline.data.files.pack import packed
 from loopline.data.files.scan import Found, collisions, scan, stamp, unreadable
 from loopline.data.files.state import State, check_still, now, read_state, write_state
+from loopline.data.manifest import LARGEST, WHOLE, Chunk, File, Manifest
 from loopline.errors import Invalid, NotFound
 from loopline.hashing import digest_bytes
 from loopline.operations import Body

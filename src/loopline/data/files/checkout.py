@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from loopline.data.files.manifest import File, Manifest, check, parents
 from loopline.data.files.pack import unpacked
 from loopline.data.files.scan import Found, scan, stamp
 from loopline.data.files.state import State, changes, is_file, now, read_state, write_state
+from loopline.data.manifest import File, Manifest, check, parents
 from loopline.errors import Conflict
 from loopline.failpoints import failpoint
 from loopline.ports.files import TEMPORARY, disk_errors, removed_on_error

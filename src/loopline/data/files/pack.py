@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from blake3 import blake3
 
-from loopline.data.files.manifest import LARGEST
+from loopline.data.manifest import LARGEST
 from loopline.errors import Invalid
 from loopline.ports.blobs import check_digest
 

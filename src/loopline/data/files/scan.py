@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from loopline.data.files.manifest import Link, points_inside, unfit
+from loopline.data.manifest import Link, points_inside, unfit
 from loopline.errors import Invalid, LooplineError, Refused
 from loopline.ports.files import TEMPORARY
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
-from loopline.data.files.manifest import FilesDiff, Manifest, decode, difference
 from loopline.data.files.pack import packed, unpacked
+from loopline.data.manifest import FilesDiff, Manifest, decode, difference
 from loopline.data.named import Named
 from loopline.data.records import DatasetVersion, FilesVersion
 from loopline.data.verbs import FilesVerbs
@@ -50,11 +51,10 @@ class FilesService(FilesVerbs):
             for digest, data in unpacked(objects.chunks()):
                 if digest not in files:
                     files[digest] = file = Path(folder) / digest.partition(":")[2]
-                    with file.open("xb", buffering=0) as out:
+                    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444), "wb", buffering=0) as out:
                         rest = data
                         while rest:  # an unbuffered write may take a part only
                             rest = rest[out.write(rest) :]
-                    file.chmod(0o444)
             self.blobs.take_all(files)
         self.tx.write()
         self.store.retain_all(files, self._upload(name))

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import xxhash
 
-from loopline.data.files.manifest import File, Manifest
 from loopline.data.files.scan import Found, scan, stamp, unreadable
+from loopline.data.manifest import File, Manifest
 from loopline.errors import Conflict, NotFound
 from loopline.ports.files import write_whole
 
