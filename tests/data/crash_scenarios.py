@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,7 @@ def filed(folder: Path) -> None:
     """Two versions of a folder, checked out one over the other; then from a store that is not at hand."""
     from loopline.data.files.adding import add
     from loopline.data.files.checkout import checkout
+    from loopline.data.files.dvc import export_dvc
 
     platform = opened(folder)
     files, states = platform.session().files, folder / "workspace" / "folders"
@@ -273,6 +275,9 @@ def filed(folder: Path) -> None:
     add(files, "images", source, states=states)
     checkout(files, "images", "latest", folder / "out", states=states)
     checkout(Far(files), "images", "latest", folder / "far", states=states)  # type: ignore[arg-type]
+    (source / "link").unlink()
+    add(files, "plain", source, states=states)
+    export_dvc(files, "plain", "latest", folder / "plain.dvc", folder / "remote")
     platform.close()
 
 
@@ -310,6 +315,10 @@ def check_filed(folder: Path, finished: bool) -> None:
                 assert {p: (place / p).read_bytes() for p in FILED} == kept
                 assert (place / "link").is_symlink()
                 assert not list(place.rglob(".writing-*"))
+        for object_file in (folder / "remote").rglob("*"):
+            if object_file.is_file() and not object_file.name.startswith(".writing-"):
+                md5 = (object_file.parent.name + object_file.name).removesuffix(".dir")
+                assert hashlib.md5(object_file.read_bytes()).hexdigest() == md5
         for dataset in session.datasets.list():
             for version in session.datasets.log(dataset.name):
                 for file in session.files.open(dataset.name, str(version.version)).manifest.files:

@@ -22,7 +22,24 @@ def add_folder(ctx: click.Context, s: Session, name: str, folder: str, message: 
     """The folder as the next version of the dataset."""
     from loopline.data.files.adding import add
 
-    return add(s.files, name, Path(folder), states=_states(ctx), message=message)
+    version = add(s.files, name, Path(folder), states=_states(ctx), message=message)
+    keep_out_of_git(folder)
+    return version
+
+
+def keep_out_of_git(folder: str) -> None:
+    """Writes a folder that is in a Git repository into the .gitignore beside it, so that its files are not added there."""
+    from loopline.tracking.working_copy import ignored
+
+    place = Path(folder).resolve()
+    if (place / ".git").exists() or ignored(place):
+        return
+    beside = place.with_name(".gitignore")
+    with beside.open("a+") as file:
+        file.seek(0)
+        text = file.read()
+        file.write(("" if not text or text.endswith("\n") else "\n") + f"/{place.name}\n")
+    click.echo(f"/{place.name} is in {beside} now: Git keeps the code, the dataset the files.", err=True)
 
 
 def say_added(version: DatasetVersion, *, new: bool) -> None:
@@ -57,6 +74,7 @@ def checkout(ctx: click.Context, ref: str, folder: str, writable: bool, force: b
         name, version = names.dataset(s, ref)
         withdrawn = s.datasets.show(name, version).withdrawn
         found = check_out(s.files, name, version, Path(folder), states=_states(ctx), force=force, writable=writable)
+    keep_out_of_git(folder)
     if json:
         show.print_json(found)
         return
@@ -85,6 +103,42 @@ def status(ctx: click.Context, folder: str, json: bool) -> None:
     ctx.exit(0 if found.clean else 1)
 
 
+@click.command("import-dvc")
+@click.argument("name")
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--remote", required=True, type=click.Path(file_okay=False), help="The folder that `dvc push` fills.")
+@click.option("--message", default="", help="Why there is this version.")
+@as_json
+@click.pass_context
+def import_dvc(ctx: click.Context, name: str, file: str, remote: str, message: str, json: bool) -> None:
+    """Make what the FILE of DVC (x.dvc) names the next version of the dataset NAME."""
+    from loopline.data.files.dvc import import_dvc as import_files
+
+    with session(ctx, creates=True) as s:
+        known = {d.name: d.versions for d in s.datasets.list()}
+        called = names.one(s, name, "data")
+        version = import_files(s.files, called, Path(file), Path(remote), message=message)
+    if json:
+        show.print_json(version)
+        return
+    say_added(version, new=version.version > known.get(version.name, 0))
+
+
+@click.command("export-dvc")
+@click.argument("ref")
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--remote", required=True, type=click.Path(file_okay=False), help="A folder that `dvc pull` reads from.")
+@as_json
+@click.pass_context
+def export_dvc(ctx: click.Context, ref: str, file: str, remote: str, json: bool) -> None:
+    """Write the files of the version REF as the FILE of DVC (x.dvc) and into its remote, for `dvc pull`."""
+    from loopline.data.files.dvc import export_dvc as export_files
+
+    with session(ctx) as s:
+        count = export_files(s.files, *names.dataset(s, ref), Path(file), Path(remote))
+    show.done({"files": count}, json, f"{count:,} files of {ref} are in {remote}, and {file} names them.")
+
+
 def _say(found: Any, nothing: str) -> None:
     listed = [
         (what, path)
@@ -106,4 +160,4 @@ def _states(ctx: click.Context) -> Path:
     return settings_of(ctx).workspace / "folders"
 
 
-COMMANDS = (checkout, status)
+COMMANDS = (checkout, status, import_dvc, export_dvc)

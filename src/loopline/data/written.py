@@ -160,7 +160,7 @@ class Written:
     def write_files(
         self, name: str, kept: str, manifest: Manifest, *, facts: dict[str, str], message: str
     ) -> DatasetVersion:
-        """Makes what a manifest says, which is kept under its digest, the next version; its objects are needed from now on."""
+        """Makes what a manifest says, which is kept under its digest, the next version; the caller retains its objects."""
         said = {
             "digest": kept,
             "contract": "",
@@ -175,7 +175,6 @@ class Written:
             [],
             said,
             "content",
-            objects=manifest.objects(),
             delta_version=None,
             quarantine_delta_version=None,
             files=len(manifest.files),

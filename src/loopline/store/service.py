@@ -59,13 +59,12 @@ class Store:
         self.tx.upsert(references, ("digest", "owner"), {"digest": digest, "owner": owner, "time": self.tx.now})
         self.blobs.stat(digest)
 
-    def retain_all(self, digests: Iterable[str], owner: str) -> None:
-        """As `retain`, for many."""
+    def retain_all(self, digests: Iterable[str], owner: str) -> dict[str, int]:
+        """As `retain`, for many; gives their sizes."""
         needed = list(dict.fromkeys(digests))
         rows = [{"digest": digest, "owner": owner, "time": self.tx.now} for digest in needed]
         self.tx.upsert(references, ("digest", "owner"), rows, ("time",))
-        for digest in needed:
-            self.blobs.stat(digest)
+        return {digest: self.blobs.stat(digest).size for digest in needed}
 
     def release(self, digest: str, owner: str) -> None:
         """The blob is not needed by `owner` any more; where it was not, nothing happens."""

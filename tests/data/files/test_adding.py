@@ -301,3 +301,14 @@ def test_files_of_any_size_are_kept_whole(place: Place, tmp_path: Path, size: in
     (found,) = place.session.files.open("images").manifest.files
     assert (found.size, bool(found.chunks)) == (size, size >= 1 << 20)
     assert sum(part.size for part in found.objects) == size
+
+
+def test_a_manifest_that_lies_about_a_size_names_no_version(place: Place) -> None:
+    from loopline.data.files.pack import packed
+
+    digest = digest_bytes(b"abc")
+    place.session.files.put("images", Body(packed([(digest, b"abc")])))
+    manifest = Manifest(files=(File(path="x", size=5, digest=digest),))
+    with pytest.raises(Invalid, match="3 bytes, and the manifest says 5"):
+        place.session.files.add("images", Body(manifest.encoded()))
+    assert place.session.datasets.list() == []

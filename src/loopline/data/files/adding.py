@@ -18,6 +18,7 @@ from loopline.data.manifest import LARGEST, WHOLE, Chunk, File, Manifest
 from loopline.errors import Invalid, NotFound
 from loopline.hashing import digest_bytes
 from loopline.operations import Body
+from loopline.tracking.working_copy import commit_of
 
 if TYPE_CHECKING:
     from loopline.data.records import DatasetVersion
@@ -70,7 +71,7 @@ def add(
         links=tuple(found.links[path] for path in sorted(found.links)),
         folders=tuple(sorted(found.folders)),
     )
-    told = dict(facts or {})
+    told = {**commit_of(folder), **(facts or {})}
     if same := collisions(kept):
         told["case"] = f"{' and '.join(same[0])} differ in upper and lower case alone; so do {len(same) - 1:,} more"
     version = files.add(name, Body(manifest.encoded(), name="manifest.json"), message=message, facts=told)

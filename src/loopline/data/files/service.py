@@ -77,15 +77,15 @@ class FilesService(FilesVerbs):
                 code="objects-missing",
                 hint="Add the folder again: what is missing is sent.",
             )
-        for digest, length in objects.items():
-            if (there := self.blobs.stat(digest)).size != length:
+        kept = self.blobs.put([read.encoded()]).digest
+        version = self.written.write_files(name, kept, read, facts=facts or {}, message=message)
+        for digest, there in self.store.retain_all(objects, version.ref).items():
+            if there != objects[digest]:
                 raise Invalid(
-                    f"{digest} has {there.size:,} bytes, and the manifest says {length:,}.",
+                    f"{digest} has {there:,} bytes, and the manifest says {objects[digest]:,}.",
                     code="bad-manifest",
                     hint="Add the folder again.",
                 )
-        kept = self.blobs.put([read.encoded()]).digest
-        version = self.written.write_files(name, kept, read, facts=facts or {}, message=message)
         self.store.hand_over(objects, self._upload(name))
         return version
 
