@@ -1,4 +1,4 @@
-"""What DVC's files may say, and what is made of it: nothing outside, nothing unchecked. The program itself: tests/systems/test_dvc.py."""
+"""What DVC's files may say, and what is made of it. The program itself: tests/systems/test_dvc.py."""
 
 from __future__ import annotations
 
