@@ -456,7 +456,10 @@ def test_decimal_commas(tmp_path: Path) -> None:
 def test_numbers_that_are_too_large_are_no_infinite_ones(tmp_path: Path) -> None:
     read = _read(tmp_path, f"a,b,c\n1e400,{10**23},inf\n2,7,1.5\n")
     assert read.frame.rows() == [("1e400", str(10**23), float("inf")), ("2", "7", 1.5)]
-    assert read.facts.warnings == ("column 'a' stays text: it holds numbers beyond a double (1, the first in row 1)",)
+    assert read.facts.warnings == (
+        "column 'a' stays text: it holds numbers beyond a double (1, the first in row 1)",
+        "column 'b' stays text: it holds numbers of 19 digits or more (1, the first in row 1)",
+    )
 
 
 def test_dates_that_could_be_read_in_two_ways_stay_text_and_are_told(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ def test_what_reading_a_file_had_to_say_is_a_fact_of_the_version(session: Sessio
     assert (
         session.datasets.add("odd", odd).facts["told"].startswith("column 'on' stays text: it holds dates written as")
     )
+    long = session.datasets.add("long", Body(b"n\n2\n123456789012345678901234567890\n", name="long.csv"))
+    assert long.facts["told"] == "column 'n' stays text: it holds numbers of 19 digits or more (1, the first in row 2)"
     many = "\n".join(",".join(line) for line in ([f"c{n}" for n in range(9)], ["1.5.2026"] * 9))
     told = session.datasets.add("many", Body(many.encode(), name="many.csv")).facts["told"]
     assert (told.count("stays text"), told.endswith("; and 4 more")) == (5, True)

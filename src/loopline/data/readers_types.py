@@ -289,6 +289,10 @@ def _otherwise(raw: pl.Series, present: pl.Series, *, numbers: bool) -> str:
         if large.any():
             row = int(large.arg_true()[0]) + 1
             return f"column {raw.name!r} stays text: it holds numbers beyond a double ({large.sum()}, the first in row {row})"
+        long = raw.str.contains(r"^[+-]?[1-9]\d{18,}$").fill_null(value=False)
+        if long.any():
+            row = int(long.arg_true()[0]) + 1
+            return f"column {raw.name!r} stays text: it holds numbers of 19 digits or more ({long.sum()}, the first in row {row})"
     return ""
 
 
