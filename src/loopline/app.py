@@ -259,6 +259,12 @@ class Platform:
 
                 workspace = self.settings.workspace
                 return DatasetsService(tx, self.blobs, workspace / "tables", workspace / "scratch")
+            case "files":
+                from loopline.data.files.service import FilesService
+
+                datasets = self._service("datasets", tx)
+                scratch = self.settings.workspace / "scratch"
+                return FilesService(tx, self.blobs, datasets.named, datasets.written, scratch)
             case "sources":
                 from loopline.data.sources import SourcesService
                 from loopline.foreign import row_source

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from loopline.access.verbs import AccessVerbs, ProjectsVerbs
-from loopline.data.verbs import DatasetsVerbs, InboxVerbs, SourcesVerbs
+from loopline.data.verbs import DatasetsVerbs, FilesVerbs, InboxVerbs, SourcesVerbs
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.evaluation.verbs import EvaluationsVerbs
 from loopline.features.verbs import FeaturesVerbs
@@ -39,6 +39,7 @@ class Session:
     ledger: LedgerVerbs
     lineage: LineageVerbs
     datasets: DatasetsVerbs
+    files: FilesVerbs
     sources: SourcesVerbs
     inbox: InboxVerbs
     features: FeaturesVerbs

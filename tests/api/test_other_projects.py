@@ -20,11 +20,15 @@ import pytest
 import sqlalchemy as sa
 
 from loopline.api.routing import PREFIX
+from loopline.data.files.adding import add
+from loopline.data.files.pack import packed
+from loopline.data.manifest import Manifest
 from loopline.data.records import LabelColumn
 from loopline.database import metadata
 from loopline.deployment.records import Plan, Stage
 from loopline.errors import NotFound
 from loopline.evaluation.gates import gate
+from loopline.hashing import digest_bytes
 from loopline.loop.table import Table, linear
 from loopline.monitoring.alerts import AlertsService
 from loopline.operations import OPERATIONS, Body, Operation
@@ -54,9 +58,11 @@ LABEL = LabelColumn(column="y", time="d", matures="1d")
 STEPS = [{"step": "clip", "columns": ["x"]}]
 CONTRACT = {"rules": [{"rule": "between", "column": "x", "low": 1}]}
 
+FILES = {"files.add": Manifest().encoded(), "files.put": packed([(digest_bytes(b"x"), b"x")])}
+
 CREATES = {
-    "datasets.add", "endpoints.create", "features.define", "loops.declare", "models.add", "models.draft", "monitors.declare",
-    "pipelines.start", "runs.save_search", "sources.collect",
+    "datasets.add", "endpoints.create", "features.define", "files.add", "files.missing", "files.put", "loops.declare",
+    "models.add", "models.draft", "monitors.declare", "pipelines.start", "runs.save_search", "sources.collect",
 }  # fmt: skip
 """They make an object of that name in the project of the call, as far as they find there what it is made from."""
 
@@ -85,6 +91,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "endpoints.create": {"model": "secret-model@1"},
     "evaluations.judge": {"gates": KEY},
     "features.define": {"declaration": VIEW},
+    "files.missing": {"digests": [digest_bytes(b"secret")]},
+    "files.objects": {"digests": [digest_bytes(b"secret")]},
     "features.join": {"dataset": "data:secret-data@1", "time": "x", "into": "joined"},
     "groups.change": {"note": "test"},
     "groups.tag": {"tags": {"a": "b"}},
@@ -150,6 +158,9 @@ class Other:
         there.features.define("secret-view", VIEW)
         there.features.materialize("secret-view")
         (folder / "secret.csv").write_bytes(ROWS)
+        (folder / "secrets").mkdir()
+        (folder / "secrets" / "secret.txt").write_bytes(b"secret")
+        add(there.files, "secret-files", folder / "secrets", states=folder / "states" / "folders")
         self.sources = [{"address": str(folder / "secret.csv")}]
         there.sources.collect("secret-source", self.sources)
         there.sources.schedule("secret-source", every="1h")
@@ -194,6 +205,7 @@ class Other:
             "endpoints": {"name": "secret-endpoint"},
             "evaluations": {"evaluation": measured.id, "plot": next(iter(measured.plots), "calibration")},
             "features": {"name": "secret-view"},
+            "files": {"name": "secret-files", "version": "1"},
             "groups": {"group": str(group), "name": "secret-group"},
             "inbox": {"name": "secret-data"},
             "labels": {"endpoint": "secret-endpoint"},
@@ -253,7 +265,7 @@ class Other:
         if op.action == "approve":  # an owner is no approver
             headers["Authorization"] = f"Bearer {self.approver}"
         if op.body:
-            data = {"models.draft": self.bundle, "datasets.add": ROWS}.get(op.name, b"x")
+            data = {"models.draft": self.bundle, "datasets.add": ROWS, **FILES}.get(op.name, b"x")
             headers["Content-Type"] = "application/octet-stream"
             return self.served.ask(op.method, PREFIX + path, body=data, headers=headers)
         if op.name == "sources.collect":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -250,3 +251,83 @@ def check_posting(folder: Path, finished: bool) -> None:
 
 SCENARIOS["inbox"] = (posting, check_posting)
 ROOMS["inbox"] = ("data",)
+
+
+def filed(folder: Path) -> None:
+    """Two versions of a folder, checked out one over the other; then from a store that is not at hand."""
+    from loopline.data.files.adding import add
+    from loopline.data.files.checkout import checkout
+    from loopline.data.files.dvc import export_dvc
+
+    platform = opened(folder)
+    files, states = platform.session().files, folder / "workspace" / "folders"
+    source = folder / "in"
+    for name, data in FILED.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(data)
+    (source / "b.txt").unlink(missing_ok=True)
+    if not (source / "link").is_symlink():
+        (source / "link").symlink_to("a.txt")
+    add(files, "images", source, states=states)
+    checkout(files, "images", "1", folder / "out", states=states)
+    (source / "b.txt").write_bytes(b"b")
+    (source / "a.txt").write_bytes(b"another")
+    add(files, "images", source, states=states)
+    checkout(files, "images", "latest", folder / "out", states=states)
+    checkout(Far(files), "images", "latest", folder / "far", states=states)  # type: ignore[arg-type]
+    (source / "link").unlink()
+    add(files, "plain", source, states=states)
+    export_dvc(files, "plain", "latest", folder / "plain.dvc", folder / "remote")
+    platform.close()
+
+
+FILED = {"a.txt": b"a", "b.txt": b"b", "deep/large": bytes(range(256)) * 6000}
+
+
+class Far:
+    """The verbs of files of a platform on another machine."""
+
+    def __init__(self, files: Any) -> None:
+        self.files = files
+        self.objects = files.objects
+
+    def open(self, name: str, version: str) -> Any:
+        import msgspec
+
+        return msgspec.structs.replace(self.files.open(name, version), store="/nowhere")
+
+
+def check_filed(folder: Path, finished: bool) -> None:
+    """A version has all its objects; a file that has its name in a folder is whole."""
+    platform = opened(folder)
+    session = platform.session()
+    try:
+        known = {name: {data} for name, data in FILED.items()}
+        known["a.txt"].add(b"another")
+        for name in ("out", "far"):
+            place = folder / name
+            for file in place.rglob("*"):
+                path = str(file.relative_to(place))
+                if file.is_file() and not file.is_symlink() and ".writing-" not in path:
+                    assert file.read_bytes() in known[path]
+            if finished:
+                kept = {p: (folder / "in" / p).read_bytes() for p in FILED}
+                assert {p: (place / p).read_bytes() for p in FILED} == kept
+                assert (place / "link").is_symlink()
+                assert not list(place.rglob(".writing-*"))
+        for object_file in (folder / "remote").rglob("*"):
+            if object_file.is_file() and not object_file.name.startswith(".writing-"):
+                md5 = (object_file.parent.name + object_file.name).removesuffix(".dir")
+                assert hashlib.md5(object_file.read_bytes()).hexdigest() == md5
+        for dataset in session.datasets.list():
+            for version in session.datasets.log(dataset.name):
+                for file in session.files.open(dataset.name, str(version.version)).manifest.files:
+                    kept_bytes = b"".join(platform.blobs.read(part.digest) for part in file.objects)
+                    assert kept_bytes in known[file.path]
+        assert session.ledger.verify().ok
+    finally:
+        platform.close()
+
+
+SCENARIOS["files"] = (filed, check_filed)
+ROOMS["files"] = ("data", "store")

@@ -10,6 +10,7 @@ import click
 from loopline.cli import (
     data_cleaning,
     data_contract,
+    data_files,
     data_inbox,
     data_sources,
     data_split,
@@ -38,6 +39,7 @@ for command in (
     *data_sources.COMMANDS,
     *data_cleaning.COMMANDS,
     *data_contract.COMMANDS,
+    *data_files.COMMANDS,
     *data_split.COMMANDS,
     *data_versions.COMMANDS,
 ):
@@ -75,7 +77,10 @@ def log(ctx: click.Context, ref: str, json: bool) -> None:
     show.table(
         ["version", "rows", "held back", "made from", "", "message", "by", "at"],
         [
-            (v.ref, v.rows, v.quarantined, _origin(v), _state(v), v.message, v.creator, show.when(v.created))
+            (
+                v.ref, f"{v.files:,} files" if v.manifest else v.rows, v.quarantined, _origin(v), _state(v), v.message,
+                v.creator, show.when(v.created),
+            )
             for v in found
         ],
     )  # fmt: skip
@@ -96,7 +101,8 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
     show.title(found.ref)
     show.facts(
         [
-            ("rows", found.rows),
+            ("rows", found.rows if not found.manifest else ""),
+            ("files", f"{found.files:,}, {show.size(found.bytes)}" if found.manifest else ""),
             ("held back", found.quarantined),
             ("broken", found.broken),
             ("warned of", found.warned),
@@ -116,6 +122,8 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             *(data_sources.lines(collected) if collected is not None else ()),
         ]
     )
+    if found.manifest:
+        return
     show.table(["column", "type"], [(c.name, c.type) for c in found.columns])
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loopline.cli import data_contract, names, show
+from loopline.cli import data_contract, data_files, names, show
 from loopline.cli.problems import report
 from loopline.cli.session import as_json, session
 
@@ -51,6 +51,9 @@ _FILE = click.Path(exists=True, dir_okay=False)
 )
 @click.option("--label", type=(str, str, str), multiple=True, metavar="COLUMN TIME SPAN",
               help="A label that is known SPAN (30d) after its event, at the time in the column TIME.")  # fmt: skip
+@click.option(
+    "--files", is_flag=True, help="SOURCE is a folder of files (images, audio, anything): keep them as they are."
+)
 @as_json
 @click.pass_context
 def add(
@@ -65,6 +68,7 @@ def add(
     join: tuple[str, ...],
     on_change: Any,
     label: tuple[tuple[str, str, str], ...],
+    files: bool,
     json: bool,
 ) -> None:
     """Read SOURCE into the next version of the dataset NAME: a file, a folder, a pattern, or a URL.
@@ -81,7 +85,11 @@ def add(
         known = {d.name: d.versions for d in s.datasets.list()}
         called = names.one(s, name, "data")
         plain = not (given or join) and on_change == "widen"
-        if ctx.obj["server"] and len(sources) == 1 and Path(sources[0]).is_file() and plain:
+        if files:
+            if len(sources) > 1 or rules or not plain or labels:
+                raise click.UsageError("--files takes one folder, and nothing of tables.", ctx)
+            version = data_files.add_folder(ctx, s, called, sources[0], message)
+        elif ctx.obj["server"] and len(sources) == 1 and Path(sources[0]).is_file() and plain:
             from loopline.operations import Body
 
             version = s.datasets.add(called, Body(sources[0]), contract=rules, message=message, labels=labels)
@@ -100,6 +108,9 @@ def add(
             version = found.version
     if json:
         show.print_json(version)
+        return
+    if version.manifest:
+        data_files.say_added(version, new=version.version > known.get(version.name, 0))
         return
     _say(version, new=version.version > known.get(version.name, 0))
 

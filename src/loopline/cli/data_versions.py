@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from loopline.cli import names, show
+from loopline.cli import data_files, names, show
 from loopline.cli.session import as_json, session
 
 
@@ -23,6 +23,15 @@ def diff(ctx: click.Context, before: str, after: str, key: tuple[str, ...], html
         name, version = names.dataset(s, before)
         other = names.dataset(s, after) if after else (name, "latest")
         to = other[1] if other[0] == name else f"data:{s.project}/{other[0]}@{other[1]}"
+        if s.datasets.show(name, version).manifest:
+            if key or html:
+                raise click.UsageError("--key and --html are for tables; these are files.", ctx)
+            of_files = s.files.diff(name, version, to=to)
+            if json:
+                show.print_json(of_files)
+            else:
+                data_files.say_diff(of_files)
+            return
         found = s.datasets.diff(name, version, to=to, key=key, form="html" if html else "json")
         if html:
             show.save(found, html, f"the difference of {before} and {after or 'the newest version'}")
@@ -87,7 +96,8 @@ def restore(ctx: click.Context, ref: str, message: str, json: bool) -> None:
     if json:
         show.print_json(found)
         return
-    click.echo(f"{found.ref} has the content of {ref}: {found.rows:,} rows.")
+    held = f"{found.files:,} files" if found.manifest else f"{found.rows:,} rows"
+    click.echo(f"{found.ref} has the content of {ref}: {held}.")
 
 
 @click.command()

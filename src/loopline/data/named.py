@@ -140,6 +140,24 @@ class Named:
                 hint="Use the train and validation sides.",
             )
 
+    def check_table(self, row: Any) -> None:
+        """Raises `Invalid` for a version of files, which has no rows."""
+        if row.manifest:
+            raise Invalid(
+                f"{self.ref(row)} is of files, and no table.",
+                code="no-table",
+                hint=f"Get its files: loopline data checkout {row.name}@{row.version} FOLDER",
+            )
+
+    def check_files(self, row: Any) -> None:
+        """Raises `Invalid` for a version that is a table."""
+        if not row.manifest:
+            raise Invalid(
+                f"{self.ref(row)} is a table, and has no files to check out.",
+                code="no-files",
+                hint=f"Read its rows: loopline data read {row.name}@{row.version}",
+            )
+
     def check_sound(self, rows: Iterable[Any]) -> None:
         """Raises `Refused` where one of the versions, or one that it was made from, is withdrawn."""
         asked = list(rows)
@@ -224,7 +242,8 @@ class Named:
                 **{
                     field: getattr(row, field)
                     for field in (
-                        "name", "version", "rows", "digest", "source", "quarantined", "broken", "warned", "contract",
+                        "name", "version", "rows", "manifest", "files", "bytes", "digest",
+                        "source", "quarantined", "broken", "warned", "contract",
                         "cleaning", "sealed", "facts", "message", "created", "creator",
                     )
                 },

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from loopline.data.manifest import Manifest
 from loopline.quality.cleaning_records import CleaningReport
 
 By = Literal["time", "group", "stratified", "random"]
@@ -52,6 +53,11 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: int
     rows: int
+    manifest: str = ""
+    """Digest of what says which files it has (`data.manifest`); empty: it is a table."""
+    files: int = 0
+    bytes: int = 0
+    """Of all its files; 0 for a table."""
     columns: tuple[Column, ...]
     digest: str
     """Of the schema and ordered values (`hashing.digest_table`)."""
@@ -123,6 +129,15 @@ class VersionFiles(msgspec.Struct, frozen=True, kw_only=True):
     ref: str
     files: tuple[str, ...]
     rows: int
+
+
+class FilesVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """What a version of files holds, and the folder of the store that has its objects, on the machine of its workspace."""
+
+    ref: str
+    version: int
+    manifest: Manifest
+    store: str
 
 
 class Vacuumed(msgspec.Struct, frozen=True, kw_only=True):

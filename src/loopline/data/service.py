@@ -144,6 +144,7 @@ class DatasetsService(DatasetsVerbs):
         check_form(form)
         row = self.named.row(name, version)
         self.named.check_open(row)
+        self.named.check_table(row)
         if full or label is not None:
             data = profile(self.readable(row), label=label, full=full).to_json()
         else:

@@ -12,8 +12,11 @@ dataset_versions = sa.Table(
     sa.Column("project", sa.String(128), primary_key=True),
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("delta_version", sa.BigInteger, nullable=False),
+    sa.Column("delta_version", sa.BigInteger),  # NULL: it is a version of files
     sa.Column("quarantine_delta_version", sa.BigInteger),
+    sa.Column("manifest", sa.String(80), nullable=False),  # the bytes that say which files it has; empty: a table
+    sa.Column("files", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("columns", sa.JSON, nullable=False),
     sa.Column("digest", sa.String(80), nullable=False),

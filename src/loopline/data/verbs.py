@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Protocol
 
+from loopline.data.manifest import FilesDiff
 from loopline.data.records import (
     By,
     Cleaned,
@@ -12,6 +13,7 @@ from loopline.data.records import (
     Dataset,
     DatasetVersion,
     Decision,
+    FilesVersion,
     LabelColumn,
     LabelsKnown,
     Leak,
@@ -243,6 +245,52 @@ class DatasetsVerbs(Protocol):
     @operation("POST /projects/{project}/datasets-vacuum", action="administer", prepares=True)
     def vacuum(self, dry_run: bool = False) -> Vacuumed:
         """Remove files of tables that no version of the project needs: of ingests that were killed, a day ago at the least."""
+        ...
+
+
+class FilesVerbs(Protocol):
+    """Datasets of files: folders as versions, their content in the store. `data.files.adding` and `checkout` use them."""
+
+    @operation(
+        "POST /projects/{project}/files/{name}/missing", action="run", record="none", prepares=True, repeats=True
+    )
+    def missing(self, name: str, digests: tuple[str, ...]) -> tuple[str, ...]:
+        """Which of these objects the project has not, in none of its datasets: they are to be sent."""
+        ...
+
+    @operation("POST /projects/{project}/files/{name}/objects", action="run", prepares=True, repeats=True)
+    def put(self, name: str, objects: Body) -> int:
+        """Send objects (`data.files.pack`) for a version that is about to be added; kept for a day until one needs them."""
+        ...
+
+    @operation("POST /projects/{project}/files/{name}/versions", action="run", prepares=True)
+    def add(self, name: str, manifest: Body, message: str = "", facts: dict[str, str] | None = None) -> DatasetVersion:
+        """Name the next version of a dataset of files, by the manifest of what is in it; its objects were sent before.
+
+        The same content as the newest version gives that version again. Raises `Invalid` for a manifest with a path or a link
+        that leaves its folder, and `Conflict` where the project has not all objects.
+        """
+        ...
+
+    @operation("GET /projects/{project}/files/{name}/versions/{version}", action="read_personal", record="entry")
+    def open(self, name: str, version: str = "latest") -> FilesVersion:
+        """What files a version has, and where its objects are on the machine of the workspace: never write to them."""
+        ...
+
+    @operation(
+        "POST /projects/{project}/files/{name}/versions/{version}/objects",
+        action="read_personal",
+        record="entry",
+        prepares=True,
+        repeats=True,
+    )
+    def objects(self, name: str, version: str, digests: tuple[str, ...]) -> Bytes:
+        """Some objects of a version, as a pack (`data.files.pack`)."""
+        ...
+
+    @operation("GET /projects/{project}/files/{name}/versions/{version}/diff", action="read_personal", record="entry")
+    def diff(self, name: str, version: str, to: str = "latest") -> FilesDiff:
+        """Which files were added, removed and changed from a version to another one, of this dataset or by its ref."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import polars as pl
 import sqlalchemy as sa
 
 from loopline.data import versions
+from loopline.data.manifest import Manifest
 from loopline.data.maturity import Stretches, check_labels, kept, with_read
 from loopline.data.named import Named
 from loopline.data.records import DatasetVersion, LabelColumn, Vacuumed
 from loopline.data.tables import dataset_contracts, dataset_versions
 from loopline.data.vacuum import files_of, vacuum
 from loopline.database import Tx
-from loopline.errors import Conflict
+from loopline.errors import Conflict, Invalid
 from loopline.hashing import digest_table
 from loopline.ports.blobs import BlobStore
 from loopline.quality.contract import Contract
@@ -35,11 +36,13 @@ class Written:
         self.named = named
 
     def rows(self, row: Any) -> pl.DataFrame:
-        """The rows of a version."""
+        """The rows of a version. Raises `Invalid` for one of files, as whatever reads rows does."""
+        self.named.check_table(row)
         return versions.read(self.folder(row.name), row.delta_version)
 
     def files(self, row: Any) -> tuple[str, ...]:
         """The files that hold the rows of a version, in their order."""
+        self.named.check_table(row)
         folder = self.folder(row.name).absolute()
         return tuple(str(folder / file) for file in files_of(folder, row.delta_version))
 
@@ -49,6 +52,7 @@ class Written:
 
     def schema(self, row: Any) -> pl.DataFrame:
         """A frame of the columns of a version, without rows."""
+        self.named.check_table(row)
         return versions.schema(self.folder(row.name), row.delta_version)
 
     def quarantined(self, row: Any) -> pl.DataFrame:
@@ -112,6 +116,7 @@ class Written:
             "source": source,
             "sealed": sealed,
             "labels": told,
+            "manifest": "",
         }
         if (same := self._same(name, said)) is not None:
             return self._again(same, inputs)
@@ -138,6 +143,8 @@ class Written:
             noted,
             delta_version=delta_version,
             quarantine_delta_version=beside,
+            files=0,
+            bytes=0,
             rows=frame.height,
             columns=[{"name": f.name, "type": str(f.type)} for f in written.schema],
             shares=[*shares],
@@ -150,10 +157,44 @@ class Written:
             read=[*read],
         )
 
+    def write_files(
+        self, name: str, kept: str, manifest: Manifest, *, facts: dict[str, str], message: str
+    ) -> DatasetVersion:
+        """Makes what a manifest says, which is kept under its digest, the next version; the caller retains its objects."""
+        said = {
+            "digest": kept,
+            "contract": "",
+            "cleaning": "",
+            "source": "",
+            "sealed": False,
+            "labels": [],
+            "manifest": kept,
+        }
+        return self._enter(
+            name,
+            [],
+            said,
+            "content",
+            delta_version=None,
+            quarantine_delta_version=None,
+            files=len(manifest.files),
+            bytes=manifest.size,
+            rows=0,
+            columns=[],
+            shares=[],
+            quarantined=0,
+            broken={},
+            warned={},
+            profile="",
+            facts=facts,
+            message=message,
+            read=[],
+        )
+
     def restore(self, row: Any, message: str) -> DatasetVersion:
         """Makes the content of an earlier version the next one; no row is written again."""
         ref = self.named.ref(row)
-        said = {name: getattr(row, name) for name in ("digest", "contract", "cleaning", "labels")} | {
+        said = {name: getattr(row, name) for name in ("digest", "contract", "cleaning", "labels", "manifest")} | {
             "source": "",
             "sealed": False,
         }
@@ -162,13 +203,17 @@ class Written:
             return self._again(newest, [ref])
         if (same := self._same(row.name, said)) is not None:
             return self._again(same, [ref])
+        again = None if row.manifest else versions.restore(self.folder(row.name), row.delta_version)
         return self._enter(
             row.name,
             [ref],
             said,
             "content",
-            delta_version=versions.restore(self.folder(row.name), row.delta_version),
+            objects=Store(self.tx, self.blobs).of(ref) if row.manifest else (),
+            delta_version=again,
             quarantine_delta_version=None,
+            files=row.files,
+            bytes=row.bytes,
             rows=row.rows,
             columns=row.columns,
             shares=[],
@@ -188,7 +233,8 @@ class Written:
         for row in self.tx.rows(
             sa.select(c.name, c.delta_version, c.quarantine_delta_version).where(c.project == self.tx.project)
         ):
-            named.setdefault(row.name, set()).add(row.delta_version)
+            if row.delta_version is not None:
+                named.setdefault(row.name, set()).add(row.delta_version)
             if row.quarantine_delta_version is not None:
                 named.setdefault(f"{row.name}.quarantine", set()).add(row.quarantine_delta_version)
         home = self.tables / self.tx.project
@@ -197,9 +243,15 @@ class Written:
         return Vacuumed(**{field: sum(getattr(one, field) for one in found) for field in Vacuumed.__struct_fields__})
 
     def _enter(
-        self, name: str, inputs: Sequence[str], said: dict[str, Any], noted: str, **values: Any
+        self,
+        name: str,
+        inputs: Sequence[str],
+        said: dict[str, Any],
+        noted: str,
+        objects: Iterable[str] = (),
+        **values: Any,
     ) -> DatasetVersion:
-        """Names what is written as the next version, unless another call brought the same meanwhile."""
+        """Names what is written as the next version, unless another call brought the same meanwhile. `objects`: of its files."""
         self.tx.alone(f"data:{name}")
         if (same := self._same(name, said)) is not None:
             return self._again(same, inputs)
@@ -218,8 +270,8 @@ class Written:
                 **values,
             )
         )
-        for blob in filter(None, (values["profile"], said["cleaning"])):
-            Store(self.tx, self.blobs).retain(blob, ref)
+        needed = filter(None, (values["profile"], said["cleaning"], said["manifest"], *objects))
+        Store(self.tx, self.blobs).retain_all(needed, ref)
         digests = {noted: said["digest"]} | ({"contract": said["contract"]} if said["contract"] else {})
         self.tx.note(inputs=[*inputs, *filter(None, [said["source"]])], outputs=[ref], digests=digests)
         return self.named.record(self.named.row(name, str(version)))
@@ -231,6 +283,12 @@ class Written:
     def _same(self, name: str, said: dict[str, Any]) -> Any:
         """The newest version, where it is not withdrawn and all this is said of it already."""
         newest = self.named.newest(name)
+        if newest is not None and bool(newest.manifest) != bool(said["manifest"]):
+            raise Invalid(
+                f"{name} is a dataset of {'files' if newest.manifest else 'tables'}, and stays one.",
+                code="other-kind",
+                hint="Give what you add another name.",
+            )
         if newest is None or newest.withdrawn is not None:
             return None
         return newest if all(getattr(newest, key) == value for key, value in said.items()) else None

@@ -11,13 +11,13 @@ The laws, which `loopline.testing.blobs` checks on every implementation:
    With `before`, it leaves a blob that was put at that time or later, and no `put` comes between its look and its deed.
 5. A text that is no digest is refused with `Invalid` by every method, whatever it looks like.
 6. No room raises `Unavailable` with code "disk-full".
-7. `take` keeps the bytes of a file as `put` does, and the file is gone from where it was.
+7. `take` and `take_all` keep the bytes of files as `put` does, and they are gone from where they were.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -48,6 +48,10 @@ class BlobStore(Protocol):
 
         Where the store is on the same disk they are not written again.
         """
+        ...
+
+    def take_all(self, files: Mapping[str, Path]) -> None:
+        """As `take`, for many files by their digests: all are durable when it returns."""
         ...
 
     def read(self, digest: str, start: int = 0, stop: int | None = None) -> bytes:

@@ -7,7 +7,7 @@ takes only blobs that were put longer ago than the grace period; `retain` refuse
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -23,6 +23,9 @@ from loopline.store.verbs import StoreVerbs
 
 GRACE_MILLISECONDS = 24 * 3_600_000
 """No transaction stays open that long between putting a blob and referring to it."""
+
+UPLOAD = "upload:"
+"""How an owner begins that holds what was sent until a version needs it."""
 
 _AT_ONCE = 500
 
@@ -56,6 +59,13 @@ class Store:
         self.tx.upsert(references, ("digest", "owner"), {"digest": digest, "owner": owner, "time": self.tx.now})
         self.blobs.stat(digest)
 
+    def retain_all(self, digests: Iterable[str], owner: str) -> dict[str, int]:
+        """As `retain`, for many; gives their sizes."""
+        needed = list(dict.fromkeys(digests))
+        rows = [{"digest": digest, "owner": owner, "time": self.tx.now} for digest in needed]
+        self.tx.upsert(references, ("digest", "owner"), rows, ("time",))
+        return {digest: self.blobs.stat(digest).size for digest in needed}
+
     def release(self, digest: str, owner: str) -> None:
         """The blob is not needed by `owner` any more; where it was not, nothing happens."""
         check_digest(digest)
@@ -75,11 +85,18 @@ class Store:
     def needed_by(self, digest: str, kind: str) -> bool:
         """Whether something of this kind, of the transaction's project, needs the blob."""
         check_digest(digest)
-        within = self.tx.ref(kind, "")
-        mine = (references.c.digest == digest) & (sa.func.substr(references.c.owner, 1, len(within)) == within)
-        if self.tx.project == DEFAULT_PROJECT:  # its refs are printed without it
-            mine &= ~references.c.owner.contains("/")
-        return self.tx.first(_OF.where(mine).limit(1)) is not None
+        return self.tx.first(_OF.where(references.c.digest == digest, self._mine(kind)).limit(1)) is not None
+
+    def hand_over(self, digests: Iterable[str], owner: str) -> None:
+        """These are not needed by `owner` any more, since another one does."""
+        gone = sa.delete(references).where(references.c.owner == owner, references.c.digest == sa.bindparam("gone"))
+        if rows := [{"gone": digest} for digest in digests]:
+            self.tx.execute(gone, rows)
+
+    def among(self, digests: Collection[str], kinds: Iterable[str]) -> set[str]:
+        """Those of the digests that something of these kinds, of the transaction's project, needs."""
+        ours = sa.select(references.c.digest).where(sa.or_(*map(self._mine, kinds)))
+        return {row.digest for row in self.tx.rows_among(ours, references.c.digest, digests)}
 
     def of(self, owner: str) -> list[str]:
         """The digests of the blobs that `owner` needs."""
@@ -111,6 +128,9 @@ class Store:
         self.tx.write()
         if not self.tx.database.sqlite:
             self.tx.execute(sa.text("LOCK TABLE store_references IN SHARE ROW EXCLUSIVE MODE"))
+        # What was sent for a version that never came is held no longer; it goes with the next sweep.
+        held = sa.delete(references).where(references.c.owner.startswith(UPLOAD), references.c.time < before)
+        self.tx.execute(held)
         gone = []
         for blob in self._loose(old):
             failpoint("store.sweep.before_delete")
@@ -128,6 +148,14 @@ class Store:
             except LooplineError as e:
                 found.append(Damage(digest=digest, kind=e.code, owners=tuple(self.owners(digest)), message=e.message))
         return found
+
+    def _mine(self, kind: str) -> sa.ColumnElement[bool]:
+        """Owners of a kind that are of the transaction's project."""
+        within = self.tx.ref(kind, "")
+        mine = sa.func.substr(references.c.owner, 1, len(within)) == within
+        if self.tx.project == DEFAULT_PROJECT:  # its refs are printed without it
+            mine &= ~references.c.owner.contains("/")
+        return mine
 
     def _needed(self) -> set[str]:
         return {row.digest for row in self.tx.rows(sa.select(references.c.digest).distinct())}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from loopline.hashing import digest_bytes
@@ -32,6 +32,10 @@ class MemoryBlobs:
         blob = self.put([file.read_bytes()])
         file.unlink()
         return blob
+
+    def take_all(self, files: Mapping[str, Path]) -> None:
+        for digest, file in files.items():
+            self.take(file, digest)
 
     def read(self, digest: str, start: int = 0, stop: int | None = None) -> bytes:
         return self._found(digest)[start:stop]

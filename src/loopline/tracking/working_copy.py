@@ -51,6 +51,26 @@ def working_copy(folder: Path) -> WorkingCopy:
     return WorkingCopy({}, b"")
 
 
+def commit_of(folder: Path) -> dict[str, str]:
+    """The `commit` of the Git working copy that a folder is in, and whether files that it tracks differ (`dirty`: yes or no).
+
+    Nothing where it is in none; as `working_copy`, it never fails.
+    """
+    told = _ask_git(folder, "status", "--porcelain=v2", "--branch", "-z", "--no-renames", "--untracked-files=no")
+    entries = told.split(b"\0") if told else []
+    head = next((os.fsdecode(e).split(" ")[2] for e in entries if e.startswith(b"# branch.oid ")), "(initial)")
+    if head == "(initial)":
+        return {}
+    return {"commit": head, "dirty": "yes" if any(e and not e.startswith(b"#") for e in entries) else "no"}
+
+
+def ignored(folder: Path) -> bool:
+    """Whether nothing in a folder would be added to a Git repository: it is in none, or Git ignores it."""
+    if _ask_git(folder, "rev-parse", "--git-dir") is None:
+        return True
+    return _ask_git(folder.parent, "check-ignore", "--quiet", "--", folder.name) is not None
+
+
 def _git(root: Path) -> WorkingCopy | None:
     told = _ask_git(
         root,

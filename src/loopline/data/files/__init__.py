@@ -1,0 +1,1 @@
+"""Datasets of files: folders kept as versions, by content."""
