@@ -4,7 +4,9 @@ One row of 20 numbers as JSON, logistic regression, 16 keep-alive connections; v
 comes from a process of its own; both servers run at once and are measured in turns, CPU from /proc/PID/stat. Prints a table
 and one line of JSON. The goal is a ratio of at most 1.25.
 
-    python bench/serving.py [--connections 16] [--rounds 6] [--seconds 1.5]
+With --bundle it is the example row of that bundle instead, and the goal is not meant: such a row is longer, and its model larger.
+
+    python bench/serving.py [--connections 16] [--rounds 6] [--seconds 1.5] [--bundle FOLDER]
 """
 
 from __future__ import annotations
@@ -135,11 +137,17 @@ class Client(asyncio.Protocol):
             self.done.set_result(None)
 
 
-async def load(port: int, path: str, connections: int, seconds: float) -> dict[str, float]:
-    """Requests for so many seconds."""
+def row_of(bundle: Path | None) -> dict[str, object]:
+    """The row that is sent."""
+    if bundle is not None:
+        return json.loads((bundle / "manifest.json").read_bytes())["example"]
     rng = random.Random(1)
-    row = {name: rng.gauss(0, 1) for name in NAMES}
-    body = json.dumps([row]).encode()
+    return {name: rng.gauss(0, 1) for name in NAMES}
+
+
+async def load(port: int, path: str, connections: int, seconds: float, bundle: Path | None) -> dict[str, float]:
+    """Requests for so many seconds."""
+    body = json.dumps([row_of(bundle)]).encode()
     request = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
@@ -176,6 +184,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--bundle", type=Path)
     parser.add_argument("--hello", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--load", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -186,14 +195,14 @@ def main() -> None:
         import uvloop
 
         port, path = args.load.split(",")
-        print(json.dumps(uvloop.run(load(int(port), path, args.connections, args.seconds))))
+        print(json.dumps(uvloop.run(load(int(port), path, args.connections, args.seconds, args.bundle))))
         return
     from loopline.serving.records import Endpoint, RouteTable, Variant
     from loopline.serving.supervisor import Supervisor, listen
 
     with tempfile.TemporaryDirectory(prefix="ll-bench-") as name:
         folder = Path(name)
-        bundle = write_bundle(folder / "bundle")
+        bundle = args.bundle or write_bundle(folder / "bundle")
         server = Supervisor(folder / "s", log=folder / "log", port=0)
         variant = Variant(name="champion", bundle=str(bundle), model="model:bench@1", weight=10_000)
         begun = time.perf_counter()
@@ -218,6 +227,7 @@ def main() -> None:
                         f"{port},{path}",
                         "--connections",
                         str(args.connections),
+                        *(["--bundle", str(args.bundle)] if args.bundle else []),
                     ]
                     said = subprocess.run([*command, "--seconds", str(args.seconds)], capture_output=True, check=True)
                     result = json.loads(said.stdout)

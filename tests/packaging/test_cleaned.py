@@ -165,7 +165,8 @@ def _served(fitted: Cleaning, model: Signature, raw: Signature) -> Any:
     cleaning = ArrayCleaning(again, boundary.numbers, boundary.strings)
 
     def answer(sent: list[dict[str, Any]], requests: Any = None) -> tuple[Any, Any]:
-        return cleaning.apply(*boundary.decode(json.loads(json.dumps(sent))), requests)
+        numbers, texts = boundary.decode(json.loads(json.dumps(sent)))
+        return cleaning.apply(numbers, texts.tolist(), requests)
 
     return answer
 
@@ -195,6 +196,30 @@ def test_a_request_gets_what_a_table_gets(rows: list[dict[str, Any]], steps: lis
     if fitted.rows.history is None:
         for place, row in enumerate(sent):
             np.testing.assert_array_equal(answer([row])[0][0], numbers[place])
+
+
+def test_steps_that_are_joined_do_to_each_column_what_they_do_alone() -> None:
+    """Many columns of numbers, with gaps, through the steps that are done to all at once, and texts filled in between."""
+    rng = np.random.default_rng(5)
+    frame = pl.DataFrame(
+        {f"x{i}": np.where(rng.random(60) < 0.2, np.nan, rng.normal(size=60) * 10**i) for i in range(6)}
+        | {"code": rng.integers(0, 4, 60), "g": rng.choice(["a", "b"], 60), "t": rng.choice(["u", "v", ""], 60)}
+    ).with_columns(pl.col(f"x{i}").fill_nan(None) for i in range(6))
+    steps = [
+        clean.median("x0", "x1"), clean.median("x2", group="g"), clean.mean("x3", "x4"), clean.constant("code", value=7),
+        clean.mode("t"), clean.clip("x0", "x1", "x2", "x3", by="iqr"), clean.scale("x0", "x2", "x4"),
+        clean.recode("code", to={"7": "seven"}),
+    ]  # fmt: skip
+    fitted = Cleaning.fit(frame, steps)
+    model = _signature(fitted.apply(frame).kept)
+    raw = raw_signature(frame, model, fitted.rows.reads(f.name for f in model.inputs))
+    answer, sent = _served(fitted, model, raw), raw_rows(frame, raw.inputs)
+    numbers, texts = _arrays(fitted.apply(frame).kept, model.inputs)
+    for place, row in enumerate(sent):
+        found = answer([row])
+        np.testing.assert_array_equal(found[0][0], numbers[place])
+        assert found[1].tolist() == [texts[place]]
+    np.testing.assert_array_equal(answer(sent)[0], numbers)
 
 
 def _learned(folder: Path, model: str = "boosted") -> tuple[Path, pl.DataFrame, pl.DataFrame]:

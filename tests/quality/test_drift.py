@@ -129,6 +129,15 @@ def test_small_changes_and_few_rows_are_no_drift() -> None:
     assert [c.aspect for c in compare(reference, none).drifted] == ["missing"]
 
 
+def test_equal_rows_say_nothing_of_what_would_show() -> None:
+    frame = pl.DataFrame({"x": [float(n % 50) for n in range(5000)], "c": ["a", "b"] * 2500})
+    reference = profile(frame).freeze()
+    same = compare(reference, profile(frame, reference=reference))
+    assert same.verdict == "No drift in 2 columns (5,000 rows against 5,000)."
+    other = frame.with_columns(c=pl.Series(["a", "b"] * 2490 + ["a"] * 20))
+    assert "would not show" in compare(reference, profile(other, reference=reference)).verdict
+
+
 def test_a_new_level_in_a_short_window_is_seen_against_a_long_reference() -> None:
     reference = profile(pl.DataFrame({"c": ["a"] * 150_000 + ["b"] * 50_000})).freeze()
     report = compare(reference, profile(pl.DataFrame({"c": ["a"] * 75 + ["b"] * 17 + ["z"] * 8}), reference=reference))

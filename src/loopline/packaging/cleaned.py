@@ -13,8 +13,9 @@ from loopline.errors import Invalid
 from loopline.packaging.manifest import CLEANING
 from loopline.packaging.records import Manifest
 from loopline.quality.cleaning_columns import Doubles, Places, Rows, Text, texts
+from loopline.quality.cleaning_numbers import joined
 from loopline.quality.cleaning_rows import History, RowCleaning
-from loopline.quality.cleaning_step import RowStep
+from loopline.quality.cleaning_step import Kind, RowStep
 from loopline.quality.cleaning_step import numbers as values
 from loopline.quality.cleaning_texts import OfText
 
@@ -38,49 +39,51 @@ class ArrayCleaning:
         self.numbers = cleaned.numbers
         self.strings = cleaned.strings
         self.history: History | None = cleaned.cleaning.history
-        self._spelled = {name: (place, _Spelled()) for place, name in enumerate(strings)}
+        spelled = {name: _Spelled() for name in strings}
         # The first steps of a column that make a text of a text are done at once: what they come to is remembered.
-        first = {name: spelled for name, (_, spelled) in self._spelled.items()}
-        self._steps: list[RowStep] = []
+        first = dict(spelled)
+        steps: list[RowStep] = []
         touched: set[str] = set()
         for step in cleaned.cleaning.steps:
             if isinstance(step, OfText) and step.column in first:
                 first[step.column].steps.append(step)
                 continue
-            self._steps.append(step)
+            steps.append(step)
             touched |= {*step.reads, *step.makes}
             for name in touched:
                 first.pop(name, None)
+        kinds: dict[str, Kind] = {**dict.fromkeys(numbers, "number"), **dict.fromkeys(strings, "text")}
+        self._steps = joined(steps, kinds)
         self._read = [(place, name) for place, name in enumerate(numbers) if name in touched]
-        self._passed = [
-            (self.numbers.index(n), place) for place, n in enumerate(numbers) if n in {*self.numbers} - touched
-        ]
+        self._lifted = [(place, name, spelled[name]) for place, name in enumerate(strings) if name in touched]
+        passed = [(place, numbers.index(n)) for place, n in enumerate(self.numbers) if n not in touched]
+        self._passed = [place for place, _ in passed], [raw for _, raw in passed]
         self._made = [(place, name) for place, name in enumerate(self.numbers) if name in touched]
-        self._touched = touched
+        self._respelled = [(strings.index(name), spelled[name]) for name in self.strings if name not in touched]
+        self._written = [(place, name) for place, name in enumerate(self.strings) if name in touched]
 
-    def apply(self, numbers: Doubles, strings: Strings, requests: Places | None = None) -> tuple[Floats, Strings]:
-        """The model's arrays, float32 (missing: NaN) and texts (missing: ""), of raw ones in float64. `requests` [n] says which
-        rows came together: a step that looks at the rows before a row looks at no other request's."""
+    def apply(
+        self, numbers: Doubles, strings: Sequence[Sequence[str]], requests: Places | None = None
+    ) -> tuple[Floats, Strings]:
+        """The model's arrays, float32 (missing: NaN) and texts (missing: ""), of raw rows: numbers in float64, and a list of texts
+        for each. `requests` [n] says which rows came together: a step that looks at the rows before a row looks at no other
+        request's."""
         rows = Rows({name: numbers[:, place] for place, name in self._read}, len(numbers), requests)
-        spelled: dict[str, list[str]] = {}
-        for name, (place, one) in self._spelled.items():
-            spelled[name] = [one[text] for text in strings[:, place].tolist()]
-            if name in self._touched:
-                rows.columns[name] = Text.of(spelled[name])
+        for place, name, spelled in self._lifted:
+            rows.columns[name] = Text.of([spelled[row[place]] for row in strings])
         for step in self._steps:
             rows.columns.update(step.run(rows))
         floats = np.empty((rows.n, len(self.numbers)), dtype=np.float32)
         with np.errstate(over="ignore"):
-            for place, raw in self._passed:
-                floats[:, place] = numbers[:, raw]
+            floats[:, self._passed[0]] = numbers[:, self._passed[1]]
             for place, name in self._made:
                 floats[:, place] = values(rows, name)
         floats[~np.isfinite(floats)] = np.nan
-        found = np.empty((rows.n, len(self.strings)), dtype=np.object_)
-        for place, name in enumerate(self.strings):
-            column = texts(rows[name]).values() if name in self._touched else spelled[name]
-            found[:, place] = np.array(column, dtype=np.object_)
-        return floats, found
+        respelled = [[spelled[row[place]] for place, spelled in self._respelled] for row in strings]
+        for place, name in self._written:
+            for row, text in zip(respelled, texts(rows[name]).values(), strict=True):
+                row.insert(place, text)
+        return floats, np.array(respelled, dtype=np.object_).reshape(rows.n, len(self.strings))
 
 
 class _Spelled(dict[str, str]):

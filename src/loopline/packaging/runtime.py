@@ -70,7 +70,7 @@ class Session:
     def run(self, numbers: Any, strings: Strings) -> Floats:
         """float32: binary [n, 2] and multiclass [n, k] probabilities in the order of the classes; regression [n, 1]."""
         if self.cleaning is not None:
-            numbers, strings = self.cleaning.apply(numbers, strings)
+            numbers, strings = self.cleaning.apply(numbers, strings.tolist())
         return self.score(numbers, strings)
 
     def score(self, numbers: Floats, strings: Strings) -> Floats:

@@ -2,18 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from loopline.quality.cleaning_columns import Column, Rows, Text, missing, taken
+from loopline.quality.cleaning_columns import Column, Doubles, Rows, Text, missing, taken
 from loopline.quality.cleaning_step import DAY, Kind, RowStep, Value, numbers
 
 Part = Literal["year", "month", "day", "weekday", "hour"]
 
 
-class Fill(RowStep, frozen=True, kw_only=True, tag="fill"):
+class OfNumber(RowStep, frozen=True, kw_only=True):
+    """A step that makes a number of each number, by constants and that number alone."""
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        """What `number` takes beside the numbers."""
+        raise NotImplementedError
+
+    @staticmethod
+    def number(values: Doubles, *constants: Any) -> Doubles:
+        """The numbers in place of these: each constant is one number, or an array that fits them."""
+        raise NotImplementedError
+
+    def run(self, rows: Rows) -> dict[str, Column]:
+        return {self.column: self.number(numbers(rows, self.column), *self.constants)}
+
+
+class Joined:
+    """Adjacent steps of one sort on columns of numbers, done at once: a row alone costs by steps, not by values."""
+
+    def __init__(self, steps: Sequence[OfNumber]) -> None:
+        self._names = [step.column for step in steps]
+        self._number = steps[0].number
+        self._constants = [
+            np.array(c, dtype=np.float64)[:, None] for c in zip(*(s.constants for s in steps), strict=True)
+        ]
+
+    def run(self, rows: Rows) -> dict[str, Column]:
+        """The columns of all of them."""
+        values = np.concatenate([numbers(rows, name) for name in self._names]).reshape(len(self._names), rows.n)
+        return dict(zip(self._names, self._number(values, *self._constants), strict=True))
+
+
+def joined(steps: Iterable[RowStep], kinds: Mapping[str, Kind]) -> list[RowStep | Joined]:
+    """The same steps in the same order, adjacent ones of a sort as one where they are about numbers. `kinds` are the columns'."""
+    kinds = dict(kinds)
+    groups: list[list[RowStep]] = []
+    for step in steps:
+        last = groups[-1] if groups else []
+        if last and _alike(last[-1], step, kinds) and all(step.column != other.column for other in last):
+            last.append(step)
+        else:
+            groups.append([step])
+        kinds |= {name: kind or kinds[name] for name, kind in step.makes.items()}
+    return [Joined(group) if len(group) > 1 else group[0] for group in groups]  # type: ignore[arg-type]
+
+
+def _alike(one: RowStep, other: RowStep, kinds: Mapping[str, Kind]) -> bool:
+    return type(one) is type(other) and all(
+        isinstance(step, OfNumber)
+        and kinds[step.column] != "text"
+        and (not isinstance(step, Fill) or step.group is None)
+        for step in (one, other)
+    )
+
+
+class Fill(OfNumber, frozen=True, kw_only=True, tag="fill"):
     """A missing value becomes the one of its group, else this one. `how` is the word that it was declared by."""
 
     how: str
@@ -34,8 +90,19 @@ class Fill(RowStep, frozen=True, kw_only=True, tag="fill"):
     def makes(self) -> dict[str, Kind | None]:
         return {self.column: "number" if any(isinstance(v, float) for v in (self.filling, *self.fillings)) else None}
 
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (float(self.filling),)
+
+    @staticmethod
+    def number(values: Doubles, *constants: Any) -> Doubles:
+        filled: Doubles = np.where(np.isnan(values), constants[0], values)
+        return filled
+
     def run(self, rows: Rows) -> dict[str, Column]:
         column = rows[self.column]
+        if self.group is None and not isinstance(column, Text):
+            return super().run(rows)
         holes = missing(column)
         if not holes.any():
             return {self.column: column}
@@ -58,7 +125,7 @@ def _filled(column: Column, holes: np.ndarray, values: Sequence[Value]) -> Colum
     return Text(codes, [*column.levels, *places])
 
 
-class Limit(RowStep, frozen=True, kw_only=True, tag="clip"):
+class Limit(OfNumber, frozen=True, kw_only=True, tag="clip"):
     """A number outside the bounds becomes the nearest one."""
 
     low: int | float
@@ -68,8 +135,14 @@ class Limit(RowStep, frozen=True, kw_only=True, tag="clip"):
     def makes(self) -> dict[str, Kind | None]:
         return {self.column: None if isinstance(self.low, int) and isinstance(self.high, int) else "number"}
 
-    def run(self, rows: Rows) -> dict[str, Column]:
-        return {self.column: np.clip(numbers(rows, self.column), self.low, self.high)}
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (self.low, self.high)
+
+    @staticmethod
+    def number(values: Doubles, *constants: Any) -> Doubles:
+        within: Doubles = np.minimum(np.maximum(values, constants[0]), constants[1])
+        return within
 
 
 class Flagged(RowStep, frozen=True, kw_only=True, tag="flag"):
@@ -88,7 +161,7 @@ class Flagged(RowStep, frozen=True, kw_only=True, tag="flag"):
         return {f"{self.column}.outlier": np.where(np.isnan(values), np.nan, outside)}
 
 
-class Scaled(RowStep, frozen=True, kw_only=True, tag="scale"):
+class Scaled(OfNumber, frozen=True, kw_only=True, tag="scale"):
     """A number less `center`, in units of `unit`."""
 
     center: float
@@ -98,8 +171,14 @@ class Scaled(RowStep, frozen=True, kw_only=True, tag="scale"):
     def makes(self) -> dict[str, Kind | None]:
         return {self.column: "number"}
 
-    def run(self, rows: Rows) -> dict[str, Column]:
-        return {self.column: (numbers(rows, self.column) - self.center) / self.unit}
+    @property
+    def constants(self) -> tuple[float, ...]:
+        return (self.center, self.unit)
+
+    @staticmethod
+    def number(values: Doubles, *constants: Any) -> Doubles:
+        scaled: Doubles = (values - constants[0]) / constants[1]
+        return scaled
 
 
 class DateParts(RowStep, frozen=True, kw_only=True, tag="date_parts"):

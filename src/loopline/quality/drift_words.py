@@ -80,11 +80,14 @@ def verdict(report: DriftReport) -> str:
         return f"Too few rows to tell of drift ({sides}).{lost}"
     drifted = report.drifted
     if not drifted:
-        seen = sorted(c.threshold for c in report.columns)[len(report.columns) // 2]
-        return (
-            f"No drift in {len(report.columns)} columns ({sides}); a change of fewer than about {_percent(seen)} of "
-            f"the values would not show.{lost}"
+        # What would show is measured by the difference there is: a column without any says nothing of it.
+        known = sorted(c.threshold for c in report.columns if c.effect)
+        least = (
+            f"; a change of fewer than about {_percent(known[len(known) // 2])} of the values would not show"
+            if known
+            else ""
         )
+        return f"No drift in {len(report.columns)} columns ({sides}){least}.{lost}"
     told = "; ".join(c.text for c in drifted[:3])
     more = f"; and {len(drifted) - 3} more" if len(drifted) > 3 else ""
     return f"Drift in {len(drifted)} of {len(report.columns)} columns: {told}{more} ({sides}).{lost}"

@@ -91,7 +91,7 @@ class ServedModel:
             together = np.repeat(np.arange(len(lengths)), lengths) if len(lengths) > 1 else None
             floats, texts = self._cleaning.apply(
                 np.array([row[:a] for row in rows], dtype=np.float64).reshape(len(rows), a),
-                np.array([row[a:] for row in rows], dtype=object).reshape(len(rows), -1),
+                [row[a:] for row in rows],
                 together,
             )
             return self.runner.run(
