@@ -175,10 +175,12 @@ class Platform:
 
     def close(self) -> None:
         """Signs what the ledger has not signed yet, and gives back all connections."""
-        self.ledger.close(self.database)
-        self.database.close()
-        if self.metrics is not None:
-            self.metrics.close()
+        try:
+            self.ledger.close(self.database)
+        finally:
+            self.database.close()
+            if self.metrics is not None:
+                self.metrics.close()
 
     def _record(self, op: Operation, tx: Tx) -> None:
         if op.record == "none" or not tx.recorded or (op.prepares and not tx.wrote):

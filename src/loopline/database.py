@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, CursorResult, Row
 
+from loopline import forks
 from loopline.errors import Conflict, Unavailable
 from loopline.failpoints import failpoint
 from loopline.ports.clock import Clock
@@ -65,6 +66,7 @@ class Database:
             sa.event.listen(self.engine, "begin", _begin_sqlite)
         else:
             self.engine = sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        forks.opened.add(self)
 
     def create(self) -> None:
         """Makes what is missing of the tables. Raises `Conflict` on a workspace that newer code wrote."""
@@ -151,6 +153,14 @@ class Database:
             self._writer.close()
             self._writer = None
         self.engine.dispose()
+
+    def forked(self) -> None:
+        """Has connections and a turn of this process's own; called in a child by `forks`."""
+        self.turn = threading.Lock()
+        if self.sqlite:
+            self.close()
+        else:
+            self.engine.dispose(close=False)  # to close one would end the parent's
 
 
 class Tx:

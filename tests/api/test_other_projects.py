@@ -165,6 +165,7 @@ class Other:
         there.sources.collect("secret-source", self.sources)
         there.sources.schedule("secret-source", every="1h")
         there.datasets.drop("secret-data", "1", "test")
+        there.inbox.post("secret-data", Body(ROWS, name="x.csv", media="text/csv"))
         group = there.groups.create("secret-group").number
         there.runs.put_artifact(run, "notes.txt", Body(b"secret", name="notes.txt"))
         upload = there.runs.start_upload(run, "large.bin", 2).id

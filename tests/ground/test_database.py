@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -117,6 +120,77 @@ def test_writers_take_turns(database_url: str, tmp_path: Path) -> None:
         }
     assert read == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
     database.close()
+
+
+def _in_child(work: Callable[[], None]) -> int:
+    """Forks, does the work in the child; gives the child's id. Its exit code tells whether the work was done."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            work()
+            code = 0
+        os._exit(code)
+    return child
+
+
+def _done(child: int) -> bool:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_a_forked_process_commits_is_kept_though_its_parent_closes(database: db.Database) -> None:
+    with database.begin() as tx:
+        add(tx, "before")
+    read, write = os.pipe()
+
+    def work() -> None:
+        os.close(write)  # else it would not end when the parent closes it
+        with database.begin() as tx:
+            add(tx, "at once")
+        os.read(read, 1)
+        with database.begin() as tx:
+            add(tx, "when the parent has closed")
+
+    child = _in_child(work)
+    with database.begin() as tx:
+        add(tx, "of the parent")
+    database.close()
+    assert names(database)  # another connection: its opening would begin new files where the old ones were removed
+    database.close()
+    os.close(write)
+    assert _done(child)
+    os.close(read)
+    assert names(database) == ["at once", "before", "of the parent", "when the parent has closed"]
+
+
+def test_a_process_that_is_forked_while_others_write_can_write(
+    database: db.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "_BUSY_SECONDS", 5)
+    stop = threading.Event()
+
+    def write(thread: int) -> None:
+        number = 0
+        while not stop.is_set():
+            with database.begin() as tx:
+                add(tx, f"{thread}-{(number := number + 1)}")
+
+    threads = [threading.Thread(target=write, args=(thread,)) for thread in range(2)]
+    for thread in threads:
+        thread.start()
+
+    def work(number: int) -> None:
+        with database.begin() as tx:
+            add(tx, f"child {number}")
+
+    try:
+        children = [_in_child(functools.partial(work, number)) for number in range(4)]
+        assert [_done(child) for child in children] == [True] * 4
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert [name for name in names(database) if name.startswith("child")] == [f"child {number}" for number in range(4)]
 
 
 def test_a_locked_database_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

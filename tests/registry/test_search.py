@@ -146,6 +146,9 @@ def test_what_cannot_be_asked_is_told(either: Platform) -> None:
     for order in ("nothing", "title up", "title; DROP TABLE models", "version", "tags.a"):
         with pytest.raises(Invalid, match="nothing to order by"):
             verbs.search((), (order,))
+    for field in ("titles", "model.", "model.title", "model.description"):
+        with pytest.raises(Invalid, match="no field"):
+            either.session().models.search_versions((Condition(field=field, op="=", value="a"),))
     with pytest.raises(Invalid, match="too many"):
         verbs.search((Condition(field="title", op="=", value="a"),) * 201)
     after = verbs.search((), (), 1).after

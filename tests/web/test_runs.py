@@ -139,6 +139,7 @@ def test_what_is_not_there_is_told_and_no_script_but_ours_runs(made: Runs) -> No
         "/runs/none",
         "/groups/99",
         "/groups/x",
+        "/groups/" + "9" * 5000,
         f"/runs/{made.run}?project=clinic",
         "/nobody/",
     ):

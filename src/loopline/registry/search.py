@@ -108,7 +108,12 @@ class Search:
         asked = []
         for one in where:
             field = one.field.removeprefix(_MODEL)
-            value = models.c.title if field == "title" else self._text(models.c.tags, field)
+            if field.startswith(_TAGS):
+                value: Any = self._text(models.c.tags, field)
+            elif one.field == "title":
+                value = models.c.title
+            else:
+                raise self._unknown(one.field)
             asked.append(self._holds(one, value, lambda value=value: sa.select(value).where(self._model)))  # type: ignore[misc]
         if any(one.field == "title" for one in where):
             rows = self.tx.rows(sa.select(models.c.name).where(self._model, *asked))
@@ -168,9 +173,12 @@ class Search:
         if self.versions and field == "source":
             ref = sa.literal("loopline:/" + self.tx.ref("model", "")) + c.name + "@" + sa.cast(c.version, sa.Text)
             return sa.func.coalesce(sa.func.nullif(self._text(c.facts, _FACTS + SOURCE_FACT), ""), ref)
+        raise self._unknown(field)
+
+    def _unknown(self, field: str) -> Invalid:
         known = ["title", "name", "created", "changed", "description", "tags.KEY"]
         known += ["version", "status", "run", "source", "facts.KEY", "model.tags.KEY"] if self.versions else []
-        raise Invalid(
+        return Invalid(
             f"{field[:100]!r} is no field.", code="bad-filter", hint=did_you_mean(field, known) or ", ".join(known)
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from loopline.tracking.records import Artifact, Run, RunGroup, RunStatus
 _PLOTS = 24
 _RUNS = 100
 _METRICS = 4
+_NUMBER = re.compile("[0-9]{1,19}")
 _KINDS: dict[RunStatus, str] = {
     "scheduled": "soft", "running": "moving", "finished": "good", "failed": "bad", "killed": "warn",
 }  # fmt: skip
@@ -41,7 +43,7 @@ def group(request: Request, platform: Platform, principal: Principal | None) -> 
     """The page of a group: its newest runs."""
     session, project = _session(request, platform, principal)
     given = request.path_params["group"]
-    found = session.groups.show(int(given) if given.isdecimal() else -1)  # which is no number of a group
+    found = session.groups.show(int(given) if _NUMBER.fullmatch(given) else -1)  # which is no number of a group
     lifecycle: Any = "live" if found.deleted is None else "all"
     page = session.runs.list(groups=(found.number,), limit=_RUNS, lifecycle=lifecycle)
     more = element("p", f"The newest {_RUNS} of them are here; `loopline runs ls` has all.", class_="soft")
