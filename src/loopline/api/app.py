@@ -45,6 +45,7 @@ def build(platform: Platform, trust: Trust | None = None) -> Guard:
     routes = [Route(route.path, door.foreign(route), methods=[route.method]) for route in foreign.ROUTES]
     every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     application = Starlette(routes=[*routes, Route("/{path:path}", door.answer, methods=every)])
+    application.router.redirect_slashes = False  # a path is what it is
     application.router.default = request_response(door.answer)  # what no pattern matches: `*`, a line break in the path
     settings = platform.settings
     return Guard(
