@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -140,8 +141,9 @@ class Uploads(Artifacts):
 def expire(uploads: Path, now: int) -> None:
     """Removes the uploads that got no part for a day, at a time in milliseconds since 1970."""
     for folder in uploads.glob("*"):
-        if folder.stat().st_mtime_ns // 1_000_000 < now - KEPT_MILLISECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # given up by a call meanwhile
+            if folder.stat().st_mtime_ns // 1_000_000 < now - KEPT_MILLISECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _file(folder: Path, number: int, digest: str) -> Path:
