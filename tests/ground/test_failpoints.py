@@ -156,6 +156,9 @@ def test_names_are_literal_and_unique() -> None:
 
 # The kill
 
+_PATIENCE = 580
+"""Seconds for a scenario: it is begun anew after each kill, on whatever machine."""
+
 
 def loaded(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -174,7 +177,7 @@ def scenarios() -> list[tuple[Path, str]]:
 @functools.cache
 def killed(file: Path, name: str, folder: Path) -> dict[str, dict[str, int] | list[str]]:
     command = [sys.executable, str(Path(__file__).with_name("crash_runner.py")), str(file), name, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
@@ -184,6 +187,7 @@ def crash_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("crash")
 
 
+@pytest.mark.timeout(_PATIENCE + 20)
 @pytest.mark.parametrize(("file", "name"), scenarios(), ids=lambda value: value if isinstance(value, str) else "")
 def test_a_kill_at_each_failpoint_leaves_everything_whole(file: Path, name: str, crash_folder: Path) -> None:
     found = killed(file, name, crash_folder / name)
@@ -191,6 +195,7 @@ def test_a_kill_at_each_failpoint_leaves_everything_whole(file: Path, name: str,
     assert found["reached"]
 
 
+@pytest.mark.timeout(_PATIENCE + 20)
 def test_every_failpoint_is_killed_at(crash_folder: Path) -> None:
     done = {place for file, name in scenarios() for place in killed(file, name, crash_folder / name)["killed"]}
     assert sorted(set(declared()) - done) == []
