@@ -22,14 +22,15 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def unkept() -> list[tuple[str, str]]:
-    """Each test that did not run and pass, with what it leaves unkept; one without parameters means all of its cases."""
+    """Each test that did not run and pass, with what it leaves unkept; one without parameters, or a class, means all of its cases."""
     found = []
     apart = set(left_out())
     for row in matrix.promises():
         for test in row.tests:
             if test in apart:
                 continue
-            ended = [o for name, o in _outcomes.items() if name == test or name.startswith(f"{test}[")]
+            its = (f"{test}[", f"{test}::")
+            ended = [outcomes for name, outcomes in _outcomes.items() if name == test or name.startswith(its)]
             if not ended or any(outcomes != {"passed"} for outcomes in ended):
                 how = ", ".join(sorted(set().union(*ended))) or "not run"
                 found.append((test, f"{how}, and so a promise of docs/matrix.toml is not kept: {row.says}"))

@@ -50,6 +50,8 @@ def test_a_test_that_is_not_written_is_seen() -> None:
         ({"t[a]": {"passed"}, "t[b]": {"passed"}}, True),
         ({"t[a]": {"passed"}, "t[b]": {"skipped"}}, False),
         ({"t_longer": {"passed"}}, False),
+        ({"t::a": {"passed"}, "t::b[c]": {"passed"}}, True),
+        ({"t::a": {"passed"}, "t::b[c]": {"failed"}}, False),
     ],
     ids=str,
 )
