@@ -22,7 +22,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def unkept() -> list[tuple[str, str]]:
-    """Each test that did not run and pass, with what it leaves unkept; one without parameters, or a class, means all of its cases."""
+    """Each test that did not run and pass, with what it leaves unkept; one without parameters, or a class, means all its cases."""
     found = []
     apart = set(left_out())
     for row in matrix.promises():
