@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,7 @@ class DatasetsService(DatasetsVerbs):
     ) -> DatasetVersion:
         check_name(name, "name of a dataset")
         read_from = authority.readable(self.tx, inputs or [])
-        rules = Contract.from_json(json.dumps(contract).encode()) if contract else None
+        rules = Contract.from_dict(contract) if contract else None
         with on_disk(source, self.scratch) as path:
             read, digest = read_table(path, name=source.name), digest_file(path)
         rows, since = read.frame, [[read.frame.height, self.tx.now]]

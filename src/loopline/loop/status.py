@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -101,11 +102,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 def summary(house: House) -> Status:
     """The status of the house's project, out of its verbs alone (all of them of the action "read")."""
     runs = house.pipelines.list(limit=50)
+    collected = house.sources.list()
     return Status(
         project=house.project,
         champions=_champions(house),
         rollouts=tuple(_under_way(r) for r in house.rollouts.list(status="running")),
-        needs=_needs(house),
+        needs=_needs(house, collected),
         asked=house.loops.requests("asked"),
         runs=tuple(
             Ran(
@@ -123,7 +125,7 @@ def summary(house: House) -> Status:
             Watched(endpoint=m.endpoint, verdict=m.verdict, looks=m.looks, last_look=m.last_look)
             for m in house.monitors.list()
         ),
-        collected=house.sources.list(),
+        collected=collected,
     )
 
 
@@ -171,7 +173,7 @@ def _under_way(rollout: Rollout) -> UnderWay:
     )
 
 
-def _needs(house: House) -> tuple[Need, ...]:
+def _needs(house: House, collected: Sequence[Collection]) -> tuple[Need, ...]:
     approvals = house.models.approvals()
     asked = _asks(house)
     found = [_approval(a, asked.get(a.ref)) for a in approvals if a.decision == "open"]
@@ -195,7 +197,7 @@ def _needs(house: House) -> tuple[Need, ...]:
             at=one.read,
             command=f"loopline data sync {one.name}",
         )
-        for one in house.sources.list()
+        for one in collected
         if one.problem
     ]
     found += _unhappy_runs(house)

@@ -21,7 +21,8 @@ a contract to a frame, `quality.contract_suggest` drafts one from a frame.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -87,6 +88,11 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
         except msgspec.MsgspecError as error:
             raise Invalid(f"This is not a contract: {error}.", code="contract-json") from error
         return contract(*map(_exact, read.rules), personal=read.personal)
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> Contract:
+        """As `from_json`, of what its JSON was read to."""
+        return cls.from_json(json.dumps(body).encode())
 
 
 def contract(*rules: AnyRule, personal: Sequence[str] = ()) -> Contract:

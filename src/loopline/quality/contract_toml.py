@@ -33,7 +33,7 @@ def from_toml(text: str) -> Contract:
         raise Invalid(
             f"A contract has no {sorted(unknown)[0]!r}.", code="contract-toml", hint="Begin each rule with [[rules]]."
         )
-    return Contract.from_json(json.dumps(_plain(read)).encode())
+    return Contract.from_dict(_plain(read))
 
 
 def to_toml(contract: Contract) -> str:
