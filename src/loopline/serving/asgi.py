@@ -16,8 +16,9 @@ from loopline.errors import NotFound, Unavailable
 from loopline.serving import metrics, oip
 from loopline.serving.access import Gate, unique
 from loopline.serving.call import Call, Headers
+from loopline.serving.control import Message, Receive, Send
 from loopline.serving.engine import Engine
-from loopline.serving.forward import Forwarder, Message, Receive, Send, control_down
+from loopline.serving.forward import Forwarder, control_down
 from loopline.serving.live import LiveEndpoint
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem, wrong_method
