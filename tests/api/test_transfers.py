@@ -156,6 +156,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int,
         yield url, pid, folder / "w"
 
 
+@pytest.fixture(scope="module")
+def viewer(server: tuple[str, int, Path]) -> str:
+    """The token of somebody who may only look."""
+    with ll.connect(server[0]) as session:
+        session.access.add_principal("viewer", kind="user")
+        session.access.grant("viewer", "viewer")
+        return session.access.create_token(principal="viewer").secret
+
+
 @pytest.mark.parametrize("size", [200_000_000, pytest.param(1_000_000_000, marks=pytest.mark.soak)])
 def test_a_large_file_goes_up_and_down_in_constant_memory(
     server: tuple[str, int, Path], size: int, tmp_path: Path
@@ -243,6 +252,33 @@ def test_no_byte_is_taken_of_whom_may_not_send_it(server: tuple[str, int, Path],
         connection.sendall(head.encode() + bytes(100_000))
         assert connection.recv(65536).startswith(b"HTTP/1.1 401")
         assert list((workspace / "incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "target"),
+    [
+        ("runs.put_artifact", "/api/v1/projects/default/runs/{}/artifacts/file"),
+        ("runs.put_artifact", "/api/2.0/mlflow-artifacts/artifacts/0/{}/artifacts/file"),
+        ("runs.put_part", "/api/2.0/mlflow-artifacts/mpu/part/0/{}/artifacts/file?upload_id=x&part_number=1"),
+    ],
+)
+@pytest.mark.parametrize("told", ["Content-Length: 9000000", "Transfer-Encoding: chunked"])
+def test_nor_of_whom_lacks_the_role(
+    server: tuple[str, int, Path], viewer: str, operation: str, target: str, told: str
+) -> None:
+    url, _, workspace = server
+    host, _, port = url.removeprefix("http://").partition(":")
+    with ll.connect(url) as session:
+        path = target.format(session.runs.create("a").id)
+        head = f"PUT {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {viewer}\r\n{told}\r\n\r\n"
+        before = len(session.ledger.entries(principal="viewer", limit=1000))
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode())
+            assert connection.recv(65536).startswith(b"HTTP/1.1 403")
+            assert list((workspace / "incoming").iterdir()) == []
+        found = session.ledger.entries(principal="viewer", limit=1000)
+        assert (found[-1].operation, found[-1].record) == (operation, "denied")
+        assert len(found) == before + 1
 
 
 def test_an_upload_through_a_worker_that_is_cut_off_leaves_nothing(server: tuple[str, int, Path]) -> None:

@@ -17,7 +17,7 @@ from loopline.access.records import Principal
 from loopline.api import foreign
 from loopline.api.answers import answer, refusal
 from loopline.api.arguments import JSON_LIMIT, arguments
-from loopline.api.bodies import FROM_WORKER, INCOMING, in_file, read_content, read_json, spooled
+from loopline.api.bodies import FROM_WORKER, INCOMING, is_large, read_content, read_json, spooled
 from loopline.api.caller import Trust, identify
 from loopline.api.guard import Guard
 from loopline.api.mlflow import door as mlflow
@@ -118,11 +118,12 @@ class Door:
             return mlflow.answer(found, Ask(self.platform, principal, project, request, body), content)
 
         if found.endpoint.takes == "json":
-            asks = found.endpoint.action is not None and in_file(request)
-            principal = await self.principal(request) if asks else None  # before a body that is large
+            asks = found.endpoint.action is not None and is_large(request)
+            principal = await self.principal(request) if asks else None  # before the body
             content = await read_content(request, self._incoming, min(JSON_LIMIT, limit))
             return await self.run(lambda: work(content, None, principal))
         principal = await self.principal(request)
+        await self._admit(request, found.endpoint.brings, principal, project)
         async with spooled(request, self._incoming, limit) as body:
             return await self.run(lambda: work(b"", body, principal))
 
@@ -139,8 +140,14 @@ class Door:
             args = arguments(op, placed, query, content)
             return await self._call(op, args, principal, project, None, key, request.headers.get("if-none-match", ""))
         args = arguments(op, placed, query, b"")
+        await self._admit(request, op.name, principal, project)
         async with spooled(request, self._incoming, self.platform.settings.body_limit) as body:
             return await self._call(op, args, principal, project, body, key)
+
+    async def _admit(self, request: Request, operation: str, principal: Principal, project: str) -> None:
+        """Refuses a large body of who may not send it, before it is taken; a small one, the operation itself."""
+        if operation and is_large(request):
+            await self.run(lambda: self.platform.admit(operation, principal, project))
 
     async def _call(
         self,

@@ -23,6 +23,7 @@ from loopline.failpoints import failpoint
 from loopline.operations import Body
 from loopline.ports.incoming import Incoming
 
+_LARGE = 1 << 16
 INCOMING = "incoming"
 """The folder of a workspace for bodies on their way in."""
 FROM_WORKER = "loopline.body"
@@ -46,7 +47,7 @@ async def read_json(request: Request, folder: Path, limit: int) -> bytes:
 async def read_content(request: Request, folder: Path, limit: int) -> bytes:
     """The body, of whatever type; empty where there is none. Raises `Invalid` (code "too-large") over the limit."""
     _check_length(request, limit)
-    if in_file(request):
+    if _in_file(request):
         path = _fresh(folder)
         async with _taken(request, path):
             return await to_thread.run_sync(path.read_bytes)
@@ -58,8 +59,14 @@ async def read_content(request: Request, folder: Path, limit: int) -> bytes:
     return bytes(content)
 
 
-def in_file(request: Request) -> bool:
-    """Whether a worker has the body put into a file."""
+def is_large(request: Request) -> bool:
+    """Whether the body is so large, or may be, that it is taken only of who may send it."""
+    length = request.headers.get("content-length", "0")
+    return _in_file(request) or "transfer-encoding" in request.headers or int(length) > _LARGE
+
+
+def _in_file(request: Request) -> bool:
+    """Whether a worker puts the body into a file."""
     return FROM_WORKER in request.scope.get("extensions", {}) and _FILE in request.headers
 
 
@@ -82,7 +89,7 @@ async def spooled(request: Request, folder: Path, limit: int) -> AsyncIterator[B
     name = _name(request.headers.get("content-disposition", ""))
     suffix = re.fullmatch(r"(?:\.[A-Za-z0-9]{1,8}){1,2}", "".join(PurePosixPath(name).suffixes[-2:]))
     path = _fresh(folder, suffix[0] if suffix else "")
-    async with _taken(request, path) if in_file(request) else _written(request, path, limit) as digest:
+    async with _taken(request, path) if _in_file(request) else _written(request, path, limit) as digest:
         encoding = request.headers.get("content-encoding", "").strip().lower()
         yield Body(path, name=name or path.name, spooled=digest, media=media, encoding=encoding)
 
@@ -119,7 +126,7 @@ async def _taken(request: Request, path: Path) -> AsyncIterator[str]:
 
 
 def _check_length(request: Request, limit: int) -> None:
-    length = request.headers.get(_FILE_SIZE if in_file(request) else "content-length", "0")
+    length = request.headers.get(_FILE_SIZE if _in_file(request) else "content-length", "0")
     if length.isdecimal() and int(length) > limit:
         raise _too_large(limit)
 
