@@ -323,13 +323,16 @@ class RunsVerbs(Protocol):
     @operation(
         "POST /projects/{project}/runs/{run}/uploads/{upload}/complete", action="run", prepares=True, repeats=True
     )
-    def complete_upload(self, run: str, upload: str, parts: tuple[str, ...]) -> Artifact:
-        """Join the parts, named by their digests in their order, and keep the file with the run; again answers the same."""
+    def complete_upload(self, run: str, upload: str, parts: tuple[str, ...], path: str | None = None) -> Artifact:
+        """Join the parts, named by their digests in their order, and keep the file with the run; again answers the same.
+
+        `path`: what the upload was begun for, by who completes it; it is refused where it was begun for another one.
+        """
         ...
 
     @operation("DELETE /projects/{project}/runs/{run}/uploads/{upload}", action="run", record="none", prepares=True)
-    def abort_upload(self, run: str, upload: str) -> None:
-        """Give an upload up, and remove its parts."""
+    def abort_upload(self, run: str, upload: str, path: str | None = None) -> None:
+        """Give an upload up, and remove its parts; with `path`, only where it was begun for that."""
         ...
 
     @operation("POST /projects/{project}/runs/{run}/artifacts/{path:path}", action="run")
