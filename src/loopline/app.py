@@ -7,8 +7,8 @@ ledger entry -> commit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -268,7 +268,9 @@ class Platform:
                 from loopline.data.service import DatasetsService
 
                 workspace = self.settings.workspace
-                return DatasetsService(tx, self.blobs, workspace / "tables", workspace / "scratch")
+                return DatasetsService(
+                    tx, self.blobs, workspace / "tables", workspace / "scratch", lambda: self._rules()
+                )
             case "files":
                 from loopline.data.files.service import FilesService
 
@@ -377,6 +379,12 @@ class Platform:
 
         create_points(metrics)
         return metrics
+
+    @cached_property
+    def _rules(self) -> Callable[[], None]:
+        from loopline.loop.files import RuleFiles
+
+        return RuleFiles(self.settings.rules)
 
     def open_model(self, ref: str, tx: Tx | None = None) -> Predictor:
         """A model version by its ref, opened in the very form that serves."""
