@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 
 from loopline.errors import NotFound, Unavailable
-from loopline.serving import about, metrics
+from loopline.serving import about, metrics, openapi
 from loopline.serving.access import Gate, unique
 from loopline.serving.call import Call, Headers
 from loopline.serving.engine import Engine
 from loopline.serving.forward import Forwarder, Message, Receive, Send, control_down
 from loopline.serving.metrics import Counters
+from loopline.serving.pages import page
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem, wrong_method
 from loopline.serving.protocol import body_too_large, check_length, read_headers
@@ -113,6 +114,9 @@ class App:
             _read_only(method)
             body = self._about(path, headers, peer)
             await _send(send, 200, msgspec.json.encode(body))
+        elif path == "/docs" or path.startswith("/docs/"):
+            _read_only(method)
+            await _send(send, 200, *self._docs(path, headers, peer))
         elif self.forwarder is not None:
             await self.forwarder(scope, receive, send, peer)
         else:
@@ -194,6 +198,18 @@ class App:
         if found is None:
             raise Problem(404, NotFound(f"There is nothing at {path}.", code="no-route"))
         return found
+
+    def _docs(self, path: str, headers: dict[bytes, bytes], peer: Peer) -> tuple[bytes, Headers]:
+        """An endpoint's OpenAPI document, or the page that shows it, which tells nobody anything by itself."""
+        parts = path.split("/")[2:]
+        if len(parts) == 2 and parts[1] == "openapi.json":
+            live, settings = self.engine.live, self.engine.settings
+            self.gate.allow(live, parts[0] if parts[0] in live.endpoints else None, headers, peer)
+            made = openapi.document(live.endpoint(parts[0]), settings.body_limit, settings.row_limit)
+            return msgspec.json.encode(made), ()
+        if len(parts) > 1:
+            raise Problem(404, NotFound(f"There is nothing at {path}.", code="no-route"))
+        return page()
 
     async def _repository(
         self, method: str, path: str, headers: dict[bytes, bytes], peer: Peer, receive: Receive
