@@ -18,6 +18,7 @@ from loopline.serving import about, metrics, openapi
 from loopline.serving.access import Gate, unique
 from loopline.serving.call import Call, Headers
 from loopline.serving.engine import Engine
+from loopline.serving.explain import Explainers, asked, explained
 from loopline.serving.forward import Forwarder, Message, Receive, Send, control_down
 from loopline.serving.metrics import Counters
 from loopline.serving.pages import page
@@ -50,6 +51,7 @@ class App:
         self.engine = engine
         self.gate = gate
         self.forwarder = forwarder
+        self._explainers = Explainers()
         self._control: tuple[float, bool] = (-HEALTH_AGE, False)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -134,6 +136,7 @@ class App:
         call.path = scope["path"].encode()
         call.plain = scope["path"].startswith("/predict/")
         limit = self.engine.settings.body_limit
+        explaining = False
         try:
             headers = unique(scope["headers"])
             peer = self._host(scope, headers)
@@ -142,6 +145,7 @@ class App:
             if missing is not None:
                 raise missing
             read_headers(call, headers)
+            explaining = asked(scope["query_string"], call.plain, route.endpoint if route else None)
             check_length(headers.get(b"content-length", b""), limit)
         except Problem as problem:
             call.problem = problem
@@ -152,7 +156,10 @@ class App:
                 call.problem = problem
         call.started = time.perf_counter()
         self.engine.submit(call)
-        await _send(send, *await call.done)
+        status, body, added = await call.done
+        if explaining and status == 200:
+            body = await explained(self._explainers, call, body)
+        await _send(send, status, body, added)
 
     # ------------------------------------------------------------------ what is there
 

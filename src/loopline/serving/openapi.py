@@ -7,6 +7,7 @@ from typing import Any
 
 from loopline.features.boundary import LARGEST
 from loopline.features.records import Field
+from loopline.serving.explain import can_explain
 from loopline.serving.live import LiveEndpoint
 from loopline.serving.oip import DTYPES, SHOWN, outputs_of
 
@@ -21,6 +22,12 @@ _TYPES: dict[str, dict[str, Any]] = {
     "category": {"type": "string"},
     "text": {"type": "string"},
     "date": {"type": "string", "format": "date"},
+}
+_EXPLAIN = {
+    "name": "explain",
+    "in": "query",
+    "description": "Whether `explanations` come with the answer: what each column added to a row's raw score.",
+    "schema": {"type": "boolean"},
 }
 _ERRORS = {
     "400": "The request is at fault; `details` names field, row, expected and got.",
@@ -81,7 +88,8 @@ def document(endpoint: LiveEndpoint, body_limit: int, row_limit: int) -> dict[st
                             "in": "header",
                             "description": "Requests with one value of it get the same variant.",
                             "schema": {"type": "string"},
-                        }
+                        },
+                        *([_EXPLAIN] if all(can_explain(v.served.manifest) for v in endpoint.variants) else []),
                     ],
                     "requestBody": {
                         "required": True,
