@@ -15,9 +15,10 @@ import polars as pl
 from loopline.errors import Invalid, did_you_mean
 from loopline.quality.blocks import Blocks
 from loopline.quality.contract import Contract
+from loopline.quality.contract_answers import breach_function
 from loopline.quality.contract_beyond import Beyond
 from loopline.quality.contract_masks import breach, cannot, retyped, said
-from loopline.quality.contract_rules import Expression, OfTable, Rising, Rule, Unique
+from loopline.quality.contract_rules import Expression, Function, OfTable, Rising, Rule, Unique
 from loopline.quality.contract_whole import fault
 
 RULE = "_rule"
@@ -261,28 +262,37 @@ def _masks(rows: Blocks, earlier: Blocks, rules: tuple[Rule, ...], exprs: dict[i
     """A frame of booleans, one column a rule: true where the row breaks it."""
     if not exprs:
         return pl.DataFrame()
-    whole = {i: e for i, e in exprs.items() if isinstance(rules[i], Unique | Rising | Expression)}
+    whole = {i: e for i, e in exprs.items() if _of_whole(rules[i])}
     alone = {i: e for i, e in exprs.items() if i not in whole}
     found = []
     if whole:
-        read = _read(rows, whole)
+        read = _read(rows, rules, whole)
         together = rows.only(read).behind(earlier.only(read)) if earlier.height else rows.only(read)
         found.append(_asked(together.frame(), rules, whole).slice(earlier.height))
     if alone:
-        blocks = rows.only(_read(rows, alone))
+        blocks = rows.only(_read(rows, rules, alone))
         found.append(pl.concat([_asked(blocks.empty, rules, alone), *(_asked(b, rules, alone) for b in blocks)]))
     return pl.concat(found, how="horizontal").select(f"{i}" for i in exprs)
 
 
-def _read(rows: Blocks, exprs: dict[int, pl.Expr]) -> list[str]:
+def _of_whole(rule: Rule) -> bool:
+    """Whether what is said of a row rests, or may rest, on other rows."""
+    return isinstance(rule, Unique | Rising | Expression) or (isinstance(rule, Function) and rule.whole)
+
+
+def _read(rows: Blocks, rules: tuple[Rule, ...], exprs: dict[int, pl.Expr]) -> list[str]:
     """The columns that some rules read; one at least, which says how many rows there are."""
     named = {c for e in exprs.values() for c in e.meta.root_names()}
+    for asked in (rules[i] for i in exprs):
+        if isinstance(asked, Function):
+            named.update(asked.columns or rows.columns)
     return [c for c in rows.columns if c in named] or rows.columns[:1]
 
 
 def _asked(frame: pl.DataFrame, rules: tuple[Rule, ...], exprs: dict[int, pl.Expr]) -> pl.DataFrame:
     floats = [c for c, dtype in frame.schema.items() if dtype.is_float()]
     table = frame.lazy().with_columns(pl.col(floats).fill_nan(None)) if floats else frame.lazy()  # NaN is missing
+    exprs = {i: breach_function(frame, r) if isinstance(r := rules[i], Function) else e for i, e in exprs.items()}
     try:
         return table.select(e.fill_null(value=False).alias(f"{i}") for i, e in exprs.items()).collect()
     except pl.exceptions.PolarsError:
