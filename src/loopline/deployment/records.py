@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+CHAMPION, CHALLENGER = "champion", "challenger"
 Decision = Literal["advance", "wait", "promote", "keep", "roll_back"]
 RolloutStatus = Literal["running", "promoted", "kept", "rolled_back"]
 

@@ -13,20 +13,18 @@ import sqlalchemy as sa
 
 from loopline.data.named import Named
 from loopline.database import Tx
-from loopline.deployment.records import Decision, Endpoint, Plan, Rollout, RolloutStep
+from loopline.deployment.records import CHALLENGER, CHAMPION, Decision, Endpoint, Plan, Rollout, RolloutStep
 from loopline.deployment.tables import decisions, endpoints, rollouts, routing
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, did_you_mean
 from loopline.evaluation.catalogue import kind
 from loopline.operations import check_limit
-from loopline.outcomes.service import SEPARATOR
+from loopline.outcomes.records import SEPARATOR
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
 from loopline.registry.verbs import ModelsVerbs
-from loopline.serving.live import prepare
 from loopline.serving.records import BUCKETS, ControlMessage, Mode, RouteTable, Variant
 from loopline.serving.records import Endpoint as Routed
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 LIVE: Mode = "live"
 SHADOW: Mode = "shadow"
 
@@ -339,6 +337,8 @@ def prove(endpoint: Routed) -> None:
     Workers take a routing table whole or not at all, so one endpoint that cannot be served would hold up all others.
     """
     table = RouteTable(epoch=1, endpoints={endpoint.name: endpoint})
+    from loopline.serving.live import prepare
+
     for model in prepare(ControlMessage(table=table), {}).served.values():
         model.close()
 
