@@ -123,6 +123,16 @@ class Platform:
         with self.database.begin(principal=principal.name, project=project, lazy=True) as tx:
             authority.authorise(tx, principal, action, project)
 
+    def admit(self, name: str, principal: Principal, project: str) -> None:
+        """Raises and records what `call` would, where the principal may not: for who has yet to take a large body."""
+        op = OPERATIONS[name]
+        try:
+            self.allow(op.action, principal, project)
+        except Refused as e:
+            if e.code == "forbidden":
+                self._deny(op, principal, project)
+            raise
+
     def session(self, principal: Principal | None = None, project: str | None = None) -> loopline.catalog.Session:
         """The verbs for one principal (default: the operating-system user) in one project."""
         who, where = principal or self.owner, project or self.settings.project
