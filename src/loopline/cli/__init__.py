@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "alerts": ("Operate", "alerts", "Alerts: ls, show, acknowledge, silence, close."),
     "ledger": ("Record", "ledger", "The ledger: verify, prove, checkpoint, entries, export."),
     "lineage": ("Record", "lineage", "Where a thing came from, or what came of it."),
-    "gc": ("Record", "gc", "Remove deleted runs past their retention, and bytes that nothing refers to."),
+    "gc": ("Record", "gc", "Remove runs and versions past their retention, and bytes that nothing refers to."),
     "access": ("Record", "access", "Principals, roles, tokens, projects."),
 }  # fmt: skip
 

@@ -98,6 +98,7 @@ class CleanedVersions:
                 code="no-cleaning",
                 hint=f"Clean it: loopline data clean {row.name}@{row.version} --with FILE.toml",
             )
+        self.named.check_there(row)
         kept = msgspec.json.decode(self.blobs.read(row.cleaning), type=_Kept)
         return Cleaned(ref=ref, **{field: getattr(kept, field) for field in kept.__struct_fields__})
 

@@ -34,10 +34,10 @@ from loopline.data.records import (
     Quarantine,
     SplitVersions,
     Tag,
-    Vacuumed,
     VersionFiles,
     Withdrawal,
 )
+from loopline.data.retention import Retained
 from loopline.data.sides import write_sides
 from loopline.data.tables import dataset_contracts, dataset_versions, looks
 from loopline.data.uploads import fitting, on_disk, source_name, told
@@ -61,7 +61,7 @@ from loopline.refs import check_name
 _ROWS_OF = dataset_versions.c
 
 
-class DatasetsService(DatasetsVerbs):
+class DatasetsService(Retained, DatasetsVerbs):
     """Datasets and their versions; `tables` is the folder of the Delta tables, `scratch` one for uploads under way.
 
     `look` runs the files of the process's owner that declare functions for contracts.
@@ -350,13 +350,6 @@ class DatasetsService(DatasetsVerbs):
             as_of=as_of,
             refuse=refuse,
         )
-
-    def vacuum(self, dry_run: bool = False) -> Vacuumed:
-        found = self.written.vacuum(dry_run=dry_run)
-        if found.files and not dry_run:
-            self.tx.write()
-            self.tx.count = found.files
-        return found
 
     def rules(self, contract: dict[str, Any]) -> Contract:
         """A contract to check rows against. Raises `Invalid` where it names a function that this process does not have."""

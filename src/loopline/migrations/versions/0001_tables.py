@@ -83,6 +83,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "name", "post", name=op.f("pk_dataset_inbox")),
     )
     op.create_table(
+        "dataset_retention",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("age", sa.BigInteger(), nullable=True),
+        sa.Column("last", sa.Integer(), nullable=True),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("project", name=op.f("pk_dataset_retention")),
+    )
+    op.create_table(
         "dataset_schedules",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -144,6 +153,8 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.Column("creator", sa.String(length=256), nullable=False),
+        sa.Column("purged", sa.BigInteger(), nullable=True),
+        sa.Column("emptied", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("pk_dataset_versions")),
     )
     op.create_table(
