@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pipeline": ("Work", "pipeline", "Runs of pipelines and their steps: ls, show."),
     "evaluations": ("Work", "evaluations", "Evaluations: ls, show, report, plots."),
     "deploy": ("Operate", "deploy", "Serve a model version at an endpoint."),
+    "policy": ("Operate", "policy", "What an endpoint refuses, and what of its rows is kept."),
     "rollout": ("Operate", "rollout", "Rollouts: ls, show, start, advance, promote, back."),
     "predictions": ("Operate", "predictions", "Predictions: ls, show, traffic."),
     "labels": ("Operate", "labels", "Send labels for predictions."),

@@ -15,7 +15,7 @@ import msgspec
 
 from loopline.errors import NotFound, Unavailable
 from loopline.serving import about, metrics, openapi
-from loopline.serving.access import Gate, unique
+from loopline.serving.access import Gate, caller, unique
 from loopline.serving.call import Call, Headers
 from loopline.serving.engine import Engine
 from loopline.serving.explain import Explainers, asked, explained
@@ -23,7 +23,7 @@ from loopline.serving.forward import Forwarder, Message, Receive, Send, control_
 from loopline.serving.metrics import Counters
 from loopline.serving.pages import page
 from loopline.serving.peers import Peer
-from loopline.serving.problems import Problem, wrong_method
+from loopline.serving.problems import Problem, busy, wrong_method
 from loopline.serving.protocol import body_too_large, check_length, read_headers
 
 HEALTH_AGE = 1.0
@@ -145,6 +145,9 @@ class App:
             if missing is not None:
                 raise missing
             read_headers(call, headers)
+            call.caller = caller(headers)
+            if route is not None and route.endpoint.limit is not None:
+                route.endpoint.limit.take(call.caller, time.monotonic())
             explaining = asked(scope["query_string"], call.plain, route.endpoint if route else None)
             check_length(headers.get(b"content-length", b""), limit)
         except Problem as problem:
@@ -169,6 +172,8 @@ class App:
             raise Problem(
                 503, Unavailable("No routing table is loaded yet.", code="not-ready"), ((b"retry-after", b"1"),)
             )
+        if self.engine.draining:
+            raise busy("This worker is draining: it answers what it has, and then ends.", "draining")
         if path == "/health" and self.forwarder is not None:
             at, good = self._control
             now = time.monotonic()
