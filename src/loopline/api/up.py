@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from loopline.access.authority import digests_for, living_digests
+from loopline.api.bodies import INCOMING
 from loopline.api.server import ApiServer
 from loopline.app import Platform
 from loopline.catalog import Session
@@ -100,6 +101,7 @@ class Service:
                 port=settings.port,
                 workers=self._workers,
                 control=str(control),
+                incoming=str(workspace / INCOMING),
                 allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), settings.host) if h),
                 forward_limit=settings.body_limit,
             )

@@ -17,9 +17,10 @@ from loopline.errors import NotFound, Unavailable
 from loopline.serving import about, metrics, openapi
 from loopline.serving.access import Gate, caller, unique
 from loopline.serving.call import Call, Headers
+from loopline.serving.control import Message, Receive, Send
 from loopline.serving.engine import Engine
 from loopline.serving.explain import Explainers, asked, explained
-from loopline.serving.forward import Forwarder, Message, Receive, Send, control_down
+from loopline.serving.forward import Forwarder, control_down
 from loopline.serving.metrics import Counters
 from loopline.serving.pages import page
 from loopline.serving.peers import Peer
@@ -237,7 +238,7 @@ class App:
             return msgspec.json.encode(about.index(live, names, await _body(receive, _INDEX_LIMIT)))
         if len(parts) == 3 and parts[0] == "models" and parts[2] in ("load", "unload"):
             self.gate.allow(live, parts[1] if parts[1] in live.endpoints else None, headers, peer)
-            raise about.ruled(parts[2], parts[1])
+            raise about.ruled(parts[2], parts[1], alone=self.forwarder is None)
         raise Problem(404, NotFound(f"There is nothing at {path}.", code="no-route"))
 
 
