@@ -48,7 +48,10 @@ class WorkerServer(Server):
         self._engine = engine
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stops accepting, waits for what is in flight, closes the log."""
+        """Waits for what is under way, live and not ready; stops accepting; closes the log."""
+        self._engine.draining = True
+        left = await self.drain(self._engine.settings.drain)
+        self.config.timeout_graceful_shutdown = max(1, int(left))
         await super().shutdown(sockets)
         self._engine.close()
         self._captured_signals.clear()  # it was asked to end and does: exit status 0
