@@ -26,6 +26,7 @@ from loopline.hashing import digest_json
 from loopline.idempotency import answered, forget, keep
 from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Action, Body, Operation
+from loopline.packaging.records import Opening, Trust
 from loopline.ports.clock import Clock, SystemClock
 from loopline.ports.drawing import Line, PlotForm
 from loopline.ports.predictor import Predictor
@@ -314,11 +315,11 @@ class Platform:
             case "endpoints":
                 from loopline.deployment.service import EndpointsService
 
-                return EndpointsService(tx, self._service("models", tx), partial(self._bundle, tx))
+                return EndpointsService(tx, self._service("models", tx), partial(self._bundle, tx), self.opening)
             case "rollouts":
                 from loopline.deployment.service import RolloutsService
 
-                return RolloutsService(tx, self._service("models", tx), partial(self._bundle, tx))
+                return RolloutsService(tx, self._service("models", tx), partial(self._bundle, tx), self.opening)
             case "monitors":
                 from loopline.monitoring.service import MonitorsService
 
@@ -368,14 +369,24 @@ class Platform:
         create_points(metrics)
         return metrics
 
+    @property
+    def opening(self) -> Opening:
+        """How bundles are opened here: code runs where one of the keys in the workspace's folder signed it."""
+        keys = sorted((self.settings.workspace / "keys").glob("models-*.pub"))
+        return Opening(
+            trust=Trust(keys=tuple(key.read_text() for key in keys)),
+            timeout=self.settings.model_timeout,
+            memory=self.settings.model_memory,
+        )
+
     def open_model(self, ref: str, tx: Tx | None = None) -> Predictor:
         """A model version by its ref, opened in the very form that serves."""
         from loopline.packaging.predictor import BundlePredictor
 
         if tx is not None:
-            return BundlePredictor(self._bundle(tx, ref))
+            return BundlePredictor(self._bundle(tx, ref), self.opening)
         with self.database.begin(principal=self.owner.name, lazy=True) as opened:
-            return BundlePredictor(self._bundle(opened, ref))
+            return BundlePredictor(self._bundle(opened, ref), self.opening)
 
 
 def _draw(title: str, x: str, lines: Sequence[Line], form: PlotForm) -> bytes:

@@ -102,6 +102,7 @@ class Service:
                 control=str(control),
                 allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), settings.host) if h),
                 forward_limit=settings.body_limit,
+                opening=self.platform.opening,
             )
             api = ApiServer(self.platform, control=control)
             opening.callback(api.stop)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -13,17 +12,18 @@ import sqlalchemy as sa
 
 from loopline.data.named import Named
 from loopline.database import Tx
+from loopline.deployment.plans import check
+from loopline.deployment.proof import prove
 from loopline.deployment.records import Decision, Endpoint, Plan, Rollout, RolloutStep
 from loopline.deployment.tables import decisions, endpoints, rollouts, routing
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, did_you_mean
-from loopline.evaluation.catalogue import kind
 from loopline.operations import check_limit
 from loopline.outcomes.service import SEPARATOR
+from loopline.packaging.records import Opening
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
 from loopline.registry.verbs import ModelsVerbs
-from loopline.serving.live import prepare
-from loopline.serving.records import BUCKETS, ControlMessage, Mode, RouteTable, Variant
+from loopline.serving.records import BUCKETS, Mode, RouteTable, Variant
 from loopline.serving.records import Endpoint as Routed
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -32,12 +32,13 @@ SHADOW: Mode = "shadow"
 
 
 class EndpointsService(EndpointsVerbs):
-    """Endpoints. `folder` gives the folder of a model version's bundle, unpacked for serving."""
+    """Endpoints. `folder` gives the folder of a model version's bundle, unpacked for serving, `opening` how it is opened."""
 
-    def __init__(self, tx: Tx, models: ModelsVerbs, folder: Callable[[str], Path]) -> None:
+    def __init__(self, tx: Tx, models: ModelsVerbs, folder: Callable[[str], Path], opening: Opening) -> None:
         self.tx = tx
         self.models = models
         self.folder = folder
+        self.opening = opening
 
     def create(
         self,
@@ -52,7 +53,7 @@ class EndpointsService(EndpointsVerbs):
         alone = Variant(
             name=CHAMPION, bundle=str(self.folder(version.ref)), model=version.ref, weight=BUCKETS, mode=LIVE
         )
-        prove(Routed(name=name, variants=(alone,), route_key=route_key, passthrough=tuple(passed)))
+        prove(Routed(name=name, variants=(alone,), route_key=route_key, passthrough=tuple(passed)), self.opening)
         self.tx.write()  # the long work came before the lock
         version = servable(self.tx, self.models, version.ref)
         values = {
@@ -162,10 +163,11 @@ class EndpointsService(EndpointsVerbs):
 class RolloutsService(RolloutsVerbs):
     """Rollouts. Each change of a weight is a new routing epoch, in the transaction of its decision."""
 
-    def __init__(self, tx: Tx, models: ModelsVerbs, folder: Callable[[str], Path]) -> None:
+    def __init__(self, tx: Tx, models: ModelsVerbs, folder: Callable[[str], Path], opening: Opening) -> None:
         self.tx = tx
         self.models = models
         self.folder = folder
+        self.opening = opening
 
     def start(self, endpoint: str, challenger: str, plan: Plan) -> Rollout:
         check(plan)
@@ -289,7 +291,8 @@ class RolloutsService(RolloutsVerbs):
             Variant(name=name, bundle=str(self.folder(ref)), model=ref, weight=weight, mode=mode)
             for name, ref, weight, mode in shares
         )
-        prove(Routed(name=row.name, variants=variants, route_key=row.route_key, passthrough=tuple(row.passthrough)))
+        routed = Routed(name=row.name, variants=variants, route_key=row.route_key, passthrough=tuple(row.passthrough))
+        prove(routed, self.opening)
 
     def _row(self, rollout: str) -> Any:
         row = self.tx.first(sa.select(rollouts).where(rollouts.c.project == self.tx.project, rollouts.c.id == rollout))
@@ -331,46 +334,6 @@ class RolloutsService(RolloutsVerbs):
 def routed_name(project: str, endpoint: str) -> str:
     """The address under which workers know an endpoint: its name, with its project before it but for the default one."""
     return endpoint if project == DEFAULT_PROJECT else f"{project}{SEPARATOR}{endpoint}"
-
-
-def prove(endpoint: Routed) -> None:
-    """Raises what a worker would refuse the endpoint for: its models are loaded and held against their golden rows.
-
-    Workers take a routing table whole or not at all, so one endpoint that cannot be served would hold up all others.
-    """
-    table = RouteTable(epoch=1, endpoints={endpoint.name: endpoint})
-    for model in prepare(ControlMessage(table=table), {}).served.values():
-        model.close()
-
-
-def check(plan: Plan) -> None:
-    """Raises `Invalid` for a plan that cannot be followed."""
-    shares = [stage.percent for stage in plan.stages if stage.kind == "canary"]
-    wrong = [
-        (not plan.stages, "it has no stages"),
-        (any(not 0 < share < 100 for share in shares), f"a canary's share is from 1 to 99 percent, not {shares}"),
-        (shares != sorted(shares), f"the canary's shares {shares} fall"),
-        (any(s.percent for s in plan.stages if s.kind == "shadow"), "a shadow answers nothing, and so has no share"),
-        (
-            any(not 0 <= n < math.inf for s in plan.stages for n in (s.seconds, s.rows, s.labels)),
-            "a stage cannot last that",
-        ),
-        (not 0 <= plan.margin < math.inf, f"the margin {plan.margin:g} is none"),
-        (not 0 <= plan.guards.errors <= 1, "the guard on errors is a share, from 0 to 1"),
-        (
-            not plan.guards.latency > 0 or not plan.guards.latency_floor_ms >= 0,
-            "the guard on latency is a positive ratio",
-        ),
-        (plan.guards.rows < 1, "constant outputs cannot be seen on no rows"),
-    ]
-    if why := next((why for found, why in wrong if found), None):
-        raise Invalid(
-            f"The plan cannot be followed: {why}.",
-            code="bad-plan",
-            hint="A shadow stage, then canary stages with shares that rise.",
-        )
-    if plan.metric:
-        kind(plan.metric)
 
 
 def servable(tx: Tx, models: ModelsVerbs, ref: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from loopline.ports.runtime import ModelSlow
 from loopline.serving import oip
 from loopline.serving.call import Call, Headers, Share
 from loopline.serving.contract import Row
@@ -21,7 +22,7 @@ from loopline.serving.live import Live, LiveEndpoint, Route, nothing
 from loopline.serving.log import Frame, Part, PredictionLog, encode
 from loopline.serving.metrics import Counters
 from loopline.serving.model import ServedModel
-from loopline.serving.problems import Problem, busy, model_failed
+from loopline.serving.problems import Problem, busy, model_failed, unanswered
 from loopline.serving.records import WorkerSettings
 from loopline.serving.shadow import Shadows
 from loopline.serving.threads import ModelThreads
@@ -173,8 +174,9 @@ class Engine:
             if isinstance(output, Exception):
                 model = shares[0].variant.model
                 logger.warning("%s failed: %s", model, output)
-                shares[0].problem = model_failed(model, type(output).__name__)
-                shares[0].call.pending -= 1
+                for share in shares:
+                    share.problem = unanswered(model, output)
+                    share.call.pending -= 1
                 continue
             finite = bool(np.isfinite(output).all())
             values, at = output.tolist(), 0
@@ -196,7 +198,16 @@ class Engine:
             self._settle(results)
             self._finish([c for c in dict.fromkeys(share.call for share in shares) if not c.pending])
 
-        if not self._threads.submit(model, lambda: _score(model, shares), done):
+        bound = self.settings.opening.timeout
+
+        def work() -> list[tuple[list[Share], Any]]:
+            # Who waited longer than the model may take is told so before any work is done for them.
+            late = [share for share in shares if time.perf_counter() - share.call.started > bound]
+            left = [share for share in shares if share not in late] if late else shares
+            given = _score(model, left) if left else []
+            return [*given, (late, ModelSlow("it was waited for too long"))] if late else given
+
+        if not self._threads.submit(model, work, done):
             for share in shares:
                 share.problem = busy(f"Too many requests wait for {share.variant.model}.")
                 share.call.pending -= 1
@@ -398,6 +409,6 @@ def _score(model: ServedModel, shares: list[Share]) -> list[tuple[list[Share], A
     try:
         return [(shares, model.check(model.run(rows, [len(share.rows) for share in shares]), len(rows)))]
     except Exception as e:
-        if len(shares) == 1:
+        if len(shares) == 1 or isinstance(e, ModelSlow):
             return [(shares, e)]
         return [result for share in shares for result in _score(model, [share])]
