@@ -7,8 +7,8 @@ ledger entry -> commit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from loopline.hashing import digest_json
 from loopline.idempotency import answered, forget, keep
 from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Action, Body, Operation
-from loopline.packaging.records import Opening, Trust
+from loopline.packaging.opening import opening_of
 from loopline.ports.clock import Clock, SystemClock
 from loopline.ports.drawing import Line, PlotForm
 from loopline.ports.predictor import Predictor
@@ -122,6 +122,16 @@ class Platform:
         check_name(project, "project")
         with self.database.begin(principal=principal.name, project=project, lazy=True) as tx:
             authority.authorise(tx, principal, action, project)
+
+    def admit(self, name: str, principal: Principal, project: str) -> None:
+        """Raises and records what `call` would, where the principal may not: for who has yet to take a large body."""
+        op = OPERATIONS[name]
+        try:
+            self.allow(op.action, principal, project)
+        except Refused as e:
+            if e.code == "forbidden":
+                self._deny(op, principal, project)
+            raise
 
     def session(self, principal: Principal | None = None, project: str | None = None) -> loopline.catalog.Session:
         """The verbs for one principal (default: the operating-system user) in one project."""
@@ -259,7 +269,9 @@ class Platform:
                 from loopline.data.service import DatasetsService
 
                 workspace = self.settings.workspace
-                return DatasetsService(tx, self.blobs, workspace / "tables", workspace / "scratch")
+                return DatasetsService(
+                    tx, self.blobs, workspace / "tables", workspace / "scratch", lambda: self._rules()
+                )
             case "files":
                 from loopline.data.files.service import FilesService
 
@@ -312,14 +324,12 @@ class Platform:
                 from loopline.outcomes.service import LabelsService
 
                 return LabelsService(tx, self._predictions(tx), partial(classes, tx, partial(self._bundle, tx)))
-            case "endpoints":
-                from loopline.deployment.service import EndpointsService
+            case "endpoints" | "rollouts":
+                from loopline.deployment import service
 
-                return EndpointsService(tx, self._service("models", tx), partial(self._bundle, tx), self.opening)
-            case "rollouts":
-                from loopline.deployment.service import RolloutsService
-
-                return RolloutsService(tx, self._service("models", tx), partial(self._bundle, tx), self.opening)
+                made = service.EndpointsService if group == "endpoints" else service.RolloutsService
+                models = self._service("models", tx)
+                return made(tx, models, partial(self._bundle, tx), opening_of(self.settings))
             case "monitors":
                 from loopline.monitoring.service import MonitorsService
 
@@ -369,24 +379,20 @@ class Platform:
         create_points(metrics)
         return metrics
 
-    @property
-    def opening(self) -> Opening:
-        """How bundles are opened here: code runs where one of the keys in the workspace's folder signed it."""
-        keys = sorted((self.settings.workspace / "keys").glob("models-*.pub"))
-        return Opening(
-            trust=Trust(keys=tuple(key.read_text() for key in keys)),
-            timeout=self.settings.model_timeout,
-            memory=self.settings.model_memory,
-        )
+    @cached_property
+    def _rules(self) -> Callable[[], None]:
+        from loopline.loop.files import RuleFiles
+
+        return RuleFiles(self.settings.rules)
 
     def open_model(self, ref: str, tx: Tx | None = None) -> Predictor:
         """A model version by its ref, opened in the very form that serves."""
         from loopline.packaging.predictor import BundlePredictor
 
         if tx is not None:
-            return BundlePredictor(self._bundle(tx, ref), self.opening)
+            return BundlePredictor(self._bundle(tx, ref), opening_of(self.settings))
         with self.database.begin(principal=self.owner.name, lazy=True) as opened:
-            return BundlePredictor(self._bundle(opened, ref), self.opening)
+            return BundlePredictor(self._bundle(opened, ref), opening_of(self.settings))
 
 
 def _draw(title: str, x: str, lines: Sequence[Line], form: PlotForm) -> bytes:

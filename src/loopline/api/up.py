@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from loopline.access.authority import digests_for, living_digests
+from loopline.api.bodies import INCOMING
 from loopline.api.server import ApiServer
 from loopline.app import Platform
 from loopline.catalog import Session
@@ -25,6 +26,7 @@ from loopline.loop.controller import Controller
 from loopline.loop.lease import held
 from loopline.loop.records import LoopRequest
 from loopline.outcomes.service import SEPARATOR
+from loopline.packaging.opening import opening_of
 from loopline.refs import DEFAULT_PROJECT
 from loopline.serving.records import KNOWN, RouteTable
 from loopline.serving.supervisor import Supervisor
@@ -100,9 +102,10 @@ class Service:
                 port=settings.port,
                 workers=self._workers,
                 control=str(control),
+                incoming=str(workspace / INCOMING),
                 allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), settings.host) if h),
                 forward_limit=settings.body_limit,
-                opening=self.platform.opening,
+                opening=opening_of(settings),
             )
             api = ApiServer(self.platform, control=control)
             opening.callback(api.stop)

@@ -28,6 +28,8 @@ from loopline.serving.shadow import Shadows
 from loopline.serving.threads import ModelThreads
 
 logger = logging.getLogger("loopline.serving")
+_Result = tuple[list[Share], Any, float]
+"""The shares of a batch, its output or the exception that it failed with, and the seconds that it took."""
 
 
 class Engine:
@@ -167,10 +169,10 @@ class Engine:
 
     # ------------------------------------------------------------------ models
 
-    def _settle(self, results: list[tuple[list[Share], Any]]) -> None:
+    def _settle(self, results: list[_Result]) -> None:
         """Hands the outputs of batches to their shares; an exception is the output of a failed one."""
-        for shares, output in results:
-            self.counters.batches += 1
+        for shares, output, seconds in results:
+            self.counters.ran(shares[0].variant.counted, seconds)
             if isinstance(output, Exception):
                 model = shares[0].variant.model
                 logger.warning("%s failed: %s", model, output)
@@ -184,9 +186,8 @@ class Engine:
                 end = at + len(share.rows)
                 share.output = values[at:end]
                 if not finite and (bad := int((~np.isfinite(output[at:end]).all(axis=1)).sum())):
-                    assert share.call.endpoint is not None
-                    pair = (share.call.endpoint.name, share.variant.name)
-                    self.counters.invalid[pair] = self.counters.invalid.get(pair, 0) + bad
+                    who = share.variant.counted
+                    self.counters.invalid[who] = self.counters.invalid.get(who, 0) + bad
                     share.problem = model_failed(share.variant.model, "its output is not a finite number.")
                 share.call.pending -= 1
                 at = end
@@ -194,18 +195,18 @@ class Engine:
     def _score_later(self, model: ServedModel, shares: list[Share]) -> None:
         """Runs a batch in the model's own thread."""
 
-        def done(results: list[tuple[list[Share], Any]]) -> None:
+        def done(results: list[_Result]) -> None:
             self._settle(results)
             self._finish([c for c in dict.fromkeys(share.call for share in shares) if not c.pending])
 
         bound = self.settings.opening.timeout
 
-        def work() -> list[tuple[list[Share], Any]]:
+        def work() -> list[_Result]:
             # Who waited longer than the model may take is told so before any work is done for them.
             late = [share for share in shares if time.perf_counter() - share.call.started > bound]
             left = [share for share in shares if share not in late] if late else shares
             given = _score(model, left) if left else []
-            return [*given, (late, ModelSlow("it was waited for too long"))] if late else given
+            return [*given, (late, ModelSlow("it was waited for too long"), 0.0)] if late else given
 
         if not self._threads.submit(model, work, done):
             for share in shares:
@@ -242,10 +243,12 @@ class Engine:
             answers = [(call, full.status, full.body(call.plain), full.headers) for call, _, _, _ in answers]
         self._in_flight -= len(calls)
         for call, status, body, headers in answers:
-            variant = call.shares[0].variant.name if len(call.shares) == 1 else "" if not call.shares else "several"
-            endpoint = call.endpoint.name if call.endpoint is not None else ""
-            count = len(call.rows.rows) if status == 200 and call.rows is not None else 0
-            self.counters.answered(endpoint, variant, status, elapsed - call.started, count)
+            if len(call.shares) == 1:
+                who = call.shares[0].variant.counted
+            else:
+                who = (call.endpoint.name if call.endpoint is not None else "", "several" if call.shares else "", "")
+            count = len(call.rows.rows) if call.rows is not None else 0
+            self.counters.answered(who, status, elapsed - call.started, count, now)
             try:
                 call.answer(status, body, headers)
             except Exception:  # a connection that broke this moment is that client's alone
@@ -403,12 +406,14 @@ class Engine:
             self._log = None
 
 
-def _score(model: ServedModel, shares: list[Share]) -> list[tuple[list[Share], Any]]:
+def _score(model: ServedModel, shares: list[Share]) -> list[_Result]:
     """Runs a batch; where it fails, each share alone, so that only the bad one fails."""
     rows = shares[0].rows if len(shares) == 1 else [row for share in shares for row in share.rows]
+    start = time.perf_counter()
     try:
-        return [(shares, model.check(model.run(rows, [len(share.rows) for share in shares]), len(rows)))]
+        output = model.check(model.run(rows, [len(share.rows) for share in shares]), len(rows))
+        return [(shares, output, time.perf_counter() - start)]
     except Exception as e:
         if len(shares) == 1 or isinstance(e, ModelSlow):
-            return [(shares, e)]
+            return [(shares, e, time.perf_counter() - start)]
         return [result for share in shares for result in _score(model, [share])]

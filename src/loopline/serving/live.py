@@ -37,6 +37,7 @@ class LiveVariant:
         self.signature: Signature = manifest.signature
         self.task = manifest.task
         self.version = str(manifest.version)
+        self.counted = (endpoint, record.name, self.version)
         self.propensity = record.weight / BUCKETS if record.mode == "live" else 1.0
         self.part = Part(record.model, record.name, record.mode, self.propensity)
         self.threshold = 0.5 if manifest.threshold is None else manifest.threshold

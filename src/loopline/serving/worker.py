@@ -24,6 +24,7 @@ import msgspec
 import uvicorn
 
 from loopline.errors import LooplineError
+from loopline.ports.incoming import sweep
 from loopline.serving import live as lives
 from loopline.serving import metrics
 from loopline.serving.access import Gate
@@ -74,7 +75,10 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
         # One endpoint that cannot be served keeps none of the others down.
         engine.swap(lives.prepare(message, {}, settings.opening, message.table.endpoints))
     gate = Gate(settings.allowed_hosts)
-    forwarder = Forwarder(settings.control, settings.forward_limit) if settings.control else None
+    incoming = Path(settings.incoming) if settings.incoming else None
+    if incoming is not None:
+        sweep(incoming)
+    forwarder = Forwarder(settings.control, settings.forward_limit, incoming) if settings.control else None
     config = uvicorn.Config(
         App(engine, gate, forwarder),
         http=bound(engine, gate),
