@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "runs": ("Work", "runs", "Runs: ls, search, show, history, artifacts, notes, corrections, deletion."),
     "groups": ("Work", "groups", "Groups of runs: ls, show, create, rename, note, tag, delete, restore."),
     "sync": ("Work", "sync", "Send what programs logged while no server answered."),
-    "models": ("Work", "models", "Models: ls, show, card, pull, aliases, comments, approvals, deletion."),
+    "models": ("Work", "models", "Models: ls, show, card, package, push, pull, aliases, approvals, deletion."),
     "pipeline": ("Work", "pipeline", "Runs of pipelines and their steps: ls, show."),
     "evaluations": ("Work", "evaluations", "Evaluations: ls, show, report, plots."),
     "serve": ("Operate", "serve", "Serve models alone: of the registry, or a bundle's folder without any."),

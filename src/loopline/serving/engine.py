@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from loopline.ports.runtime import ModelSlow
 from loopline.serving import oip
 from loopline.serving.call import Call, Headers, Share
 from loopline.serving.contract import Row
@@ -22,7 +23,7 @@ from loopline.serving.live import Live, LiveEndpoint, Route, nothing
 from loopline.serving.log import Frame, Part, PredictionLog, encode
 from loopline.serving.metrics import Counters
 from loopline.serving.model import ServedModel
-from loopline.serving.problems import Problem, busy, model_failed
+from loopline.serving.problems import Problem, busy, model_failed, unanswered
 from loopline.serving.records import WorkerSettings
 from loopline.serving.shadow import Shadows
 from loopline.serving.tensors import tensors
@@ -190,8 +191,9 @@ class Engine:
             if isinstance(output, Exception):
                 model = shares[0].variant.model
                 logger.warning("%s failed: %s", model, output)
-                shares[0].problem = model_failed(model, type(output).__name__)
-                shares[0].call.pending -= 1
+                for share in shares:
+                    share.problem = unanswered(model, output)
+                    share.call.pending -= 1
                 continue
             finite = bool(np.isfinite(output).all())
             values, at = output.tolist(), 0
@@ -212,11 +214,22 @@ class Engine:
             self._settle(results)
             self._finish([c for c in dict.fromkeys(share.call for share in shares) if not c.pending])
 
+        bound = self.settings.opening.timeout
+
         def work() -> list[_Result]:
+            # Who waited past its deadline, or longer than the model may take, is told so before any work is done for them.
             now = time.perf_counter()
-            late = [share for share in shares if share.call.deadline and now > share.call.deadline]
-            left = [share for share in shares if share not in late] if late else shares
-            return [*(_score(model, left) if left else []), *([(late, too_late(), 0.0)] if late else [])]
+            left: list[Share] = []
+            results: list[_Result] = []
+            for share in shares:
+                call = share.call
+                if call.deadline and now > call.deadline:
+                    results.append(([share], too_late(), 0.0))
+                elif now - call.started > bound:
+                    results.append(([share], ModelSlow("it was waited for too long"), 0.0))
+                else:
+                    left.append(share)
+            return [*(_score(model, left) if left else []), *results]
 
         if not self._threads.submit(model, work, done):
             for share in shares:
@@ -394,6 +407,6 @@ def _score(model: ServedModel, shares: list[Share]) -> list[_Result]:
         output = model.check(model.run(rows, [len(share.rows) for share in shares]), len(rows))
         return [(shares, output, time.perf_counter() - start)]
     except Exception as e:
-        if len(shares) == 1:
+        if len(shares) == 1 or isinstance(e, ModelSlow):
             return [(shares, e, time.perf_counter() - start)]
         return [result for share in shares for result in _score(model, [share])]
