@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import msgspec
 from loopline.errors import NotFound, Unavailable
 from loopline.serving import about, metrics
 from loopline.serving.access import Gate, unique
-from loopline.serving.call import Call, Headers
+from loopline.serving.call import Call, Codec, Headers
 from loopline.serving.engine import Engine
+from loopline.serving.foreign import doors
 from loopline.serving.forward import Forwarder, Message, Receive, Send, control_down
 from loopline.serving.metrics import Counters
 from loopline.serving.peers import Peer
@@ -74,14 +76,13 @@ class App:
             started = True
             await send(message)
 
-        plain = not scope["path"].startswith("/v2")
         try:
             with contextlib.suppress(_ClientGone):
                 await self._answer(scope, received, noted)
         except Problem as problem:
             if started:
                 raise
-            await _send(noted, problem.status, problem.body(plain), problem.headers)
+            await _send(noted, problem.status, doors.refusal(scope["path"], problem), problem.headers)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -90,7 +91,7 @@ class App:
         route, missing = live.find(path)
         if route is not None or missing is not None:
             if method == "POST":
-                await self._infer(scope, receive, send, missing)
+                await self._infer(scope, receive, send, path)
                 return
             problem = missing or wrong_method(method, "POST")
             headers = unique(scope["headers"])
@@ -100,8 +101,10 @@ class App:
         peer = self._host(scope, headers)
         if path == "/v2/health/live":
             await _send(send, 200, b'{"live":true}')
-        elif path in ("/health", "/v2/health/ready"):
+        elif path in ("/health", "/ping", "/v2/health/ready"):
             await self._health(path, send)
+        elif path == "/version" and self.forwarder is None:
+            await _send(send, 200, version("loopline").encode(), ((b"content-type", b"text/plain; charset=utf-8"),))
         elif path == "/metrics":
             _read_only(method)
             self.gate.allow(live, None, headers, peer)
@@ -113,6 +116,8 @@ class App:
             _read_only(method)
             body = self._about(path, headers, peer)
             await _send(send, 200, msgspec.json.encode(body))
+        elif (door := doors.find(path)) is not None:
+            await self._foreign(door, scope, receive, send, headers, peer)
         elif self.forwarder is not None:
             await self.forwarder(scope, receive, send, peer)
         else:
@@ -125,22 +130,35 @@ class App:
 
     # ------------------------------------------------------------------ inference
 
-    async def _infer(self, scope: Message, receive: Receive, send: Send, missing: Problem | None) -> None:
+    async def _infer(
+        self,
+        scope: Message,
+        receive: Receive,
+        send: Send,
+        path: str,
+        codec: Codec | None = None,
+        problem: Problem | None = None,
+    ) -> None:
+        """Answers what is asked of the inference path `path`; in another protocol's words, where `codec` speaks it.
+
+        A `problem` that is known already is counted, logged and answered like one of the engine's own.
+        """
         call = WaitingCall(asyncio.get_running_loop().create_future())
-        call.path = scope["path"].encode()
-        call.plain = scope["path"].startswith("/predict/")
+        call.path = path.encode()
+        call.plain = path.startswith("/predict/")
+        call.codec = codec
         limit = self.engine.settings.body_limit
         try:
             headers = unique(scope["headers"])
             peer = self._host(scope, headers)
-            route, _ = self.engine.live.find(scope["path"])
+            route, missing = self.engine.live.find(path)
             self.gate.allow(self.engine.live, route.endpoint.name if route else None, headers, peer)
-            if missing is not None:
-                raise missing
+            if (known := problem or missing) is not None:
+                raise known
             read_headers(call, headers)
             check_length(headers.get(b"content-length", b""), limit)
-        except Problem as problem:
-            call.problem = problem
+        except Problem as e:
+            call.problem = e
         if call.problem is None:
             try:
                 call.body = await _body(receive, limit)
@@ -149,6 +167,29 @@ class App:
         call.started = time.perf_counter()
         self.engine.submit(call)
         await _send(send, *await call.done)
+
+    async def _foreign(
+        self, door: doors.Door, scope: Message, receive: Receive, send: Send, headers: dict[bytes, bytes], peer: Peer
+    ) -> None:
+        """Answers what another protocol asks."""
+        door.check_method(scope["method"])
+        live = self.engine.live
+        path, problem = "", None
+        try:
+            self.gate.allow(live, None, headers, peer)
+            name = door.endpoint(live)
+            self.gate.allow(live, name if name in live.endpoints else None, headers, peer)
+            endpoint = live.endpoint(name)
+            variant = door.variant(endpoint)
+            path = f"/predict/{name}" if variant is None else f"/v2/models/{name}/versions/{variant.version}/infer"
+        except Problem as e:
+            if door.codec is None:
+                raise
+            problem = e
+        if door.codec is None:
+            await _send(send, 200, msgspec.json.encode(door.about(endpoint, variant)))
+        else:
+            await self._infer(scope, receive, send, path, door.codec(headers), problem)
 
     # ------------------------------------------------------------------ what is there
 
@@ -166,7 +207,7 @@ class App:
                 self._control = (now, good)
             if not good:
                 raise control_down("no answer to /health")
-        body = {"ready": True} if path != "/health" else {"status": "ready", "epoch": live.epoch}
+        body = {"ready": True} if path not in ("/health", "/ping") else {"status": "ready", "epoch": live.epoch}
         await _send(send, 200, msgspec.json.encode(body))
 
     def _counters(self) -> tuple[Counters, int]:

@@ -21,6 +21,7 @@ from loopline.serving.live import Live, LiveEndpoint, Route, nothing
 from loopline.serving.log import Frame, Part, PredictionLog, encode
 from loopline.serving.metrics import Counters
 from loopline.serving.model import ServedModel
+from loopline.serving.outcome import tensors
 from loopline.serving.problems import Problem, busy, model_failed
 from loopline.serving.records import WorkerSettings
 from loopline.serving.shadow import Shadows
@@ -114,7 +115,9 @@ class Engine:
                 raise problem or busy("This path is not answered any more.")
         endpoint = call.endpoint = route.endpoint
         call.plain = route.plain
-        if route.plain:
+        if call.codec is not None:
+            rows = call.codec.read(call, endpoint, self.settings.row_limit)
+        elif route.plain:
             rows = endpoint.contract.decode(call.body, self.settings.row_limit)
         else:
             rows, call.columns, call.asked = oip.decode(
@@ -229,7 +232,7 @@ class Engine:
             answers.append(self._refuse(call, call.problem, frames, now, elapsed))
         if not self._write(frames, now) and self.settings.disk_full == "refuse":
             full = busy("The prediction log cannot be written.", "log-full")
-            answers = [(call, full.status, full.body(call.plain), full.headers) for call, _, _, _ in answers]
+            answers = [(call, full.status, *call.refusal(full)) for call, _, _, _ in answers]
         self._in_flight -= len(calls)
         for call, status, body, headers in answers:
             if len(call.shares) == 1:
@@ -262,53 +265,20 @@ class Engine:
                 for n, output in zip(at, share.output, strict=True):
                     objects[n] = variant.render(prefix, call.first + n, [output])[0][:-1] + variant.named
         predictions = ",".join(objects).encode()
-        if call.plain:
-            body: bytes = b"%s%s]}" % (first.head, predictions)
-            headers: Headers = ()
+        headers: Headers = ()
+        if call.codec is not None:
+            body, headers = call.codec.write(call)
+        elif call.plain:
+            body = b"%s%s]}" % (first.head, predictions)
         else:
-            body, headers = self._tensors(call)
+            body, headers = tensors(call)
         if self._log is not None:
             frame = Frame(
                 now, call.request, call.endpoint.name, parts, 200, int((elapsed - call.started) * 1e6), call.rows.form,
-                call.body if call.plain else call.columns, b"[%s]" % predictions, call.keys,
+                call.columns if call.rows.form == "columns" else call.body, b"[%s]" % predictions, call.keys,
             )  # fmt: skip
             frames.append(encode(frame))
         return body, headers
-
-    def _tensors(self, call: Call) -> tuple[bytes, Headers]:
-        """The Open Inference Protocol's answer."""
-        assert call.rows is not None
-        assert call.endpoint is not None
-        assert call.asked is not None
-        shares, count = call.shares, len(call.rows.rows)
-        first = shares[0].variant
-        prefix = call.request[:-8]
-        parameters: dict[str, Any] = {
-            "model": first.model,
-            "model_version": first.version,
-            "variant": first.name,
-            "prediction_ids": ",".join(f"{prefix}{n:08x}" for n in range(call.first, call.first + count)),
-        }
-        values = np.empty((count, first.served.width), dtype=np.float32)
-        labels = [""] * count
-        names = [""] * count
-        for share in shares:
-            variant = share.variant
-            order = None if variant.labels == first.labels else [variant.labels.index(c) for c in first.labels]
-            for n, output in zip(share.at if share.at is not None else range(count), share.output, strict=True):
-                values[n] = output if order is None else [output[i] for i in order]
-                labels[n], names[n] = variant.label(output), variant.name
-        if len(shares) > 1:
-            parameters["variants"] = ",".join(names)
-        body, length = oip.encode(
-            call.asked, call.endpoint.name, first.version, first.signature, values, labels, parameters
-        )
-        if length is None:
-            return body, ()
-        return body, (
-            (b"content-type", b"application/octet-stream"),
-            (b"inference-header-content-length", str(length).encode()),
-        )
 
     def _refuse(
         self, call: Call, problem: Problem, frames: list[bytes], now: int, elapsed: float
@@ -335,7 +305,7 @@ class Engine:
                     )
                 )
             )
-        return call, problem.status, problem.body(call.plain), problem.headers
+        return call, problem.status, *call.refusal(problem)
 
     # ------------------------------------------------------------------ the log
 
