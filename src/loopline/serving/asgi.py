@@ -15,13 +15,15 @@ from typing import Any
 import msgspec
 
 from loopline.errors import NotFound, Unavailable
-from loopline.serving import about, metrics
+from loopline.serving import about, metrics, openapi
 from loopline.serving.access import Gate, unique
 from loopline.serving.call import Call, Codec, Headers
 from loopline.serving.engine import Engine
+from loopline.serving.explain import Explainers, asked, explained
 from loopline.serving.foreign import doors
 from loopline.serving.forward import Forwarder, Message, Receive, Send, control_down
 from loopline.serving.metrics import Counters
+from loopline.serving.pages import page
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem, wrong_method
 from loopline.serving.protocol import body_too_large, check_length, read_headers
@@ -51,6 +53,7 @@ class App:
         self.engine = engine
         self.gate = gate
         self.forwarder = forwarder
+        self._explainers = Explainers()
         self._control: tuple[float, bool] = (-HEALTH_AGE, False)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -116,6 +119,9 @@ class App:
             _read_only(method)
             body = self._about(path, headers, peer)
             await _send(send, 200, msgspec.json.encode(body))
+        elif path == "/docs" or path.startswith("/docs/"):
+            _read_only(method)
+            await _send(send, 200, *self._docs(path, headers, peer))
         elif (door := doors.find(path)) is not None:
             await self._foreign(door, scope, receive, send, headers, peer)
         elif self.forwarder is not None:
@@ -148,6 +154,7 @@ class App:
         call.plain = path.startswith("/predict/")
         call.codec = codec
         limit = self.engine.settings.body_limit
+        explaining = False
         try:
             headers = unique(scope["headers"])
             peer = self._host(scope, headers)
@@ -156,17 +163,21 @@ class App:
             if (known := problem or missing) is not None:
                 raise known
             read_headers(call, headers)
+            explaining = asked(scope["query_string"], call.plain and codec is None, route.endpoint if route else None)
             check_length(headers.get(b"content-length", b""), limit)
         except Problem as e:
             call.problem = e
         if call.problem is None:
             try:
                 call.body = await _body(receive, limit)
-            except Problem as problem:
-                call.problem = problem
+            except Problem as e:
+                call.problem = e
         call.started = time.perf_counter()
         self.engine.submit(call)
-        await _send(send, *await call.done)
+        status, body, added = await call.done
+        if explaining and status == 200:
+            body = await explained(self._explainers, call, body)
+        await _send(send, status, body, added)
 
     async def _foreign(
         self, door: doors.Door, scope: Message, receive: Receive, send: Send, headers: dict[bytes, bytes], peer: Peer
@@ -235,6 +246,18 @@ class App:
         if found is None:
             raise Problem(404, NotFound(f"There is nothing at {path}.", code="no-route"))
         return found
+
+    def _docs(self, path: str, headers: dict[bytes, bytes], peer: Peer) -> tuple[bytes, Headers]:
+        """An endpoint's OpenAPI document, or the page that shows it, which tells nobody anything by itself."""
+        parts = path.split("/")[2:]
+        if len(parts) == 2 and parts[1] == "openapi.json":
+            live, settings = self.engine.live, self.engine.settings
+            self.gate.allow(live, parts[0] if parts[0] in live.endpoints else None, headers, peer)
+            made = openapi.document(live.endpoint(parts[0]), settings.body_limit, settings.row_limit)
+            return msgspec.json.encode(made), ()
+        if len(parts) > 1:
+            raise Problem(404, NotFound(f"There is nothing at {path}.", code="no-route"))
+        return page()
 
     async def _repository(
         self, method: str, path: str, headers: dict[bytes, bytes], peer: Peer, receive: Receive

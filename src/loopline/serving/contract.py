@@ -131,6 +131,10 @@ class Contract:
         self._short_one: Callable[[bytes], Any] = msgspec.json.Decoder(row).decode
         self._short_rows: Callable[[bytes], Any] = msgspec.json.Decoder(rows).decode
 
+    def requires(self, name: str) -> bool:
+        """Whether each row must have this column."""
+        return name in self._required
+
     # ------------------------------------------------------------------ JSON rows
 
     def decode(self, body: bytes, row_limit: int) -> Rows:
@@ -366,11 +370,17 @@ def merge(variants: Iterable[tuple[str, Signature, bool]]) -> tuple[tuple[Field,
                 kind=kind,
                 nullable=known.nullable and (field.nullable or not live),
                 categories=tuple(sorted({*known.categories, *field.categories})),
+                minimum=_either(min, known.minimum, field.minimum),
+                maximum=_either(max, known.maximum, field.maximum),
             )
     return (
         tuple(f for f in found.values() if f.name in needed),
         tuple(f for f in found.values() if f.name not in needed),
     )
+
+
+def _either(choose: Callable[..., float], one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else choose(one, other)
 
 
 def _key(value: Any) -> str | None:
