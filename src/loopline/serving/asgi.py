@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import time
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,12 +16,11 @@ import msgspec
 from loopline.errors import NotFound, Unavailable
 from loopline.serving import about, metrics, openapi
 from loopline.serving.access import Gate, unique
-from loopline.serving.call import Call, Codec, Headers
+from loopline.serving.call import Codec, Headers, WaitingCall
 from loopline.serving.engine import Engine
 from loopline.serving.explain import Explainers, asked, explained
 from loopline.serving.foreign import doors
 from loopline.serving.forward import Forwarder, Message, Receive, Send, control_down
-from loopline.serving.metrics import Counters
 from loopline.serving.pages import page
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem, wrong_method
@@ -32,18 +30,6 @@ HEALTH_AGE = 1.0
 """Seconds for which the control process's last answer counts."""
 _INDEX_LIMIT = 64 << 10
 """Bytes of a request for the repository's index."""
-
-
-class WaitingCall(Call):
-    """A request on the ordinary way: whoever sent it waits for `done`."""
-
-    def __init__(self, done: asyncio.Future[tuple[int, bytes, Headers]]) -> None:
-        self.done = done
-
-    def answer(self, status: int, body: bytes, headers: Headers) -> None:
-        """Wakes who waits; nobody does where the client went away."""
-        if not self.done.done():
-            self.done.set_result((status, body, headers))
 
 
 class App:
@@ -111,7 +97,7 @@ class App:
         elif path == "/metrics":
             _read_only(method)
             self.gate.allow(live, None, headers, peer)
-            text = metrics.text(*self._counters())
+            text = metrics.text(*self.engine.totals())
             await _send(send, 200, text, ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),))
         elif path.startswith("/v2/repository/"):
             await _send(send, 200, await self._repository(method, path, headers, peer, receive))
@@ -221,15 +207,6 @@ class App:
         body = {"ready": True} if path not in ("/health", "/ping") else {"status": "ready", "epoch": live.epoch}
         await _send(send, 200, msgspec.json.encode(body))
 
-    def _counters(self) -> tuple[Counters, int]:
-        """The counts of all workers of the port, and how many workers that were."""
-        engine = self.engine
-        engine.counters.in_flight = engine.in_flight
-        folder = engine.settings.metrics
-        if not folder:
-            return engine.counters, 1
-        return metrics.gather(engine.counters, Path(folder), engine.settings.worker)
-
     def _about(self, path: str, headers: dict[bytes, bytes], peer: Peer) -> dict[str, Any]:
         """The Open Inference Protocol's metadata and statistics."""
         live = self.engine.live
@@ -237,11 +214,11 @@ class App:
         if not parts:
             return about.server()
         if parts[1:] == ["stats"] and "stats" not in live.endpoints:
-            return about.statistics(live, self.gate.served(live, headers, peer), self._counters()[0])
+            return about.statistics(live, self.gate.served(live, headers, peer), self.engine.totals()[0])
         name = parts[1]
         self.gate.allow(live, name if name in live.endpoints else None, headers, peer)
         found = about.model(
-            live, name, parts[2:], self._counters()[0] if parts[-1] == "stats" else self.engine.counters
+            live, name, parts[2:], self.engine.totals()[0] if parts[-1] == "stats" else self.engine.counters
         )
         if found is None:
             raise Problem(404, NotFound(f"There is nothing at {path}.", code="no-route"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -74,3 +75,15 @@ class Call:
     def answer(self, status: int, body: bytes, headers: Headers) -> None:
         """Sends the answer; the door's part."""
         raise NotImplementedError
+
+
+class WaitingCall(Call):
+    """A request on the ordinary way: whoever sent it waits for `done`."""
+
+    def __init__(self, done: asyncio.Future[tuple[int, bytes, Headers]]) -> None:
+        self.done = done
+
+    def answer(self, status: int, body: bytes, headers: Headers) -> None:
+        """Wakes who waits; nobody does where the client went away."""
+        if not self.done.done():
+            self.done.set_result((status, body, headers))

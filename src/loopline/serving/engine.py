@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from loopline.serving.call import Call, Headers, Share
 from loopline.serving.contract import Row
 from loopline.serving.live import Live, LiveEndpoint, Route, nothing
 from loopline.serving.log import Frame, Part, PredictionLog, encode
-from loopline.serving.metrics import Counters
+from loopline.serving.metrics import Counters, gather
 from loopline.serving.model import ServedModel
 from loopline.serving.outcome import tensors
 from loopline.serving.problems import Problem, busy, model_failed
@@ -328,6 +329,13 @@ class Engine:
     def in_flight(self) -> int:
         """Requests that are taken and not yet answered."""
         return self._in_flight
+
+    def totals(self) -> tuple[Counters, int]:
+        """The counts of all workers of the port, and how many workers that were."""
+        self.counters.in_flight = self._in_flight
+        if not self.settings.metrics:
+            return self.counters, 1
+        return gather(self.counters, Path(self.settings.metrics), self.settings.worker)
 
     def upkeep(self) -> None:
         """Rotates the log where it is time; the idle worker's part of what `append` does."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from loopline.errors import NotFound
+from loopline.errors import Invalid, NotFound
 from loopline.features.records import Signature
 from loopline.serving.bodies import read, said
 from loopline.serving.call import Call, Headers
@@ -58,11 +58,7 @@ class Prediction:
             bad_input("The body is not an object.", "not-rows", hint, got=said(value))
         signature = value.get("signature_name")
         if signature not in (None, "", SIGNATURE):
-            bad_input(
-                f'Serving signature name: "{str(signature)[:100]}" not found in signature def.',
-                "no-signature",
-                f"There is one: {SIGNATURE}.",
-            )
+            raise no_signature(signature)
         return rows.check(endpoint.contract, self._rows(value, endpoint, hint), row_limit)
 
     def _rows(self, value: dict[str, Any], endpoint: LiveEndpoint, hint: str) -> list[Any]:
@@ -119,6 +115,18 @@ def _texts(value: Any) -> Any:
         return base64.b64decode(value["b64"], validate=True).decode()
     except (binascii.Error, ValueError, TypeError) as e:
         bad_input(f"{said(value)} is no UTF-8 text in base64: {e}.", "bad-base64", 'Send {"b64": "..."}, or the text.')
+
+
+def no_signature(name: Any) -> Problem:
+    """The 400 of a signature's name that there is not."""
+    return Problem(
+        400,
+        Invalid(
+            f'Serving signature name: "{str(name)[:100]}" not found in signature def.',
+            code="no-signature",
+            hint=f"There is one: {SIGNATURE}.",
+        ),
+    )
 
 
 def variant_of(endpoint: LiveEndpoint, kind: str, name: str) -> LiveVariant:
