@@ -103,6 +103,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     metrics: str = ""
     """Folder in which the workers of one port show each other their counters; empty: a worker reports only its own."""
     allowed_hosts: tuple[str, ...] = ()
+    grpc: tuple[str, int] | None = None
+    """Address and port on which gRPC is answered, too."""
     body_limit: int = 16 << 20
     forward_limit: int = 1 << 30
     row_limit: int = 10_000
