@@ -27,6 +27,7 @@ from loopline.loop.lease import held
 from loopline.loop.records import LoopRequest
 from loopline.loop.standing import Standing, standing
 from loopline.outcomes.records import SEPARATOR
+from loopline.packaging.opening import opening_of
 from loopline.refs import DEFAULT_PROJECT
 from loopline.serving.log import segments
 from loopline.serving.records import KNOWN, RouteTable
@@ -107,6 +108,7 @@ class Service:
                 incoming=str(workspace / INCOMING),
                 allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), settings.host) if h),
                 forward_limit=settings.body_limit,
+                opening=opening_of(settings),
             )
             api = ApiServer(self.platform, control=control)
             opening.callback(api.stop)

@@ -48,6 +48,17 @@ def check_pattern(pattern: str) -> str:
     return ""
 
 
+def literal(pattern: str) -> str:
+    """A text that all texts have in them which the pattern is found in: the longest that its plain signs tell; "": none.
+
+    What cannot be told without the grammar of patterns (alternatives, groups, counts, flags) counts as nothing known.
+    """
+    plain = re.sub(r"\\(?:[dwsbDWSB]|[^A-Za-z0-9])|\[[^\[\]\\]*\]", ".", pattern.removeprefix("(?s)"))
+    if re.search(r"[\\|(){}\[\]]", plain):
+        return ""
+    return max(re.findall(r"(?:[A-Za-z0-9 _:/=-](?![*?]))+", plain), key=len, default="")
+
+
 def of_like(pattern: str, fold: bool) -> str:
     """The regular expression of a LIKE pattern, where % is any characters and _ is one."""
     body = "".join({"%": ".*", "_": "."}.get(c) or re.escape(c) for c in pattern)
