@@ -22,6 +22,7 @@ from sqlalchemy.engine import Connection, CursorResult, Row
 from loopline import forks
 from loopline.errors import Conflict, Unavailable
 from loopline.failpoints import failpoint
+from loopline.migrations.shape import check_shape
 from loopline.ports.clock import Clock
 from loopline.prepared import Prepared
 from loopline.refs import DEFAULT_PROJECT, Ref
@@ -69,12 +70,13 @@ class Database:
         forks.opened.add(self)
 
     def create(self) -> None:
-        """Makes what is missing of the tables. Raises `Conflict` on a workspace that newer code wrote."""
+        """Makes what is missing of the tables. Raises `Conflict` on a workspace that other code wrote."""
         version = sa.table("alembic_version", sa.column("version_num"))
         with self.engine.connect().execution_options(loopline_write=True) as connection:
             if sa.inspect(connection).has_table("alembic_version"):
                 found = connection.execute(sa.select(version.c.version_num)).scalar()
                 if found == REVISION:
+                    check_shape(connection, metadata, REVISION)
                     return
                 if found is None or found > REVISION:
                     raise Conflict(
