@@ -23,6 +23,7 @@ from loopline.hashing import digest_json
 from loopline.idempotency import answered, keep
 from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Action, Body, Operation
+from loopline.packaging.opening import opening_of
 from loopline.ports.clock import Clock, SystemClock
 from loopline.ports.drawing import Line, PlotForm
 from loopline.ports.predictor import Predictor
@@ -292,14 +293,12 @@ class Platform:
                 from loopline.outcomes.service import LabelsService
 
                 return LabelsService(tx, self._predictions(tx), partial(classes, tx, partial(self._bundle, tx)))
-            case "endpoints":
-                from loopline.deployment.service import EndpointsService
+            case "endpoints" | "rollouts":
+                from loopline.deployment import service
 
-                return EndpointsService(tx, self._service("models", tx), partial(self._bundle, tx))
-            case "rollouts":
-                from loopline.deployment.service import RolloutsService
-
-                return RolloutsService(tx, self._service("models", tx), partial(self._bundle, tx))
+                made = service.EndpointsService if group == "endpoints" else service.RolloutsService
+                models = self._service("models", tx)
+                return made(tx, models, partial(self._bundle, tx), opening_of(self.settings))
             case "monitors":
                 from loopline.monitoring.service import MonitorsService
 
@@ -360,9 +359,9 @@ class Platform:
         from loopline.packaging.predictor import BundlePredictor
 
         if tx is not None:
-            return BundlePredictor(self._bundle(tx, ref))
+            return BundlePredictor(self._bundle(tx, ref), opening_of(self.settings))
         with self.database.begin(principal=self.owner.name, lazy=True) as opened:
-            return BundlePredictor(self._bundle(opened, ref))
+            return BundlePredictor(self._bundle(opened, ref), opening_of(self.settings))
 
 
 def _draw(title: str, x: str, lines: Sequence[Line], form: PlotForm) -> bytes:

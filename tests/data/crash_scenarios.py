@@ -34,6 +34,7 @@ def work(folder: Path) -> None:
 
     from loopline.data import versions
     from loopline.operations import Body
+    from loopline.quality.blocks import Blocks
 
     platform = opened(folder)
     datasets = platform.session().datasets
@@ -41,11 +42,16 @@ def work(folder: Path) -> None:
     for number, days in ((1, (3, 99, 5)), (2, (3, 4, 5))):
         if known < number:
             rows = "\n".join(["id,days", *(f"{n},{value}" for n, value in enumerate(days))])
+            if number == 2:  # times without a zone, which the Delta table was not made for
+                rows = "\n".join(
+                    f"{line},{at}"
+                    for line, at in zip(rows.split("\n"), ("at", *["2026-03-01T10:00:00"] * 3), strict=True)
+                )
             datasets.add("visits", Body(rows.encode(), name="visits.csv"), contract=RULES if number == 1 else None)
     if known < 3:
         table = folder / "workspace" / "tables" / "default" / "visits"
         for rows in (7, 8):  # never named
-            versions.write(table, pl.DataFrame({"id": range(rows)}))
+            versions.write(table, versions.save(table, Blocks.of(pl.DataFrame({"id": range(rows)}))))
         datasets.restore("visits", "1")
     if datasets.quarantine("visits", "1").held:
         datasets.release("visits", "1", "it was meant so")

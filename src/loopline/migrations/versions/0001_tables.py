@@ -166,6 +166,7 @@ def upgrade() -> None:
         sa.Column("champion", sa.Integer(), nullable=False),
         sa.Column("route_key", sa.String(length=200), nullable=True),
         sa.Column("passthrough", sa.JSON(), nullable=False),
+        sa.Column("policy", sa.JSON(), nullable=False),
         sa.Column("salt", sa.String(length=40), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.Column("updated", sa.BigInteger(), nullable=False),
@@ -823,6 +824,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["key"], ["run_words.id"], name=op.f("fk_run_params_key")),
         sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_params_run")),
         sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_params")),
+        info={"statistics": "CREATE STATISTICS st_run_params (mcv) ON key, substr(value, 1, 64) FROM run_params"},
         sqlite_with_rowid=False,
     )
     op.create_index(
@@ -867,6 +869,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["key"], ["run_words.id"], name=op.f("fk_run_tags_key")),
         sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_tags_run")),
         sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_tags")),
+        info={"statistics": "CREATE STATISTICS st_run_tags (mcv) ON key, substr(value, 1, 64) FROM run_tags"},
         sqlite_with_rowid=False,
     )
     op.create_index(
@@ -880,3 +883,6 @@ def upgrade() -> None:
     op.create_index(
         "ix_run_tags_value", "run_tags", ["key", sa.literal_column("substr(value, 1, 64)"), "run"], unique=False
     )
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("CREATE STATISTICS st_run_params (mcv) ON key, substr(value, 1, 64) FROM run_params")
+        op.execute("CREATE STATISTICS st_run_tags (mcv) ON key, substr(value, 1, 64) FROM run_tags")
