@@ -1,4 +1,4 @@
-"""Whether the tables that are there are those of this program: a revision is written anew until it is released."""
+"""The tables behind a connection: made where there are none, brought up to date, or found to be another program's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,46 @@ _COLUMNS = {
 }
 
 
-def check_shape(connection: Connection, declared: sa.MetaData, revision: str) -> None:
+def brought(connection: Connection, declared: sa.MetaData, revision: str) -> bool:
+    """Makes what is missing of the declared tables, in the connection's transaction; gives whether something was.
+
+    Raises `Conflict` for tables that newer code has written, or another state of the revision: one is written anew until it is
+    released.
+    """
+    version = sa.table("alembic_version", sa.column("version_num"))
+    if sa.inspect(connection).has_table("alembic_version"):
+        found = connection.execute(sa.select(version.c.version_num)).scalar()
+        if found == revision:
+            _check(connection, declared, revision)
+            return False
+        if found is None or found > revision:
+            raise Conflict(
+                f"The workspace is of a newer version: its tables are at revision {found}, this program knows {revision}.",
+                code="workspace-newer",
+                hint="Update loopline, or use another workspace (--workspace DIR).",
+            )
+        connection.rollback()
+        from loopline.migrations import upgrade
+
+        upgrade(connection)
+        return True
+    connection.rollback()
+    if connection.dialect.name != "sqlite":
+        # Two programs may make the same database at once; PostgreSQL's DDL needs them in turn.
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(7163)"))
+    declared.create_all(connection)
+    connection.execute(
+        sa.text(
+            "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, "
+            "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+        )
+    )
+    if connection.execute(sa.select(version.c.version_num)).scalar() is None:
+        connection.execute(sa.insert(version).values(version_num=revision))
+    return True
+
+
+def _check(connection: Connection, declared: sa.MetaData, revision: str) -> None:
     """Raises `Conflict` where a table or column is missing, or one stands beside those declared."""
     found: dict[str, set[str]] = {}
     for table, column in connection.execute(sa.text(_COLUMNS[connection.dialect.name])):
