@@ -7,8 +7,8 @@ ledger entry -> commit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ import sqlalchemy as sa
 import loopline.catalog  # fills OPERATIONS
 from loopline.access import authority
 from loopline.access.records import Principal
-from loopline.data.tables import dataset_inbox, dataset_versions
+from loopline.data.tables import dataset_inbox, dataset_retention, dataset_versions
 from loopline.database import Database, Tx
 from loopline.errors import Invalid, LooplineError, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
 from loopline.idempotency import answered, forget, keep
 from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Action, Body, Operation
+from loopline.packaging.opening import opening_of
 from loopline.ports.clock import Clock, SystemClock
 from loopline.ports.drawing import Line, PlotForm
 from loopline.ports.predictor import Predictor
@@ -38,6 +39,7 @@ from loopline.tracking.words import Words
 
 log = logging.getLogger("loopline.app")
 
+_R = dataset_retention.c
 _LARGEST_BUNDLE = 1 << 36
 """Bytes of a run bundle, unpacked; what comes over HTTP is bounded by `body_limit`, too."""
 
@@ -122,6 +124,16 @@ class Platform:
         with self.database.begin(principal=principal.name, project=project, lazy=True) as tx:
             authority.authorise(tx, principal, action, project)
 
+    def admit(self, name: str, principal: Principal, project: str) -> None:
+        """Raises and records what `call` would, where the principal may not: for who has yet to take a large body."""
+        op = OPERATIONS[name]
+        try:
+            self.allow(op.action, principal, project)
+        except Refused as e:
+            if e.code == "forbidden":
+                self._deny(op, principal, project)
+            raise
+
     def session(self, principal: Principal | None = None, project: str | None = None) -> loopline.catalog.Session:
         """The verbs for one principal (default: the operating-system user) in one project."""
         who, where = principal or self.owner, project or self.settings.project
@@ -139,19 +151,23 @@ class Platform:
     def upkeep(self) -> None:
         """Signs what the ledger has not signed yet, and removes what nobody needs.
 
-        That is: answers to calls of more than a day ago, deleted runs as each project's retention says, files of tables that no
-        version has named for a day, uploads that got no part for a day, and blobs that nothing has referred to for a day.
+        That is: answers to calls of more than a day ago, deleted runs and old dataset versions as each project's retention
+        says, files of tables that no version has needed for a day, uploads that got no part for a day, and blobs that nothing
+        has referred to for a day.
         """
         self.ledger.close(self.database)
         with self.database.begin() as tx:
             forget(tx)
         with self.database.begin(lazy=True) as tx:
             found = tx.rows(sa.select(run_retention.c.project).where(run_retention.c.deleted.is_not(None)))
+            kept = tx.rows(sa.select(dataset_retention).where(sa.or_(_R.age.is_not(None), _R.last.is_not(None))))
             holding = tx.rows(sa.select(dataset_versions.c.project).distinct())
             waiting = tx.rows(sa.select(dataset_inbox.c.project, dataset_inbox.c.name).distinct())
         for row in found:
             while self._by_itself("runs.purge", row.project).more:
                 pass
+        for row in kept:
+            self._by_itself("datasets.purge", row.project)
         for row in holding:
             self._by_itself("datasets.vacuum", row.project)
         expire(self.settings.workspace / "uploads", self.clock.now())
@@ -258,7 +274,9 @@ class Platform:
                 from loopline.data.service import DatasetsService
 
                 workspace = self.settings.workspace
-                return DatasetsService(tx, self.blobs, workspace / "tables", workspace / "scratch")
+                return DatasetsService(
+                    tx, self.blobs, workspace / "tables", workspace / "scratch", lambda: self._rules()
+                )
             case "files":
                 from loopline.data.files.service import FilesService
 
@@ -311,14 +329,12 @@ class Platform:
                 from loopline.outcomes.service import LabelsService
 
                 return LabelsService(tx, self._predictions(tx), partial(classes, tx, partial(self._bundle, tx)))
-            case "endpoints":
-                from loopline.deployment.service import EndpointsService
+            case "endpoints" | "rollouts":
+                from loopline.deployment import service
 
-                return EndpointsService(tx, self._service("models", tx), partial(self._bundle, tx))
-            case "rollouts":
-                from loopline.deployment.service import RolloutsService
-
-                return RolloutsService(tx, self._service("models", tx), partial(self._bundle, tx))
+                made = service.EndpointsService if group == "endpoints" else service.RolloutsService
+                models = self._service("models", tx)
+                return made(tx, models, partial(self._bundle, tx), opening_of(self.settings))
             case "monitors":
                 from loopline.monitoring.service import MonitorsService
 
@@ -368,14 +384,20 @@ class Platform:
         create_points(metrics)
         return metrics
 
+    @cached_property
+    def _rules(self) -> Callable[[], None]:
+        from loopline.loop.files import RuleFiles
+
+        return RuleFiles(self.settings.rules)
+
     def open_model(self, ref: str, tx: Tx | None = None) -> Predictor:
         """A model version by its ref, opened in the very form that serves."""
         from loopline.packaging.predictor import BundlePredictor
 
         if tx is not None:
-            return BundlePredictor(self._bundle(tx, ref))
+            return BundlePredictor(self._bundle(tx, ref), opening_of(self.settings))
         with self.database.begin(principal=self.owner.name, lazy=True) as opened:
-            return BundlePredictor(self._bundle(opened, ref))
+            return BundlePredictor(self._bundle(opened, ref), opening_of(self.settings))
 
 
 def _draw(title: str, x: str, lines: Sequence[Line], form: PlotForm) -> bytes:

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from loopline.serving.records import Policy
+
+CHAMPION, CHALLENGER = "champion", "challenger"
 Decision = Literal["advance", "wait", "promote", "keep", "roll_back"]
 RolloutStatus = Literal["running", "promoted", "kept", "rolled_back"]
 
@@ -59,6 +62,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     challenger_percent: int
     route_key: str | None
     passthrough: tuple[str, ...]
+    policy: Policy
     epoch: int
     created: int
     updated: int

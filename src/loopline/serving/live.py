@@ -13,9 +13,13 @@ import xxhash
 
 from loopline.errors import Invalid, LooplineError, NotFound
 from loopline.features.records import Signature
+from loopline.packaging.records import Opening
 from loopline.serving import model as models
-from loopline.serving.contract import Contract, Row, merge
+from loopline.serving.contract import Contract, Row
+from loopline.serving.keeping import keeping
+from loopline.serving.limits import Buckets
 from loopline.serving.log import Part
+from loopline.serving.merging import merge
 from loopline.serving.model import ServedModel
 from loopline.serving.problems import Problem, endpoint_down, no_endpoint
 from loopline.serving.records import BUCKETS, ControlMessage, Endpoint, RouteTable, Variant
@@ -36,6 +40,7 @@ class LiveVariant:
         self.signature: Signature = manifest.signature
         self.task = manifest.task
         self.version = str(manifest.version)
+        self.counted = (endpoint, record.name, self.version)
         self.propensity = record.weight / BUCKETS if record.mode == "live" else 1.0
         self.part = Part(record.model, record.name, record.mode, self.propensity)
         self.threshold = 0.5 if manifest.threshold is None else manifest.threshold
@@ -124,12 +129,15 @@ class LiveEndpoint:
             optional,
             passthrough=record.passthrough,
             route_key=record.route_key,
-            refuse_unknown=record.unknown_category == "refuse",
+            refuse_unknown=record.policy.unknown_category == "refuse",
+            refuse_outside=record.policy.out_of_range == "refuse",
         )
         self.variants = [LiveVariant(record.name, v, served[v.name], self.contract) for v in live]
         self.shadows = [
             LiveVariant(record.name, v, served[v.name], self.contract) for v in record.variants if v.mode == "shadow"
         ]
+        self.keeping = keeping(record.policy, record.salt or record.name, record.route_key)
+        self.limit = Buckets(record.policy.rate, record.policy.burst) if record.policy.rate else None
         self.only = self.variants[0] if len(live) == 1 else None
         self._ends: list[int] = []
         for v in live:
@@ -218,7 +226,9 @@ class Live:
         return [f"{name}/versions/{v}" for v in self.endpoints[name].versions()]
 
 
-def prepare(message: ControlMessage, known: dict[str, ServedModel], tolerated: Container[str] = ()) -> Live:
+def prepare(
+    message: ControlMessage, known: dict[str, ServedModel], opening: Opening, tolerated: Container[str] = ()
+) -> Live:
     """A table with all its models loaded, warmed and held against their golden rows; `known` ones are reused.
 
     An endpoint of those `tolerated` that fails is left out, and answered with 503. Takes its time: to be called outside the
@@ -233,7 +243,7 @@ def prepare(message: ControlMessage, known: dict[str, ServedModel], tolerated: C
             try:
                 models_of = {}
                 for variant in record.variants:
-                    key, model = _model(variant, known | served)
+                    key, model = _model(variant, known | served, opening)
                     if key not in known and key not in served:
                         fresh.append(model)
                     models_of[variant.name] = served[key] = model
@@ -250,7 +260,7 @@ def prepare(message: ControlMessage, known: dict[str, ServedModel], tolerated: C
         raise
 
 
-def _model(variant: Variant, known: dict[str, ServedModel]) -> tuple[str, ServedModel]:
+def _model(variant: Variant, known: dict[str, ServedModel], opening: Opening) -> tuple[str, ServedModel]:
     """The model of a variant with its bundle key."""
     if not variant.bundle:
         raise NotFound(
@@ -260,7 +270,7 @@ def _model(variant: Variant, known: dict[str, ServedModel]) -> tuple[str, Served
         )
     folder = Path(variant.bundle)
     key = models.bundle_key(folder)
-    return key, known[key] if key in known else models.load(folder)
+    return key, known[key] if key in known else models.load(folder, opening)
 
 
 def nothing() -> Live:

@@ -6,6 +6,7 @@ of a number that stands there are removed after it, now or by the next purge, wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,10 +16,21 @@ from loopline.database import Database, Tx, metadata
 from loopline.failpoints import failpoint
 from loopline.ports.blobs import BlobStore
 from loopline.store.service import Store
-from loopline.tracking.records import Needed
+from loopline.tracking.records import Needed, TagRetention
+from loopline.tracking.search.columns import same_text
 from loopline.tracking.shared import remove_unused
-from loopline.tracking.tables import folded_points, hot_points, run_external, run_groups, run_purged, runs
+from loopline.tracking.tables import (
+    folded_points,
+    hot_points,
+    run_external,
+    run_groups,
+    run_purged,
+    run_tags,
+    runs,
+    words,
+)
 
+_RUN = re.compile(r"(?<![\w-])run:(?:[\w.-]+/)?\w+")
 _SHARED: tuple[sa.Column[Any], ...] = (runs.c.environment, run_external.c.dataset)
 """What refers to rows that many runs share: they go with the last run."""
 
@@ -38,11 +50,21 @@ def select(tx: Tx, rows: Sequence[Any]) -> Selected:
     return Selected(free, [Needed(run=row.id, by=named[row.id]) for row in rows if row.id in named])
 
 
-def older(tx: Tx, before: int, most: int) -> Selected:
-    """The runs of the project that were deleted before a time, the oldest first: at most so many that can go."""
+def keeps(tx: Tx, rule: TagRetention) -> sa.ColumnElement[bool]:
+    """Whether a deleted run is to be kept yet, for a tag that it has."""
+    c = run_tags.c
+    key = sa.select(words.c.id).where(words.c.word == rule.key).scalar_subquery()
+    has = sa.exists().where(c.run == runs.c.number, c.key == key)
+    if rule.value is not None:
+        has = has.where(same_text(c.value, [rule.value]))
+    return has if rule.kept is None else sa.and_(has, runs.c.deleted > tx.now - rule.kept)
+
+
+def older(tx: Tx, before: int, rules: Sequence[TagRetention], most: int) -> Selected:
+    """The runs of the project that were deleted before a time and no tag keeps, the oldest first: at most so many that can go."""
     tx.write()
     found = Selected([], [])
-    mine = (runs.c.project == tx.project) & (runs.c.deleted <= before)
+    mine = sa.and_(runs.c.project == tx.project, runs.c.deleted <= before, *(~keeps(tx, rule) for rule in rules))
     query = sa.select(runs).where(mine).order_by(runs.c.number).limit(most)
     if not tx.database.sqlite:  # SQLite has one writer at a time
         query = query.with_for_update()
@@ -135,21 +157,27 @@ def _of_runs() -> Iterator[sa.Column[Any]]:
 
 
 def _named(tx: Tx, wanted: dict[str, str]) -> dict[str, str]:
-    """Of runs, given as ids by their refs, those that a row of another room names, and what that is.
+    """Of runs, given as ids by their refs, those that a row of another room names, and what that is."""
+    found: dict[str, str] = {}
+    for _, by, held in naming(tx, "run"):
+        for ref in _RUN.findall(held):
+            if ref in wanted:
+                found.setdefault(wanted[ref], by)
+    return found
+
+
+def naming(tx: Tx, kind: str) -> Iterator[tuple[str, str, str]]:
+    """What of any room and project may name things of a kind: its project, what it is, and the text that names them.
 
     A column says by `info={"names": ...}` that it holds refs, and of what (`database.names`).
     """
-    found: dict[str, str] = {}
     for table in metadata.sorted_tables:
         for column in table.c:
             if "names" not in column.info:
                 continue
-            kind, *parts = column.info["names"]
-            query = sa.select(column, table.c.project, *(table.c[part] for part in parts))
-            for row in tx.rows(query.where(sa.cast(column, sa.Text).like("%run:%"))):
+            by, *parts = column.info["names"]
+            text = sa.cast(column, sa.Text)
+            query = sa.select(text, table.c.project, *(table.c[part] for part in parts))
+            for row in tx.rows(query.where(text.like(f"%{kind}:%"))):
                 held, project, *key = tuple[Any, ...](row)
-                for ref in [held] if isinstance(held, str) else held:
-                    if ref in wanted:
-                        by = tx.ref(kind, *key) if project == tx.project else "something of another project"
-                        found.setdefault(wanted[ref], by)
-    return found
+                yield project, tx.ref(by, *key) if project == tx.project else "something of another project", held
