@@ -298,6 +298,7 @@ class Engine:
             "model": first.model,
             "model_version": first.version,
             "variant": first.name,
+            **first.decision,
             "prediction_ids": ",".join(f"{prefix}{n:08x}" for n in range(call.first, call.first + count)),
         }
         values = np.empty((count, first.served.width), dtype=np.float32)
