@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from loopline.serving.records import Policy
+
+CHAMPION, CHALLENGER = "champion", "challenger"
 Decision = Literal["advance", "wait", "promote", "keep", "roll_back"]
 RolloutStatus = Literal["running", "promoted", "kept", "rolled_back"]
 
@@ -61,6 +64,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     passthrough: tuple[str, ...]
     optional: tuple[str, ...]
     """Columns that callers may leave out, though a version reads them: it takes them missing, and came after the callers."""
+    policy: Policy
     epoch: int
     created: int
     updated: int

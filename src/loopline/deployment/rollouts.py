@@ -11,10 +11,10 @@ import msgspec
 import sqlalchemy as sa
 
 from loopline.database import Tx
-from loopline.deployment.plans import check
+from loopline.deployment.plan import check_plan
 from loopline.deployment.proof import left_out, prove
-from loopline.deployment.records import Decision, Plan, Rollout, RolloutStep
-from loopline.deployment.service import CHALLENGER, CHAMPION, LIVE, SHADOW, known, running, servable, turn
+from loopline.deployment.records import CHALLENGER, CHAMPION, Decision, Plan, Rollout, RolloutStep
+from loopline.deployment.service import LIVE, SHADOW, known, running, servable, turn
 from loopline.deployment.tables import decisions, endpoints, rollouts
 from loopline.deployment.verbs import RolloutsVerbs
 from loopline.errors import Conflict, Invalid, NotFound
@@ -36,7 +36,7 @@ class RolloutsService(RolloutsVerbs):
         self.opening = opening
 
     def start(self, endpoint: str, challenger: str, plan: Plan) -> Rollout:
-        check(plan)
+        check_plan(plan)
         optional = self._prove(known(self.tx, endpoint), servable(self.tx, self.models, challenger).ref, plan)
         self.tx.write()  # the long work came before the lock
         row = known(self.tx, endpoint)

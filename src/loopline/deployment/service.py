@@ -12,21 +12,22 @@ import sqlalchemy as sa
 
 from loopline.data.named import Named
 from loopline.database import Tx
+from loopline.deployment.policy import check_policy
 from loopline.deployment.proof import prove
-from loopline.deployment.records import Endpoint, Plan, Threshold
+from loopline.deployment.records import CHALLENGER, CHAMPION, Endpoint, Plan, Threshold
 from loopline.deployment.tables import endpoints, rollouts, routing
 from loopline.deployment.thresholds import Thresholds
 from loopline.deployment.verbs import EndpointsVerbs
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, did_you_mean
 from loopline.hashing import digest_json
-from loopline.outcomes.service import SEPARATOR
+from loopline.outcomes.records import SEPARATOR
+from loopline.packaging.manifest import read_manifest
 from loopline.packaging.records import Opening
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
 from loopline.registry.verbs import ModelsVerbs
-from loopline.serving.records import BUCKETS, Mode, RouteTable, Variant
+from loopline.serving.records import BUCKETS, Mode, Policy, RouteTable, Variant
 from loopline.serving.records import Endpoint as Routed
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 LIVE: Mode = "live"
 SHADOW: Mode = "shadow"
 
@@ -70,6 +71,7 @@ class EndpointsService(EndpointsVerbs):
                     name=name,
                     salt=secrets.token_hex(8),
                     optional=[],
+                    policy=msgspec.to_builtins(Policy()),
                     created=self.tx.now,
                     **values,
                 )
@@ -98,6 +100,23 @@ class EndpointsService(EndpointsVerbs):
 
     def show(self, name: str) -> Endpoint:
         return self._record(known(self.tx, name))
+
+    def set_policy(self, name: str, policy: Policy) -> Endpoint:
+        row = known(self.tx, name)
+        check_policy(policy, self._columns(row), name)
+        self.tx.execute(
+            endpoints.update()
+            .where(endpoints.c.project == self.tx.project, endpoints.c.name == name)
+            .values(policy=msgspec.to_builtins(policy), updated=self.tx.now)
+        )
+        turn(self.tx)
+        self.tx.note(inputs=[self.tx.ref("endpoint", name)], digests={"policy": digest_json(policy)})
+        return self.show(name)
+
+    def _columns(self, row: Any) -> set[str]:
+        """The columns that callers of an endpoint may send."""
+        manifest = read_manifest(self.folder(self.tx.ref("model", row.model, row.champion)), verify=False)
+        return {*row.passthrough, *(field.name for field in manifest.signature.inputs)}
 
     def remove(self, name: str, reason: str = "") -> None:
         known(self.tx, name)
@@ -161,6 +180,7 @@ class EndpointsService(EndpointsVerbs):
                 route_key=row.route_key,
                 passthrough=tuple(row.passthrough),
                 optional=tuple(row.optional),
+                policy=msgspec.convert(row.policy, Policy),
             )
         return RouteTable(epoch=epoch(self.tx), endpoints=table)
 
@@ -205,6 +225,7 @@ class EndpointsService(EndpointsVerbs):
             route_key=row.route_key,
             passthrough=tuple(row.passthrough),
             optional=tuple(row.optional),
+            policy=msgspec.convert(row.policy, Policy),
             epoch=epoch(self.tx),
             created=row.created,
             updated=row.updated,

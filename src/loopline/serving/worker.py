@@ -19,6 +19,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -43,13 +44,21 @@ logger = logging.getLogger("loopline.serving")
 class WorkerServer(Server):
     """The server, which closes the engine when the last answer is out."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+    def __init__(self, config: uvicorn.Config, engine: Engine, rpc: Any = None) -> None:
+        """`rpc` is the gRPC server, where there is one."""
         super().__init__(config)
         self._engine = engine
+        self._rpc = rpc
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stops accepting, waits for what is in flight, closes the log."""
-        await super().shutdown(sockets)
+        """Waits for what is under way, live and not ready; stops accepting; closes the log."""
+        self._engine.draining = True
+        left = await self.drain(self._engine.settings.drain)
+        self.config.timeout_graceful_shutdown = max(1, int(left))
+        ending = [super().shutdown(sockets)]
+        if self._rpc is not None:
+            ending.append(self._rpc.stop(left))
+        await asyncio.gather(*ending)
         self._engine.close()
         self._captured_signals.clear()  # it was asked to end and does: exit status 0
 
@@ -92,7 +101,12 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
         proxy_headers=False,
         timeout_graceful_shutdown=int(settings.drain),
     )
-    server = WorkerServer(config, engine)
+    rpc = None
+    if settings.grpc is not None:
+        from loopline.serving.grpc.server import start
+
+        rpc = await start(engine, gate, *settings.grpc)
+    server = WorkerServer(config, engine, rpc)
 
     def leave() -> None:
         server.should_exit = True

@@ -1,4 +1,4 @@
-"""Whether a plan of a rollout can be followed."""
+"""What the plan of a rollout may say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from loopline.errors import Invalid
 from loopline.evaluation.catalogue import kind
 
 
-def check(plan: Plan) -> None:
+def check_plan(plan: Plan) -> None:
     """Raises `Invalid` for a plan that cannot be followed."""
     shares = [stage.percent for stage in plan.stages if stage.kind == "canary"]
     wrong = [
