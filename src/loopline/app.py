@@ -294,9 +294,10 @@ class Platform:
 
                 return LabelsService(tx, self._predictions(tx), partial(classes, tx, partial(self._bundle, tx)))
             case "endpoints" | "rollouts":
-                from loopline.deployment import service
+                from loopline.deployment.rollouts import RolloutsService
+                from loopline.deployment.service import EndpointsService
 
-                made = service.EndpointsService if group == "endpoints" else service.RolloutsService
+                made = EndpointsService if group == "endpoints" else RolloutsService
                 models = self._service("models", tx)
                 return made(tx, models, partial(self._bundle, tx), opening_of(self.settings))
             case "monitors":
