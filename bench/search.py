@@ -60,7 +60,7 @@ def rows(runs: int, now: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
         status = rng.choice(["finished"] * 8 + ["failed", "killed"])
         yield "runs", (
             number, f"{number:026}", "default", f"fit {number % 50}", "run", status, created, "ann",
-            created + rng.randrange(1, 3_600_000), "", "", 0,
+            created + rng.randrange(1, 3_600_000), "", "", 0, 0, 0,
         )  # fmt: skip
         for key in KEYS[:10]:
             yield "run_series", (number, NUMBER[key], rng.random(), 100, created)
@@ -75,7 +75,7 @@ def rows(runs: int, now: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
 
 
 COLUMNS = {
-    "runs": "number, id, project, name, kind, status, created, creator, ended, message, note, batches",
+    "runs": 'number, id, project, name, kind, status, created, creator, ended, message, note, batches, "group", external',
     "run_series": "run, key, last, step, time",
     "run_params": "run, key, value, number",
     "run_tags": "run, key, value",

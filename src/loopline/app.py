@@ -7,8 +7,8 @@ ledger entry -> commit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,16 @@ class Platform:
         check_name(project, "project")
         with self.database.begin(principal=principal.name, project=project, lazy=True) as tx:
             authority.authorise(tx, principal, action, project)
+
+    def admit(self, name: str, principal: Principal, project: str) -> None:
+        """Raises and records what `call` would, where the principal may not: for who has yet to take a large body."""
+        op = OPERATIONS[name]
+        try:
+            self.allow(op.action, principal, project)
+        except Refused as e:
+            if e.code == "forbidden":
+                self._deny(op, principal, project)
+            raise
 
     def session(self, principal: Principal | None = None, project: str | None = None) -> loopline.catalog.Session:
         """The verbs for one principal (default: the operating-system user) in one project."""
@@ -258,7 +268,9 @@ class Platform:
                 from loopline.data.service import DatasetsService
 
                 workspace = self.settings.workspace
-                return DatasetsService(tx, self.blobs, workspace / "tables", workspace / "scratch")
+                return DatasetsService(
+                    tx, self.blobs, workspace / "tables", workspace / "scratch", lambda: self._rules()
+                )
             case "files":
                 from loopline.data.files.service import FilesService
 
@@ -367,6 +379,12 @@ class Platform:
 
         create_points(metrics)
         return metrics
+
+    @cached_property
+    def _rules(self) -> Callable[[], None]:
+        from loopline.loop.files import RuleFiles
+
+        return RuleFiles(self.settings.rules)
 
     def open_model(self, ref: str, tx: Tx | None = None) -> Predictor:
         """A model version by its ref, opened in the very form that serves."""

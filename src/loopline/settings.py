@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Further Host header names that the server answers to, separated by commas."""
     body_limit: int = 1 << 30
     """Largest body that the control plane takes, in bytes."""
+    rules: str = ""
+    """Files of Python whose functions contracts may name, separated by commas; they are run when one is first asked for."""
     threads: int = 0
     """Threads for heavy work; 0: one a core."""
     journal_quota: int = 2 << 30

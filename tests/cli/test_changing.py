@@ -347,6 +347,11 @@ def test_groups_deletion_and_what_is_removed_for_good(shell: Shell, tmp_path: Pa
     assert undo(run("runs", "retention", "2w").out)[2] == "36h"
     assert undo(run("runs", "retention", "1500ms").out)[2] == "2w"
     assert undo(run("runs", "retention", "forever").out)[2] == "1500ms"
+    run("runs", "retention", "30d", "--tag", "hold", "forever", "--tag", "a b=c d", "2w")
+    assert "kept for 30 d; with the tag hold, for ever; with the tag a b=c d, for 14 d" in run("runs", "retention").out
+    back = undo(run("runs", "retention", "forever").out)
+    assert back[2:9] == ["30d", "--tag", "hold", "forever", "--tag", "a b=c d", "2w"]
+    assert "without the tag" in run("runs", "retention", "--tag", "hold", "1d", code=2).err
     assert run("groups", "purge", "1", code=2).err
 
 

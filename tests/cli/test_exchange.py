@@ -55,6 +55,28 @@ def test_what_is_refused_is_named_and_told_by_the_exit_code(bare: Shell, tmp_pat
     assert "does not answer" in bare("runs", "import", "mlflow", "http://127.0.0.1:1", code=4).err
 
 
+def test_a_registered_version_waits_for_its_damaged_run(bare: Shell, tmp_path: Path) -> None:
+    run = "a" * 32
+    files = {
+        "1/meta.yaml": "experiment_id: '1'\nname: visits\n",
+        f"1/{run}/meta.yaml": f"run_id: {run}\nrun_name: fit\nstatus: 3\nstart_time: 1700000000000\n",
+        f"1/{run}/artifacts/model/weights": "w",
+        "models/fraud/meta.yaml": "name: fraud\n",
+        "models/fraud/version-1/meta.yaml": f"version: 1\nrun_id: {run}\nsource: runs:/{run}/model\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / f"1/{run}/metrics").mkdir()
+    (tmp_path / f"1/{run}/metrics/loss").write_text("soon\n")
+    told = bare("runs", "import", "mlflow", str(tmp_path), code=2)
+    assert f"mlflow:models/fraud/1 is refused: mlflow:{run}, which it is of, was refused" in told.err
+    assert told.out.startswith("1 imported, 0 there already, 2 refused")
+    (tmp_path / f"1/{run}/metrics/loss").write_text("1700000000000 0.5 1\n")
+    assert bare("runs", "import", "mlflow", str(tmp_path)).out.startswith("2 imported, 1 there already, 0 refused")
+    assert bare("models", "verify", "fraud@1").code == 0
+
+
 def test_tables(bare: Shell, kept: str, tmp_path: Path) -> None:
     bare("runs", "export", "csv", str(tmp_path / "runs.csv"))
     with (tmp_path / "runs.csv").open(newline="") as file:

@@ -460,6 +460,42 @@ def test_a_program_that_exits_tells_how(folder: Path, read: Callable[[], Session
     )
 
 
+CAUGHT = {
+    "in the script": "try:\n    sys.exit(3)\nexcept SystemExit:\n    pass",
+    "in the script, and kept": "try:\n    sys.exit(3)\nexcept SystemExit as e:\n    kept = e",
+    "in a function": "def main():\n    try:\n        sys.exit(3)\n    except SystemExit as e:\n        return e\nkept = main()",
+    "by another library": "import contextlib\nwith contextlib.suppress(SystemExit):\n    sys.exit(3)",
+    "and another one raised, of no fault": "try:\n    sys.exit(3)\nexcept SystemExit:\n    sys.exit(0)",
+    "by its thread": "import threading\nt = threading.Thread(target=sys.exit, args=(3,))\nt.start()\nt.join()",
+}
+UNCAUGHT = {
+    "out of a function": "def main():\n    sys.exit(3)\nmain()",
+    "past a block that ends": "try:\n    sys.exit(3)\nfinally:\n    print('end')",
+    "past a file": "with open('x', 'w'):\n    sys.exit(3)",
+    "raised again": "try:\n    sys.exit(3)\nexcept SystemExit as e:\n    kept = e\n    raise",
+    "out of a coroutine": "import asyncio\nasync def main():\n    sys.exit(3)\nasyncio.run(main())",
+    "after one that was caught": "try:\n    sys.exit(4)\nexcept SystemExit:\n    pass\nsys.exit(3)",
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "how"),
+    [
+        *((way, "a script") for way in CAUGHT | UNCAUGHT),
+        ("in the script", "a module"),
+        ("out of a function", "a module"),
+    ],
+)
+def test_an_exit_that_was_caught_is_none(folder: Path, read: Callable[[], Session], way: str, how: str) -> None:
+    text = f"import sys\nimport loopline as ll\nll.run('fit')\nll.log(loss=1.0)\n{(CAUGHT | UNCAUGHT)[way]}\n"
+    (folder / "train.py").write_text(text)
+    given = {"a script": ["train.py"], "a module": ["-m", "train"]}[how]
+    done = subprocess.run([sys.executable, *given], capture_output=True, timeout=120, check=False)
+    assert done.returncode == (3 if way in UNCAUGHT else 0), done.stderr
+    found = only(read())
+    assert (found.status, found.message) == (("failed", "SystemExit: 3") if way in UNCAUGHT else ("finished", ""))
+
+
 def test_a_forked_process_logs_to_the_run_and_does_not_end_it(folder: Path, read: Callable[[], Session]) -> None:
     text = """
 import os, sys

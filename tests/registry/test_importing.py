@@ -50,11 +50,11 @@ def mlruns(tmp_path: Path) -> Path:
     return folder
 
 
-def taken(platform: Platform, folder: Path) -> dict[str, ModelOutcome]:
+def taken(platform: Platform, folder: Path, *, refused: frozenset[str] = frozenset()) -> dict[str, ModelOutcome]:
     source: Any = run_source("mlflow", str(folder))
     assert isinstance(source, ModelSource)
-    assert all(one.state != "refused" for one in bring(platform.session(), source))
-    return {one.source: one for one in bring_models(platform.session(), source)}
+    assert {one.source for one in bring(platform.session(), source) if one.state == "refused"} == refused
+    return {one.source: one for one in bring_models(platform.session(), source, refused)}
 
 
 def test_versions_come_over_with_their_files_and_names(either: Platform, mlruns: Path) -> None:
@@ -113,3 +113,62 @@ def test_a_model_of_ones_own_is_not_mixed_with_another(either: Platform, mlruns:
     assert found["mlflow:models/fraud"].state == "refused"
     assert "another one" in found["mlflow:models/fraud"].why
     assert either.session().models.list_versions() == ()
+
+
+DAMAGES = {
+    "its run": (f"1/{RUN}/meta.yaml", {"fraud/1", "fraud/3"}, {RUN, LOGGED}),
+    "a point of its run": (f"1/{RUN}/metrics/loss", {"fraud/1", "fraud/3"}, {RUN, LOGGED}),
+    "a file of its run, behind others": (f"1/{RUN}/artifacts/model/\x01", {"fraud/1"}, {RUN}),
+    "its logged model": (f"1/models/{LOGGED}/meta.yaml", {"fraud/3"}, {LOGGED}),
+    "a file of its logged model": (f"1/models/{LOGGED}/artifacts/\x01", {"fraud/3"}, {LOGGED}),
+    "its experiment": ("1/meta.yaml", {"fraud/1", "fraud/3"}, {"1", RUN, LOGGED}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_version_of_a_refused_run_waits_for_it(either: Platform, mlruns: Path, damage: str) -> None:
+    name, versions, runs = DAMAGES[damage]
+    path = mlruns / name
+    path.parent.mkdir(exist_ok=True)
+    whole = path.read_bytes() if path.exists() else None
+    path.write_bytes(b"no: [whole\n")
+    refused = frozenset(f"mlflow:{run}" for run in runs)
+    for state in ("imported", "there already"):
+        found = taken(either, mlruns, refused=refused)
+        others = {f"fraud/{number}" for number in (1, 3, 10)} - versions
+        for one in versions:
+            told = found[f"mlflow:models/{one}"]
+            assert (told.state, told.ref) == ("refused", "")
+            assert any(run in told.why for run in runs)
+            assert "import again" in told.why
+        assert {found[f"mlflow:models/{one}"].state for one in others} == {state}
+        assert len(either.session().models.versions("fraud", lifecycle="all")) == len(others)
+        assert ("champion" in either.session().models.model("fraud").aliases) == ("fraud/3" in others)
+    if whole is None:
+        path.unlink()
+    else:
+        path.write_bytes(whole)
+    found = taken(either, mlruns)
+    assert {found[f"mlflow:models/{one}"].state for one in versions} == {"imported"}
+    assert {found[f"mlflow:models/{one}"].state for one in others} == {"there already"}
+    session = either.session()
+    forms = {
+        one.facts["import.source"].rpartition("/")[2]: sorted(one.forms) for one in session.models.versions("fraud")
+    }
+    assert forms == {"1": ["MLmodel"], "3": ["weights"], "10": []}
+    champion = session.models.show("fraud", session.models.model("fraud").aliases["champion"])
+    assert champion.facts["import.source"] == "mlflow:models/fraud/3"
+    (logged,) = (run for run in session.runs.list().runs if run.kind == "model")
+    assert logged.parent is not None
+    assert [m.value for m in session.runs.measures((logged.id,))] == [0.5, 0.6]
+
+
+def test_a_version_whose_run_is_here_already_is_taken_though_that_is_damaged_now(
+    either: Platform, mlruns: Path
+) -> None:
+    source: Any = run_source("mlflow", str(mlruns))
+    list(bring(either.session(), source))
+    (mlruns / f"1/{RUN}/meta.yaml").write_text("no: [whole")
+    found = taken(either, mlruns, refused=frozenset({f"mlflow:{RUN}"}))
+    assert {one.state for one in found.values()} == {"imported", "refused"}
+    assert sorted(either.session().models.show("fraud", 1).forms) == ["MLmodel"]

@@ -18,7 +18,7 @@ from loopline.operations import Body
 from loopline.testing.clock import FakeClock
 from loopline.tracking.ids import ulid
 from loopline.tracking.journal_format import KEY_LENGTH, KINDS, POINT, POINTS, frame, pack, run_prefix
-from loopline.tracking.records import ExternalDataset, Measure, Point, Run
+from loopline.tracking.records import ExternalDataset, Measure, Point, Run, TagRetention
 from loopline.tracking.tables import hot_points, run_purged
 
 SENDER, OTHER, RUN = ulid(1), ulid(3), ulid(2)
@@ -186,6 +186,60 @@ def test_the_retention_of_a_project_says_when(either: Platform) -> None:
         here.set_retention(-1)
     with pytest.raises(Invalid):
         here.purge(older_than=-1)
+
+
+def test_a_tag_keeps_a_run_longer_or_for_good(database_url: str, tmp_path: Path) -> None:
+    clock = FakeClock()
+    platform = Platform.open(
+        workspace=tmp_path, checkpoints=str(tmp_path / "copies"), database=database_url, clock=clock
+    )
+    session = platform.session()
+    runs, day = session.runs, 86_400_000
+    group = session.groups.create("churn").number
+    said: dict[str, dict[str, str]] = {
+        "plain": {}, "held": {"hold": "anything"}, "published": {"stage": "published"}, "draft": {"stage": "draft"},
+        "long": {"stage": "x" * 100 + "1"}, "nearly": {"stage": "x" * 100 + "2"}, "both": {"stage": "published", "hold": ""},
+    }  # fmt: skip
+    made = {name: runs.create(name, tags=tags, group=group).id for name, tags in said.items()}
+    session.groups.delete(group)
+    rules = (
+        TagRetention(key="hold"),
+        TagRetention(key="stage", value="published", kept=60 * day),
+        TagRetention(key="stage", value="x" * 100 + "1", kept=60 * day),
+        TagRetention(key="none has it", kept=0),
+    )
+    assert runs.set_retention(30 * day, rules).tags == rules
+    assert runs.retention().tags == rules
+
+    def left() -> set[str]:
+        return {run.name for run in runs.list(lifecycle="all").runs}
+
+    def after(days: int) -> set[str]:
+        clock.forward(seconds=days * 86_400)
+        platform.upkeep()
+        return left()
+
+    assert after(29) == set(said)
+    clock.forward(seconds=2 * 86_400)
+    for run, kept in ((made["held"], "hold"), (made["published"], "stage")):
+        with pytest.raises(Conflict) as refused:
+            runs.purge((run,))
+        assert refused.value.code == "run-kept"
+        assert run in refused.value.message
+        assert repr(kept) in refused.value.message
+    with pytest.raises(Conflict, match="keeps runs with its tag"):
+        runs.purge(groups=(group,))
+    assert len(runs.purge(older_than=0, dry_run=True).runs) == 3
+    assert after(0) == {"held", "published", "long", "both"}
+    assert after(30) == {"held", "both"}
+    runs.set_retention(30 * day)
+    assert after(0) == set()
+    wrong = ((TagRetention(key="a", kept=-1),), (TagRetention(key=""),), (TagRetention(key="a"), TagRetention(key="a")))
+    for given in (*wrong, tuple(TagRetention(key=f"k{n}") for n in range(101))):
+        with pytest.raises(Invalid):
+            runs.set_retention(0, given)
+    assert session.ledger.verify().ok
+    platform.close()
 
 
 def test_a_dry_run_changes_nothing(either: Platform) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from loopline.cli.session import as_json, session
 
 if TYPE_CHECKING:
     from loopline.catalog import Session
+    from loopline.tracking.records import Retention, TagRetention
 
 
 @click.command()
@@ -60,24 +62,28 @@ def purge(ctx: click.Context, runs: tuple[str, ...], older_than: str | None, dry
 
 @click.command()
 @click.argument("duration", required=False)
+@click.option(
+    "--tag", "tags", nargs=2, multiple=True, metavar="TAG DURATION", help="Keep runs with KEY or KEY=VALUE longer."
+)
 @as_json
 @click.pass_context
-def retention(ctx: click.Context, duration: str | None, json: bool) -> None:
-    """How long deleted runs and groups are kept; with DURATION (30d, 12h, or `forever`), set it."""
-    from loopline.durations import milliseconds, written
-
+def retention(ctx: click.Context, duration: str | None, tags: tuple[tuple[str, str], ...], json: bool) -> None:
+    """How long deleted runs and groups are kept; with DURATION (30d, 12h, or `forever`), set it, with all its tags."""
+    if tags and duration is None:
+        raise click.UsageError("Give the DURATION for those without the tag, too.")
+    rules = tuple(_rule(tag, kept) for tag, kept in tags)
     with session(ctx) as s:
         before = s.runs.retention()
         if duration is None:
             if json:
                 show.print_json(before)
             else:
-                click.echo(f"What is deleted is kept {_kept(before.deleted)}.")
+                click.echo(f"What is deleted is kept {_policy(before)}.")
             return
-        found = s.runs.set_retention(None if duration == "forever" else milliseconds(duration, "the retention"))
-    undo = "forever" if before.deleted is None else written(before.deleted)
-    text = f"What is deleted is kept {_kept(found.deleted)}; `loopline up` and `loopline gc` remove it then."
-    show.done(found, json, text, f"loopline runs retention {undo}")
+        found = s.runs.set_retention(_asked(duration), rules)
+    undo = [_said(before.deleted), *(f"--tag {quote(_tag(rule))} {_said(rule.kept)}" for rule in before.tags)]
+    text = f"What is deleted is kept {_policy(found)}; `loopline up` and `loopline gc` remove it then."
+    show.done(found, json, text, f"loopline runs retention {' '.join(undo)}")
 
 
 def purged(s: Session, json: bool, *, dry_run: bool, **which: Any) -> None:
@@ -100,6 +106,33 @@ def purged(s: Session, json: bool, *, dry_run: bool, **which: Any) -> None:
     if part.needed:
         click.echo(f"{_count(len(part.needed), 'run')} kept, since something names them:")
         show.table(["run", "named by"], [(needed.run, needed.by) for needed in part.needed])
+
+
+def _asked(duration: str) -> int | None:
+    from loopline.durations import milliseconds
+
+    return None if duration == "forever" else milliseconds(duration, "the retention")
+
+
+def _said(deleted: int | None) -> str:
+    from loopline.durations import written
+
+    return "forever" if deleted is None else written(deleted)
+
+
+def _rule(tag: str, duration: str) -> TagRetention:
+    from loopline.tracking.records import TagRetention
+
+    key, equals, value = tag.partition("=")
+    return TagRetention(key=key, value=value if equals else None, kept=_asked(duration))
+
+
+def _tag(rule: TagRetention) -> str:
+    return rule.key if rule.value is None else f"{rule.key}={rule.value}"
+
+
+def _policy(found: Retention) -> str:
+    return "; ".join([_kept(found.deleted), *(f"with the tag {_tag(rule)}, {_kept(rule.kept)}" for rule in found.tags)])
 
 
 def _kept(deleted: int | None) -> str:

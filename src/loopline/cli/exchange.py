@@ -74,13 +74,15 @@ def _take(ctx: click.Context, system: ForeignSystem, place: str, json: bool) -> 
 
     source = run_source(system, place)
     outcomes: list[Outcome | ModelOutcome] = []
+    refused: set[str] = set()
     lost: dict[str, list[str]] = {}
     with session(ctx, creates=True) as s:
-        models = bring_models(s, source) if isinstance(source, ModelSource) else ()
+        models = bring_models(s, source, refused) if isinstance(source, ModelSource) else ()
         both: Iterator[Outcome | ModelOutcome] = itertools.chain(bring(s, source), models)
         for one in both:
             outcomes.append(one)
             if one.state == "refused":
+                refused.add(one.source)
                 click.echo(f"{one.source} is refused: {one.why}", err=True)
             for what in one.left_out:
                 lost.setdefault(what, []).append(one.source)
@@ -95,7 +97,7 @@ def _take(ctx: click.Context, system: ForeignSystem, place: str, json: bool) -> 
         }
         click.echo(", ".join(f"{number} {state}" for state, number in count.items()))
         click.echo(f"They have the tag import.source: loopline runs search \"tags.`import.source` LIKE '{system}:%'\"")
-    if any(one.state == "refused" for one in outcomes):
+    if refused:
         ctx.exit(EXIT_CODES["invalid"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -99,6 +100,25 @@ def card(ctx: click.Context, ref: str, form: str, out: str | None) -> None:
     """The model card, written from what is on record."""
     with session(ctx) as s:
         show.save(s.models.card(*names.model(s, ref), form=form), out, f"the card of {ref}")  # type: ignore[arg-type]
+
+
+@models.command()
+@click.argument("ref")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@as_json
+@click.pass_context
+def pull(ctx: click.Context, ref: str, folder: Path | None, json: bool) -> None:
+    """Fetch a registered version as the folder of its bundle (default: NAME-VERSION), with its signature.
+
+    The folder is all that `loopline serve FOLDER` needs, on any machine.
+    """
+    from loopline.packaging.pulling import pull as fetch
+
+    with session(ctx) as s:
+        name, number = names.model_number(s, ref)
+        folder = folder or Path(f"{name}-{number}")
+        found = fetch(s.models, name, number, folder)
+    show.done(found, json, f"{found.ref} is in {folder}.", f"rm -r {folder}")
 
 
 @models.command()

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextvars import ContextVar
+from types import FrameType
 from typing import NoReturn, Protocol
 
 from loopline.tracking.records import Ending
@@ -85,8 +86,9 @@ def now() -> int:
     return max(0, time.time_ns() // 1_000_000)
 
 
-_exited: SystemExit | None = None
-"""What the program's last `sys.exit` raised: the interpreter keeps no such exception for those who look at the end."""
+_exited: tuple[SystemExit, FrameType] | None = None
+"""What the last `sys.exit` of the main thread raised, and where: the interpreter keeps no such exception for those who look at
+the end."""
 
 
 def _heed_exit() -> None:
@@ -100,17 +102,33 @@ def _heed_exit() -> None:
         try:
             exit_(status)  # type: ignore[arg-type]  # whatever the program gives
         except SystemExit as e:
-            _exited = e
+            if threading.current_thread() is threading.main_thread():  # in another it ends that thread alone
+                _exited = e, sys._getframe()
             raise
 
     heeded.heeded = True  # type: ignore[attr-defined]
     sys.exit = heeded
 
 
+def _uncaught() -> SystemExit | None:
+    """The exit that ended the program: one that was caught, some frame that it was to pass has returned from since."""
+    if _exited is None:
+        return None
+    import opcode
+
+    frame: FrameType | None
+    error, frame = _exited
+    while frame is not None:
+        if opcode.opname[frame.f_code.co_code[frame.f_lasti]].startswith("RETURN_"):
+            return None
+        frame = frame.f_back
+    return error
+
+
 def _at_exit() -> None:
     """Ends what is still open when the program ends, the newest first: children before the run they are in."""
     # What ended the program is where the interpreter left it, for debuggers; a prompt has it from any earlier line.
-    error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None) or _exited
+    error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None) or _uncaught()
     for left in reversed(list(_going.values())):
         left.finish(*ending(error))
 

@@ -193,7 +193,7 @@ class InboxService(InboxVerbs):
         version = self.tx.scalar(sa.select(sa.func.max(c.version)).where(*checked))
         if version is None:
             return None
-        return Contract.from_dict(self.datasets.contract(name, str(version)))
+        return self.datasets.rules(self.datasets.contract(name, str(version)))
 
     @contextlib.contextmanager
     def _file(self, post: Any) -> Iterator[Path]:

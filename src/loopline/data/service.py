@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,18 @@ _ROWS_OF = dataset_versions.c
 
 
 class DatasetsService(DatasetsVerbs):
-    """Datasets and their versions; `tables` is the folder of the Delta tables, `scratch` one for uploads under way."""
+    """Datasets and their versions; `tables` is the folder of the Delta tables, `scratch` one for uploads under way.
 
-    def __init__(self, tx: Tx, blobs: BlobStore, tables: Path, scratch: Path) -> None:
+    `look` runs the files of the process's owner that declare functions for contracts.
+    """
+
+    def __init__(
+        self, tx: Tx, blobs: BlobStore, tables: Path, scratch: Path, look: Callable[[], None] = lambda: None
+    ) -> None:
         self.tx = tx
         self.blobs = blobs
         self.scratch = scratch
+        self._look = look
         self.named = Named(tx)
         self.written = Written(tx, blobs, tables, self.named)
 
@@ -83,7 +90,7 @@ class DatasetsService(DatasetsVerbs):
     ) -> DatasetVersion:
         check_name(name, "name of a dataset")
         read_from = authority.readable(self.tx, inputs or [])
-        rules = Contract.from_dict(contract) if contract else None
+        rules = self.rules(contract) if contract else None
         with on_disk(source, self.scratch) as path:
             read, digest = read_table(path, name=source.name), digest_file(path)
         rows, since = read.frame, [[read.frame.height, self.tx.now]]
@@ -345,6 +352,10 @@ class DatasetsService(DatasetsVerbs):
             self.tx.write()
             self.tx.count = found.files
         return found
+
+    def rules(self, contract: dict[str, Any]) -> Contract:
+        """A contract to check rows against. Raises `Invalid` where it names a function that this process does not have."""
+        return Contract.from_dict(contract).settled(self._look)
 
     def frame(self, ref: str, as_of: int | None = None) -> pl.DataFrame:
         """The rows of a version that is not sealed, for the rooms above. Raises `Refused` for a sealed one."""

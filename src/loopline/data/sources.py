@@ -71,7 +71,7 @@ class SourcesService(SourcesVerbs):
             raise Invalid("One source has nothing to be joined to.", code="bad-source", hint="Name two or more.")
         given = tuple(_normal(source) for source in sources)
         row = self._state(name)
-        rules = Contract.from_dict(contract) if contract else None
+        rules = self.datasets.rules(contract) if contract else None
         if row is not None and (_places(row.sources), tuple(row.join)) == (_places(msgspec.to_builtins(given)), join):
             given = _states(row)
             rules = rules or self._contract(name, row.version)
@@ -284,7 +284,7 @@ class SourcesService(SourcesVerbs):
     def _contract(self, name: str, version: int) -> Contract | None:
         if not self.named.row(name, str(version)).contract:
             return None
-        return Contract.from_dict(self.datasets.contract(name, str(version)))
+        return self.datasets.rules(self.datasets.contract(name, str(version)))
 
     def _state(self, name: str) -> Any:
         """What is on record of a dataset's sources, as the newest version has it that is not withdrawn."""

@@ -31,6 +31,12 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
     try:
         manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
     except (FileNotFoundError, NotADirectoryError):
+        if (folder / "MLmodel").is_file():
+            raise Invalid(
+                f"{folder} is a model of MLflow, not a bundle: its files may run code when they are opened.",
+                code="not-a-bundle",
+                hint="Package the model: `loopline.packaging.bundle.write_bundle`.",
+            ) from None
         raise NotFound(
             f"{folder} is no bundle: it has no {MANIFEST}.",
             code="no-bundle",

@@ -1,11 +1,12 @@
 """Registered models of other systems, taken in through the verbs: each version once, under a title that is nobody else's.
 
-A version that was imported says so in its facts. It holds files or says where they are, and no bundle: no endpoint takes it.
+A version that was imported says so in its facts. It holds files or says where they are, and no bundle: no endpoint takes it. One
+whose run or logged model was refused waits for that: what was taken without its files would stay so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Literal, Protocol
 
 import msgspec
@@ -15,6 +16,7 @@ from loopline.ports.foreign_runs import ForeignModel, ForeignVersion, ModelSourc
 from loopline.registry.records import RUN_FACT, SOURCE_FACT
 from loopline.registry.verbs import ModelsVerbs
 from loopline.tracking.exchange.importing import SOURCE
+from loopline.tracking.records import Run
 from loopline.tracking.verbs import RunsVerbs
 
 
@@ -37,10 +39,11 @@ class ModelOutcome(msgspec.Struct, frozen=True, kw_only=True):
     left_out: tuple[str, ...] = ()
 
 
-def bring_models(sink: Sink, source: ModelSource) -> Iterator[ModelOutcome]:
+def bring_models(sink: Sink, source: ModelSource, refused: Collection[str] = ()) -> Iterator[ModelOutcome]:
     """Imports all registered models of a source, after its runs; gives what came of each version as it is done.
 
-    What cannot be taken is refused and the others follow. Raises what the platform raises where it does not answer.
+    `refused`: the sources of the runs that were just refused, as their outcomes have them. What cannot be taken is refused and
+    the others follow. Raises what the platform raises where it does not answer.
     """
     for one in source.models():
         if isinstance(one, Unread):
@@ -48,14 +51,14 @@ def bring_models(sink: Sink, source: ModelSource) -> Iterator[ModelOutcome]:
             continue
         told = f"{source.system}:models/{one.name}"
         try:
-            yield from _model(sink, source.system, one, told)
+            yield from _model(sink, source.system, one, told, refused)
         except Unavailable:  # it is not the model's fault
             raise
         except LooplineError as e:
             yield ModelOutcome(source=told, state="refused", why=str(e))
 
 
-def _model(sink: Sink, system: str, one: ForeignModel, told: str) -> Iterator[ModelOutcome]:
+def _model(sink: Sink, system: str, one: ForeignModel, told: str, refused: Collection[str]) -> Iterator[ModelOutcome]:
     there = next(iter(sink.models.list(title=one.name)), None)
     state: Literal["imported", "there already"] = "imported" if there is None else "there already"
     if there is None:
@@ -74,6 +77,12 @@ def _model(sink: Sink, system: str, one: ForeignModel, told: str) -> Iterator[Mo
             numbers[version.number] = known[said].version
             yield ModelOutcome(source=said, state="there already", ref=known[said].ref)
             continue
+        if missing := _missing(sink, system, version, refused):
+            why = (
+                f"{missing}, which it is of, was refused. Mend that, and import again: it is taken with its files then"
+            )
+            yield ModelOutcome(source=said, state="refused", why=why)
+            continue
         made = _added(sink, system, there.name, version, said)
         numbers[version.number] = int(made.ref.rpartition("@")[2])
         yield made
@@ -81,21 +90,33 @@ def _model(sink: Sink, system: str, one: ForeignModel, told: str) -> Iterator[Mo
     yield ModelOutcome(source=told, state=state, ref=there.ref, left_out=tuple(lost))
 
 
+def _missing(sink: Sink, system: str, one: ForeignVersion, refused: Collection[str]) -> str | None:
+    """The run or logged model of a version that was refused now and is not whole here; None where there is none such."""
+    for source in dict.fromkeys((one.run, *(one.files or ())[:1])):
+        told = f"{system}:{source}"
+        if told in refused:
+            here = _run(sink, system, source)
+            if here is None or here.status == "running":  # it broke off among its files
+                return told
+    return None
+
+
 def _added(sink: Sink, system: str, name: str, one: ForeignVersion, said: str) -> ModelOutcome:
     """A version with its files, where the run that has them is here."""
     run = _run(sink, system, one.run)
+    made_by = run.ref if run else None
     facts = {SOURCE: said, SOURCE_FACT: one.origin, RUN_FACT: "" if run else one.run}
     facts = {key: text for key, text in facts.items() if text}
     holder = _run(sink, system, one.files[0]) if one.files else None
     if one.files is not None and holder is not None:
         try:
             made = sink.models.add(
-                name, holder, one.files[1], run=run, facts=facts, description=one.description, tags=one.tags
+                name, holder.ref, one.files[1], run=made_by, facts=facts, description=one.description, tags=one.tags
             )
             return ModelOutcome(source=said, state="imported", ref=made.ref)
         except NotFound:  # the run has no such files
             pass
-    made = sink.models.add(name, run=run, facts=facts, description=one.description, tags=one.tags)
+    made = sink.models.add(name, run=made_by, facts=facts, description=one.description, tags=one.tags)
     lost = (f"its files, which are at {one.origin or 'no place that is known'}",)
     return ModelOutcome(source=said, state="imported", ref=made.ref, left_out=lost)
 
@@ -108,7 +129,7 @@ def _named(
         if alias in here:
             continue
         if number not in numbers:
-            yield f"the alias {alias!r}, which names no version"
+            yield f"the alias {alias!r}, which names no version that is here"
             continue
         try:
             sink.models.set_alias(name, alias, numbers[number], reason="imported")
@@ -116,8 +137,8 @@ def _named(
             yield f"the alias {alias!r}: {e.message}"
 
 
-def _run(sink: Sink, system: str, source: str) -> str | None:
-    """The ref of the run of a source, where it is here."""
+def _run(sink: Sink, system: str, source: str) -> Run | None:
+    """The run of a source, where it is here."""
     told = f"{system}:{source}".replace("'", "''")
     found = sink.runs.search(f"tags.`{SOURCE}` = '{told}'", limit=1).runs if source else ()
-    return found[0].ref if found else None
+    return found[0] if found else None

@@ -17,10 +17,11 @@ from loopline.errors import NotFound, Unavailable
 from loopline.serving import about, metrics, openapi
 from loopline.serving.access import Gate, unique
 from loopline.serving.call import Codec, Headers, WaitingCall
+from loopline.serving.control import Message, Receive, Send
 from loopline.serving.engine import Engine
 from loopline.serving.explain import Explainers, asked, explained
 from loopline.serving.foreign import doors
-from loopline.serving.forward import Forwarder, Message, Receive, Send, control_down
+from loopline.serving.forward import Forwarder, control_down
 from loopline.serving.pages import page
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem, wrong_method

@@ -25,6 +25,7 @@ import msgspec
 import uvicorn
 
 from loopline.errors import LooplineError
+from loopline.ports.incoming import sweep
 from loopline.serving import live as lives
 from loopline.serving import metrics
 from loopline.serving.access import Gate
@@ -79,8 +80,11 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
     if (message := read_state(state)) is not None:
         # One endpoint that cannot be served keeps none of the others down.
         engine.swap(lives.prepare(message, {}, message.table.endpoints))
-    gate = Gate(settings.allowed_hosts)
-    forwarder = Forwarder(settings.control, settings.forward_limit) if settings.control else None
+    gate = Gate(settings.allowed_hosts, open=settings.open)
+    incoming = Path(settings.incoming) if settings.incoming else None
+    if incoming is not None:
+        sweep(incoming)
+    forwarder = Forwarder(settings.control, settings.forward_limit, incoming) if settings.control else None
     config = uvicorn.Config(
         App(engine, gate, forwarder),
         http=bound(engine, gate),

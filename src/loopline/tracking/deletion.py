@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from loopline.database import Database, Tx
@@ -16,13 +17,16 @@ from loopline.errors import Conflict, Invalid
 from loopline.ports.blobs import BlobStore
 from loopline.tracking import purge, reading
 from loopline.tracking.groups import check_live, hold_group
+from loopline.tracking.paths import check_key
 from loopline.tracking.purge import Selected
-from loopline.tracking.records import Purge, Retention, Run
+from loopline.tracking.records import Purge, Retention, Run, TagRetention
 from loopline.tracking.tables import run_groups, run_retention, runs
 from loopline.tracking.words import Words
 
 AT_ONCE = 500
 """So many runs are removed in one call, which holds the database's writer meanwhile."""
+
+_MOST_RULES = 100
 
 
 class Deletions:
@@ -58,11 +62,13 @@ class Deletions:
         purge.remove_points(self.tx, self.metrics)  # of a purge that was cut off
         if not (runs or groups):
             before = self.tx.now - self._age(older_than)
-            found = purge.older(self.tx, before, AT_ONCE)
+            found = purge.older(self.tx, before, self.retention().tags, AT_ONCE)
             return self._removed(found, purge.emptied(self.tx, run_groups.c.deleted <= before, found.rows), dry_run)
         for group in groups:
             self._check_deleted(group)
-        found = purge.those(self.tx, [self._deleted(run) for run in sorted(set(runs))], groups, AT_ONCE)
+        named = [self._deleted(run) for run in sorted(set(runs))]
+        self._check_kept([row.number for row in named], groups)
+        found = purge.those(self.tx, named, groups, AT_ONCE)
         if found.needed:
             first = found.needed[0]
             raise Conflict(
@@ -74,17 +80,30 @@ class Deletions:
 
     def retention(self) -> Retention:
         row = self.tx.first(sa.select(run_retention).where(run_retention.c.project == self.tx.project))
-        return Retention() if row is None else Retention(deleted=row.deleted, by=row.by, at=row.at)
+        if row is None:
+            return Retention()
+        tags = msgspec.convert(row.tags, tuple[TagRetention, ...])
+        return Retention(deleted=row.deleted, tags=tags, by=row.by, at=row.at)
 
-    def set_retention(self, deleted: int | None) -> Retention:
-        if deleted is not None and not 0 <= deleted < 2**53:
+    def set_retention(self, deleted: int | None, tags: tuple[TagRetention, ...] = ()) -> Retention:
+        for time in (deleted, *(rule.kept for rule in tags)):
+            if time is not None and not 0 <= time < 2**53:
+                raise Invalid(
+                    f"Deleted runs cannot be kept for {time} ms.",
+                    code="bad-value",
+                    hint="Give 0 or more, or none: for ever.",
+                )
+        for rule in tags:
+            check_key(rule.key, "key of a tag")
+        if len(tags) > _MOST_RULES or len({(rule.key, rule.value) for rule in tags}) < len(tags):
             raise Invalid(
-                f"Deleted runs cannot be kept for {deleted} ms.",
+                "A tag stands twice among those that keep runs, or there are too many of them.",
                 code="bad-value",
-                hint="Give 0 or more, or none: for ever.",
+                hint=f"Give each tag once, and at most {_MOST_RULES}.",
             )
         row = {"project": self.tx.project, "deleted": deleted, "by": self.tx.principal, "at": self.tx.now}
-        self.tx.upsert(run_retention, ("project",), row, ("deleted", "by", "at"))
+        row["tags"] = msgspec.to_builtins(tags)
+        self.tx.upsert(run_retention, ("project",), row, ("deleted", "tags", "by", "at"))
         return self.retention()
 
     def _age(self, given: int | None) -> int:
@@ -109,6 +128,18 @@ class Deletions:
                 hint=f"Delete it first: `loopline runs delete {row.id}`.",
             )
         return row
+
+    def _check_kept(self, numbers: list[int], groups: tuple[int, ...]) -> None:
+        """Raises `Conflict` where a tag keeps one of these deleted runs, or one of these groups."""
+        mine = sa.and_(runs.c.project == self.tx.project, runs.c.group.in_(groups))
+        for rule in self.retention().tags:
+            query = sa.select(runs.c.id).where(runs.c.number.in_(numbers) | mine, purge.keeps(self.tx, rule))
+            if (row := self.tx.first(query.limit(1))) is not None:
+                raise Conflict(
+                    f"The run {row.id} cannot be removed yet: the project keeps runs with its tag {rule.key!r}.",
+                    code="run-kept",
+                    hint="It stays deleted as it is. `loopline runs retention` shows how long; admins set it.",
+                )
 
     def _check_deleted(self, group: int) -> None:
         if hold_group(self.tx, group).deleted is None:

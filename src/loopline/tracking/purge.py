@@ -15,9 +15,19 @@ from loopline.database import Database, Tx, metadata
 from loopline.failpoints import failpoint
 from loopline.ports.blobs import BlobStore
 from loopline.store.service import Store
-from loopline.tracking.records import Needed
+from loopline.tracking.records import Needed, TagRetention
+from loopline.tracking.search.columns import same_text
 from loopline.tracking.shared import remove_unused
-from loopline.tracking.tables import folded_points, hot_points, run_external, run_groups, run_purged, runs
+from loopline.tracking.tables import (
+    folded_points,
+    hot_points,
+    run_external,
+    run_groups,
+    run_purged,
+    run_tags,
+    runs,
+    words,
+)
 
 _SHARED: tuple[sa.Column[Any], ...] = (runs.c.environment, run_external.c.dataset)
 """What refers to rows that many runs share: they go with the last run."""
@@ -38,11 +48,21 @@ def select(tx: Tx, rows: Sequence[Any]) -> Selected:
     return Selected(free, [Needed(run=row.id, by=named[row.id]) for row in rows if row.id in named])
 
 
-def older(tx: Tx, before: int, most: int) -> Selected:
-    """The runs of the project that were deleted before a time, the oldest first: at most so many that can go."""
+def keeps(tx: Tx, rule: TagRetention) -> sa.ColumnElement[bool]:
+    """Whether a deleted run is to be kept yet, for a tag that it has."""
+    c = run_tags.c
+    key = sa.select(words.c.id).where(words.c.word == rule.key).scalar_subquery()
+    has = sa.exists().where(c.run == runs.c.number, c.key == key)
+    if rule.value is not None:
+        has = has.where(same_text(c.value, [rule.value]))
+    return has if rule.kept is None else sa.and_(has, runs.c.deleted > tx.now - rule.kept)
+
+
+def older(tx: Tx, before: int, rules: Sequence[TagRetention], most: int) -> Selected:
+    """The runs of the project that were deleted before a time and no tag keeps, the oldest first: at most so many that can go."""
     tx.write()
     found = Selected([], [])
-    mine = (runs.c.project == tx.project) & (runs.c.deleted <= before)
+    mine = sa.and_(runs.c.project == tx.project, runs.c.deleted <= before, *(~keeps(tx, rule) for rule in rules))
     query = sa.select(runs).where(mine).order_by(runs.c.number).limit(most)
     if not tx.database.sqlite:  # SQLite has one writer at a time
         query = query.with_for_update()

@@ -154,10 +154,19 @@ class RunGroupPage(msgspec.Struct, frozen=True, kw_only=True):
     after: int | None = None
 
 
+class TagRetention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long at least deleted runs with a tag are kept, in milliseconds; None: for ever. `value` None: whatever the tag says."""
+
+    key: str
+    value: str | None = None
+    kept: int | None = None
+
+
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """How long a project keeps what is deleted, in milliseconds; None: for ever. `by` and `at`: who said so, and when."""
 
     deleted: int | None = None
+    tags: tuple[TagRetention, ...] = ()
     by: str = ""
     at: int | None = None
 

@@ -258,6 +258,7 @@ run_retention = sa.Table(
     metadata,
     sa.Column("project", sa.String(128), primary_key=True),
     sa.Column("deleted", sa.BigInteger),  # so many milliseconds deleted runs and groups are kept; NULL: for ever
+    sa.Column("tags", sa.JSON, nullable=False),  # those by which runs are kept longer
     sa.Column("by", sa.String(256), nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,

@@ -91,8 +91,8 @@ class Uploads(Artifacts):
             raise _missing(upload) from e
         return Part(upload=upload, number=number, digest=digest, size=size)
 
-    def complete_upload(self, run: str, upload: str, parts: tuple[str, ...]) -> Artifact:
-        begun = self._begun(run, upload)
+    def complete_upload(self, run: str, upload: str, parts: tuple[str, ...], path: str | None = None) -> Artifact:
+        begun = self._begun(run, upload, path)
         if begun.done is not None:
             return begun.done
         if len(parts) != begun.upload.parts:
@@ -117,12 +117,12 @@ class Uploads(Artifacts):
         self.tx.after_commit.append(settle)
         return kept
 
-    def abort_upload(self, run: str, upload: str) -> None:
-        self._begun(run, upload)
+    def abort_upload(self, run: str, upload: str, path: str | None = None) -> None:
+        self._begun(run, upload, path)
         shutil.rmtree(self.uploads / upload, ignore_errors=True)
 
-    def _begun(self, run: str, upload: str) -> _Begun:
-        """The record of an upload to this very run. Raises `NotFound`."""
+    def _begun(self, run: str, upload: str, path: str | None = None) -> _Begun:
+        """The record of an upload to this very run, and to this path of it. Raises `NotFound` and `Invalid`."""
         row = reading.row_of(self.tx, run)
         if not re.fullmatch(r"[0-9a-f]{32}", upload) or (self.uploads / upload).is_symlink():
             raise _missing(upload)
@@ -132,6 +132,12 @@ class Uploads(Artifacts):
             raise _missing(upload) from e
         if (begun.project, begun.upload.run) != (self.tx.project, row.id):
             raise _missing(upload)
+        if path not in (None, begun.upload.path):
+            raise Invalid(
+                f"The upload {upload} was begun for the file {begun.upload.path!r}, and not for {path!r}.",
+                code="upload-of-another",
+                hint="Name the path that it was begun for, or begin another upload.",
+            )
         return begun
 
     def _write(self, begun: _Begun) -> None:

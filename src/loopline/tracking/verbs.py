@@ -28,6 +28,7 @@ from loopline.tracking.records import (
     RunPage,
     RunStatus,
     Search,
+    TagRetention,
     Upload,
 )
 
@@ -192,7 +193,7 @@ class RunsVerbs(Protocol):
 
         `groups`: deleted groups that go with all their runs. Where neither is named, what was deleted at least `older_than`
         milliseconds ago goes (else: as long ago as the project's retention says). A run that a model or dataset version names
-        stays, and the ledger keeps its entries. `dry_run`: only say what would go.
+        stays, and so does one that a tag keeps; the ledger keeps its entries. `dry_run`: only say what would go.
         """
         ...
 
@@ -202,8 +203,11 @@ class RunsVerbs(Protocol):
         ...
 
     @operation("PUT /projects/{project}/run-retention", action="administer")
-    def set_retention(self, deleted: int | None) -> Retention:
-        """Say after how many milliseconds deleted runs are removed for good; none: never."""
+    def set_retention(self, deleted: int | None, tags: tuple[TagRetention, ...] = ()) -> Retention:
+        """Say after how many milliseconds deleted runs are removed for good (none: never), and by which tags they are kept longer.
+
+        What a tag keeps is removed by nobody before its time, also not where it is named or an age is given.
+        """
         ...
 
     @operation("GET /projects/{project}/runs/{run}", action="read")
@@ -323,13 +327,16 @@ class RunsVerbs(Protocol):
     @operation(
         "POST /projects/{project}/runs/{run}/uploads/{upload}/complete", action="run", prepares=True, repeats=True
     )
-    def complete_upload(self, run: str, upload: str, parts: tuple[str, ...]) -> Artifact:
-        """Join the parts, named by their digests in their order, and keep the file with the run; again answers the same."""
+    def complete_upload(self, run: str, upload: str, parts: tuple[str, ...], path: str | None = None) -> Artifact:
+        """Join the parts, named by their digests in their order, and keep the file with the run; again answers the same.
+
+        `path`: what the upload was begun for, by who completes it; it is refused where it was begun for another one.
+        """
         ...
 
     @operation("DELETE /projects/{project}/runs/{run}/uploads/{upload}", action="run", record="none", prepares=True)
-    def abort_upload(self, run: str, upload: str) -> None:
-        """Give an upload up, and remove its parts."""
+    def abort_upload(self, run: str, upload: str, path: str | None = None) -> None:
+        """Give an upload up, and remove its parts; with `path`, only where it was begun for that."""
         ...
 
     @operation("POST /projects/{project}/runs/{run}/artifacts/{path:path}", action="run")

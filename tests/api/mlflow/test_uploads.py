@@ -94,6 +94,22 @@ def test_what_is_wrong_with_parts_is_told_as_such(small: Any) -> None:
     assert list((small.platform.settings.workspace / "incoming").iterdir()) == []
 
 
+@pytest.mark.parametrize(("path", "folder"), [("g.bin", "/sub"), ("f.bin", "/other"), ("f.bin", "")])
+def test_an_upload_ends_under_the_path_that_it_was_begun_for(small: Any, path: str, folder: str) -> None:
+    run = small.run()
+    begun = mpu(small, "create", run, {"path": "data/f.bin", "num_parts": 1}, "/sub")[1]
+    _, etag, _ = bring(small, begun["credentials"][0], b"x")
+    end = {"path": "f.bin", "upload_id": begun["upload_id"], "parts": [{"part_number": 1, "etag": etag}]}
+    for step in ("complete", "abort"):
+        status, told = mpu(small, step, run, {**end, "path": path}, folder)
+        assert (status, told["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+        assert "'sub/f.bin'" in told["message"]
+        assert small.session.runs.artifacts(run) == ()
+    assert mpu(small, "complete", run, end, "/sub") == (200, {})
+    assert mpu(small, "complete", run, {**end, "path": path}, folder)[0] == 400, "nor once it is complete"
+    assert [file.path for file in small.session.runs.artifacts(run)] == ["sub/f.bin"]
+
+
 def test_the_client_is_told_its_own_token_and_nobody_elses(small: Any) -> None:
     run = small.run()
     assert mpu(small, "create", run, {"path": "f", "num_parts": 1})[1]["credentials"][0]["headers"] == {}

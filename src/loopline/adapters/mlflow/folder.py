@@ -63,17 +63,15 @@ class MlflowFolder:
                 about = _meta(experiment / "meta.yaml")
             except (OSError, ValueError, yaml.YAMLError, RecursionError) as e:
                 yield Unread(experiment.name, f"its meta.yaml cannot be read: {_said(e)}")
+                yield from (
+                    Unread(place.name, f"its experiment {experiment.name} was refused") for place in _held(experiment)
+                )
                 continue
             if about.get("lifecycle_stage") == "deleted":
                 continue
-            for place in _folders(experiment):
-                if (place / "meta.yaml").is_file():
-                    one = _run(place, _group(about, experiment.name))
-                    if one is not None:
-                        yield one
-            for place in _folders(experiment / "models") if (experiment / "models").is_dir() else ():
-                one = _logged(place, _group(about, experiment.name))
-                if one is not None:
+            for place in _held(experiment):
+                read = _logged if place.parent.name == "models" else _run
+                if (one := read(place, _group(about, experiment.name))) is not None:
                     yield one
 
     def models(self) -> Iterator[ForeignModel | Unread]:
@@ -95,6 +93,15 @@ def _experiments(folder: Path) -> Iterator[Path]:
     for place in _folders(folder):
         if place.name not in ("models", ".trash") and (place / "meta.yaml").is_file():
             yield place
+
+
+def _held(experiment: Path) -> Iterator[Path]:
+    """The folders of an experiment's runs, and then of its logged models."""
+    for place in _folders(experiment):
+        if (place / "meta.yaml").is_file():
+            yield place
+    if (experiment / "models").is_dir():
+        yield from _folders(experiment / "models")
 
 
 def _folders(place: Path) -> Iterator[Path]:

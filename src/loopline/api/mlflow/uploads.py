@@ -72,7 +72,13 @@ def create(ask: Ask, given: Begin) -> dict[str, Any]:
     return {"upload_id": made.id, "credentials": credentials}
 
 
-@endpoint(f"PUT {MPU}/part/{{address:path}}", action="run", takes="raw", needed=("upload_id", "part_number"))
+@endpoint(
+    f"PUT {MPU}/part/{{address:path}}",
+    action="run",
+    takes="raw",
+    brings="runs.put_part",
+    needed=("upload_id", "part_number"),
+)
 def part(ask: Ask, given: Brought) -> Response:
     """Keeps a part; its ETag names it when the upload is completed."""
     run = place(given.address).run
@@ -88,19 +94,21 @@ def part(ask: Ask, given: Brought) -> Response:
 @endpoint(f"POST {MPU}/complete/{{address:path}}", action="run", needed=("path", "upload_id", "parts"))
 def complete(ask: Ask, given: End) -> None:
     """Joins the parts to the file."""
-    run = _file(given.address, given.path or "").run
+    file = _file(given.address, given.path or "")
     parts = given.parts or []
     if [one.part_number for one in parts] != list(range(1, len(parts) + 1)):
         raise Problem("The list of parts was not in ascending order, each part once, beginning with part 1.")
     digests = [(one.etag or "").strip('"') for one in parts]
-    runs.changed(run, lambda: ask.call("runs.complete_upload", run=run, upload=given.upload_id, parts=digests))
+    asked = {"run": file.run, "upload": given.upload_id, "parts": digests, "path": file.path}
+    runs.changed(file.run, lambda: ask.call("runs.complete_upload", **asked))
 
 
 @endpoint(f"POST {MPU}/abort/{{address:path}}", action="run", needed=("path", "upload_id"))
 def abort(ask: Ask, given: End) -> None:
     """Gives an upload up."""
-    run = _file(given.address, given.path or "").run
-    runs.changed(run, lambda: ask.call("runs.abort_upload", run=run, upload=given.upload_id))
+    file = _file(given.address, given.path or "")
+    asked = {"run": file.run, "upload": given.upload_id, "path": file.path}
+    runs.changed(file.run, lambda: ask.call("runs.abort_upload", **asked))
 
 
 def _file(folder: str, path: str) -> Place:

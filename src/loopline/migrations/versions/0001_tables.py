@@ -610,6 +610,7 @@ def upgrade() -> None:
         "run_retention",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("deleted", sa.BigInteger(), nullable=True),
+        sa.Column("tags", sa.JSON(), nullable=False),
         sa.Column("by", sa.String(length=256), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("project", name=op.f("pk_run_retention")),

@@ -1,7 +1,8 @@
 """Runs of other systems, taken in through the verbs: each once, whole, and gone on with where it was interrupted.
 
 A run's id is made of where it comes from, so the same run again is the same run here. It goes on until all of it is here: what was
-killed half-way is taken up by importing again, and points and files that are there already change nothing.
+killed half-way is taken up by importing again, and points and files that are there already change nothing. One that names a run
+that was refused (its parent, or one that measured a model) is refused with it: what was taken without that would stay so.
 """
 
 from __future__ import annotations
@@ -61,18 +62,23 @@ def bring(sink: Sink, source: RunSource) -> Iterator[Outcome]:
     waiting: list[ForeignRun] = []
     for one in source.runs():
         if isinstance(one, Unread):
-            yield Outcome(source=f"{source.system}:{one.name}", state="refused", why=one.why)
-        elif one.parent is not None and importer.place(one.parent) is None:
-            waiting.append(one)  # its parent comes later, or not at all
+            yield importer.refuse(one.name, one.why)
+        elif any(importer.place(named) is None for named in _named(one)):
+            waiting.append(one)  # what it names comes later, or not at all
         else:
             yield importer.take(one)
     while waiting:
         left = {one.source for one in waiting}
-        ready = [one for one in waiting if one.parent not in left] or waiting  # else they are in a ring
+        ready = [one for one in waiting if left.isdisjoint(_named(one))] or waiting  # else they are in a ring
         for one in ready:
             yield importer.take(one)
         done = {one.source for one in ready}
         waiting = [one for one in waiting if one.source not in done]
+
+
+def _named(one: ForeignRun) -> set[str]:
+    """The sources of the runs that a run names: its parent, and those that measured it."""
+    return {measure.run for measure in one.measures} | ({one.parent} if one.parent is not None else set())
 
 
 class _Importer:
@@ -81,6 +87,7 @@ class _Importer:
         self._system = system
         self._places: dict[str, str] = {}  # the ids of runs, by their source
         self._numbers: dict[str, int | None] = {"": None}  # those of groups, by their name
+        self._refused: set[str] = set()
 
     def place(self, source: str) -> str | None:
         """The id of the run of this source, where it is here."""
@@ -92,14 +99,21 @@ class _Importer:
             self._places[source] = found[0].id
         return self._places[source]
 
+    def refuse(self, source: str, why: str) -> Outcome:
+        self._refused.add(source)
+        return Outcome(source=f"{self._system}:{source}", state="refused", why=why)
+
     def take(self, one: ForeignRun) -> Outcome:
-        told = f"{self._system}:{one.source}"
+        for named in sorted(_named(one) & self._refused):
+            if self.place(named) is None:
+                why = f"it belongs to {named}, which was refused. Mend that, and import again: it is taken with it then"
+                return self.refuse(one.source, why)
         try:
-            return self._take(one, told)
+            return self._take(one, f"{self._system}:{one.source}")
         except Unavailable:  # it is not the run's fault
             raise
         except (LooplineError, OSError) as e:  # a file may be gone, or nobody's to read
-            return Outcome(source=told, state="refused", why=str(e))
+            return self.refuse(one.source, str(e))
 
     def _take(self, one: ForeignRun, told: str) -> Outcome:
         created = min(max(one.created, 0), LATEST)
