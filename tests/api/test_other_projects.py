@@ -89,6 +89,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "datasets.tag": {"version": "1"},
     "datasets.withdraw": {"reason": "test"},
     "endpoints.create": {"model": "secret-model@1"},
+    "endpoints.set_policy": {"policy": {"rate": 5}},
     "evaluations.judge": {"gates": KEY},
     "features.define": {"declaration": VIEW},
     "files.missing": {"digests": [digest_bytes(b"secret")]},

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from loopline.serving.records import Policy
+
 Decision = Literal["advance", "wait", "promote", "keep", "roll_back"]
 RolloutStatus = Literal["running", "promoted", "kept", "rolled_back"]
 
@@ -59,6 +61,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     challenger_percent: int
     route_key: str | None
     passthrough: tuple[str, ...]
+    policy: Policy
     epoch: int
     created: int
     updated: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -13,17 +12,20 @@ import sqlalchemy as sa
 
 from loopline.data.named import Named
 from loopline.database import Tx
+from loopline.deployment.plan import check_plan
+from loopline.deployment.policy import check_policy
 from loopline.deployment.records import Decision, Endpoint, Plan, Rollout, RolloutStep
 from loopline.deployment.tables import decisions, endpoints, rollouts, routing
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, did_you_mean
-from loopline.evaluation.catalogue import kind
+from loopline.hashing import digest_json
 from loopline.operations import check_limit
 from loopline.outcomes.service import SEPARATOR
+from loopline.packaging.manifest import read_manifest
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
 from loopline.registry.verbs import ModelsVerbs
 from loopline.serving.live import prepare
-from loopline.serving.records import BUCKETS, ControlMessage, Mode, RouteTable, Variant
+from loopline.serving.records import BUCKETS, ControlMessage, Mode, Policy, RouteTable, Variant
 from loopline.serving.records import Endpoint as Routed
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -65,7 +67,12 @@ class EndpointsService(EndpointsVerbs):
         if self._row(name) is None:
             self.tx.execute(
                 endpoints.insert().values(
-                    project=self.tx.project, name=name, salt=secrets.token_hex(8), created=self.tx.now, **values
+                    project=self.tx.project,
+                    name=name,
+                    salt=secrets.token_hex(8),
+                    policy=msgspec.to_builtins(Policy()),
+                    created=self.tx.now,
+                    **values,
                 )
             )
         else:
@@ -92,6 +99,23 @@ class EndpointsService(EndpointsVerbs):
 
     def show(self, name: str) -> Endpoint:
         return self._record(known(self.tx, name))
+
+    def set_policy(self, name: str, policy: Policy) -> Endpoint:
+        row = known(self.tx, name)
+        check_policy(policy, self._columns(row), name)
+        self.tx.execute(
+            endpoints.update()
+            .where(endpoints.c.project == self.tx.project, endpoints.c.name == name)
+            .values(policy=msgspec.to_builtins(policy), updated=self.tx.now)
+        )
+        turn(self.tx)
+        self.tx.note(inputs=[self.tx.ref("endpoint", name)], digests={"policy": digest_json(policy)})
+        return self.show(name)
+
+    def _columns(self, row: Any) -> set[str]:
+        """The columns that callers of an endpoint may send."""
+        manifest = read_manifest(self.folder(self.tx.ref("model", row.model, row.champion)), verify=False)
+        return {*row.passthrough, *(field.name for field in manifest.signature.inputs)}
 
     def remove(self, name: str, reason: str = "") -> None:
         known(self.tx, name)
@@ -124,6 +148,7 @@ class EndpointsService(EndpointsVerbs):
                 salt=row.salt,
                 route_key=row.route_key,
                 passthrough=tuple(row.passthrough),
+                policy=msgspec.convert(row.policy, Policy),
             )
         return RouteTable(epoch=epoch(self.tx), endpoints=table)
 
@@ -153,6 +178,7 @@ class EndpointsService(EndpointsVerbs):
             challenger_percent=percent,
             route_key=row.route_key,
             passthrough=tuple(row.passthrough),
+            policy=msgspec.convert(row.policy, Policy),
             epoch=epoch(self.tx),
             created=row.created,
             updated=row.updated,
@@ -168,7 +194,7 @@ class RolloutsService(RolloutsVerbs):
         self.folder = folder
 
     def start(self, endpoint: str, challenger: str, plan: Plan) -> Rollout:
-        check(plan)
+        check_plan(plan)
         self._prove(known(self.tx, endpoint), servable(self.tx, self.models, challenger).ref, plan)
         self.tx.write()  # the long work came before the lock
         row = known(self.tx, endpoint)
@@ -341,36 +367,6 @@ def prove(endpoint: Routed) -> None:
     table = RouteTable(epoch=1, endpoints={endpoint.name: endpoint})
     for model in prepare(ControlMessage(table=table), {}).served.values():
         model.close()
-
-
-def check(plan: Plan) -> None:
-    """Raises `Invalid` for a plan that cannot be followed."""
-    shares = [stage.percent for stage in plan.stages if stage.kind == "canary"]
-    wrong = [
-        (not plan.stages, "it has no stages"),
-        (any(not 0 < share < 100 for share in shares), f"a canary's share is from 1 to 99 percent, not {shares}"),
-        (shares != sorted(shares), f"the canary's shares {shares} fall"),
-        (any(s.percent for s in plan.stages if s.kind == "shadow"), "a shadow answers nothing, and so has no share"),
-        (
-            any(not 0 <= n < math.inf for s in plan.stages for n in (s.seconds, s.rows, s.labels)),
-            "a stage cannot last that",
-        ),
-        (not 0 <= plan.margin < math.inf, f"the margin {plan.margin:g} is none"),
-        (not 0 <= plan.guards.errors <= 1, "the guard on errors is a share, from 0 to 1"),
-        (
-            not plan.guards.latency > 0 or not plan.guards.latency_floor_ms >= 0,
-            "the guard on latency is a positive ratio",
-        ),
-        (plan.guards.rows < 1, "constant outputs cannot be seen on no rows"),
-    ]
-    if why := next((why for found, why in wrong if found), None):
-        raise Invalid(
-            f"The plan cannot be followed: {why}.",
-            code="bad-plan",
-            hint="A shadow stage, then canary stages with shares that rise.",
-        )
-    if plan.metric:
-        kind(plan.metric)
 
 
 def servable(tx: Tx, models: ModelsVerbs, ref: str) -> Any:

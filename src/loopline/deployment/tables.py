@@ -15,6 +15,7 @@ endpoints = sa.Table(
     sa.Column("champion", sa.Integer, nullable=False),
     sa.Column("route_key", sa.String(200)),
     sa.Column("passthrough", sa.JSON, nullable=False),
+    sa.Column("policy", sa.JSON, nullable=False),
     sa.Column("salt", sa.String(40), nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("updated", sa.BigInteger, nullable=False),

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from loopline.deployment.records import Decision, Endpoint, Plan, Rollout
 from loopline.operations import operation
-from loopline.serving.records import RouteTable
+from loopline.serving.records import Policy, RouteTable
 
 
 class EndpointsVerbs(Protocol):
@@ -31,6 +31,14 @@ class EndpointsVerbs(Protocol):
     @operation("GET /projects/{project}/endpoints/{name}", action="read")
     def show(self, name: str) -> Endpoint:
         """One endpoint."""
+        ...
+
+    @operation("PUT /projects/{project}/endpoints/{name}/policy", action="deploy")
+    def set_policy(self, name: str, policy: Policy) -> Endpoint:
+        """Say what an endpoint refuses, how often a caller may ask, and what of its rows is kept, how and for how long.
+
+        It replaces the policy that was there as a whole, is in force within a second, and changes nothing that is on record.
+        """
         ...
 
     @operation("DELETE /projects/{project}/endpoints/{name}", action="deploy")

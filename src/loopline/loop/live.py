@@ -30,7 +30,7 @@ def labelled_rows(house: House, name: str, base: pl.DataFrame, label: str) -> pl
 
     A row without a label is not there (it is no negative); a column that was not sent is missing.
     """
-    served = answered(house, name, labelled=True)
+    served = answered(house, name, labelled=True).filter(pl.col("row").is_not_null())
     rows = decoded(served)
     columns = {
         column: served["truth"].to_list() if column == label else [row.get(column) for row in rows]

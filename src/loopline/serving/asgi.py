@@ -15,7 +15,7 @@ import msgspec
 
 from loopline.errors import NotFound, Unavailable
 from loopline.serving import about, metrics, openapi
-from loopline.serving.access import Gate, unique
+from loopline.serving.access import Gate, caller, unique
 from loopline.serving.call import Codec, Headers, WaitingCall
 from loopline.serving.control import Message, Receive, Send
 from loopline.serving.engine import Engine
@@ -24,7 +24,7 @@ from loopline.serving.foreign import doors
 from loopline.serving.forward import Forwarder, control_down
 from loopline.serving.pages import page
 from loopline.serving.peers import Peer
-from loopline.serving.problems import Problem, wrong_method
+from loopline.serving.problems import Problem, busy, wrong_method
 from loopline.serving.protocol import body_too_large, check_length, read_headers
 
 HEALTH_AGE = 1.0
@@ -150,6 +150,9 @@ class App:
             if (known := problem or missing) is not None:
                 raise known
             read_headers(call, headers)
+            call.caller = caller(headers)
+            if route is not None and route.endpoint.limit is not None:
+                route.endpoint.limit.take(call.caller, time.monotonic())
             explaining = asked(scope["query_string"], call.plain and codec is None, route.endpoint if route else None)
             check_length(headers.get(b"content-length", b""), limit)
         except Problem as e:
@@ -197,6 +200,8 @@ class App:
             raise Problem(
                 503, Unavailable("No routing table is loaded yet.", code="not-ready"), ((b"retry-after", b"1"),)
             )
+        if self.engine.draining:
+            raise busy("This worker is draining: it answers what it has, and then ends.", "draining")
         if path == "/health" and self.forwarder is not None:
             at, good = self._control
             now = time.monotonic()
@@ -251,7 +256,7 @@ class App:
             return msgspec.json.encode(about.index(live, names, await _body(receive, _INDEX_LIMIT)))
         if len(parts) == 3 and parts[0] == "models" and parts[2] in ("load", "unload"):
             self.gate.allow(live, parts[1] if parts[1] in live.endpoints else None, headers, peer)
-            raise about.ruled(parts[2], parts[1])
+            raise about.ruled(parts[2], parts[1], alone=self.forwarder is None)
         raise Problem(404, NotFound(f"There is nothing at {path}.", code="no-route"))
 
 

@@ -51,6 +51,10 @@ class Call:
     path: bytes = b""
     body: bytes = b""
     key: str | None = None
+    caller: str = ""
+    """Who asks; see `access.caller`."""
+    deadline: float = 0.0
+    """When nobody waits for the answer any more, by time.perf_counter; 0: never."""
     json_length: int | None = None
     problem: Problem | None = None
     plain: bool = True

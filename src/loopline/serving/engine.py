@@ -18,14 +18,15 @@ import numpy as np
 from loopline.serving import oip
 from loopline.serving.call import Call, Headers, Share
 from loopline.serving.contract import Row
+from loopline.serving.limits import too_late
 from loopline.serving.live import Live, LiveEndpoint, Route, nothing
 from loopline.serving.log import Frame, Part, PredictionLog, encode
 from loopline.serving.metrics import Counters, gather
 from loopline.serving.model import ServedModel
-from loopline.serving.outcome import tensors
 from loopline.serving.problems import Problem, busy, model_failed
 from loopline.serving.records import WorkerSettings
 from loopline.serving.shadow import Shadows
+from loopline.serving.tensors import tensors
 from loopline.serving.threads import ModelThreads
 
 logger = logging.getLogger("loopline.serving")
@@ -43,6 +44,8 @@ class Engine:
         self.live: Live = nothing()
         self.previous: Live = self.live
         self.counters = Counters()
+        self.draining = False
+        """Whether the worker is about to end: it finishes what it has, and is not ready for more."""
         self._log = log
         self._loop = loop or asyncio.get_running_loop()
         self._calls: list[Call] = []
@@ -69,6 +72,10 @@ class Engine:
     def swap(self, live: Live) -> None:
         """Puts a prepared table in force: one assignment. The models of the table before stay warm."""
         gone = {k: m for k, m in self.known().items() if k not in live.served and k not in self.live.served}
+        for name, endpoint in live.endpoints.items():
+            old = self.live.endpoints.get(name)
+            if old is not None and old.limit is not None and old.record.policy == endpoint.record.policy:
+                endpoint.limit = old.limit  # what a caller has used up stays used up
         self.previous, self.live = self.live, live
         self.counters.epoch = live.epoch
         for model in gone.values():
@@ -109,6 +116,8 @@ class Engine:
         self._finish([call for call in calls if not call.pending])
 
     def _read(self, call: Call, live: Live, batches: dict[ServedModel, list[Share]]) -> None:
+        if call.deadline and time.perf_counter() > call.deadline:
+            raise too_late()
         route: Route | None = live.paths.get(call.path)
         if route is None:
             route, problem = live.find(call.path.decode("utf-8", "replace"))
@@ -175,6 +184,11 @@ class Engine:
     def _settle(self, results: list[_Result]) -> None:
         """Hands the outputs of batches to their shares; an exception is the output of a failed one."""
         for shares, output, seconds in results:
+            if isinstance(output, Problem):
+                for share in shares:
+                    share.problem = output
+                    share.call.pending -= 1
+                continue
             self.counters.ran(shares[0].variant.counted, seconds)
             if isinstance(output, Exception):
                 model = shares[0].variant.model
@@ -201,7 +215,13 @@ class Engine:
             self._settle(results)
             self._finish([c for c in dict.fromkeys(share.call for share in shares) if not c.pending])
 
-        if not self._threads.submit(model, lambda: _score(model, shares), done):
+        def work() -> list[_Result]:
+            now = time.perf_counter()
+            late = [share for share in shares if share.call.deadline and now > share.call.deadline]
+            left = [share for share in shares if share not in late] if late else shares
+            return [*(_score(model, left) if left else []), *([(late, too_late(), 0.0)] if late else [])]
+
+        if not self._threads.submit(model, work, done):
             for share in shares:
                 share.problem = busy(f"Too many requests wait for {share.variant.model}.")
                 share.call.pending -= 1
@@ -274,9 +294,14 @@ class Engine:
         else:
             body, headers = tensors(call)
         if self._log is not None:
+            form = call.rows.form
+            sent = call.columns if form == "columns" else call.body
+            if (keeping := call.endpoint.keeping) is not None:
+                form, sent = keeping.rows(form, sent, call.request)
+                call.keys = keeping.keys(call.keys)
             frame = Frame(
-                now, call.request, call.endpoint.name, parts, 200, int((elapsed - call.started) * 1e6), call.rows.form,
-                call.columns if call.rows.form == "columns" else call.body, b"[%s]" % predictions, call.keys,
+                now, call.request, call.endpoint.name, parts, 200, int((elapsed - call.started) * 1e6), form, sent,
+                b"[%s]" % predictions, call.keys, "", call.caller,
             )  # fmt: skip
             frames.append(encode(frame))
         return body, headers
@@ -303,6 +328,7 @@ class Engine:
                         sent=b"",
                         answered=b"",
                         error=problem.error.code,
+                        caller=call.caller,
                     )
                 )
             )

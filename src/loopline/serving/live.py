@@ -14,8 +14,11 @@ import xxhash
 from loopline.errors import Invalid, LooplineError, NotFound
 from loopline.features.records import Signature
 from loopline.serving import model as models
-from loopline.serving.contract import Contract, Row, merge
+from loopline.serving.contract import Contract, Row
+from loopline.serving.keeping import keeping
+from loopline.serving.limits import Buckets
 from loopline.serving.log import Part
+from loopline.serving.merging import merge
 from loopline.serving.model import ServedModel
 from loopline.serving.problems import Problem, endpoint_down, no_endpoint
 from loopline.serving.records import BUCKETS, ControlMessage, Endpoint, RouteTable, Variant
@@ -125,12 +128,15 @@ class LiveEndpoint:
             optional,
             passthrough=record.passthrough,
             route_key=record.route_key,
-            refuse_unknown=record.unknown_category == "refuse",
+            refuse_unknown=record.policy.unknown_category == "refuse",
+            refuse_outside=record.policy.out_of_range == "refuse",
         )
         self.variants = [LiveVariant(record.name, v, served[v.name], self.contract) for v in live]
         self.shadows = [
             LiveVariant(record.name, v, served[v.name], self.contract) for v in record.variants if v.mode == "shadow"
         ]
+        self.keeping = keeping(record.policy, record.salt or record.name, record.route_key)
+        self.limit = Buckets(record.policy.rate, record.policy.burst) if record.policy.rate else None
         self.only = self.variants[0] if len(live) == 1 else None
         self._ends: list[int] = []
         for v in live:

@@ -12,7 +12,7 @@ REASONS = {
     200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
     405: b"Method Not Allowed", 408: b"Request Timeout",
     413: b"Content Too Large", 414: b"URI Too Long", 415: b"Unsupported Media Type",
-    421: b"Misdirected Request", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
+    421: b"Misdirected Request", 429: b"Too Many Requests", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
     501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable",
 }  # fmt: skip
 

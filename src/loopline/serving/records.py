@@ -30,12 +30,34 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode = "live"
 
 
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an endpoint lets pass, and what it keeps of it; by default everything.
+
+    `unknown_category` and `out_of_range` say whether a level not seen in training, or a number outside of what training saw, is
+    refused. `rate`: requests a second that one caller may send to one worker (0: any), `burst` how many of them at once (0: a
+    second's worth). `probes`: different rows of one caller within a day that raise an alert (0: none does).
+
+    Of the rows, a share of `rows_kept` goes into the prediction log (answers always do), without the `hidden` columns, and with the
+    values of the `hashed` ones as keyed hashes. `days` is how long answers stay on record (0: until someone removes them).
+    """
+
+    unknown_category: Literal["accept", "refuse"] = "accept"
+    out_of_range: Literal["accept", "refuse"] = "accept"
+    rate: float = 0.0
+    burst: int = 0
+    probes: int = 0
+    rows_kept: float = 1.0
+    hidden: tuple[str, ...] = ()
+    hashed: tuple[str, ...] = ()
+    days: float = 0.0
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A stable address and what stands behind it.
 
     The routing key of a request (header `x-loopline-route-key`, else the column `route_key`, else the request's own id) is
     hashed with `salt` into one of 10,000 buckets. `passthrough` are columns that callers may send and no model reads: they
-    are kept in the prediction log for grouping. `unknown_category` says what happens to a level not seen in training.
+    are kept in the prediction log for grouping.
     """
 
     name: str
@@ -43,7 +65,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     salt: str = ""
     route_key: str | None = None
     passthrough: tuple[str, ...] = ()
-    unknown_category: Literal["accept", "refuse"] = "accept"
+    policy: Policy = Policy()
 
 
 class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +124,8 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
     `id` is the prediction's own; `request` is shared by the rows of one request. `row` holds the raw values as they were
     sent, nested objects under dotted names; `output` what was answered: the label with its probability and those of all classes,
     or the value (regression). A shadow record has the live prediction's id and no row. `propensity` is the chance with which the
-    routing table gave this variant. `time_ms` is when the request's tick began, in milliseconds since 1970 UTC.
+    routing table gave this variant. `caller` is the beginning of the digest of the caller's token
+    (empty: this user on this machine). `time_ms` is when the request's tick began, in milliseconds since 1970 UTC.
     """
 
     id: str
@@ -119,3 +142,4 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
     latency_us: int = 0
     status: int = 200
     error: str = ""
+    caller: str = ""

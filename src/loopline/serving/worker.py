@@ -51,11 +51,16 @@ class WorkerServer(Server):
         self._rpc = rpc
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stops accepting, waits for what is in flight, closes the log."""
-        ending = [super().shutdown(sockets)]
+        """Waits for what is under way, live and not ready; stops accepting; closes the log."""
+        self._engine.draining = True
+        ended = None
         if self._rpc is not None:
-            ending.append(self._rpc.stop(self._engine.settings.drain))
-        await asyncio.gather(*ending)
+            ended = asyncio.create_task(self._rpc.stop(self._engine.settings.drain))
+        left = await self.drain(self._engine.settings.drain)
+        self.config.timeout_graceful_shutdown = max(1, int(left))
+        await super().shutdown(sockets)
+        if ended is not None:
+            await ended
         self._engine.close()
         self._captured_signals.clear()  # it was asked to end and does: exit status 0
 

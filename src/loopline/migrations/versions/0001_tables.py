@@ -154,6 +154,7 @@ def upgrade() -> None:
         sa.Column("champion", sa.Integer(), nullable=False),
         sa.Column("route_key", sa.String(length=200), nullable=True),
         sa.Column("passthrough", sa.JSON(), nullable=False),
+        sa.Column("policy", sa.JSON(), nullable=False),
         sa.Column("salt", sa.String(length=40), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.Column("updated", sa.BigInteger(), nullable=False),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from loopline.serving.access import Gate
+from loopline.serving.access import Gate, caller
 from loopline.serving.call import Codec, WaitingCall
 from loopline.serving.engine import Engine
 from loopline.serving.live import Live
 from loopline.serving.metrics import Counters
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem
+from loopline.serving.protocol import read_headers
 
 Services = dict[str, dict[str, tuple[Any, Callable[["Caller", Any], Awaitable[Any]]]]]
 """The class of the request and what answers it, by service and method."""
@@ -27,14 +29,26 @@ class Refusal(Exception):
 
 
 class Caller:
-    """The caller of one method. `headers` are the call's metadata."""
+    """The caller of one method.
 
-    def __init__(self, engine: Engine, gate: Gate, headers: dict[bytes, bytes], peer: Peer) -> None:
+    `headers` are the call's metadata, `seconds` how long it waits at most; `alone`: this worker has no control process.
+    """
+
+    def __init__(
+        self, engine: Engine, gate: Gate, headers: dict[bytes, bytes], peer: Peer, seconds: float | None, alone: bool
+    ) -> None:
         self._engine = engine
         self._gate = gate
         self._headers = headers
         self._peer = peer
+        self._seconds = seconds
+        self.alone = alone
         self.live: Live = engine.live
+
+    @property
+    def ready(self) -> bool:
+        """Whether this worker takes calls."""
+        return self.live.epoch > 0 and not self._engine.draining
 
     def allow(self, endpoint: str) -> None:
         """Raises `Problem` unless the caller may use that endpoint."""
@@ -53,14 +67,17 @@ class Caller:
         call = WaitingCall(asyncio.get_running_loop().create_future())
         path = f"/v2/models/{endpoint}/versions/{version}/infer" if version else f"/v2/models/{endpoint}/infer"
         call.path, call.plain, call.codec = path.encode(), False, codec
-        key = self._headers.get(b"x-loopline-route-key")
-        if key is not None:
-            call.key = key.decode("latin-1")
+        call.caller = caller(self._headers)
+        if self._seconds is not None:
+            call.deadline = time.perf_counter() + self._seconds
         try:
             self.allow(endpoint)
-            _, missing = self.live.find(path)
+            route, missing = self.live.find(path)
             if missing is not None:
                 raise missing
+            read_headers(call, self._headers)
+            if route is not None and route.endpoint.limit is not None:
+                route.endpoint.limit.take(call.caller, time.monotonic())
         except Problem as problem:
             call.problem = problem
         self._engine.submit(call)

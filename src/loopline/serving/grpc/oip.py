@@ -126,7 +126,7 @@ async def server_live(caller: Caller, request: Any) -> Any:
 
 async def server_ready(caller: Caller, request: Any) -> Any:
     """ServerReady."""
-    return OIP["ServerReadyResponse"](ready=caller.live.epoch > 0)
+    return OIP["ServerReadyResponse"](ready=caller.ready)
 
 
 async def server_metadata(caller: Caller, request: Any) -> Any:
@@ -177,13 +177,13 @@ async def repository_index(caller: Caller, request: Any) -> Any:
 async def load(caller: Caller, request: Any) -> Any:
     """RepositoryModelLoad: refused, deployment decides."""
     caller.allow(request.model_name)
-    raise about.ruled("load", request.model_name)
+    raise about.ruled("load", request.model_name, alone=caller.alone)
 
 
 async def unload(caller: Caller, request: Any) -> Any:
     """RepositoryModelUnload: refused, deployment decides."""
     caller.allow(request.model_name)
-    raise about.ruled("unload", request.model_name)
+    raise about.ruled("unload", request.model_name, alone=caller.alone)
 
 
 SERVICES: Services = {
