@@ -77,7 +77,7 @@ def serve(
             raise click.UsageError("Name a MODEL: a bundle's folder, or a ref such as fraud@champion.")
         models = (str(CONTAINER),)
     from loopline.loop.lease import held
-    from loopline.packaging.signed import Trust
+    from loopline.packaging.records import Opening, Trust
     from loopline.serving.alone import Alone
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -94,7 +94,11 @@ def serve(
             [_wanted(registry, text) for text in models],
             registry.models if registry is not None else None,
             tokens=tokens.read_text().split() if tokens is not None else (),
-            trust=Trust(keys=tuple(key.read_text() for key in keys), every=bool(keys)),
+            opening=Opening(
+                trust=Trust(keys=tuple(key.read_text() for key in keys), every=bool(keys)),
+                timeout=settings.model_timeout,
+                memory=settings.model_memory,
+            ),
             host=settings.host,
             port=settings.port,
             workers=workers,

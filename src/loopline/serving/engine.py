@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from loopline.ports.runtime import ModelSlow
 from loopline.serving import oip
 from loopline.serving.call import Call, Headers, Share
 from loopline.serving.contract import Row
@@ -23,10 +24,10 @@ from loopline.serving.live import Live, LiveEndpoint, Route, nothing
 from loopline.serving.log import Frame, Part, PredictionLog, encode
 from loopline.serving.metrics import Counters, gather
 from loopline.serving.model import ServedModel
-from loopline.serving.problems import Problem, busy, model_failed
+from loopline.serving.outcome import tensors
+from loopline.serving.problems import Problem, busy, model_failed, unanswered
 from loopline.serving.records import WorkerSettings
 from loopline.serving.shadow import Shadows
-from loopline.serving.tensors import tensors
 from loopline.serving.threads import ModelThreads
 
 logger = logging.getLogger("loopline.serving")
@@ -189,12 +190,13 @@ class Engine:
                     share.problem = output
                     share.call.pending -= 1
                 continue
-            self.counters.ran(shares[0].variant.counted, seconds)
+            self.counters.ran(shares[0].variant.counted, seconds, sum(len(share.rows) for share in shares))
             if isinstance(output, Exception):
                 model = shares[0].variant.model
                 logger.warning("%s failed: %s", model, output)
-                shares[0].problem = model_failed(model, type(output).__name__)
-                shares[0].call.pending -= 1
+                for share in shares:
+                    share.problem = unanswered(model, output)
+                    share.call.pending -= 1
                 continue
             finite = bool(np.isfinite(output).all())
             values, at = output.tolist(), 0
@@ -215,11 +217,22 @@ class Engine:
             self._settle(results)
             self._finish([c for c in dict.fromkeys(share.call for share in shares) if not c.pending])
 
+        bound = self.settings.opening.timeout
+
         def work() -> list[_Result]:
+            # Who waited past its deadline, or longer than the model may take, is told so before any work is done for them.
             now = time.perf_counter()
-            late = [share for share in shares if share.call.deadline and now > share.call.deadline]
-            left = [share for share in shares if share not in late] if late else shares
-            return [*(_score(model, left) if left else []), *([(late, too_late(), 0.0)] if late else [])]
+            left: list[Share] = []
+            results: list[_Result] = []
+            for share in shares:
+                call = share.call
+                if call.deadline and now > call.deadline:
+                    results.append(([share], too_late(), 0.0))
+                elif now - call.started > bound:
+                    results.append(([share], ModelSlow("it was waited for too long"), 0.0))
+                else:
+                    left.append(share)
+            return [*(_score(model, left) if left else []), *results]
 
         if not self._threads.submit(model, work, done):
             for share in shares:
@@ -312,26 +325,15 @@ class Engine:
         if not call.request:
             call.request = f"{self._prefix}{self._next:08x}"
             self._next += 1
+        endpoint = call.endpoint.name if call.endpoint is not None else ""
+        self.counters.refused(endpoint, problem.error.code)
         if self._log is not None:
-            variant = call.shares[0].variant if call.shares else None
-            parts = [] if variant is None else [variant.part]
-            frames.append(
-                encode(
-                    Frame(
-                        time_ms=now,
-                        request=call.request,
-                        endpoint=call.endpoint.name if call.endpoint is not None else "",
-                        parts=parts,
-                        status=problem.status,
-                        latency_us=int((elapsed - call.started) * 1e6),
-                        form="none",
-                        sent=b"",
-                        answered=b"",
-                        error=problem.error.code,
-                        caller=call.caller,
-                    )
-                )
-            )
+            parts = [call.shares[0].variant.part] if call.shares else []
+            frame = Frame(
+                now, call.request, endpoint, parts, problem.status, int((elapsed - call.started) * 1e6), "none", b"", b"",
+                None, problem.error.code, call.caller,
+            )  # fmt: skip
+            frames.append(encode(frame))
         return call, problem.status, *call.refusal(problem)
 
     # ------------------------------------------------------------------ the log
@@ -358,7 +360,7 @@ class Engine:
 
     def totals(self) -> tuple[Counters, int]:
         """The counts of all workers of the port, and how many workers that were."""
-        self.counters.in_flight = self._in_flight
+        self.counters.in_flight, self.counters.waiting = self._in_flight, self._threads.waiting
         if not self.settings.metrics:
             return self.counters, 1
         return gather(self.counters, Path(self.settings.metrics), self.settings.worker)
@@ -407,6 +409,6 @@ def _score(model: ServedModel, shares: list[Share]) -> list[_Result]:
         output = model.check(model.run(rows, [len(share.rows) for share in shares]), len(rows))
         return [(shares, output, time.perf_counter() - start)]
     except Exception as e:
-        if len(shares) == 1:
+        if len(shares) == 1 or isinstance(e, ModelSlow):
             return [(shares, e, time.perf_counter() - start)]
         return [result for share in shares for result in _score(model, [share])]

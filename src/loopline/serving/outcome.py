@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from loopline.serving.call import Call
+import numpy as np
+
+from loopline.serving import oip
+from loopline.serving.call import Call, Headers
 
 
 class Outcome:
@@ -52,3 +55,29 @@ class Outcome:
         if self.mixed:
             found["variants"] = self.variants
         return found
+
+
+def tensors(call: Call) -> tuple[bytes, Headers]:
+    """The Open Inference Protocol's answer over REST. Raises `Problem` for an output that there is not."""
+    assert call.endpoint is not None
+    assert call.asked is not None
+    outcome = Outcome(call)
+    first = outcome.first
+    parameters = {
+        "model": first.model,
+        "model_version": first.version,
+        "variant": first.name,
+        "prediction_ids": ",".join(outcome.ids()),
+    }
+    if outcome.mixed:
+        parameters["variants"] = ",".join(outcome.variants)
+    values = np.array(outcome.values, dtype=np.float32)
+    body, length = oip.encode(
+        call.asked, call.endpoint.name, first.version, first.signature, values, outcome.labels, parameters
+    )
+    if length is None:
+        return body, ()
+    return body, (
+        (b"content-type", b"application/octet-stream"),
+        (b"inference-header-content-length", str(length).encode()),
+    )

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from loopline.packaging.records import Opening
+
 BUCKETS = 10_000
 """Weights are given in ten-thousandths: the live weights of an endpoint sum to this."""
 
@@ -116,6 +118,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     segment_bytes: int = 64 << 20
     segment_age: float = 300.0
     disk_full: Literal["answer", "refuse"] = "answer"
+    opening: Opening = Opening()
+    """How bundles are opened: whom to trust, and what a model's process may take."""
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -84,7 +84,7 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
     engine = Engine(settings, open_log(settings), loop)
     if (message := read_state(state)) is not None:
         # One endpoint that cannot be served keeps none of the others down.
-        engine.swap(lives.prepare(message, {}, message.table.endpoints))
+        engine.swap(lives.prepare(message, {}, settings.opening, message.table.endpoints))
     gate = Gate(settings.allowed_hosts, open=settings.open)
     incoming = Path(settings.incoming) if settings.incoming else None
     if incoming is not None:
@@ -134,7 +134,8 @@ async def _reread(engine: Engine, state: Path) -> None:
     try:
         message = read_state(state)
         if message is not None and message.table.epoch > engine.live.epoch:
-            engine.swap(await asyncio.to_thread(lives.prepare, message, engine.known(), engine.live.failed))
+            opening = engine.settings.opening
+            engine.swap(await asyncio.to_thread(lives.prepare, message, engine.known(), opening, engine.live.failed))
     except LooplineError as e:
         logger.error("The routing table on file is not taken: %s", e)
 

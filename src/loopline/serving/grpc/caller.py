@@ -14,7 +14,7 @@ from loopline.serving.live import Live
 from loopline.serving.metrics import Counters
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem
-from loopline.serving.protocol import read_headers
+from loopline.serving.protocol import read_deadline
 
 Services = dict[str, dict[str, tuple[Any, Callable[["Caller", Any], Awaitable[Any]]]]]
 """The class of the request and what answers it, by service and method."""
@@ -29,26 +29,19 @@ class Refusal(Exception):
 
 
 class Caller:
-    """The caller of one method.
-
-    `headers` are the call's metadata, `seconds` how long it waits at most; `alone`: this worker has no control process.
-    """
+    """The caller of one method. `headers` are the call's metadata, `left` the seconds that it waits (None: for ever)."""
 
     def __init__(
-        self, engine: Engine, gate: Gate, headers: dict[bytes, bytes], peer: Peer, seconds: float | None, alone: bool
+        self, engine: Engine, gate: Gate, headers: dict[bytes, bytes], peer: Peer, left: float | None = None
     ) -> None:
         self._engine = engine
         self._gate = gate
         self._headers = headers
         self._peer = peer
-        self._seconds = seconds
-        self.alone = alone
+        self._deadline = 0.0 if left is None else time.perf_counter() + left
         self.live: Live = engine.live
-
-    @property
-    def ready(self) -> bool:
-        """Whether this worker takes calls."""
-        return self.live.epoch > 0 and not self._engine.draining
+        self.ready = self.live.epoch > 0 and not engine.draining
+        self.alone = not engine.settings.control
 
     def allow(self, endpoint: str) -> None:
         """Raises `Problem` unless the caller may use that endpoint."""
@@ -67,15 +60,17 @@ class Caller:
         call = WaitingCall(asyncio.get_running_loop().create_future())
         path = f"/v2/models/{endpoint}/versions/{version}/infer" if version else f"/v2/models/{endpoint}/infer"
         call.path, call.plain, call.codec = path.encode(), False, codec
-        call.caller = caller(self._headers)
-        if self._seconds is not None:
-            call.deadline = time.perf_counter() + self._seconds
+        key = self._headers.get(b"x-loopline-route-key")
+        if key is not None:
+            call.key = key.decode("latin-1")
         try:
             self.allow(endpoint)
             route, missing = self.live.find(path)
             if missing is not None:
                 raise missing
-            read_headers(call, self._headers)
+            call.caller, call.deadline = caller(self._headers), self._deadline
+            if (given := self._headers.get(b"x-loopline-deadline-ms")) is not None:
+                read_deadline(call, given)
             if route is not None and route.endpoint.limit is not None:
                 route.endpoint.limit.take(call.caller, time.monotonic())
         except Problem as problem:

@@ -102,9 +102,7 @@ class _Methods:
         host, port = self._end
         # Where any address is listened to, a client of this machine has reached us at its own, as a rule.
         here = host if is_loopback(host) else client[0]
-        peer = Peer(client, (here, port))
-        alone = not self._engine.settings.control
-        return Caller(self._engine, self._gate, headers, peer, context.time_remaining(), alone)
+        return Caller(self._engine, self._gate, headers, Peer(client, (here, port)), context.time_remaining())
 
 
 def _address(peer: str) -> Address:
