@@ -7,7 +7,6 @@ from the defaults below. `loopline doctor` prints the result with the origins.
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Further Host header names that the server answers to, separated by commas."""
     body_limit: int = 1 << 30
     """Largest body that the control plane takes, in bytes."""
+    rules: str = ""
+    """Files of Python whose functions contracts may name, separated by commas; they are run when one is first asked for."""
     threads: int = 0
     """Threads for heavy work; 0: one a core."""
+    model_timeout: float = 30.0
+    """Seconds that a model in a child process may take for a batch; then it is ended and started again."""
+    model_memory: int = 2 << 30
+    """Bytes of memory that a model's child process may take; 0: no bound."""
     journal_quota: int = 2 << 30
     """Bytes that what is logged may have on this machine until a server has taken it."""
     test_mode: bool = False
@@ -104,9 +109,13 @@ def make_workspace(folder: Path) -> None:
 
 def _file(path: Path, names: set[str]) -> dict[str, Any]:
     try:
-        found = tomllib.loads(path.read_text())
+        content = path.read_bytes()
     except FileNotFoundError:
         return {}
+    import tomllib  # where there is a file: a script that is tracked has none, as a rule
+
+    try:
+        found = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise Invalid(f"{path} is not TOML: {e}.", code="bad-setting", hint="Mend the file or remove it.") from e
     for name in found:

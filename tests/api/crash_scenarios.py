@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import socket
 from pathlib import Path
 
 from loopline.api.server import ApiServer
 from loopline.api.up import Address, address_of, note
 from loopline.app import Platform
+from loopline.hashing import digest_bytes
 from loopline.store.service import Store
 
 SENT = bytes(range(256)) * (3 << 12)
@@ -47,6 +49,26 @@ def upload(folder: Path) -> None:
     platform.close()
 
 
+def relayed_upload(folder: Path) -> None:
+    """The same as a worker sends it, which has it in a file."""
+    platform = _open(folder)
+    run = platform.session().runs.create("a").id
+    control = folder / "c.sock"
+    with ApiServer(platform, control=control), socket.socket(socket.AF_UNIX) as worker:
+        file = folder / "w" / "incoming" / f"{os.getpid()}-0"
+        told = f"x-loopline-peer: 127.0.0.1:1\r\nx-loopline-peer-uid: {os.getuid()}\r\nx-loopline-body: {file.name}"
+        worker.connect(str(control))
+        worker.sendall(
+            f"PUT /api/v1/projects/default/runs/{run}/artifacts/file HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n"
+            f"content-type: application/octet-stream\r\ncontent-length: 71\r\n{told}\r\n\r\n".encode()
+        )
+        assert worker.recv(65536).startswith(b"HTTP/1.1 100")
+        file.write_bytes(SENT)
+        worker.sendall(digest_bytes(SENT).encode())
+        assert worker.recv(65536).startswith(b"HTTP/1.1 200")
+    platform.close()
+
+
 def check_upload(folder: Path, finished: bool) -> None:
     """The file is whole or not there, and the next server sweeps what was coming in."""
     if not (folder / "w" / "loopline.db").exists():
@@ -63,5 +85,9 @@ def check_upload(folder: Path, finished: bool) -> None:
             assert Store(tx, platform.blobs).damages() == []
 
 
-SCENARIOS = {"server file": (work, check), "upload": (upload, check_upload)}
-ROOMS = {"upload": ("api", "store")}
+SCENARIOS = {
+    "server file": (work, check),
+    "upload": (upload, check_upload),
+    "relayed upload": (relayed_upload, check_upload),
+}
+ROOMS = {"upload": ("api", "incoming", "store"), "relayed upload": ("api", "store")}

@@ -242,6 +242,8 @@ def test_a_foreign_route_asks_what_it_says(matrix: Matrix, route: foreign.Foreig
 def test_an_endpoint_of_mlflow_asks_what_it_says(matrix: Matrix, route: Any) -> None:
     """Whatever it is asked, also in another project and under the paths of MLflow's own page."""
     assert route.work.__doc__, "no documentation"
+    brings = route.takes == "raw" and route.method in ("PUT", "POST")
+    assert not brings or OPERATIONS[route.brings].action == route.action, "a large body would be taken of anybody"
     path = re.sub(r"{\w+(:path)?}", "absent-thing", route.path)
     peer = {"x-loopline-peer": "127.0.0.1:50000", "x-loopline-peer-uid": "54321"}
     sent = {"body": b"\0"} if route.takes == "raw" else {"json": {}} if route.method != "GET" else {}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_a_file_that_is_known_is_not_sent_again(served: Any, place: str) -> None
 def test_bytes_that_the_project_has_are_not_sent_again(served: Any, tmp_path: Path) -> None:
     trace, file = tmp_path / "trace", tmp_path / "file"
     file.write_bytes(b"0123456789abcdef" * 65_536)
-    failpoints.arm(f"api.bodies.write=trace:{trace}")
+    failpoints.arm(f"incoming.add.write=trace:{trace}")
     with ll.connect(served.url) as session:
         one, two = session.runs.create("a").id, session.runs.create("b").id
         first = session.runs.put_artifact(one, "file", Body(file))
@@ -105,7 +106,7 @@ def test_an_upload_that_is_cut_off_leaves_nothing(served: Any, place: str) -> No
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(served: Any, place: str) -> None:
-    for name, sent in (("api.bodies.write", bytes(1 << 20)), ("store.take.before_sync", b"small")):
+    for name, sent in (("incoming.add.write", bytes(1 << 20)), ("store.take.before_sync", b"small")):
         failpoints.arm(f"{name}=ENOSPC")
         reply = served.ask("PUT", place, body=sent, headers=RAW)
         assert (reply.status, reply.code) == (503, "disk-full")
@@ -130,11 +131,11 @@ def below(pid: int) -> list[int]:
     return [pid, *(found for child in children for found in below(int(child)))]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+@contextmanager
+def up(folder: Path, **more: str) -> Iterator[tuple[str, int]]:
     """A workspace in service: its address and the number of its process."""
-    folder = tmp_path_factory.mktemp("up")
-    env = {**os.environ, "LOOPLINE_WORKSPACE": str(folder / "w"), "LOOPLINE_PORT": "0", "XDG_STATE_HOME": str(folder)}
+    own = {"LOOPLINE_WORKSPACE": str(folder / "w"), "LOOPLINE_PORT": "0", "XDG_STATE_HOME": str(folder)}
+    env = {**os.environ, **own, **more}
     process = subprocess.Popen(
         [sys.executable, "-m", "loopline", "up"], env=env, stdout=subprocess.PIPE, text=True, cwd=folder
     )
@@ -147,9 +148,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
         process.communicate(timeout=60)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int, Path]]:
+    """A server, and the folder of its workspace."""
+    folder = tmp_path_factory.mktemp("up")
+    with up(folder) as (url, pid):
+        yield url, pid, folder / "w"
+
+
+@pytest.fixture(scope="module")
+def viewer(server: tuple[str, int, Path]) -> str:
+    """The token of somebody who may only look."""
+    with ll.connect(server[0]) as session:
+        session.access.add_principal("viewer", kind="user")
+        session.access.grant("viewer", "viewer")
+        return session.access.create_token(principal="viewer").secret
+
+
 @pytest.mark.parametrize("size", [200_000_000, pytest.param(1_000_000_000, marks=pytest.mark.soak)])
-def test_a_large_file_goes_up_and_down_in_constant_memory(server: tuple[str, int], size: int, tmp_path: Path) -> None:
-    url, pid = server
+def test_a_large_file_goes_up_and_down_in_constant_memory(
+    server: tuple[str, int, Path], size: int, tmp_path: Path
+) -> None:
+    url, pid, _ = server
     file = tmp_path / "file"
     with file.open("wb") as out:
         for number in range(size // 1_000_000):
@@ -171,8 +191,8 @@ def test_a_large_file_goes_up_and_down_in_constant_memory(server: tuple[str, int
     assert max(grown.values()) < 64_000_000, grown
 
 
-def test_a_slow_reader_is_waited_for_and_not_read_ahead(server: tuple[str, int], tmp_path: Path) -> None:
-    url, pid = server
+def test_a_slow_reader_is_waited_for_and_not_read_ahead(server: tuple[str, int, Path], tmp_path: Path) -> None:
+    url, pid, _ = server
     with ll.connect(url) as session:
         run = session.runs.create("a").id
         session.runs.put_artifact(run, "file", Body(bytes(100_000_000)))
@@ -191,3 +211,94 @@ def test_a_slow_reader_is_waited_for_and_not_read_ahead(server: tuple[str, int],
     assert max(memory(process, "VmHWM") - before[process] for process in processes) < 64_000_000
     assert len(answer.read()) == 99_000_000 - 48_576
     connection.close()
+
+
+def asked(url: str, method: str, target: str, body: bytes, **headers: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"))
+    connection.request(method, target, body, headers)
+    return connection.getresponse()
+
+
+def test_a_large_body_of_any_kind_comes_through_a_worker(server: tuple[str, int, Path]) -> None:
+    url, _, workspace = server
+    with ll.connect(url) as session:
+        run = session.runs.create("a").id
+        # The kind of a table is in its file's name, which goes with it.
+        table = b"a,b\n" + b"1,2\n" * 400_000
+        assert session.datasets.add("large", Body(table, name="large.csv")).rows == 400_000
+        params = {f"p{n}": "x" * 30_000 for n in range(60)}
+        kept = session.runs.params(run, params)
+        assert kept.params == params
+        proxied = f"/api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts/file.json"
+        for data in (DATA, os.urandom(1 << 20), os.urandom((9 << 20) + 1), b""):
+            assert asked(url, "PUT", proxied, data, **{"Content-Type": "application/json"}).status == 200
+            assert session.runs.artifact(run, "file.json").read() == data
+    too_large = asked(url, "POST", "/api/2.0/mlflow/runs/log-batch", b" " * ((32 << 20) + 1))
+    assert too_large.status == 413 or b"larger" in too_large.read()
+    assert list((workspace / "incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "target", ["/api/v1/projects/default/runs/{}/artifacts/file", "/api/2.0/mlflow/runs/log-batch"]
+)
+def test_no_byte_is_taken_of_whom_may_not_send_it(server: tuple[str, int, Path], target: str) -> None:
+    url, _, workspace = server
+    host, _, port = url.removeprefix("http://").partition(":")
+    with ll.connect(url) as session:
+        path = target.format(session.runs.create("a").id)
+    method = "PUT" if "artifacts" in path else "POST"
+    head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: 10.0.0.9\r\nContent-Length: 9000000\r\n\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + bytes(100_000))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401")
+        assert list((workspace / "incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "target"),
+    [
+        ("runs.put_artifact", "/api/v1/projects/default/runs/{}/artifacts/file"),
+        ("runs.put_artifact", "/api/2.0/mlflow-artifacts/artifacts/0/{}/artifacts/file"),
+        ("runs.put_part", "/api/2.0/mlflow-artifacts/mpu/part/0/{}/artifacts/file?upload_id=x&part_number=1"),
+    ],
+)
+@pytest.mark.parametrize("told", ["Content-Length: 9000000", "Transfer-Encoding: chunked"])
+def test_nor_of_whom_lacks_the_role(
+    server: tuple[str, int, Path], viewer: str, operation: str, target: str, told: str
+) -> None:
+    url, _, workspace = server
+    host, _, port = url.removeprefix("http://").partition(":")
+    with ll.connect(url) as session:
+        path = target.format(session.runs.create("a").id)
+        head = f"PUT {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {viewer}\r\n{told}\r\n\r\n"
+        before = len(session.ledger.entries(principal="viewer", limit=1000))
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode())
+            assert connection.recv(65536).startswith(b"HTTP/1.1 403")
+            assert list((workspace / "incoming").iterdir()) == []
+        found = session.ledger.entries(principal="viewer", limit=1000)
+        assert (found[-1].operation, found[-1].record) == (operation, "denied")
+        assert len(found) == before + 1
+
+
+def test_an_upload_through_a_worker_that_is_cut_off_leaves_nothing(server: tuple[str, int, Path]) -> None:
+    url, _, workspace = server
+    host, _, port = url.removeprefix("http://").partition(":")
+    with ll.connect(url) as session:
+        run = session.runs.create("a").id
+        path = f"/api/v1/projects/default/runs/{run}/artifacts/file"
+        head = f"PUT {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: x/y\r\nContent-Length: 9000000\r\n\r\n"
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode() + bytes(4_000_000))
+            until(lambda: list((workspace / "incoming").iterdir()) != [])
+        until(lambda: list((workspace / "incoming").iterdir()) == [])
+        assert session.runs.artifacts(run) == ()
+
+
+def test_a_disk_that_is_full_for_a_worker_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    with up(tmp_path, LOOPLINE_FAILPOINTS="incoming.add.write=ENOSPC@2") as (url, _), ll.connect(url) as session:
+        run = session.runs.create("a").id
+        answer = asked(url, "PUT", f"/api/v1/projects/default/runs/{run}/artifacts/file", bytes(3 << 20), **RAW)
+        assert (answer.status, b"disk-full" in answer.read()) == (503, True)
+        assert session.runs.artifacts(run) == ()
+        assert list((tmp_path / "w" / "incoming").iterdir()) == []

@@ -21,6 +21,7 @@ def work(folder: Path) -> None:
     from loopline.loop.table import Table, linear
     from loopline.operations import Body
     from loopline.packaging.bundle import write_bundle
+    from loopline.packaging.pulling import pull
     from loopline.registry.bundle_tar import pack
     from loopline.tracking.records import Point
 
@@ -49,6 +50,8 @@ def work(folder: Path) -> None:
         session.models.register("visits", made.version)
     session.models.set_alias("visits", "champion", made.version)
     platform.open_model("model:visits@1")
+    if not (folder / "pulled").exists():
+        pull(session.models, "visits", "champion", folder / "pulled")
     platform.close()
 
 
@@ -69,7 +72,11 @@ def check(folder: Path, finished: bool) -> None:
     for model in session.models.list():
         (kept,) = session.models.versions(model.name)
         assert kept.status == "draft" or session.models.verify(model.name, 1).ok
-    for bundle in [folder / "bundle", *(folder / "workspace" / "serving" / "bundles").glob("[!.b]*")]:
+    for bundle in [
+        folder / "bundle",
+        folder / "pulled",
+        *(folder / "workspace" / "serving" / "bundles").glob("[!.b]*"),
+    ]:
         assert not bundle.exists() or read_manifest(bundle).name == "visits"
     if finished:
         assert len(session.datasets.list()) == len(session.runs.list().runs) == len(session.models.list()) == 1

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from loopline.hashing import digest_bytes
 from loopline.serving.access import Gate, peer_uid
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem
@@ -48,6 +50,9 @@ class _Control(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+    def handle_expect_100(self) -> bool:
+        return self.path == "/early" or super().handle_expect_100()
 
     def _body(self) -> bytes:
         if self.headers.get("transfer-encoding") == "chunked":
@@ -242,6 +247,50 @@ def test_a_file_that_the_control_process_names_is_the_body(
     assert str(file) not in str(gone.body)
 
 
+def test_a_large_body_becomes_a_file_once_the_control_process_wants_it(
+    serve: Serve, bundle: Bundle, control: tuple[str, Callable[[], None]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "incoming"
+    port = serve(table(1, live(bundle())), control=control[0], incoming=str(folder), forward_limit=3_000_000).port
+    body = os.urandom(2_500_000)
+    sent = {"x-loopline-body": "../secret", "X_Loopline_Body_Size": "1", "expect": "100-continue"}
+    said = call(port, "PUT", "/upload", body, sent).json
+    headers = {k.lower(): v for k, v in said["headers"] if "loopline-body" in k.lower().replace("_", "-")}
+    name = headers.pop("x-loopline-body")
+    assert headers == {"x-loopline-body-size": "2500000"}
+    assert Path(name).name == name
+    digest = digest_bytes(body)
+    assert (said["size"], said["digest"]) == (len(digest), hashlib.sha256(digest.encode()).hexdigest())
+    while (
+        list(folder.iterdir()) != []
+    ):  # the control process did not take it, and nobody else will; the timeout ends this
+        time.sleep(0.01)
+    # What is refused by its head is not taken at all: no file is made before the control process has said that it goes on.
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(b"POST /early HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 413")
+        assert list(folder.iterdir()) == []
+    assert call(port, "POST", "/upload", bytes(3_000_001)).status == 413
+    broken = call(port, "PUT", "/hang-up", body)
+    assert (broken.status, broken.error["code"]) == (503, "control-unavailable")
+    while list(folder.iterdir()) != []:
+        time.sleep(0.01)
+
+
+def test_a_file_that_a_killed_worker_left_is_gone_with_its_successor(
+    serve: Serve, bundle: Bundle, control: tuple[str, Callable[[], None]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "incoming"
+    server = serve(table(1, live(bundle())), control=control[0], incoming=str(folder))
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(b"PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n" + bytes(1_500_000))
+        while list(folder.iterdir()) == []:  # the test's own timeout ends it
+            time.sleep(0.01)
+        os.kill(server.pids[0], signal.SIGKILL)
+        while list(folder.iterdir()) != []:
+            time.sleep(0.01)
+
+
 def test_not_ready_before_a_table(serve: Serve) -> None:
     server = serve()
     assert call(server.port, "GET", "/health").status == 503
@@ -394,7 +443,7 @@ async def main():
     engine = Engine(settings, worker.open_log(settings))
     variant = Variant(name="v", bundle=sys.argv[1], model="model:risk@1", weight=10_000)
     table = RouteTable(epoch=1, endpoints={"risk": Endpoint(name="risk", variants=(variant,))})
-    engine.swap(live.prepare(ControlMessage(table=table), {}))
+    engine.swap(live.prepare(ControlMessage(table=table), {}, settings.opening))
     engine.close()
 asyncio.run(main())
 print(json.dumps(sorted(sys.modules)))

@@ -103,6 +103,25 @@ def test_missing_values_and_json_out(client: triton.InferenceServerClient, serve
     assert np.allclose(probability, answer.as_numpy("probabilities")[:, 1], rtol=1e-6)
 
 
+def test_json_and_binary_may_be_mixed_both_ways(client: triton.InferenceServerClient) -> None:
+    given = {tensor.name(): tensor for tensor in inputs(ROWS[:1])}
+    half = triton.InferInput("age", [1, 1], "FP16")
+    half.set_data_from_numpy(np.array([[61.5]], np.float16))  # FP16 has no JSON form
+    given["age"] = half
+    given["visits"].set_data_from_numpy(np.array([[2]]), binary_data=False)
+    wanted = [
+        triton.InferRequestedOutput("label", binary_data=True),
+        triton.InferRequestedOutput("probabilities", binary_data=False),
+    ]
+    answer = client.infer("risk", list(given.values()), outputs=wanted, request_id="m/1")
+    said = answer.get_response()
+    assert [(o["name"], "data" in o) for o in said["outputs"]] == [("label", False), ("probabilities", True)]
+    assert (said["id"], answer.as_numpy("label").tolist()) == ("m/1", [b"yes"])
+    assert math.isclose(answer.as_numpy("probabilities")[0, 1], expected(EXAMPLE), rel_tol=1e-4)
+    whole = client.infer("risk", list(given.values()))  # without outputs the client asks for all of them in binary
+    assert ["data" in o for o in whole.get_response()["outputs"]] == [False, False]
+
+
 def test_both_ways_agree(plain_asgi: Callable[..., int], bundle: Bundle) -> None:
     port = plain_asgi(table(1, live(bundle())))
     call(port, "GET", "/v2/health/live")

@@ -17,7 +17,7 @@ from loopline.access.records import Principal
 from loopline.api import foreign
 from loopline.api.answers import answer, refusal
 from loopline.api.arguments import JSON_LIMIT, arguments
-from loopline.api.bodies import read_content, read_json, spooled, sweep
+from loopline.api.bodies import FROM_WORKER, INCOMING, is_large, read_content, read_json, spooled
 from loopline.api.caller import Trust, identify
 from loopline.api.guard import Guard
 from loopline.api.mlflow import door as mlflow
@@ -27,6 +27,7 @@ from loopline.api.routing import PREFIX, Routes
 from loopline.app import Platform
 from loopline.errors import Invalid, NotFound
 from loopline.operations import OPERATIONS, Body, Operation
+from loopline.ports.incoming import sweep
 
 THREADS = 32
 """How many calls are worked on at once; the others wait."""
@@ -56,10 +57,10 @@ def build(platform: Platform, trust: Trust | None = None) -> Guard:
 
 
 def _to_workers(application: ASGIApp) -> ASGIApp:
-    """The application for workers on this machine, which take a file by its path."""
+    """The application for workers on this machine, which take a file by its path, and send one by its name."""
 
     async def called(scope: Scope, receive: Receive, send: Send) -> None:
-        await application({**scope, "extensions": {"http.response.pathsend": {}}}, receive, send)
+        await application({**scope, "extensions": {"http.response.pathsend": {}, FROM_WORKER: {}}}, receive, send)
 
     return called
 
@@ -73,7 +74,7 @@ class Door:
         self.forwarded = trust.forwarded
         self._routes = Routes(OPERATIONS.values())
         self._limiter = CapacityLimiter(THREADS)
-        self._incoming = platform.settings.workspace / "incoming"
+        self._incoming = platform.settings.workspace / INCOMING
         sweep(self._incoming)
 
     async def answer(self, request: Request) -> Response:
@@ -117,9 +118,12 @@ class Door:
             return mlflow.answer(found, Ask(self.platform, principal, project, request, body), content)
 
         if found.endpoint.takes == "json":
-            content = await read_content(request, min(JSON_LIMIT, limit))
-            return await self.run(lambda: work(content, None))
-        principal = await self.principal(request)  # before a body that may be large
+            asks = found.endpoint.action is not None and is_large(request)
+            principal = await self.principal(request) if asks else None  # before the body
+            content = await read_content(request, self._incoming, min(JSON_LIMIT, limit))
+            return await self.run(lambda: work(content, None, principal))
+        principal = await self.principal(request)
+        await self._admit(request, found.endpoint.brings, principal, project)
         async with spooled(request, self._incoming, limit) as body:
             return await self.run(lambda: work(b"", body, principal))
 
@@ -132,12 +136,18 @@ class Door:
         key = _key(op, request)
         query = request.scope["query_string"]
         if op.body is None:
-            content = await read_json(request, min(JSON_LIMIT, self.platform.settings.body_limit))
+            content = await read_json(request, self._incoming, min(JSON_LIMIT, self.platform.settings.body_limit))
             args = arguments(op, placed, query, content)
             return await self._call(op, args, principal, project, None, key, request.headers.get("if-none-match", ""))
         args = arguments(op, placed, query, b"")
+        await self._admit(request, op.name, principal, project)
         async with spooled(request, self._incoming, self.platform.settings.body_limit) as body:
             return await self._call(op, args, principal, project, body, key)
+
+    async def _admit(self, request: Request, operation: str, principal: Principal, project: str) -> None:
+        """Refuses a large body of who may not send it, before it is taken; a small one, the operation itself."""
+        if operation and is_large(request):
+            await self.run(lambda: self.platform.admit(operation, principal, project))
 
     async def _call(
         self,

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from loopline.access.authority import digests_for, living_digests
+from loopline.api.bodies import INCOMING
 from loopline.api.server import ApiServer
 from loopline.app import Platform
 from loopline.catalog import Session
@@ -24,8 +25,11 @@ from loopline.loop.collecting import collect_due
 from loopline.loop.controller import Controller
 from loopline.loop.lease import held
 from loopline.loop.records import LoopRequest
-from loopline.outcomes.service import SEPARATOR
+from loopline.loop.standing import Standing, standing
+from loopline.outcomes.records import SEPARATOR
+from loopline.packaging.opening import opening_of
 from loopline.refs import DEFAULT_PROJECT
+from loopline.serving.log import segments
 from loopline.serving.records import KNOWN, RouteTable
 from loopline.serving.supervisor import Supervisor
 from loopline.settings import Settings
@@ -37,6 +41,7 @@ SERVER_FILE = "server.json"
 """In the workspace, while it is in service: who serves it and where."""
 
 _TURN_SECONDS = 0.5
+_TURN_ANYWAY_SECONDS = 30.0
 _UPKEEP_SECONDS = 300.0
 
 
@@ -100,8 +105,10 @@ class Service:
                 port=settings.port,
                 workers=self._workers,
                 control=str(control),
+                incoming=str(workspace / INCOMING),
                 allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), settings.host) if h),
                 forward_limit=settings.body_limit,
+                opening=opening_of(settings),
             )
             api = ApiServer(self.platform, control=control)
             opening.callback(api.stop)
@@ -122,6 +129,7 @@ class Service:
                 launch=self._launch,
                 route=self._route,
                 open_model=self.platform.open_model,
+                standing=self._standing,
             )
             for name, turns in (
                 ("sources", self._collect),
@@ -144,11 +152,22 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _standing(self) -> Standing:
+        """What there is to look after."""
+        log = self.settings.workspace / "serving" / "log"
+        logged = sum(path.stat().st_size for path in segments(log))
+        with self.platform.database.begin(lazy=True) as tx:
+            return standing(tx, logged)
+
     def _turns(self) -> None:
+        """Turns of the controller where there may be something to do, and now and then in any case."""
         kept_up = time.monotonic()
+        turned = -_TURN_ANYWAY_SECONDS
         while not self._stopping.is_set():
             began = time.monotonic()
-            self.controller.tick()
+            if began - turned >= _TURN_ANYWAY_SECONDS or self.controller.due():
+                turned = began
+                self.controller.tick()
             if began - kept_up > _UPKEEP_SECONDS:
                 kept_up = began
                 self._keep_up()
@@ -182,7 +201,8 @@ class Service:
         sources = self.platform.session().sources
         while not self._stopping.is_set():
             try:
-                collect_due(sources, self.platform.clock.now())
+                if self._standing().scheduled:
+                    collect_due(sources, self.platform.clock.now())
             except Exception:
                 log.exception("The sources could not be looked at; it is tried again.")
             self._stopping.wait(self._turn)

@@ -24,10 +24,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "runs": ("Work", "runs", "Runs: ls, search, show, history, artifacts, notes, corrections, deletion."),
     "groups": ("Work", "groups", "Groups of runs: ls, show, create, rename, note, tag, delete, restore."),
     "sync": ("Work", "sync", "Send what programs logged while no server answered."),
-    "models": ("Work", "models", "Models: ls, show, card, aliases, comments, approvals, deletion."),
+    "models": ("Work", "models", "Models: ls, show, card, package, push, pull, aliases, approvals, deletion."),
     "pipeline": ("Work", "pipeline", "Runs of pipelines and their steps: ls, show."),
     "evaluations": ("Work", "evaluations", "Evaluations: ls, show, report, plots."),
+    "serve": ("Operate", "serve", "Serve models alone: of the registry, or a bundle's folder without any."),
     "deploy": ("Operate", "deploy", "Serve a model version at an endpoint."),
+    "threshold": ("Operate", "threshold", "Set from which probability on an endpoint calls a row positive."),
+    "policy": ("Operate", "policy", "What an endpoint refuses, and what of its rows is kept."),
     "rollout": ("Operate", "rollout", "Rollouts: ls, show, start, advance, promote, back."),
     "predictions": ("Operate", "predictions", "Predictions: ls, show, traffic."),
     "labels": ("Operate", "labels", "Send labels for predictions."),
@@ -35,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "alerts": ("Operate", "alerts", "Alerts: ls, show, acknowledge, silence, close."),
     "ledger": ("Record", "ledger", "The ledger: verify, prove, checkpoint, entries, export."),
     "lineage": ("Record", "lineage", "Where a thing came from, or what came of it."),
-    "gc": ("Record", "gc", "Remove deleted runs past their retention, and bytes that nothing refers to."),
+    "gc": ("Record", "gc", "Remove runs and versions past their retention, and bytes that nothing refers to."),
     "access": ("Record", "access", "Principals, roles, tokens, projects."),
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loopline.cli import names, show
-from loopline.cli.session import as_json, session
+from loopline.cli.session import as_json, session, settings_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -77,6 +77,7 @@ def check(ctx: click.Context, file: str, contract: str, json: bool) -> None:
     import polars as pl
 
     from loopline.data.readers import read_table
+    from loopline.loop.files import RuleFiles
     from loopline.quality.contract import Contract
     from loopline.quality.contract_beyond import Beyond
     from loopline.quality.contract_check import check as check_frame
@@ -91,7 +92,7 @@ def check(ctx: click.Context, file: str, contract: str, json: bool) -> None:
         with session(ctx) as s:
             return Profile.from_json(s.datasets.profile(*names.dataset(s, ref)).read()).freeze()
 
-    rules = Contract.from_json(msgspec.json.encode(read(contract)))
+    rules = Contract.from_json(msgspec.json.encode(read(contract))).settled(RuleFiles(settings_of(ctx).rules))
     beyond = Beyond(now=time.time_ns() // 1_000_000, column=column, profile=profile)
     found = check_frame(read_table(Path(file)).frame, rules, beyond=beyond)
     if json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loopline.cli import models_said, names, show
+from loopline.cli import models_packaged, models_said, names, show
 from loopline.cli.moments import Moment
 from loopline.cli.session import as_json, group, session
 
@@ -22,7 +22,7 @@ def models() -> None:
     pass
 
 
-for command in models_said.COMMANDS:
+for command in (*models_said.COMMANDS, *models_packaged.COMMANDS):
     models.add_command(command)
 
 
@@ -76,7 +76,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             ("metrics", [show.interval(n, m["value"], m["low"], m["high"]) for n, m in found.metrics.items()]),
             ("learnt from", found.inputs),
             ("made by", found.run),
-            ("served by", found.parity.get("runtime")),
+            ("served by", models_packaged.served_by(found.parity)),
             ("bundle", found.bundle),
             ("size", show.size(found.size)),
             ("signed by key", found.signature),

@@ -98,6 +98,6 @@ def of_parquet(data: bytes, columns: Sequence[str] | None = None) -> pl.DataFram
 
 
 def rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """The raw rows that were sent, as dicts."""
+    """The raw rows that were sent, as dicts; an empty one where it was not kept."""
     decode = msgspec.json.decode
-    return [decode(text) for text in frame["row"].to_list() if text is not None]
+    return [{} if text is None else decode(text) for text in frame["row"].to_list()]

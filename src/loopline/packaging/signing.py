@@ -74,8 +74,7 @@ class ModelSigner:
 
     def verify_by(self, envelope: dict[str, Any], pem: str) -> tuple[str, dict[str, Any]]:
         """Fingerprint of a public key, and the statement of an envelope that it signed. Raises `Invalid`."""
-        public = _read(pem)
-        return _fingerprint(public), _checked(envelope, lambda _: public)[1]
+        return fingerprint(pem), verified(envelope, pem)
 
     def owns(self, fingerprint: str) -> bool:
         """Whether a key of this fingerprint is in the workspace's folder of keys."""
@@ -167,6 +166,12 @@ def _checked(envelope: dict[str, Any], public: Callable[[str], Ed25519PublicKey]
             f"The signature does not hold: the statement is not what the key {key} signed.", code="bad-signature"
         ) from e
     return key, msgspec.json.decode(payload, type=dict[str, Any])
+
+
+def verified(envelope: dict[str, Any], pem: str) -> dict[str, Any]:
+    """The statement of an envelope that this public key (PEM) signed. Raises `Invalid`."""
+    public = _read(pem)
+    return _checked(envelope, lambda _: public)[1]
 
 
 def fingerprint(pem: str) -> str:

@@ -22,19 +22,22 @@ a contract to a frame, `quality.contract_suggest` drafts one from a frame.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from functools import partial
+from typing import Any, overload
 
 import msgspec
 
 from loopline.errors import Invalid
 from loopline.hashing import canonical_json, digest_json
+from loopline.quality.contract_functions import Judge, declare, settled
 from loopline.quality.contract_rules import (
     AnyRule,
     Between,
     Expression,
     Fresh,
+    Function,
     Like,
     Matches,
     NotNull,
@@ -74,7 +77,11 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     @property
     def looks_beyond(self) -> bool:
         """Whether it asks for more than the table: what the same rows are told may differ from day to day."""
-        return any(isinstance(r, RefersTo | Fresh | Like) for r in self.rules)
+        return any(isinstance(r, RefersTo | Fresh | Like | Function) for r in self.rules)
+
+    def settled(self, look: Callable[[], None]) -> Contract:
+        """The contract with the code of every function that it names, as this process has it (`contract_functions.settled`)."""
+        return msgspec.structs.replace(self, rules=settled(self.rules, look))
 
     def to_json(self) -> bytes:
         """The canonical JSON (RFC 8785) of the contract."""
@@ -110,7 +117,9 @@ def contract(*rules: AnyRule, personal: Sequence[str] = ()) -> Contract:
             raise Invalid(
                 f"Item {position} of the contract is {type(one).__name__}, not a rule.",
                 code="contract-rule",
-                hint='Write, say, ll.column("age").between(0, 120) or ll.unique("id").',
+                hint='Put @ll.rule("what holds") above the function.'
+                if callable(one)
+                else 'Write, say, ll.column("age").between(0, 120) or ll.unique("id").',
             )
         check_rule(one)
         if one.title in seen:
@@ -133,8 +142,36 @@ def unique(*columns: str, severity: str = "quarantine", name: str = "") -> Uniqu
     return Unique(columns=columns, severity=severity, name=name)
 
 
-def rule(name: str, sql: str, *, severity: str = "quarantine") -> Expression:
-    """A condition over the columns of one row, as a polars SQL expression: `rule("ends later", "stop >= start")`."""
+@overload
+def rule(name: str, sql: str, *, severity: str = "quarantine") -> Expression: ...
+@overload
+def rule(
+    name: str, *, severity: str = "quarantine", columns: Sequence[str] = (), whole: bool = False
+) -> Callable[[Judge], Function]: ...
+def rule(
+    name: str,
+    sql: str | None = None,
+    *,
+    severity: str = "quarantine",
+    columns: Sequence[str] = (),
+    whole: bool = False,
+) -> Expression | Callable[[Judge], Function]:
+    """A condition over the columns of one row, as a polars SQL expression: `rule("ends later", "stop >= start")`.
+
+    Without SQL it stands above a function, and makes it the rule: given rows as a `polars.DataFrame` (of `columns` alone, where
+    they are named), the function gives a Boolean column, true where a row keeps the rule, or an expression for one; a missing
+    answer passes. It may be called block by block, unless `whole` says that its answers rest on all rows together.
+    """
+    if isinstance(columns, str):
+        raise Invalid("columns wants a list.", code="contract-rule", hint=f"Write columns=[{quoted(columns)}].")
+    if sql is None:
+        return partial(declare, name=name, severity=severity, columns=columns, whole=whole)
+    if not isinstance(sql, str) or columns or whole:
+        raise Invalid(
+            f"The rule {name!r} is a condition in SQL or a function, not both.",
+            code="contract-rule",
+            hint=f'Write ll.rule("{name}", "stop >= start"), or @ll.rule("{name}") above a function.',
+        )
     return Expression(name=name, sql=sql, severity=severity)
 
 
@@ -209,7 +246,12 @@ def spell(contract: Contract, *, prefix: str = "ll.", indent: str = "") -> str:
     """The contract as Python source, one rule a line; running it gives an equal contract."""
     if not contract.rules and not contract.personal:
         return f"{prefix}contract()"
-    lines = "".join(_spelled_line(*one.spelled(), prefix, f"{indent}    ") for one in contract.rules)
+    lines = "".join(
+        f"{indent}    {one.spelled()[0]},\n"  # the rule as it is declared; its file has to be imported
+        if isinstance(one, Function)
+        else _spelled_line(*one.spelled(), prefix, f"{indent}    ")
+        for one in contract.rules
+    )
     if contract.personal:
         lines += f"{indent}    personal=[{', '.join(map(quoted, contract.personal))}],\n"
     return f"{prefix}contract(\n{lines}{indent})"

@@ -10,10 +10,12 @@ import polars as pl
 
 from loopline.errors import Invalid, did_you_mean
 from loopline.quality.contract import Contract
+from loopline.quality.contract_answers import breach_function
 from loopline.quality.contract_beyond import Beyond
 from loopline.quality.contract_rules import (
     Between,
     Expression,
+    Function,
     Matches,
     NotNull,
     OfType,
@@ -264,6 +266,7 @@ _BREACH = cast(
         OfType: _breach_of_type,
         Rising: _breach_rising,
         Expression: _breach_expression,
+        Function: breach_function,
     },
 )
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ClassVar, Literal, cast
@@ -171,6 +172,30 @@ class Expression(Rule, frozen=True, kw_only=True, omit_defaults=True, tag="expre
         return "rule", [quoted(self.name), quoted(self.sql), *extra]
 
 
+class Function(Rule, frozen=True, kw_only=True, omit_defaults=True, tag="function"):
+    """A function of Python says of each row whether it keeps the rule. `code` is the digest of its source; "": of whatever source.
+
+    It is given `columns` alone, where they are named. `whole`: what it says of a row rests on the other rows, too.
+    """
+
+    function: str
+    code: str = ""
+    columns: tuple[str, ...] = ()
+    whole: bool = False
+
+    @property
+    def columns_named(self) -> tuple[str, ...]:
+        return self.columns
+
+    @property
+    def title(self) -> str:
+        return self.name or self.function
+
+    def spelled(self) -> tuple[str, list[str]]:
+        """As where it is declared: `visits.short`, which is the rule itself."""
+        return self.function.replace(":", "."), []
+
+
 class OfTable(Rule, frozen=True, kw_only=True, omit_defaults=True):
     """A rule about the table as a whole: no row is to blame, so it warns or stops."""
 
@@ -232,7 +257,21 @@ class _Named(str):
     """An argument that is spelled already."""
 
 
-AnyRule = Unique | Between | OneOf | NotNull | Matches | OfType | RefersTo | Rising | Expression | Rows | Fresh | Like
+AnyRule = (
+    Unique
+    | Between
+    | OneOf
+    | NotNull
+    | Matches
+    | OfType
+    | RefersTo
+    | Rising
+    | Expression
+    | Function
+    | Rows
+    | Fresh
+    | Like
+)
 
 
 def quoted(value: Any) -> str:
@@ -310,6 +349,15 @@ def _check_fresh(one: Fresh) -> str:
         return f"has the age {one.within!r}, which is none: {error.hint}"
 
 
+def _check_function(one: Function) -> str:
+    module, colon, name = one.function.partition(":")
+    if not (module and colon and name.isidentifier()):
+        return f"asks the function {one.function!r}; write it as module:name."
+    if one.code and not re.fullmatch(r"sha256:[0-9a-f]{64}", one.code):
+        return "has a code that is no digest; leave it out where any source will do."
+    return "" if len(set(one.columns)) == len(one.columns) else "names a column twice."
+
+
 def _check_dataset(one: RefersTo | Like) -> str:
     try:
         parse(one.dataset, "data")
@@ -331,6 +379,7 @@ _CHECKS: dict[type, Callable[[Any], str]] = {
     Matches: lambda one: "" if one.pattern else "has an empty pattern.",
     OfType: lambda one: "" if one.type in TYPES else f"asks for {one.type!r}; types are {', '.join(TYPES)}.",
     Expression: lambda one: "" if one.name and one.sql.strip() else "needs a name and an SQL condition.",
+    Function: _check_function,
     RefersTo: _check_dataset,
     Rising: lambda one: "" if one.by != one.column else "goes by its own column.",
     Rows: _check_rows,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from operator import mul
 from typing import Any, Final, Literal
 
 import msgspec
@@ -25,12 +26,13 @@ from loopline.quality.profile_parts import (
     short_name,
 )
 from loopline.quality.profile_sketch import (
+    DISTINCT,
     Floats,
     Prefixes,
     estimate_distinct,
     hash_names,
-    hash_numbers,
     join_registers,
+    number_registers,
     ordered,
     registers,
 )
@@ -141,7 +143,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
         if self.registers is not None:
             return self.registers
         if self.prefixes is not None:
-            return registers(hash_numbers(self.prefixes.keys))
+            return number_registers(self.prefixes.keys)
         if self.levels is not None and not self.levels.frozen:
             return registers(hash_names(self.levels.counts))
         return None
@@ -222,24 +224,26 @@ def number_column(
     nans, values = len(values) - there, values[:there]
     low = int(np.searchsorted(values, -math.inf, side="right"))
     high = int(np.searchsorted(values, math.inf, side="left"))
+    infinities, moments = (low, there - high), Moments.of(values[low:high])
     prefixes = bins = seen = None
     if like is not None and like.bins is not None:
         bins = Bins.of(values, np.array(like.bins.edges, np.float64))
     else:
         keys = ordered(values)
+        del values  # what follows takes as much several times over
         starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))) if len(keys) else np.zeros(0, np.int64)
         counts = np.diff(np.concatenate((starts, [len(keys)]))).astype(np.int64)
         prefixes = Prefixes.of(keys[starts], counts)
         if prefixes.shift:
-            seen = registers(hash_numbers(keys[starts]))
+            seen = number_registers(keys[starts])
     return ColumnProfile(
         kind=kind,
         rows=rows,
         nulls=nulls,
         nans=nans,
         mistyped=mistyped,
-        infinities=(low, len(values) - high),
-        moments=Moments.of(values[low:high]),
+        infinities=infinities,
+        moments=moments,
         prefixes=prefixes,
         bins=bins,
         registers=seen,
@@ -253,12 +257,12 @@ def level_column(
     rows = sum(counts.values()) + nulls + mistyped
     lengths = None
     if kind == "category":
-        sizes = {name: len(name) for name in counts}
+        sizes = list(map(len, counts))
         lengths = Lengths(
             count=rows - nulls - mistyped,
-            total=sum(sizes[name] * n for name, n in counts.items()),
-            shortest=min(sizes.values(), default=0),
-            longest=max(sizes.values(), default=0),
+            total=sum(map(mul, sizes, counts.values())),
+            shortest=min(sizes, default=0),
+            longest=max(sizes, default=0),
         )
         if lengths.longest > LONGEST:
             short: dict[str, int] = {}
@@ -270,9 +274,10 @@ def level_column(
     if like is not None and like.levels is not None:
         levels = like.levels.like(counts)
     else:
-        levels = Levels.of(counts)
-        if levels.hashed:
-            seen = registers(hash_names(counts))
+        hashes = hash_names(counts) if len(counts) > DISTINCT else None
+        levels = Levels.of(counts, hashes)
+        if hashes is not None:
+            seen = registers(hashes)
     return ColumnProfile(
         kind=kind, rows=rows, nulls=nulls, mistyped=mistyped, levels=levels, lengths=lengths, registers=seen
     )

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from loopline.database import Tx
+from loopline.prepared import Prepared
 from loopline.registry.records import RUN_FACT, SOURCE_FACT, Condition
 from loopline.registry.tables import model_terms
 from loopline.tracking.search.columns import same_text
@@ -16,11 +17,23 @@ FEW = 500
 """So many versions are looked at one by one; where a condition holds for more, the order is followed instead."""
 
 
+_NEW = Prepared(model_terms.insert())
+_OLD = Prepared(
+    model_terms.delete().where(
+        *(model_terms.c[key] == sa.bindparam(f"of_{key}") for key in ("project", "name", "version"))
+    )
+)
+
+
 def keep(tx: Tx, row: Any) -> None:
+    """Writes the terms of a new version, by its row."""
+    tx.run(_NEW, of(tx, row))
+
+
+def change(tx: Tx, row: Any) -> None:
     """Writes the terms of a version anew, by its row."""
-    c = model_terms.c
-    tx.execute(model_terms.delete().where(c.project == row.project, c.name == row.name, c.version == row.version))
-    tx.execute(model_terms.insert(), of(tx, row))
+    tx.run(_OLD, {"of_project": row.project, "of_name": row.name, "of_version": row.version})
+    keep(tx, row)
 
 
 def of(tx: Tx, row: Any) -> list[dict[str, Any]]:

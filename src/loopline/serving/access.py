@@ -64,6 +64,26 @@ class Gate:
         if peer_uid(headers, peer) != os.geteuid():
             raise no_token()
 
+    def served(self, live: Live, headers: Mapping[bytes, bytes], peer: Peer, *, failed: bool = False) -> list[str]:
+        """The endpoints that this caller may use, with `failed` those that cannot be served, too. Raises `Problem`."""
+        self.allow(live, None, headers, peer)
+        return [
+            name for name in (*live.endpoints, *(live.failed if failed else ())) if self._may(live, name, headers, peer)
+        ]
+
+    def _may(self, live: Live, endpoint: str, headers: Mapping[bytes, bytes], peer: Peer) -> bool:
+        try:
+            self.allow(live, endpoint, headers, peer)
+        except Problem:
+            return False
+        return True
+
+
+def caller(headers: Mapping[bytes, bytes]) -> str:
+    """What tells one allowed caller from another: the beginning of its token's digest; "" without a token, as this user."""
+    token = headers.get(b"authorization", b"").partition(b" ")[2].strip()
+    return hashlib.sha256(token).hexdigest()[:16] if token else ""
+
 
 def peer_uid(headers: Mapping[bytes, bytes], peer: Peer) -> int:
     """The user on this machine who sent the request; -1: somebody elsewhere, or behind a proxy on this machine."""

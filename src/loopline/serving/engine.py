@@ -10,23 +10,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from loopline.ports.runtime import ModelSlow
 from loopline.serving import oip
 from loopline.serving.call import Call, Headers, Share
 from loopline.serving.contract import Row
+from loopline.serving.limits import too_late
 from loopline.serving.live import Live, LiveEndpoint, Route, nothing
 from loopline.serving.log import Frame, Part, PredictionLog, encode
-from loopline.serving.metrics import Counters
+from loopline.serving.metrics import Counters, gather
 from loopline.serving.model import ServedModel
-from loopline.serving.problems import Problem, busy, model_failed
+from loopline.serving.outcome import tensors
+from loopline.serving.problems import Problem, busy, model_failed, unanswered
 from loopline.serving.records import WorkerSettings
 from loopline.serving.shadow import Shadows
 from loopline.serving.threads import ModelThreads
 
 logger = logging.getLogger("loopline.serving")
+_Result = tuple[list[Share], Any, float]
+"""The shares of a batch, its output or the exception that it failed with, and the seconds that it took."""
 
 
 class Engine:
@@ -39,6 +45,8 @@ class Engine:
         self.live: Live = nothing()
         self.previous: Live = self.live
         self.counters = Counters()
+        self.draining = False
+        """Whether the worker is about to end: it finishes what it has, and is not ready for more."""
         self._log = log
         self._loop = loop or asyncio.get_running_loop()
         self._calls: list[Call] = []
@@ -65,6 +73,10 @@ class Engine:
     def swap(self, live: Live) -> None:
         """Puts a prepared table in force: one assignment. The models of the table before stay warm."""
         gone = {k: m for k, m in self.known().items() if k not in live.served and k not in self.live.served}
+        for name, endpoint in live.endpoints.items():
+            old = self.live.endpoints.get(name)
+            if old is not None and old.limit is not None and old.record.policy == endpoint.record.policy:
+                endpoint.limit = old.limit  # what a caller has used up stays used up
         self.previous, self.live = self.live, live
         self.counters.epoch = live.epoch
         for model in gone.values():
@@ -105,6 +117,8 @@ class Engine:
         self._finish([call for call in calls if not call.pending])
 
     def _read(self, call: Call, live: Live, batches: dict[ServedModel, list[Share]]) -> None:
+        if call.deadline and time.perf_counter() > call.deadline:
+            raise too_late()
         route: Route | None = live.paths.get(call.path)
         if route is None:
             route, problem = live.find(call.path.decode("utf-8", "replace"))
@@ -112,7 +126,9 @@ class Engine:
                 raise problem or busy("This path is not answered any more.")
         endpoint = call.endpoint = route.endpoint
         call.plain = route.plain
-        if route.plain:
+        if call.codec is not None:
+            rows = call.codec.read(call, endpoint, self.settings.row_limit)
+        elif route.plain:
             rows = endpoint.contract.decode(call.body, self.settings.row_limit)
         else:
             rows, call.columns, call.asked = oip.decode(
@@ -166,15 +182,21 @@ class Engine:
 
     # ------------------------------------------------------------------ models
 
-    def _settle(self, results: list[tuple[list[Share], Any]]) -> None:
+    def _settle(self, results: list[_Result]) -> None:
         """Hands the outputs of batches to their shares; an exception is the output of a failed one."""
-        for shares, output in results:
-            self.counters.batches += 1
+        for shares, output, seconds in results:
+            if isinstance(output, Problem):
+                for share in shares:
+                    share.problem = output
+                    share.call.pending -= 1
+                continue
+            self.counters.ran(shares[0].variant.counted, seconds)
             if isinstance(output, Exception):
                 model = shares[0].variant.model
                 logger.warning("%s failed: %s", model, output)
-                shares[0].problem = model_failed(model, type(output).__name__)
-                shares[0].call.pending -= 1
+                for share in shares:
+                    share.problem = unanswered(model, output)
+                    share.call.pending -= 1
                 continue
             finite = bool(np.isfinite(output).all())
             values, at = output.tolist(), 0
@@ -182,9 +204,8 @@ class Engine:
                 end = at + len(share.rows)
                 share.output = values[at:end]
                 if not finite and (bad := int((~np.isfinite(output[at:end]).all(axis=1)).sum())):
-                    assert share.call.endpoint is not None
-                    pair = (share.call.endpoint.name, share.variant.name)
-                    self.counters.invalid[pair] = self.counters.invalid.get(pair, 0) + bad
+                    who = share.variant.counted
+                    self.counters.invalid[who] = self.counters.invalid.get(who, 0) + bad
                     share.problem = model_failed(share.variant.model, "its output is not a finite number.")
                 share.call.pending -= 1
                 at = end
@@ -192,11 +213,28 @@ class Engine:
     def _score_later(self, model: ServedModel, shares: list[Share]) -> None:
         """Runs a batch in the model's own thread."""
 
-        def done(results: list[tuple[list[Share], Any]]) -> None:
+        def done(results: list[_Result]) -> None:
             self._settle(results)
             self._finish([c for c in dict.fromkeys(share.call for share in shares) if not c.pending])
 
-        if not self._threads.submit(model, lambda: _score(model, shares), done):
+        bound = self.settings.opening.timeout
+
+        def work() -> list[_Result]:
+            # Who waited past its deadline, or longer than the model may take, is told so before any work is done for them.
+            now = time.perf_counter()
+            left: list[Share] = []
+            results: list[_Result] = []
+            for share in shares:
+                call = share.call
+                if call.deadline and now > call.deadline:
+                    results.append(([share], too_late(), 0.0))
+                elif now - call.started > bound:
+                    results.append(([share], ModelSlow("it was waited for too long"), 0.0))
+                else:
+                    left.append(share)
+            return [*(_score(model, left) if left else []), *results]
+
+        if not self._threads.submit(model, work, done):
             for share in shares:
                 share.problem = busy(f"Too many requests wait for {share.variant.model}.")
                 share.call.pending -= 1
@@ -228,13 +266,15 @@ class Engine:
             answers.append(self._refuse(call, call.problem, frames, now, elapsed))
         if not self._write(frames, now) and self.settings.disk_full == "refuse":
             full = busy("The prediction log cannot be written.", "log-full")
-            answers = [(call, full.status, full.body(call.plain), full.headers) for call, _, _, _ in answers]
+            answers = [(call, full.status, *call.refusal(full)) for call, _, _, _ in answers]
         self._in_flight -= len(calls)
         for call, status, body, headers in answers:
-            variant = call.shares[0].variant.name if len(call.shares) == 1 else "" if not call.shares else "several"
-            endpoint = call.endpoint.name if call.endpoint is not None else ""
-            count = len(call.rows.rows) if status == 200 and call.rows is not None else 0
-            self.counters.answered(endpoint, variant, status, elapsed - call.started, count)
+            if len(call.shares) == 1:
+                who = call.shares[0].variant.counted
+            else:
+                who = (call.endpoint.name if call.endpoint is not None else "", "several" if call.shares else "", "")
+            count = len(call.rows.rows) if call.rows is not None else 0
+            self.counters.answered(who, status, elapsed - call.started, count, now)
             try:
                 call.answer(status, body, headers)
             except Exception:  # a connection that broke this moment is that client's alone
@@ -259,53 +299,25 @@ class Engine:
                 for n, output in zip(at, share.output, strict=True):
                     objects[n] = variant.render(prefix, call.first + n, [output])[0][:-1] + variant.named
         predictions = ",".join(objects).encode()
-        if call.plain:
-            body: bytes = b"%s%s]}" % (first.head, predictions)
-            headers: Headers = ()
+        headers: Headers = ()
+        if call.codec is not None:
+            body, headers = call.codec.write(call)
+        elif call.plain:
+            body = b"%s%s]}" % (first.head, predictions)
         else:
-            body, headers = self._tensors(call)
+            body, headers = tensors(call)
         if self._log is not None:
+            form = call.rows.form
+            sent = call.columns if form == "columns" else call.body
+            if (keeping := call.endpoint.keeping) is not None:
+                form, sent = keeping.rows(form, sent, call.request)
+                call.keys = keeping.keys(call.keys)
             frame = Frame(
-                now, call.request, call.endpoint.name, parts, 200, int((elapsed - call.started) * 1e6), call.rows.form,
-                call.body if call.plain else call.columns, b"[%s]" % predictions, call.keys,
+                now, call.request, call.endpoint.name, parts, 200, int((elapsed - call.started) * 1e6), form, sent,
+                b"[%s]" % predictions, call.keys, "", call.caller,
             )  # fmt: skip
             frames.append(encode(frame))
         return body, headers
-
-    def _tensors(self, call: Call) -> tuple[bytes, Headers]:
-        """The Open Inference Protocol's answer."""
-        assert call.rows is not None
-        assert call.endpoint is not None
-        assert call.asked is not None
-        shares, count = call.shares, len(call.rows.rows)
-        first = shares[0].variant
-        prefix = call.request[:-8]
-        parameters: dict[str, Any] = {
-            "model": first.model,
-            "model_version": first.version,
-            "variant": first.name,
-            "prediction_ids": ",".join(f"{prefix}{n:08x}" for n in range(call.first, call.first + count)),
-        }
-        values = np.empty((count, first.served.width), dtype=np.float32)
-        labels = [""] * count
-        names = [""] * count
-        for share in shares:
-            variant = share.variant
-            order = None if variant.labels == first.labels else [variant.labels.index(c) for c in first.labels]
-            for n, output in zip(share.at if share.at is not None else range(count), share.output, strict=True):
-                values[n] = output if order is None else [output[i] for i in order]
-                labels[n], names[n] = variant.label(output), variant.name
-        if len(shares) > 1:
-            parameters["variants"] = ",".join(names)
-        body, length = oip.encode(
-            call.asked, call.endpoint.name, first.version, first.signature, values, labels, parameters
-        )
-        if length is None:
-            return body, ()
-        return body, (
-            (b"content-type", b"application/octet-stream"),
-            (b"inference-header-content-length", str(length).encode()),
-        )
 
     def _refuse(
         self, call: Call, problem: Problem, frames: list[bytes], now: int, elapsed: float
@@ -329,10 +341,11 @@ class Engine:
                         sent=b"",
                         answered=b"",
                         error=problem.error.code,
+                        caller=call.caller,
                     )
                 )
             )
-        return call, problem.status, problem.body(call.plain), problem.headers
+        return call, problem.status, *call.refusal(problem)
 
     # ------------------------------------------------------------------ the log
 
@@ -355,6 +368,13 @@ class Engine:
     def in_flight(self) -> int:
         """Requests that are taken and not yet answered."""
         return self._in_flight
+
+    def totals(self) -> tuple[Counters, int]:
+        """The counts of all workers of the port, and how many workers that were."""
+        self.counters.in_flight = self._in_flight
+        if not self.settings.metrics:
+            return self.counters, 1
+        return gather(self.counters, Path(self.settings.metrics), self.settings.worker)
 
     def upkeep(self) -> None:
         """Rotates the log where it is time; the idle worker's part of what `append` does."""
@@ -392,12 +412,14 @@ class Engine:
             self._log = None
 
 
-def _score(model: ServedModel, shares: list[Share]) -> list[tuple[list[Share], Any]]:
+def _score(model: ServedModel, shares: list[Share]) -> list[_Result]:
     """Runs a batch; where it fails, each share alone, so that only the bad one fails."""
     rows = shares[0].rows if len(shares) == 1 else [row for share in shares for row in share.rows]
+    start = time.perf_counter()
     try:
-        return [(shares, model.check(model.run(rows, [len(share.rows) for share in shares]), len(rows)))]
+        output = model.check(model.run(rows, [len(share.rows) for share in shares]), len(rows))
+        return [(shares, output, time.perf_counter() - start)]
     except Exception as e:
-        if len(shares) == 1:
-            return [(shares, e)]
+        if len(shares) == 1 or isinstance(e, ModelSlow):
+            return [(shares, e, time.perf_counter() - start)]
         return [result for share in shares for result in _score(model, [share])]

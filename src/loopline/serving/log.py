@@ -53,6 +53,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     answered: bytes
     route_keys: list[str | None] | str | None = None
     error: str = ""
+    caller: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -251,6 +252,7 @@ def records(frame: Frame) -> list[PredictionRecord]:
         "latency_us": frame.latency_us,
         "status": frame.status,
         "error": frame.error,
+        "caller": frame.caller,
     }
     if frame.status >= 400:
         part = frame.parts[0] if frame.parts else Part("", "", "live", 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +15,58 @@ BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 """Upper bounds of the latency histogram's buckets, in seconds."""
 
 
+Counted = tuple[str, str, str]
+"""(endpoint, variant, version of its model); the last two empty where nothing was scored, "several" and empty for a mixed answer"""
+
+
 class Counters(msgspec.Struct):
     """What one worker has counted since it started. Keys are label values."""
 
-    requests: dict[tuple[str, str, int], int] = {}
-    """(endpoint, variant, status)"""
-    rows: dict[tuple[str, str], int] = {}
-    """(endpoint, variant)"""
-    latency: dict[tuple[str, str], list[int]] = {}
-    """(endpoint, variant) -> one count a bucket, the last for what is slower than all bounds"""
-    seconds: dict[tuple[str, str], float] = {}
+    requests: dict[tuple[Counted, int], int] = {}
+    """(who, status)"""
+    rows: dict[Counted, int] = {}
+    latency: dict[Counted, list[int]] = {}
+    """one count a bucket, the last for what is slower than all bounds"""
+    seconds: dict[Counted, float] = {}
+    failed_seconds: dict[Counted, float] = {}
+    """The part of `seconds` that went into requests not answered with 200."""
+    last: dict[Counted, int] = {}
+    """When the last request was answered with 200, in milliseconds since 1970 UTC"""
+    batches: dict[Counted, int] = {}
+    """Runs of the model; where endpoints share one, by whoever was first of the batch. So is `model_seconds`."""
+    model_seconds: dict[Counted, float] = {}
     unknown: dict[tuple[str, str], int] = {}
     """(endpoint, column)"""
     shadow: dict[tuple[str, str, str], int] = {}
     """(endpoint, variant, "scored" | "dropped" | "failed")"""
-    invalid: dict[tuple[str, str], int] = {}
-    """(endpoint, variant): outputs that are not finite"""
+    invalid: dict[Counted, int] = {}
+    """outputs that are not finite"""
     log_errors: int = 0
     log_bytes: int = 0
-    batches: int = 0
     in_flight: int = 0
     epoch: int = 0
 
-    def answered(self, endpoint: str, variant: str, status: int, seconds: float, rows: int) -> None:
+    def answered(self, who: Counted, status: int, seconds: float, rows: int, now: int) -> None:
         """Counts one request."""
-        key = (endpoint, variant, status)
+        key = (who, status)
         self.requests[key] = self.requests.get(key, 0) + 1
-        pair = (endpoint, variant)
-        buckets = self.latency.get(pair)
+        buckets = self.latency.get(who)
         if buckets is None:
-            buckets = self.latency[pair] = [0] * (len(BOUNDS) + 1)
-            self.seconds[pair] = 0.0
-            self.rows[pair] = 0
+            buckets = self.latency[who] = [0] * (len(BOUNDS) + 1)
+            self.seconds[who] = self.failed_seconds[who] = 0.0
+            self.rows[who] = self.last[who] = 0
         buckets[bisect_left(BOUNDS, seconds)] += 1
-        self.seconds[pair] += seconds
-        self.rows[pair] += rows
+        self.seconds[who] += seconds
+        if status == 200:
+            self.rows[who] += rows
+            self.last[who] = now
+        else:
+            self.failed_seconds[who] += seconds
+
+    def ran(self, who: Counted, seconds: float) -> None:
+        """Counts one run of a model."""
+        self.batches[who] = self.batches.get(who, 0) + 1
+        self.model_seconds[who] = self.model_seconds.get(who, 0.0) + seconds
 
     def add(self, other: Counters) -> None:
         """Adds another worker's counts to these."""
@@ -58,12 +76,16 @@ class Counters(msgspec.Struct):
         _add(self.unknown, other.unknown)
         _add(self.shadow, other.shadow)
         _add(self.invalid, other.invalid)
-        for pair, buckets in other.latency.items():
-            own = self.latency.setdefault(pair, [0] * len(buckets))
-            self.latency[pair] = [a + b for a, b in zip(own, buckets, strict=True)]
+        _add(self.failed_seconds, other.failed_seconds)
+        _add(self.batches, other.batches)
+        _add(self.model_seconds, other.model_seconds)
+        for who, buckets in other.latency.items():
+            own = self.latency.setdefault(who, [0] * len(buckets))
+            self.latency[who] = [a + b for a, b in zip(own, buckets, strict=True)]
+        for who, at in other.last.items():
+            self.last[who] = max(at, self.last.get(who, 0))
         self.log_errors += other.log_errors
         self.log_bytes += other.log_bytes
-        self.batches += other.batches
         self.in_flight += other.in_flight
         self.epoch = min(self.epoch, other.epoch)
 
@@ -82,23 +104,26 @@ def text(counters: Counters, workers: int = 1) -> bytes:
 
     family("loopline_requests_total", "counter", "Requests answered, by status.")
     lines.extend(
-        f"loopline_requests_total{_labels(endpoint=e, variant=v, status=str(s))} {n}"
-        for (e, v, s), n in sorted(counters.requests.items())
+        f"loopline_requests_total{_who(who, status=str(status))} {n}"
+        for (who, status), n in sorted(counters.requests.items())
     )
     family("loopline_request_seconds", "histogram", "Time from a request's last byte to its answer.")
-    for (e, v), buckets in sorted(counters.latency.items()):
+    for who, buckets in sorted(counters.latency.items()):
         total = 0
         for bound, n in zip((*map(repr, BOUNDS), "+Inf"), buckets, strict=True):
             total += n
-            lines.append(f"loopline_request_seconds_bucket{_labels(endpoint=e, variant=v, le=bound)} {total}")
-        lines.append(f"loopline_request_seconds_sum{_labels(endpoint=e, variant=v)} {counters.seconds[e, v]!r}")
-        lines.append(f"loopline_request_seconds_count{_labels(endpoint=e, variant=v)} {total}")
-    for name, about, pairs in (
+            lines.append(f"loopline_request_seconds_bucket{_who(who, le=bound)} {total}")
+        lines.append(f"loopline_request_seconds_sum{_who(who)} {counters.seconds[who]!r}")
+        lines.append(f"loopline_request_seconds_count{_who(who)} {total}")
+    counts: tuple[tuple[str, str, Mapping[Counted, float]], ...] = (
         ("loopline_rows_total", "Rows scored.", counters.rows),
         ("loopline_invalid_outputs_total", "Rows whose output was not finite.", counters.invalid),
-    ):
+        ("loopline_batches_total", "Runs of a model (each scores all rows of one turn).", counters.batches),
+        ("loopline_model_seconds_total", "Time in runs of a model.", counters.model_seconds),
+    )
+    for name, about, pairs in counts:
         family(name, "counter", about)
-        lines.extend(f"{name}{_labels(endpoint=e, variant=v)} {n}" for (e, v), n in sorted(pairs.items()))
+        lines.extend(f"{name}{_who(who)} {n!r}" for who, n in sorted(pairs.items()))
     family("loopline_unknown_categories_total", "counter", "Values of a category column not seen in training.")
     lines.extend(
         f"loopline_unknown_categories_total{_labels(endpoint=e, column=c)} {n}"
@@ -112,7 +137,6 @@ def text(counters: Counters, workers: int = 1) -> bytes:
     for name, kind, about, value in (
         ("loopline_log_errors_total", "counter", "Writes to the prediction log that failed.", counters.log_errors),
         ("loopline_log_bytes_total", "counter", "Bytes written to the prediction log.", counters.log_bytes),
-        ("loopline_batches_total", "counter", "Runs of a model (each scores all rows of one turn).", counters.batches),
         ("loopline_in_flight", "gauge", "Requests being answered.", counters.in_flight),
         ("loopline_route_epoch", "gauge", "Epoch of the routing table in force.", counters.epoch),
         ("loopline_workers", "gauge", "Worker processes counted here.", workers),
@@ -120,6 +144,11 @@ def text(counters: Counters, workers: int = 1) -> bytes:
         family(name, kind, about)
         lines.append(f"{name} {value}")
     return ("\n".join(lines) + "\n").encode()
+
+
+def _who(who: Counted, **labels: str) -> str:
+    endpoint, variant, version = who
+    return _labels(endpoint=endpoint, variant=variant, version=version, **labels)
 
 
 def _labels(**labels: str) -> str:

@@ -105,7 +105,7 @@ def fetch(ask: Ask, given: Below) -> Response:
     return _sent(ask, place(given.address), given.address)
 
 
-@endpoint(f"PUT {PROXY}/artifacts/{{address:path}}", action="run", takes="raw")
+@endpoint(f"PUT {PROXY}/artifacts/{{address:path}}", action="run", takes="raw", brings="runs.put_artifact")
 def bring(ask: Ask, given: Below) -> Response:
     """Keeps a file."""
     at = place(given.address)
@@ -140,7 +140,7 @@ def shown(ask: Ask, given: Listed) -> Response:
     return _sent(ask, Place(run.id, path), address)
 
 
-@endpoint("POST /ajax-api/2.0/mlflow/upload-artifact", action="run", takes="raw")
+@endpoint("POST /ajax-api/2.0/mlflow/upload-artifact", action="run", takes="raw", brings="runs.put_artifact")
 def pasted(ask: Ask, given: Listed) -> Response:
     """Keeps a small file that a page made."""
     if not given.run_uuid:

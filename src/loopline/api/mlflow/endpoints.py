@@ -36,12 +36,14 @@ _PREFIXED = re.compile(
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One declared endpoint. `action` is the permission that its verbs ask for; None: open to all."""
+    """One declared endpoint. `action` is the permission that its verbs ask for; None: open to all. `brings`: the operation
+    that takes its raw body, where it has one."""
 
     method: str
     path: str
     action: Action | None
     takes: Takes
+    brings: str
     needed: tuple[str, ...]
     kind: type[Message]
     work: Callable[[Ask, Any], Any]
@@ -95,18 +97,28 @@ _patterns: list[tuple[re.Pattern[str], Endpoint]] = []
 
 
 def endpoint(
-    route: str, *, action: Action | None, needed: tuple[str, ...] = (), takes: Takes = "json"
+    route: str, *, action: Action | None, needed: tuple[str, ...] = (), takes: Takes = "json", brings: str = ""
 ) -> Callable[[Callable[[Ask, Any], Any]], Callable[[Ask, Any], Any]]:
     """Declares an endpoint ("METHOD /path"); `needed`: fields that must be given, in the order in which they are missed.
 
-    `takes` "raw": the body is bytes (`ask.body`), and what else is given stands in the query.
+    `takes` "raw": the body is bytes (`ask.body`, for the operation that `brings` names), and what else is given stands in the
+    query.
     """
     method, path = route.split()
 
     def declare(work: Callable[[Ask, Any], Any]) -> Callable[[Ask, Any], Any]:
         kind = list(get_type_hints(work).values())[1]
         ENDPOINTS.append(
-            made := Endpoint(method=method, path=path, action=action, takes=takes, needed=needed, kind=kind, work=work)
+            made := Endpoint(
+                method=method,
+                path=path,
+                action=action,
+                takes=takes,
+                brings=brings,
+                needed=needed,
+                kind=kind,
+                work=work,
+            )
         )
         for own in (path, path.replace("/api/", "/ajax-api/", 1)) if path.startswith("/api/") else (path,):
             if "{" in own:

@@ -72,7 +72,13 @@ def create(ask: Ask, given: Begin) -> dict[str, Any]:
     return {"upload_id": made.id, "credentials": credentials}
 
 
-@endpoint(f"PUT {MPU}/part/{{address:path}}", action="run", takes="raw", needed=("upload_id", "part_number"))
+@endpoint(
+    f"PUT {MPU}/part/{{address:path}}",
+    action="run",
+    takes="raw",
+    brings="runs.put_part",
+    needed=("upload_id", "part_number"),
+)
 def part(ask: Ask, given: Brought) -> Response:
     """Keeps a part; its ETag names it when the upload is completed."""
     run = place(given.address).run

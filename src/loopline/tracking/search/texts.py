@@ -1,7 +1,7 @@
 """Patterns over texts, by one engine whatever the database: Rust's regular expressions (through polars).
 
 The engine takes time in proportion to pattern and text and has no backtracking, so no pattern can explode; on top of that all
-patterns of a search together have `BUDGET` seconds.
+patterns of a search together have `BUDGET` seconds. It is loaded for the first pattern: most searches have none.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-
-import polars as pl
 
 from loopline.errors import Invalid
 
@@ -38,6 +36,8 @@ class Budget:
 
 def check_pattern(pattern: str) -> str:
     """What is wrong with a regular expression; "": nothing."""
+    import polars as pl
+
     if len(pattern) > LONGEST_PATTERN:
         return f"it is longer than {LONGEST_PATTERN} characters"
     try:
@@ -67,6 +67,8 @@ def of_like(pattern: str, fold: bool) -> str:
 
 def matching(texts: Sequence[str], pattern: str, budget: Budget) -> list[bool]:
     """Which of the texts a regular expression is found in."""
+    import polars as pl
+
     found: list[bool] = []
     chunk: list[str] = []
     size = 0

@@ -1,0 +1,110 @@
+"""`loopline serve`: models alone, at one address, without a workspace in service."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from loopline.cli import names
+from loopline.cli.session import session, settings_of
+
+if TYPE_CHECKING:
+    from loopline.catalog import Session
+    from loopline.serving.alone import Wanted
+
+LOOK = 2.0
+"""Seconds between two looks at where aliases point."""
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--host", help="Address to listen on (default: 127.0.0.1).")
+@click.option("--port", type=int, help="Port (default: 8400; 0: any free one).")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that answer.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("loopline-serve"), show_default=True,
+    help="Where the prediction log and the server's own files go.",
+)  # fmt: skip
+@click.option(
+    "--key", "keys", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+    help="Serve only what this public key (PEM) signed; repeat for several.",
+)  # fmt: skip
+@click.option(
+    "--tokens", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+    help="Who sends a line of this file as its bearer token may call from elsewhere.",
+)  # fmt: skip
+@click.pass_context
+def serve(
+    ctx: click.Context,
+    models: tuple[str, ...],
+    host: str | None,
+    port: int | None,
+    workers: int,
+    folder: Path,
+    keys: tuple[Path, ...],
+    tokens: Path | None,
+) -> None:
+    """Serve MODELs alone: each at an endpoint of its name, without a workspace in service.
+
+    A MODEL is the folder of a bundle, which needs no workspace and no database, or a ref (model:NAME@3, NAME@champion) of the
+    workspace or of --server. Where an alias moves, its endpoint follows within seconds; no request fails by it. End it with
+    Ctrl-C or SIGTERM: requests under way are finished first.
+    """
+    from loopline.loop.lease import held
+    from loopline.packaging.records import Opening, Trust
+    from loopline.serving.alone import Alone
+
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    settings = settings_of(ctx, host=host, port=port)
+    with contextlib.ExitStack() as opened:
+        refs = [text for text in models if not _is_folder(text)]
+        registry = opened.enter_context(session(ctx)) if refs else None
+        opened.enter_context(held(folder, "loopline serve"))
+        server = Alone(
+            folder.absolute(),
+            [_wanted(registry, text) for text in models],
+            registry.models if registry is not None else None,
+            tokens=tokens.read_text().split() if tokens is not None else (),
+            opening=Opening(
+                trust=Trust(keys=tuple(key.read_text() for key in keys), every=bool(keys)),
+                timeout=settings.model_timeout,
+                memory=settings.model_memory,
+            ),
+            host=settings.host,
+            port=settings.port,
+            workers=workers,
+            allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), settings.host) if h),
+        )
+        served = server.start()
+        opened.callback(server.stop)
+        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+        for name, ref in served.items():
+            click.echo(f"{ref} is served: POST http://{shown}:{server.supervisor.port}/predict/{name}")
+        click.echo(f"The prediction log is in {folder / 'log'}; end it with Ctrl-C.")
+        while not stop.wait(LOOK):
+            for ref in server.follow():
+                click.echo(f"{ref} is served now.")
+        click.echo("Finishing what is under way ...")
+
+
+def _is_folder(text: str) -> bool:
+    """Whether a word is meant as a folder: it is one, or looks like a path; what has a version is a ref."""
+    return "@" not in text and not text.startswith("model:") and (Path(text).exists() or "/" in text)
+
+
+def _wanted(registry: Session | None, text: str) -> Wanted:
+    from loopline.serving.alone import Wanted
+
+    if registry is None or _is_folder(text):
+        return Wanted(folder=Path(text))
+    name, version = names.model(registry, text)
+    return Wanted(name=name, version=version)

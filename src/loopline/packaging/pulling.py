@@ -1,0 +1,69 @@
+"""A registered model version as a folder of its own, with the signature under which the registry keeps it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from loopline.errors import Conflict, Refused
+from loopline.failpoints import failpoint
+from loopline.packaging.manifest import SIGNATURES, read_manifest
+from loopline.packaging.signed import Signed, keep_signature, statement_of
+from loopline.packaging.signing import verified
+from loopline.ports.files import disk_errors, sync_folder
+from loopline.registry.bundle_tar import unpack
+from loopline.registry.records import ModelVersion
+from loopline.registry.verbs import ModelsVerbs
+
+
+def pull(models: ModelsVerbs, name: str, version: int | str, into: Path) -> ModelVersion:
+    """Fetches the bundle of a registered version, by number or alias, into a new folder; gives the version.
+
+    Needs nothing but the verbs, so it works over HTTP as well. What comes is held against the signed statement, file by file;
+    the folder appears whole or not at all. Raises `Conflict` where the folder exists, for a version that is not registered, or
+    that holds files and no bundle; `Refused` where what came is not what was signed.
+    """
+    record = models.show(name, version)
+    if record.status != "registered":
+        raise Conflict(
+            f"{record.ref} is {record.status}: only a registered version is served.",
+            code="not-registered",
+            hint="" if record.status == "withdrawn" else f"loopline models register {name}@{record.version}",
+        )
+    if not record.servable:
+        raise Conflict(
+            f"{record.ref} holds files, not a bundle, and so cannot be served.",
+            code="not-a-bundle",
+            hint="Make a bundle of the model (loopline models package) and send it: loopline models push.",
+        )
+    if into.exists():
+        raise Conflict(f"{into} exists already.", code="bundle-exists", hint="Name a folder that is not there yet.")
+    signed = msgspec.convert(models.signature(name, record.version), Signed)
+    files = statement_of(verified(signed.envelope, signed.public_key))
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(into), tempfile.TemporaryDirectory(prefix=".pulled-", dir=into.parent) as aside:
+        whole = Path(aside) / "bundle"
+        sizes = unpack([models.bundle(name, record.version).data], whole)
+        came = {file: sha256((whole / file).read_bytes()).hexdigest() for file in sizes}
+        if came != files:
+            wrong = min(f for f in {**files, **came} if files.get(f) != came.get(f))
+            raise Refused(
+                f"{wrong!r} of {record.ref} is not what was signed.",
+                code="bundle-changed",
+                hint=f"loopline models verify {name}@{record.version}",
+                file=wrong,
+            )
+        read_manifest(whole)
+        keep_signature(whole, signed)
+        for path in [*(whole / file for file in sizes), *(whole / SIGNATURES).iterdir()]:
+            with path.open("rb") as file:
+                failpoint("packaging.pull.before_sync")
+                os.fsync(file.fileno())
+        failpoint("packaging.pull.before_rename")
+        whole.rename(into)
+        sync_folder(into.parent)
+    return record

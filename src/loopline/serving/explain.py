@@ -1,0 +1,163 @@
+"""Explanations on request: asked of a child process of the model's bundle, so that the event loop answers others meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from loopline.errors import Unavailable
+from loopline.packaging.manifest import NATIVE
+from loopline.packaging.records import Manifest
+from loopline.serving.call import Call
+from loopline.serving.live import LiveEndpoint
+from loopline.serving.problems import Problem, bad_input, busy, too_large
+
+ROWS = 100
+"""Rows of a request that is explained."""
+WAITING = 8
+"""Requests that may wait for the explanations of one model."""
+CHILDREN = 4
+"""Models whose child processes stay up."""
+TIMEOUT = 30.0
+"""Seconds for one request; the first one of a model waits for its child to start, too."""
+_LINE = 64 << 20
+_KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+
+
+class _Child:
+    """The child process of one bundle."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.waiting = 0
+        self._turn = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def ask(self, rows: list[Any]) -> list[dict[str, Any]]:
+        """Raises OSError, TimeoutError, EOFError or RuntimeError where there is no explanation."""
+        async with self._turn, asyncio.timeout(TIMEOUT):
+            try:
+                return await self._ask(rows)
+            except BaseException:
+                self.close()  # what it would still say must not be taken for the next answer
+                raise
+
+    async def _ask(self, rows: list[Any]) -> list[dict[str, Any]]:
+        process = self._process
+        if process is None or process.returncode is not None:
+            kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+            process = self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "loopline.packaging.explaining", str(self.folder),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=_LINE,
+                env={**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(msgspec.json.encode(rows) + b"\n")
+        await process.stdin.drain()
+        line = await process.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError("its process ended")
+        answer = msgspec.json.decode(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        found: list[dict[str, Any]] = answer["explanations"]
+        return found
+
+    def close(self) -> None:
+        """Ends the child."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+        self._process = None
+
+
+class Explainers:
+    """The child processes of a worker, at most `CHILDREN`; the one that was longest not asked goes first."""
+
+    def __init__(self) -> None:
+        self._children: OrderedDict[Path, _Child] = OrderedDict()
+
+    async def explain(self, folder: Path, model: str, rows: list[Any]) -> list[dict[str, Any]]:
+        """One explanation a row. Raises the 503 `Problem` where too many wait, or the child does not answer."""
+        child = self._children.get(folder)
+        if child is None:
+            child = self._children[folder] = _Child(folder)
+            idle = [f for f, other in self._children.items() if not other.waiting and other is not child]
+            for unused in idle[: max(0, len(self._children) - CHILDREN)]:
+                self._children.pop(unused).close()
+        self._children.move_to_end(folder)
+        if child.waiting >= WAITING:
+            raise busy(f"Too many requests wait for explanations of {model}.")
+        child.waiting += 1
+        try:
+            return await child.ask(rows)
+        except (OSError, TimeoutError, EOFError, ValueError, RuntimeError) as e:
+            raise Problem(
+                503,
+                Unavailable(
+                    f"The answer of {model} could not be explained: {e or type(e).__name__}.",
+                    code="explanation-failed",
+                    hint="The prediction itself stands; try again in a moment.",
+                ),
+                ((b"retry-after", b"1"),),
+            ) from e
+        finally:
+            child.waiting -= 1
+
+
+async def explained(explainers: Explainers, call: Call, body: bytes) -> bytes:
+    """The answer of a call with `explanations`, one a row; null with the reason (`explanation_error`) where there are none."""
+    assert call.rows is not None
+    found: list[Any] = [None] * len(call.rows.rows)
+    added: dict[str, Any]
+    try:
+        if len(found) > ROWS:
+            raise too_large(
+                f"The request has {len(found)} rows, and at most {ROWS} are explained at once.",
+                "too-many-rows",
+                "Send them in several requests, or without explain=true.",
+                limit=ROWS,
+            )
+        for share in call.shares:
+            variant = share.variant
+            explanations = await explainers.explain(variant.served.folder, variant.model, share.rows)
+            for at, one in zip(share.at or range(len(found)), explanations, strict=True):
+                found[at] = one
+        added = {"explanations": found}
+    except Problem as problem:
+        added = {"explanations": None, "explanation_error": problem.error.to_dict()["error"]}
+    return body[:-1] + b"," + msgspec.json.encode(added)[1:]
+
+
+def asked(query: bytes, plain: bool, endpoint: LiveEndpoint | None) -> bool:
+    """Whether a request asks for explanations. Raises the 400 `Problem` where they cannot be given."""
+    said = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("explain", "false")
+    if said not in ("true", "false"):
+        bad_input(f"explain={said[:40]} is not understood.", "bad-query", "Give explain=true, or leave it out.")
+    if said == "false" or endpoint is None:
+        return False
+    if not plain:
+        bad_input("Answers are explained at /predict/NAME alone.", "no-explainer", "Send the rows there as JSON.")
+    for variant in endpoint.variants:
+        if not can_explain(variant.served.manifest):
+            bad_input(
+                f"The answers of {variant.model} cannot be explained: its bundle has neither trees nor a linear model in "
+                "their own form.",
+                "no-explainer",
+                "Ask without explain=true.",
+            )
+    return True
+
+
+def can_explain(manifest: Manifest) -> bool:
+    """Whether the bundle holds what explains: trees or a linear model in their own form."""
+    return f"{NATIVE}/model.json" in manifest.digests
