@@ -52,7 +52,7 @@ class Versions:
         )
         if sign is not None:
             vars(row).update(sign(row))
-        self.tx.execute(model_versions.insert(), vars(row))
+        self.tx.run(_NEW, vars(row))
         ref = self.tx.ref("model", name, row.version)
         store = Store(self.tx, self.blobs)
         for digest in sorted(set(values["forms"].values())):
@@ -370,6 +370,7 @@ _SHOWN = (
     .order_by(model_aliases.c.alias)
 )
 _BY_NUMBER = Prepared(_SHOWN.where(model_versions.c.version == sa.bindparam("of_version")))
+_NEW = Prepared(model_versions.insert())
 _BY_ALIAS = Prepared(
     _SHOWN.where(
         model_versions.c.version

@@ -16,6 +16,7 @@ def upgrade() -> None:
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("endpoint", sa.String(length=128), nullable=False),
+        sa.Column("dataset", sa.String(length=128), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("summary", sa.Text(), nullable=False),
@@ -158,6 +159,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("pk_dataset_versions")),
     )
     op.create_table(
+        "endpoint_thresholds",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("endpoint", sa.String(length=128), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(length=128), nullable=False),
+        sa.Column("model_version", sa.Integer(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=True),
+        sa.Column("how", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=128), nullable=False),
+        sa.PrimaryKeyConstraint("project", "endpoint", "number", name=op.f("pk_endpoint_thresholds")),
+    )
+    op.create_table(
         "endpoints",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -165,6 +180,7 @@ def upgrade() -> None:
         sa.Column("champion", sa.Integer(), nullable=False),
         sa.Column("route_key", sa.String(length=200), nullable=True),
         sa.Column("passthrough", sa.JSON(), nullable=False),
+        sa.Column("optional", sa.JSON(), nullable=False),
         sa.Column("policy", sa.JSON(), nullable=False),
         sa.Column("salt", sa.String(length=40), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
