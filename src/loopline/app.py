@@ -21,6 +21,7 @@ from loopline.access import authority
 from loopline.access.records import Principal
 from loopline.data.tables import dataset_inbox, dataset_versions
 from loopline.database import Database, Tx
+from loopline.deployment.tidying import tidy
 from loopline.errors import Invalid, LooplineError, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
 from loopline.idempotency import answered, forget, keep
@@ -150,7 +151,8 @@ class Platform:
         """Signs what the ledger has not signed yet, and removes what nobody needs.
 
         That is: answers to calls of more than a day ago, deleted runs as each project's retention says, files of tables that no
-        version has named for a day, uploads that got no part for a day, and blobs that nothing has referred to for a day.
+        version has named for a day, uploads that got no part for a day, answers that are older than their endpoint's policy
+        says, and blobs that nothing has referred to for a day.
         """
         self.ledger.close(self.database)
         with self.database.begin() as tx:
@@ -167,6 +169,8 @@ class Platform:
         expire(self.settings.workspace / "uploads", self.clock.now())
         for row in waiting:
             self._take(row.project, row.name)
+        log_folder, now = self.settings.workspace / "serving" / "log", self.clock.now()
+        tidy(self.database, self._by_itself, log_folder, now, self.settings.log_hours)
         self._by_itself("store.sweep", self.settings.project)
 
     def _take(self, project: str, name: str) -> None:
@@ -176,7 +180,7 @@ class Platform:
         except LooplineError as e:
             log.warning("What was posted to data:%s/%s is not taken: %s", project, name, e)
 
-    def _by_itself(self, operation: str, project: str, **args: str) -> Any:
+    def _by_itself(self, operation: str, project: str, **args: Any) -> Any:
         """The result of an operation that nobody called: nobody is asked for a permission, and it is recorded as any other."""
         op = OPERATIONS[operation]
         record = partial(self._record, op)

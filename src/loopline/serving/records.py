@@ -101,6 +101,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     metrics: str = ""
     """Folder in which the workers of one port show each other their counters; empty: a worker reports only its own."""
     allowed_hosts: tuple[str, ...] = ()
+    tls_cert: str = ""
+    tls_key: str = ""
+    """PEM files of a certificate and its key; empty: no TLS."""
     body_limit: int = 16 << 20
     forward_limit: int = 1 << 30
     row_limit: int = 10_000
