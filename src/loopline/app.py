@@ -19,7 +19,7 @@ import sqlalchemy as sa
 import loopline.catalog  # fills OPERATIONS
 from loopline.access import authority
 from loopline.access.records import Principal
-from loopline.data.tables import dataset_inbox, dataset_versions
+from loopline.data.tables import dataset_inbox, dataset_retention, dataset_versions
 from loopline.database import Database, Tx
 from loopline.deployment.tidying import tidy
 from loopline.errors import Invalid, LooplineError, NotFound, Refused, did_you_mean
@@ -27,6 +27,7 @@ from loopline.hashing import digest_json
 from loopline.idempotency import answered, forget, keep
 from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Action, Body, Operation
+from loopline.packaging.opening import opening_of
 from loopline.ports.clock import Clock, SystemClock
 from loopline.ports.drawing import Line, PlotForm
 from loopline.ports.predictor import Predictor
@@ -39,6 +40,7 @@ from loopline.tracking.words import Words
 
 log = logging.getLogger("loopline.app")
 
+_R = dataset_retention.c
 _LARGEST_BUNDLE = 1 << 36
 """Bytes of a run bundle, unpacked; what comes over HTTP is bounded by `body_limit`, too."""
 
@@ -150,20 +152,23 @@ class Platform:
     def upkeep(self) -> None:
         """Signs what the ledger has not signed yet, and removes what nobody needs.
 
-        That is: answers to calls of more than a day ago, deleted runs as each project's retention says, files of tables that no
-        version has named for a day, uploads that got no part for a day, answers that are older than their endpoint's policy
-        says, and blobs that nothing has referred to for a day.
+        That is: answers to calls of more than a day ago, deleted runs and old dataset versions as each project's retention
+        says, answers that are older than their endpoint's policy says, files of tables that no version has needed for a day,
+        uploads that got no part for a day, and blobs that nothing has referred to for a day.
         """
         self.ledger.close(self.database)
         with self.database.begin() as tx:
             forget(tx)
         with self.database.begin(lazy=True) as tx:
             found = tx.rows(sa.select(run_retention.c.project).where(run_retention.c.deleted.is_not(None)))
+            kept = tx.rows(sa.select(dataset_retention).where(sa.or_(_R.age.is_not(None), _R.last.is_not(None))))
             holding = tx.rows(sa.select(dataset_versions.c.project).distinct())
             waiting = tx.rows(sa.select(dataset_inbox.c.project, dataset_inbox.c.name).distinct())
         for row in found:
             while self._by_itself("runs.purge", row.project).more:
                 pass
+        for row in kept:
+            self._by_itself("datasets.purge", row.project)
         for row in holding:
             self._by_itself("datasets.vacuum", row.project)
         expire(self.settings.workspace / "uploads", self.clock.now())
@@ -327,14 +332,12 @@ class Platform:
                 from loopline.outcomes.service import LabelsService
 
                 return LabelsService(tx, self._predictions(tx), partial(classes, tx, partial(self._bundle, tx)))
-            case "endpoints":
-                from loopline.deployment.service import EndpointsService
+            case "endpoints" | "rollouts":
+                from loopline.deployment import service
 
-                return EndpointsService(tx, self._service("models", tx), partial(self._bundle, tx))
-            case "rollouts":
-                from loopline.deployment.service import RolloutsService
-
-                return RolloutsService(tx, self._service("models", tx), partial(self._bundle, tx))
+                made = service.EndpointsService if group == "endpoints" else service.RolloutsService
+                models = self._service("models", tx)
+                return made(tx, models, partial(self._bundle, tx), opening_of(self.settings))
             case "monitors":
                 from loopline.monitoring.service import MonitorsService
 
@@ -395,9 +398,9 @@ class Platform:
         from loopline.packaging.predictor import BundlePredictor
 
         if tx is not None:
-            return BundlePredictor(self._bundle(tx, ref))
+            return BundlePredictor(self._bundle(tx, ref), opening_of(self.settings))
         with self.database.begin(principal=self.owner.name, lazy=True) as opened:
-            return BundlePredictor(self._bundle(opened, ref))
+            return BundlePredictor(self._bundle(opened, ref), opening_of(self.settings))
 
 
 def _draw(title: str, x: str, lines: Sequence[Line], form: PlotForm) -> bytes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,44 +108,87 @@ def digest_table(table: pa.Table) -> str:
     It does not depend on chunking, on offsets or on how missing values are laid out; every NaN is the same and -0.0 is 0.0.
     Metadata is not part of it.
     """
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    return digest_columns(table.schema, table.num_rows, lambda place: table.column(place).chunks)
+
+
+def digest_columns(schema: pa.Schema, rows: int, column: Callable[[int], Iterable[pa.Array]]) -> str:
+    """The same digest of a table that is not in memory: `column` gives the values of one of its columns, by its place, in pieces.
+
+    Each column is read by itself, and more than once.
+    """
     from blake3 import blake3
 
     state = blake3()
-    state.update(canonical_json([[f.name, _type_name(f.type)] for f in table.schema]))
-    state.update(table.num_rows.to_bytes(8, "little"))
-    for column in table.columns:
-        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        if isinstance(array, pa.ChunkedArray):  # pyarrow keeps arrays over 2 GiB in chunks
-            array = pa.concat_arrays(array.chunks)
-        if pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        state.update(np.packbits(np.asarray(pc.is_valid(array))).tobytes())
-        if pa.types.is_floating(array.type):
-            values = np.asarray(pc.fill_null(array, 0.0)).astype(np.float64) + 0.0  # -0.0 + 0.0 is 0.0
-            values[np.isnan(values)] = np.nan
-            state.update(values.tobytes())
-        elif pa.types.is_boolean(array.type) or pa.types.is_integer(array.type):
-            zero = pa.scalar(0).cast(array.type)
-            state.update(np.asarray(pc.fill_null(array, zero)).astype("<i8").tobytes())
-        elif pa.types.is_temporal(array.type) and not pa.types.is_interval(array.type):
-            width = pa.int32() if array.type.bit_width == 32 else pa.int64()
-            state.update(np.asarray(pc.fill_null(array.view(width), 0)).astype("<i8").tobytes())
-        elif (
-            pa.types.is_string(array.type)
-            or pa.types.is_large_string(array.type)
-            or pa.types.is_string_view(array.type)
-        ):
-            text = pc.fill_null(array.cast(pa.large_string()), "")
-            state.update(np.asarray(pc.binary_length(text)).astype("<i8").tobytes())
-            state.update(_joined(text))
-        else:  # nested and rare types: by their printed values, slow but the same everywhere
-            for value in array.to_pylist():
-                state.update(repr(value).encode())
-                state.update(b"\0")
+    state.update(canonical_json([[f.name, _type_name(f.type)] for f in schema]))
+    state.update(rows.to_bytes(8, "little"))
+    for place, field in enumerate(schema):
+        for data in _hashed(partial(column, place), field.type):
+            state.update(data)
     return "blake3:" + state.hexdigest()
+
+
+def _hashed(pieces: Callable[[], Iterable[pa.Array]], kind: pa.DataType) -> Iterator[Any]:
+    """What stands for a column in a digest: which values are there, then the values."""
+    import pyarrow as pa
+
+    yield from _valid(pieces())
+    if pa.types.is_dictionary(kind):
+        given, kind = pieces, kind.value_type
+        pieces = lambda: (piece.dictionary_decode() for piece in given())  # noqa: E731
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        for piece in pieces():
+            yield _lengths(piece)
+        for piece in pieces():
+            yield _joined(_text(piece))
+        return
+    for piece in pieces():
+        yield _values(piece)
+
+
+def _valid(pieces: Iterable[pa.Array]) -> Iterator[bytes]:
+    """One bit a row; bytes do not end where pieces do."""
+    import numpy as np
+
+    left = np.zeros(0, bool)
+    for piece in pieces:
+        bits = np.concatenate([left, np.asarray(piece.is_valid())])
+        whole = len(bits) - len(bits) % 8
+        yield np.packbits(bits[:whole]).tobytes()
+        left = bits[whole:]
+    yield np.packbits(left).tobytes()
+
+
+def _values(array: pa.Array) -> bytes:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_floating(array.type):
+        values = np.asarray(pc.fill_null(array, 0.0)).astype(np.float64) + 0.0  # -0.0 + 0.0 is 0.0
+        values[np.isnan(values)] = np.nan
+        return values.tobytes()
+    if pa.types.is_boolean(array.type) or pa.types.is_integer(array.type):
+        zero = pa.scalar(0).cast(array.type)
+        return np.asarray(pc.fill_null(array, zero)).astype("<i8").tobytes()
+    if pa.types.is_temporal(array.type) and not pa.types.is_interval(array.type):
+        width = pa.int32() if array.type.bit_width == 32 else pa.int64()
+        return np.asarray(pc.fill_null(array.view(width), 0)).astype("<i8").tobytes()
+    # Nested and rare types: by their printed values, slow but the same everywhere.
+    return b"".join(repr(value).encode() + b"\0" for value in array.to_pylist())
+
+
+def _text(array: pa.Array) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.fill_null(array.cast(pa.large_string()), "")
+
+
+def _lengths(array: pa.Array) -> bytes:
+    import numpy as np
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.binary_length(_text(array))).astype("<i8").tobytes()
 
 
 def _joined(text: Any) -> memoryview:

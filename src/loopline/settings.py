@@ -44,6 +44,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Files of Python whose functions contracts may name, separated by commas; they are run when one is first asked for."""
     threads: int = 0
     """Threads for heavy work; 0: one a core."""
+    model_timeout: float = 30.0
+    """Seconds that a model in a child process may take for a batch; then it is ended and started again."""
+    model_memory: int = 2 << 30
+    """Bytes of memory that a model's child process may take; 0: no bound."""
     journal_quota: int = 2 << 30
     """Bytes that what is logged may have on this machine until a server has taken it."""
     log_sync: Literal["off", "interval", "always"] = "off"

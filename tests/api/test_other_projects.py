@@ -149,6 +149,7 @@ class Other:
             "secret-run", tags={"a": "b"}, inputs=("source:secret-file",), environment={"python": "3"}
         ).id
         there.runs.set_retention(12_345_678)
+        there.datasets.set_retention(23_456_789)
         self.logged = there.runs.create("secret-logged", kind="model").id
         there.runs.measure(self.logged, run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
         there.datasets.add(
@@ -337,7 +338,12 @@ LISTS = [
 ]
 
 
-UNNAMED = {"runs.used": "secret-table", "access.grants": '"viewer"', "runs.retention": "12345678"}
+UNNAMED = {
+    "runs.used": "secret-table",
+    "access.grants": '"viewer"',
+    "runs.retention": "12345678",
+    "datasets.retention": "23456789",
+}
 """What lists show of ELSEWHERE that show none of its names."""
 
 
@@ -389,6 +395,9 @@ OF_NO_BYTES = {
 }  # fmt: skip
 """Tables that may be empty here: none of their columns holds the digest of bytes in the store, or names a run."""
 
+LOOKED_AT = ("run", "ledger_", "store_", "steps", "dataset_contracts", "quarantine_decisions", "idempotency")
+"""Tables whose refs a purge looks at by itself, or that name what was, and need nothing."""
+
 POINTS = {"run_points_hot", "run_points_folded"}  # in a database file of their own
 
 
@@ -409,7 +418,9 @@ def test_whatever_holds_a_digest_keeps_its_bytes_and_whatever_names_a_run_keeps_
                     held = set(re.findall(r"blake3:[0-9a-f]{64}", text)) & blobs
                     holders |= {table.name} if held else set()
                     loose += [(table.name, column.name, digest) for digest in held if not store.owners(digest)]
-                    if re.search(r"\brun:", text) and not table.name.startswith(("run", "ledger_", "store_")):
+                    if re.search(r"\brun:|(^|['\"])data:[^ '\"]+@\d+($|['\"])", text) and not table.name.startswith(
+                        LOOKED_AT
+                    ):
                         unnamed += [(table.name, column.name)] * ("names" not in column.info)
     assert empty - POINTS - OF_NO_BYTES == set(), "make a row of it above, or say in OF_NO_BYTES why none is needed"
     assert holders >= {

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from loopline.data.reconcile import CONTENT, Part, reconcile
 from loopline.errors import Invalid
+from loopline.quality.blocks import Blocks
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "integers": st.integers(-(2**40), 2**40),
@@ -35,7 +36,7 @@ def parts(draw: st.DrawFn) -> list[Part]:
             kind = draw(st.sampled_from(sorted(VALUES)))
             values = draw(st.lists(st.none() | VALUES[kind], min_size=height, max_size=height))
             series.append(pl.Series(name, values, dtype=KINDS[kind]))
-        found.append(Part(f"part {number}", pl.DataFrame(series)))
+        found.append(Part(f"part {number}", Blocks.of(pl.DataFrame(series))))
     return found
 
 
@@ -43,16 +44,16 @@ def parts(draw: st.DrawFn) -> list[Part]:
 @settings(max_examples=100, deadline=None)
 def test_each_row_is_taken_or_held_back_whole(given: list[Part]) -> None:
     found = reconcile(given, {}, "quarantine")
-    came = [row for part in given for row in part.frame.iter_rows(named=True)]
-    assert found.frame.height + found.held.height == len(came)
+    came = [row for part in given for row in part.rows.frame().iter_rows(named=True)]
+    assert found.rows.height + found.held.height == len(came)
     assert len(found.reasons) == found.held.height
     assert all(found.reasons)
     held = [json.loads(content) for content in found.held[CONTENT]]
     left = Counter(_key(row) for row in came)
     left.subtract(_key(row) for row in held)
     taken = [row for row in came if left[_key(row)] > 0 and not left.subtract([_key(row)])]
-    assert len(taken) == found.frame.height
-    for before, after in zip(taken, found.frame.iter_rows(named=True), strict=True):
+    assert len(taken) == found.rows.height
+    for before, after in zip(taken, found.rows.frame().iter_rows(named=True), strict=True):
         for name, value in after.items():
             assert (value is None) == (before.get(name) is None), "nothing is lost or made up"
 
@@ -75,7 +76,7 @@ def test_what_is_not_refused_is_taken_whole(given: list[Part]) -> None:
         said = e
     else:
         assert found.held.height == 0
-        assert found.frame.height == sum(part.frame.height for part in given)
+        assert found.rows.height == sum(part.rows.height for part in given)
         return
     assert said.code == "schema-change"
     assert any(part.name in said.message for part in given)
@@ -94,14 +95,14 @@ def test_what_is_not_refused_is_taken_whole(given: list[Part]) -> None:
     ],
 )
 def test_which_types_widen(known: pl.Series, came: pl.Series, kind: Any) -> None:
-    given = [Part("a", known.alias("x").to_frame()), Part("b", came.alias("x").to_frame())]
-    assert reconcile(given, {}, "widen").frame.schema["x"] == kind
+    given = [Part(name, Blocks.of(one.alias("x").to_frame())) for name, one in (("a", known), ("b", came))]
+    assert reconcile(given, {}, "widen").rows.schema["x"] == kind
 
 
 def test_a_column_that_had_not_always_a_value_may_be_absent() -> None:
     earlier = pl.DataFrame({"id": [1, 2], "note": ["a", None]})
-    later = Part("later", pl.DataFrame({"id": [3]}))
-    found = reconcile([later], dict(earlier.schema), "refuse", earlier=earlier)
-    assert found.frame.rows() == [(3, None)]
+    later = Part("later", Blocks.of(pl.DataFrame({"id": [3]})))
+    found = reconcile([later], dict(earlier.schema), "refuse", earlier=Blocks.of(earlier))
+    assert found.rows.frame().rows() == [(3, None)]
     with pytest.raises(Invalid, match="'note' is not there any more"):
-        reconcile([later], dict(earlier.schema), "widen", earlier=earlier.head(1))
+        reconcile([later], dict(earlier.schema), "widen", earlier=Blocks.of(earlier.head(1)))

@@ -13,6 +13,7 @@ from loopline.catalog import Session
 from loopline.data import versions
 from loopline.data.records import Vacuumed
 from loopline.errors import Conflict, Invalid, NotFound, Refused
+from loopline.quality.blocks import Blocks
 
 DAY = 86_400_000
 
@@ -189,8 +190,8 @@ def test_what_a_killed_ingest_left_goes_a_day_later_and_nothing_else(place: Any,
     place.add(100)
     place.add(120)
     table = place.platform.settings.workspace / "tables" / "default" / "visits"
-    versions.write(table, place.visits(130))  # as by an ingest that was killed before its version was named
-    versions.write(table, place.visits(140))
+    for rows in (130, 140):  # as by an ingest that was killed before its version was named
+        versions.write(table, versions.save(table, Blocks.of(place.visits(rows))))
     before = {path.name for path in table.glob("*.parquet")}
     left = set(versions.files_of(table, 2)) - set(versions.files_of(table, 3))
     assert session.datasets.vacuum() == Vacuumed(files=0, bytes=0, young=len(left))

@@ -19,6 +19,7 @@ from loopline.catalog import Session
 from loopline.deployment.records import Guards, Plan, Stage
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused
 from loopline.loop.controller import Controller
+from loopline.loop.standing import Standing
 from loopline.operations import Body
 from loopline.registry.bundle_tar import pack, unpack
 from loopline.serving.records import BUCKETS
@@ -254,7 +255,10 @@ def test_a_challenger_of_withdrawn_data_goes_back(served: Session, bundles: list
     served.models.register("risk", learnt.version)
     rollout = served.rollouts.start("risk", learnt.ref, PLAN)
     served.datasets.withdraw("rows", "1", "labels of another year")
-    controller = Controller(served, clock, launch=_nothing, route=lambda: None, open_model=_nothing)
+    there = Standing(last=0, logged=0, monitored=False, asked=False, rolling=True, scheduled=False, expires=None)
+    controller = Controller(
+        served, clock, launch=_nothing, route=lambda: None, open_model=_nothing, standing=lambda: there
+    )
     controller.tick()
     ended = served.rollouts.show(rollout.id)
     assert (ended.status, ended.reason) == ("rolled_back", f"{learnt.ref} learnt from data:rows@1, which is withdrawn")

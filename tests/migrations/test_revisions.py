@@ -45,8 +45,17 @@ def shape(engine: sa.Engine) -> dict[str, Any]:
             )
             return sorted(str(sql) for sql in found.scalars())
 
+    statistics = "SELECT pg_get_statisticsobjdef(oid) FROM pg_statistic_ext WHERE stxrelid = CAST(:t AS regclass)"
+
+    def counted(table: str) -> list[str]:
+        if engine.dialect.name == "sqlite":
+            return []
+        with engine.connect() as connection:
+            return sorted(map(str, connection.execute(sa.text(statistics), {"t": table}).scalars()))
+
     return {
         table: {
+            "statistics": counted(table),
             "columns": [
                 (c["name"], str(c["type"].compile(engine.dialect)), c["nullable"], c["default"])
                 for c in inspector.get_columns(table)

@@ -150,7 +150,7 @@ def test_ordered_keys_keep_the_order(values: list[float]) -> None:
 @pytest.mark.parametrize("n", [10, 1000, 30_000])
 def test_distinct_values_are_estimated_within_the_stated_error(n: int) -> None:
     by_number = [estimate_distinct(registers(hash_numbers(np.arange(n) + 10_000_000 * k))) for k in range(20)]
-    by_name = [estimate_distinct(registers(hash_names(f"{k}/{i}" for i in range(n)))) for k in range(20)]
+    by_name = [estimate_distinct(registers(hash_names([f"{k}/{i}" for i in range(n)]))) for k in range(20)]
     for found in (by_number, by_name):
         error = np.array(found) / n - 1
         assert abs(error.mean()) < 0.03

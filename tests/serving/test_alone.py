@@ -20,7 +20,6 @@ from loopline.app import Platform
 from loopline.errors import LooplineError
 from loopline.operations import Body
 from loopline.packaging.pulling import pull
-from loopline.packaging.signed import Trust
 from loopline.packaging.signing import ModelSigner
 from loopline.registry.bundle_tar import pack
 from loopline.serving.alone import Alone, Wanted
@@ -285,7 +284,7 @@ def test_what_the_registry_has_and_nothing_serves(registry: Platform, folder: Pa
 
 def test_a_damaged_copy_is_fetched_anew(registry: Platform, alone: Callable[..., Alone], bundle: Bundle) -> None:
     draft(registry, bundle())
-    server = alone(CHAMPION, trust=Trust())
+    server = alone(CHAMPION)
     server.stop()
     (copy,) = (server.supervisor.folder / "bundles").iterdir()
     change(copy, "cut")

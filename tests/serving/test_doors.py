@@ -443,7 +443,7 @@ async def main():
     engine = Engine(settings, worker.open_log(settings))
     variant = Variant(name="v", bundle=sys.argv[1], model="model:risk@1", weight=10_000)
     table = RouteTable(epoch=1, endpoints={"risk": Endpoint(name="risk", variants=(variant,))})
-    engine.swap(live.prepare(ControlMessage(table=table), {}))
+    engine.swap(live.prepare(ControlMessage(table=table), {}, settings.opening))
     engine.close()
 asyncio.run(main())
 print(json.dumps(sorted(sys.modules)))

@@ -25,8 +25,11 @@ from loopline.loop.collecting import collect_due
 from loopline.loop.controller import Controller
 from loopline.loop.lease import held
 from loopline.loop.records import LoopRequest
-from loopline.outcomes.service import SEPARATOR
+from loopline.loop.standing import Standing, standing
+from loopline.outcomes.records import SEPARATOR
+from loopline.packaging.opening import opening_of
 from loopline.refs import DEFAULT_PROJECT
+from loopline.serving.log import segments
 from loopline.serving.records import KNOWN, RouteTable
 from loopline.serving.supervisor import Supervisor
 from loopline.serving.tls import check_pair
@@ -39,6 +42,7 @@ SERVER_FILE = "server.json"
 """In the workspace, while it is in service: who serves it and where."""
 
 _TURN_SECONDS = 0.5
+_TURN_ANYWAY_SECONDS = 30.0
 _UPKEEP_SECONDS = 300.0
 
 
@@ -111,6 +115,7 @@ class Service:
                 tls_key=settings.tls_key and str(Path(settings.tls_key).absolute()),
                 sync=settings.log_sync,
                 disk_full=settings.log_full,
+                opening=opening_of(settings),
             )
             api = ApiServer(self.platform, control=control)
             opening.callback(api.stop)
@@ -131,6 +136,7 @@ class Service:
                 launch=self._launch,
                 route=self._route,
                 open_model=self.platform.open_model,
+                standing=self._standing,
             )
             for name, turns in (
                 ("sources", self._collect),
@@ -153,11 +159,22 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _standing(self) -> Standing:
+        """What there is to look after."""
+        log = self.settings.workspace / "serving" / "log"
+        logged = sum(path.stat().st_size for path in segments(log))
+        with self.platform.database.begin(lazy=True) as tx:
+            return standing(tx, logged)
+
     def _turns(self) -> None:
+        """Turns of the controller where there may be something to do, and now and then in any case."""
         kept_up = time.monotonic()
+        turned = -_TURN_ANYWAY_SECONDS
         while not self._stopping.is_set():
             began = time.monotonic()
-            self.controller.tick()
+            if began - turned >= _TURN_ANYWAY_SECONDS or self.controller.due():
+                turned = began
+                self.controller.tick()
             if began - kept_up > _UPKEEP_SECONDS:
                 kept_up = began
                 self._keep_up()
@@ -191,7 +208,8 @@ class Service:
         sources = self.platform.session().sources
         while not self._stopping.is_set():
             try:
-                collect_due(sources, self.platform.clock.now())
+                if self._standing().scheduled:
+                    collect_due(sources, self.platform.clock.now())
             except Exception:
                 log.exception("The sources could not be looked at; it is tried again.")
             self._stopping.wait(self._turn)

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "runs": ("Work", "runs", "Runs: ls, search, show, history, artifacts, notes, corrections, deletion."),
     "groups": ("Work", "groups", "Groups of runs: ls, show, create, rename, note, tag, delete, restore."),
     "sync": ("Work", "sync", "Send what programs logged while no server answered."),
-    "models": ("Work", "models", "Models: ls, show, card, pull, aliases, comments, approvals, deletion."),
+    "models": ("Work", "models", "Models: ls, show, card, package, push, pull, aliases, approvals, deletion."),
     "pipeline": ("Work", "pipeline", "Runs of pipelines and their steps: ls, show."),
     "evaluations": ("Work", "evaluations", "Evaluations: ls, show, report, plots."),
     "serve": ("Operate", "serve", "Serve models alone: of the registry, or a bundle's folder without any."),
@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "alerts": ("Operate", "alerts", "Alerts: ls, show, acknowledge, silence, close."),
     "ledger": ("Record", "ledger", "The ledger: verify, prove, checkpoint, entries, export."),
     "lineage": ("Record", "lineage", "Where a thing came from, or what came of it."),
-    "gc": ("Record", "gc", "Remove deleted runs past their retention, and bytes that nothing refers to."),
+    "gc": ("Record", "gc", "Remove runs and versions past their retention, and bytes that nothing refers to."),
     "access": ("Record", "access", "Principals, roles, tokens, projects."),
 }  # fmt: skip
 

@@ -61,7 +61,7 @@ def serve(
     Ctrl-C or SIGTERM: requests under way are finished first.
     """
     from loopline.loop.lease import held
-    from loopline.packaging.signed import Trust
+    from loopline.packaging.records import Opening, Trust
     from loopline.serving.alone import Alone
     from loopline.serving.tls import check_pair
 
@@ -81,7 +81,11 @@ def serve(
             [_wanted(registry, text) for text in models],
             registry.models if registry is not None else None,
             tokens=tokens.read_text().split() if tokens is not None else (),
-            trust=Trust(keys=tuple(key.read_text() for key in keys), every=bool(keys)),
+            opening=Opening(
+                trust=Trust(keys=tuple(key.read_text() for key in keys), every=bool(keys)),
+                timeout=settings.model_timeout,
+                memory=settings.model_memory,
+            ),
             host=settings.host,
             port=settings.port,
             workers=workers,

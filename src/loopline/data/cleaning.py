@@ -15,6 +15,7 @@ from loopline.data.written import Written
 from loopline.errors import Invalid, NotFound
 from loopline.hashing import canonical_json
 from loopline.ports.blobs import BlobStore
+from loopline.quality.blocks import Blocks
 from loopline.quality.cleaning import Cleaning
 from loopline.quality.cleaning_records import CleaningReport
 from loopline.quality.cleaning_steps import steps as read_steps
@@ -76,8 +77,8 @@ class CleanedVersions:
         )
         made = self.written.write(
             f"{name}.clean",
-            done.kept,
-            quarantined=done.aside,
+            Blocks.of(done.kept),
+            quarantined=Blocks.of(done.aside),
             broken=done.report.aside,
             cleaning=canonical_json(kept),
             inputs=list(dict.fromkeys([source, lesson])),
@@ -97,6 +98,7 @@ class CleanedVersions:
                 code="no-cleaning",
                 hint=f"Clean it: loopline data clean {row.name}@{row.version} --with FILE.toml",
             )
+        self.named.check_there(row)
         kept = msgspec.json.decode(self.blobs.read(row.cleaning), type=_Kept)
         return Cleaned(ref=ref, **{field: getattr(kept, field) for field in kept.__struct_fields__})
 

@@ -20,8 +20,9 @@ from loopline.data.secrets import Opened
 from loopline.data.uploads import source_name
 from loopline.errors import Invalid
 from loopline.failpoints import failpoint
-from loopline.hashing import digest_bytes, digest_file, digest_json, digest_table
+from loopline.hashing import digest_bytes, digest_json, digest_table
 from loopline.ports.source import Piece, Refusal, Source
+from loopline.quality.blocks import Blocks
 from loopline.quality.contract_check import REASON, RULE
 
 log = logging.getLogger("loopline.sources")
@@ -49,7 +50,7 @@ class Read:
     @property
     def rows(self) -> int:
         """How many rows came, those that cannot be read included."""
-        return sum(part.frame.height for part in self.parts) + len(self.refused)
+        return sum(part.rows.height for part in self.parts) + len(self.refused)
 
     @property
     def ref(self) -> str:
@@ -67,14 +68,14 @@ def opened(state: SourceState, open_source: OpenSource, scratch: Path) -> Iterat
         yield source
 
 
-def read(source: Source, state: SourceState, *, after: bool) -> Read:
+def read(source: Source, state: SourceState, scratch: Path, *, after: bool) -> Read:
     """All that a source gives now: behind its position, or (not `after`) from the start."""
     position = state.position if after else None
     if position is not None:
         source.done(position)  # a turn that was ended between its commit and this said so to nobody
     found = Read(state, source.grows)
     for piece in source.read(position):
-        _take(found, piece, source.grows)
+        _take(found, piece, source.grows, scratch)
         position = piece.position
         log.info("%s: %s, %s rows so far", state.address, piece.name, f"{found.rows:,}")
     found.state = msgspec.structs.replace(state, position=position)
@@ -106,26 +107,26 @@ def unreadable(refused: Sequence[Refusal]) -> pl.DataFrame:
     )
 
 
-def _take(found: Read, piece: Piece, grows: bool) -> None:
+def _take(found: Read, piece: Piece, grows: bool, scratch: Path) -> None:
     found.pieces += 1
     found.refused += piece.refused
     found.digests += [digest_json([one.place, one.reason, digest_bytes(one.content)]) for one in piece.refused]
     if piece.rows is not None:
         frame, said = plain(pl.DataFrame(pl.from_arrow(piece.rows)))
         check_names(frame.columns, piece.name)
-        digest, form = digest_table(piece.rows), "rows"
+        rows, digest, form = Blocks.of(frame), digest_table(piece.rows), "rows"
     elif piece.file is not None:
         try:
-            table = read_table(piece.file, name=piece.name)
+            table = read_table(piece.file, name=piece.name, scratch=scratch)
         except Invalid as e:
             if not (grows and e.code == "table-empty"):
                 raise
             found.told.append(f"{piece.name} has no rows")
             return
-        frame, said, digest, form = table.frame, table.facts.warnings, digest_file(piece.file), table.format
+        rows, said, digest, form = table.rows, table.facts.warnings, table.facts.digest, table.format
     else:
         return
-    found.parts.append(Part(piece.name, frame))
+    found.parts.append(Part(piece.name, rows))
     found.told += said
     found.digests.append(digest)
     found.formats.add(form)

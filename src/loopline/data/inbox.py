@@ -124,8 +124,8 @@ class InboxService(InboxVerbs):
         """Raises `Invalid` where no row has the dataset's columns: the sender is to know at once, not a quarantine."""
         known = dict(self.datasets.written.schema(base).schema)
         free = set_right(self._contract(base.name))
-        fitted = reconcile([Part(read.facts.source, read.frame)], known, "quarantine", free=free)
-        if not fitted.frame.height:
+        fitted = reconcile([Part(read.facts.source, read.rows)], known, "quarantine", free=free)
+        if not fitted.rows.height:
             raise Invalid(
                 f"No row of {read.facts.source} has the columns of {self.named.ref(base)}: {fitted.reasons[0]}.",
                 code="schema-change",
@@ -221,7 +221,7 @@ class InboxService(InboxVerbs):
 
 
 def _add(found: Read, read: ReadTable, digest: str) -> None:
-    found.parts.append(Part(read.facts.source, read.frame))
+    found.parts.append(Part(read.facts.source, read.rows))
     found.digests.append(digest)
     found.told += read.facts.warnings
     found.formats.add(read.format)

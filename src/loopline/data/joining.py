@@ -42,25 +42,27 @@ def join(parts: Sequence[Part], key: tuple[str, ...]) -> tuple[pl.DataFrame, lis
     """
     for part in parts:
         for name in key:
-            if name not in part.frame.columns:
+            if name not in part.rows.columns:
                 raise Invalid(
                     f"{part.name} has no column {name!r} to join by.",
                     code="no-column",
-                    hint=did_you_mean(name, part.frame.columns),
+                    hint=did_you_mean(name, part.rows.columns),
                 )
-    frame, told = parts[0].frame, []
+    frame, told = parts[0].rows.frame(), []
     for part in parts[1:]:
-        frame, said = _with(frame, part, key, parts[0].name)
+        frame, said = _with(frame, part.rows.frame(), part.name, key, parts[0].name)
         told.append(said)
     return frame, told
 
 
-def _with(frame: pl.DataFrame, part: Part, key: tuple[str, ...], first: str) -> tuple[pl.DataFrame, Joined]:
-    both = [name for name in part.frame.columns if name in frame.columns]
-    kinds = {name: _kind(name, frame, part, first) for name in both}
+def _with(
+    frame: pl.DataFrame, other: pl.DataFrame, called: str, key: tuple[str, ...], first: str
+) -> tuple[pl.DataFrame, Joined]:
+    both = [name for name in other.columns if name in frame.columns]
+    kinds = {name: _kind(name, frame, other, called, first) for name in both}
     left = frame.cast(kinds).with_columns(pl.lit(value=True).alias(_HERE))  # type: ignore[arg-type]
-    right = part.frame.cast(kinds).with_columns(pl.lit(value=True).alias(_THERE))  # type: ignore[arg-type]
-    _check_clash(left, right, part.name, key)
+    right = other.cast(kinds).with_columns(pl.lit(value=True).alias(_THERE))  # type: ignore[arg-type]
+    _check_clash(left, right, called, key)
     right = right.rename({name: name + _OTHER for name in both if name not in key})
     made = left.join(right, on=list(key), how="full", coalesce=True, maintain_order="left_right")
     here, there = made[_HERE].is_not_null(), made[_THERE].is_not_null()
@@ -71,10 +73,10 @@ def _with(frame: pl.DataFrame, part: Part, key: tuple[str, ...], first: str) -> 
     }
     taken = [
         pl.coalesce(name, name + _OTHER).alias(name) if name in both and name not in key else pl.col(name)
-        for name in [*frame.columns, *(name for name in part.frame.columns if name not in frame.columns)]
+        for name in [*frame.columns, *(name for name in other.columns if name not in frame.columns)]
     ]
     return made.select(taken), Joined(
-        name=part.name,
+        name=called,
         matched=int((here & there).sum()),
         only_before=int((here & ~there).sum()),
         only_here=int((~here & there).sum()),
@@ -82,14 +84,14 @@ def _with(frame: pl.DataFrame, part: Part, key: tuple[str, ...], first: str) -> 
     )
 
 
-def _kind(name: str, frame: pl.DataFrame, part: Part, first: str) -> pl.DataType:
-    ours, theirs = frame.schema[name], part.frame.schema[name]
+def _kind(name: str, frame: pl.DataFrame, other: pl.DataFrame, called: str, first: str) -> pl.DataType:
+    ours, theirs = frame.schema[name], other.schema[name]
     if ours == theirs:
         return ours
     if ours.is_numeric() and theirs.is_numeric():
         return pl.Int64() if ours.is_integer() and theirs.is_integer() else pl.Float64()
     raise Invalid(
-        f"Column {name!r} of {part.name} is {theirs}, that of {first} is {ours}.",
+        f"Column {name!r} of {called} is {theirs}, that of {first} is {ours}.",
         code="join-types",
         hint="Give it one type on both sides, or another name on one.",
     )

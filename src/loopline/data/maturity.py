@@ -18,6 +18,7 @@ import polars as pl
 from loopline.data.records import LabelColumn, LabelsKnown
 from loopline.durations import milliseconds
 from loopline.errors import Invalid, did_you_mean
+from loopline.quality.blocks import Blocks
 
 READ = "_read"
 """A column, never kept, of the moment at which each row was read (milliseconds since 1970-01-01 UTC)."""
@@ -131,8 +132,34 @@ def counted(frame: pl.DataFrame, label: LabelColumn, as_of: int | None = None) -
     )
 
 
-def kept(frame: pl.DataFrame, labels: Sequence[LabelColumn]) -> list[dict[str, Any]]:
+def kept(rows: Blocks, stretches: Stretches, labels: Sequence[LabelColumn]) -> list[dict[str, Any]]:
     """The labels as a version keeps them, with how many were immature when the rows were read."""
-    found = [msgspec.structs.replace(one, immature=int(immature(frame, one).sum())) for one in labels]
+    counts, start = [0] * len(labels), 0
+    for block in rows.only(list(dict.fromkeys(one.time for one in labels))) if labels else ():
+        dated = with_read(block, cut(stretches, start, block.height))
+        counts = [n + int(immature(dated, one).sum()) for n, one in zip(counts, labels, strict=True)]
+        start += block.height
+    found = [msgspec.structs.replace(one, immature=n) for one, n in zip(labels, counts, strict=True)]
     built: list[dict[str, Any]] = msgspec.to_builtins(found)
     return built
+
+
+def cut(stretches: Stretches, start: int, count: int) -> list[list[int]]:
+    """The stretches of some of the rows: so many, from the one numbered `start`."""
+    found, first = [], 0
+    for rows, moment in stretches:
+        here = min(first + rows, start + count) - max(first, start)
+        if here > 0:
+            found.append([here, moment])
+        first += rows
+    return found
+
+
+def without(stretches: Stretches, mask: pl.Series) -> list[list[int]]:
+    """The stretches of the rows at which a mask is not true."""
+    found, first = [], 0
+    for rows, moment in stretches:
+        left = rows - int(mask.slice(first, rows).sum())
+        found += [[left, moment]] if left else []
+        first += rows
+    return found

@@ -79,4 +79,4 @@ def read_post(rows: Body, path: Path, texts: Collection[str]) -> ReadTable:
             code="bad-media-type",
             hint="Say what it is, or application/octet-stream.",
         )
-    return ReadTable(frame=read.frame, facts=replace(read.facts, source=name))
+    return ReadTable(rows=read.rows, facts=replace(read.facts, source=name))

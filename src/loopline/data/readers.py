@@ -6,8 +6,8 @@ before anything is written, with the file's name, the place and the way out.
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Collection, Iterable
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -22,11 +22,12 @@ from loopline.data.readers_encoding import to_utf8
 from loopline.data.readers_excel import read_excel
 from loopline.data.readers_json import read_json
 from loopline.data.readers_label import LabelFacts, check_label, infer_task
-from loopline.data.readers_packed import Content, is_workbook, packed_by, unpacked
+from loopline.data.readers_packed import Content, is_workbook, mapped, packed_by, unpacked
 from loopline.data.readers_parquet import read_parquet
 from loopline.data.readers_types import MISSING, check_names, dated, plain
 from loopline.errors import Conflict, Invalid, NotFound
-from loopline.hashing import digest_bytes
+from loopline.hashing import digest_file
+from loopline.quality.blocks import Blocks
 
 __all__ = ["MISSING", "LabelFacts", "ReadTable", "TableFacts", "check_file", "check_label", "infer_task", "read_table"]
 
@@ -80,10 +81,15 @@ class TableFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ReadTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A frame and the facts of how it was read."""
+    """The rows of a table, and the facts of how it was read."""
 
-    frame: pl.DataFrame
+    rows: Blocks
     facts: TableFacts
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """All rows at once, in memory."""
+        return self.rows.frame()
 
     @property
     def format(self) -> str:
@@ -98,11 +104,13 @@ def read_table(
     digest: str | None = None,
     missing: Iterable[str] = MISSING,
     as_text: Collection[str] = (),
+    scratch: Path | None = None,
 ) -> ReadTable:
     """The table in a file, with types seen over all of its rows (never guessed from the first ones).
 
     `name` is what messages call the file (its own path by default), `digest` the digest of its bytes if known already, `as_text`
-    columns that are texts wherever they go, and so stay as a text format spells them. In text formats the texts of `missing` are
+    columns that are texts wherever they go, and so stay as a text format spells them, `scratch` a folder for what is unpacked. In
+    text formats the texts of `missing` are
     missing values, codes with leading zeros and integers beyond 64 bits stay text, ISO dates and times become dates and times,
     true and false become booleans. The others keep their types, but for categories, which become text, decimals, which become
     floats, and texts that are all ISO dates, which become dates; records are spread over dotted column names.
@@ -114,45 +122,49 @@ def read_table(
     file = Path(path)
     called = name or str(path)
     check_file(file, called)
-    before = file.stat()
-    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        size, computed = len(data), digest or digest_bytes(memoryview(data))
-        content: Content = data
-        compression = packed_by(data[:8])
-        if compression == "zip" and is_workbook(data):
-            compression = ""
-        kind = called
-        if compression:
-            content, inside = unpacked(data, compression, called)
-            if packed_by(content[:8]) and not is_workbook(content):
-                raise Invalid(f"{called} is packed twice.", code="table-archive", hint="Unpack it once.")
-            kind = inside or called
-        suffix = _suffix(kind) or _suffix(file.name)
-        read = _read(None if compression else file, content, suffix, called, tuple(missing), frozenset(as_text))
-        del content
-    after = file.stat()
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise Conflict(
-            f"{called} changed while it was read.", code="table-changed", hint="Read it again when it is written."
-        )
-    frame, said = plain(read.frame)
-    if not frame.width:
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+    with file.open("rb") as handle:
+        data, before = mapped(handle.fileno()), os.fstat(handle.fileno())
+    computed = digest or digest_file(file)
+    content, compression = data, packed_by(data[:8])
+    if compression == "zip" and is_workbook(data):
+        compression = ""
+    kind = called
+    if compression:
+        content, inside = unpacked(data, compression, called, scratch)
+        if packed_by(content[:8]) and not is_workbook(content):
+            raise Invalid(f"{called} is packed twice.", code="table-archive", hint="Unpack it once.")
+        kind = inside or called
+    read = _read(content, _suffix(kind) or _suffix(file.name), called, tuple(missing), frozenset(as_text), scratch)
+
+    def whole(names: Sequence[str]) -> Iterator[pl.DataFrame]:
+        yield from rows.only(names)
+        after = file.stat() if file.exists() else before  # a download is gone from its folder by then
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise Conflict(
+                f"{called} changed while it was read.", code="table-changed", hint="Read it again when it is written."
+            )
+
+    rows, (plainer, said) = read.rows, plain(read.rows.empty)
+    if plainer.schema != rows.schema:
+        rows = rows.mapped(lambda block: plain(block)[0])
+    if not rows.columns:
         raise Invalid(f"{called} has no column that a table can hold.", code="table-empty", hint="; ".join(said))
-    kept = set(frame.columns)
-    empty = tuple(c for c in frame.columns if frame[c].null_count() == frame.height)
+    empty = tuple(c for c, nulls in rows.nulls.items() if nulls == rows.height)
     facts = replace(
         read.facts,
         source=called,
-        rows=frame.height,
-        columns=frame.width,
-        bytes=size,
+        rows=rows.height,
+        columns=len(rows.columns),
+        bytes=before.st_size,
         digest=computed,
         compression=compression,
         all_null=empty,
-        left_out=tuple(c for c, kind in read.frame.schema.items() if c not in kept and kind != pl.Struct),
+        left_out=tuple(c for c, kind in read.rows.schema.items() if c not in rows.schema and kind != pl.Struct),
         warnings=(*read.facts.warnings, *said, *(f"column {c!r} has no value in any row" for c in empty)),
     )
-    return ReadTable(frame=frame, facts=facts)
+    return ReadTable(rows=Blocks(rows.schema, rows.height, whole, rows.nulls), facts=facts)
 
 
 def check_file(file: Path, called: str) -> None:
@@ -198,21 +210,21 @@ def _suffix(name: str) -> str:
 
 
 def _read(
-    file: Path | None,
     content: Content,
     suffix: str,
     called: str,
     missing: tuple[str, ...],
     as_text: Collection[str],
+    scratch: Path | None,
 ) -> ReadTable:
     head = bytes(content[:64])
     facts = TableFacts(format="", source=called, rows=0, columns=0)
     kind = next((kind for magic, kind in _BINARY if head.startswith(magic)), "")
     if kind or suffix in (".parquet", ".pq"):
-        frame, said = _binary(kind or "parquet", content, file, called, missing)
-        _check_frame(frame, called)
-        frame, warnings = dated(frame)
-        return ReadTable(frame=frame, facts=replace(facts, format=kind or "parquet", warnings=(*said, *warnings)))
+        rows, said = _binary(kind or "parquet", content, called, missing)
+        _check_rows(rows, called)
+        rows, warnings = dated(rows)
+        return ReadTable(rows=rows, facts=replace(facts, format=kind or "parquet", warnings=(*said, *warnings)))
     for magic, what, way in _FOREIGN:
         if head.startswith(magic):
             raise Invalid(f"{called} is {what}, not a table that is read here.", code="table-format", hint=way)
@@ -220,32 +232,30 @@ def _read(
     facts = replace(facts, missing=missing, encoding=encoding)
     first = bytes(text[:64]).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if (_TEXT.get(suffix) or ("json" if first in (b"{", b"[") else "csv")) == "json":
-        frame, form, warnings = read_json(text, called, missing, as_text)
-        return ReadTable(frame=frame, facts=replace(facts, format=form, warnings=(*told, *warnings)))
-    on_disk = file if text is content else None
-    frame, dialect, warnings = read_csv(text, on_disk, called, missing, as_text)
-    return ReadTable(frame=frame, facts=replace(facts, format="csv", dialect=dialect, warnings=(*told, *warnings)))
+        rows, form, warnings = read_json(text, called, missing, as_text)
+        return ReadTable(rows=rows, facts=replace(facts, format=form, warnings=(*told, *warnings)))
+    rows, dialect, warnings = read_csv(text, called, missing, as_text, scratch)
+    return ReadTable(rows=rows, facts=replace(facts, format="csv", dialect=dialect, warnings=(*told, *warnings)))
 
 
-def _binary(
-    kind: str, content: Content, file: Path | None, called: str, missing: tuple[str, ...]
-) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _binary(kind: str, content: Content, called: str, missing: tuple[str, ...]) -> tuple[Blocks, tuple[str, ...]]:
     match kind:
         case "parquet":
-            return read_parquet(content, file, called), ()
+            return read_parquet(content, called), ()
         case "arrow":
-            return read_arrow(content, called), ()
+            return Blocks.of(read_arrow(content, called)), ()
         case "avro":
-            return read_avro(content, called), ()
-    return read_excel(content, called, missing)
+            return Blocks.of(read_avro(content, called)), ()
+    frame, said = read_excel(content, called, missing)
+    return Blocks.of(frame), said
 
 
-def _check_frame(frame: pl.DataFrame, called: str) -> None:
-    unnamed = [i for i, c in enumerate(frame.columns, 1) if not c.strip()]
+def _check_rows(rows: Blocks, called: str) -> None:
+    unnamed = [i for i, c in enumerate(rows.columns, 1) if not c.strip()]
     if unnamed:
         raise Invalid(f"Column {unnamed[0]} of {called} has no name.", code="table-names", hint="Give it one.")
-    check_names(frame.columns, called)
-    if not frame.width:
+    check_names(rows.columns, called)
+    if not rows.columns:
         raise Invalid(f"{called} has no columns.", code="table-empty", hint="Look at where it was written.")
-    if not frame.height:
+    if not rows.height:
         raise Invalid(f"{called} has columns but no rows.", code="table-empty", hint="Look at where it was written.")

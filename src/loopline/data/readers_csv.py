@@ -1,7 +1,7 @@
-"""CSV: the separator found, every line looked at, then read by polars as text and typed over all rows.
+"""CSV: the separator found, every line looked at, then read by polars as text, a block of lines at a time, and typed over all rows.
 
 Lines of a well-formed file are only counted (in blocks, at memory speed). A file with blank lines or with quotes in odd
-places goes through Python's own csv module, which either names the line that is wrong or puts it into plain form.
+places goes through Python's own csv module, which either names the line that is wrong or puts it into plain form, on the disk.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ import csv
 import io
 import mmap
 import re
-from collections.abc import Collection, Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from loopline.data.readers_encoding import blocks
+from loopline.data.readers_encoding import blocks, records
+from loopline.data.readers_packed import Content, mapped
 from loopline.data.readers_types import check_names, typed
 from loopline.errors import Invalid
+from loopline.quality.blocks import Blocks
 
 SEPARATORS = (",", ";", "\t", "|")
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
@@ -37,54 +40,58 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_csv(
-    content: bytes | mmap.mmap, file: Path | None, called: str, missing: Sequence[str], as_text: Collection[str] = ()
-) -> tuple[pl.DataFrame, Dialect, tuple[str, ...]]:
-    """The frame, dialect and warnings of a CSV text in UTF-8; `file` holds the same bytes, where there is one.
+    content: Content, called: str, missing: Sequence[str], as_text: Collection[str] = (), scratch: Path | None = None
+) -> tuple[Blocks, Dialect, tuple[str, ...]]:
+    """The rows, dialect and warnings of a CSV text in UTF-8; what has to be put into plain form is in a file in `scratch`.
 
     The columns of `as_text` are left as they are spelled. Raises Invalid for ragged lines (with the line's number), a header
     alone, names that are empty or come twice.
     """
     start = len(_BOM) if content[:3] == _BOM else 0
     if said := _SAYS.match(content[start : start + 16]):  # Excel's own first line: sep=;
-        start, file = start + said.end(), None
+        start += said.end()
     written, spaced = _sniffed(content, start)
     header, body = _header(content, start, written, called)
     names = [n.strip() for n in header]
     _check_names(names, called)
-    clean = _scan(content, body, written, len(names))
-    source: Path | io.BytesIO
-    separator = written
-    if clean and not _bare_returns(content, start):
-        source = file if file is not None else io.BytesIO(content[start:])
+    if _scan(content, body, written, len(names)) and not _bare_returns(content, start):
+        texts = _texts(content, body, written, names, called, spaced=spaced)
     else:
-        source = _rewritten(content, start, written, len(names), called)
-        separator = ","
-    try:
-        frame = pl.read_csv(
-            source, separator=separator, has_header=True, new_columns=names, infer_schema=False, glob=False
-        )
-    except pl.exceptions.PolarsError as error:
-        raise Invalid(
-            f"{called} cannot be read as CSV: {str(error).partition(chr(10))[0]}.",
-            code="csv-broken",
-            hint="Look at its quotes and separators.",
-        ) from error
-    if not frame.height:
+        plain = _rewritten(content, start, written, len(names), called, scratch)
+        texts = _texts(plain, 0, ",", names, called, spaced=spaced)
+    rows, warnings = typed(texts, missing, decimal_comma=written != ",", as_text=as_text)
+    if not rows.height:
         raise Invalid(
             f"{called} has a header of {len(names)} columns but no rows.",
             code="table-empty",
             hint="Look at where it was written.",
         )
-    if spaced:
-        frame = frame.with_columns(pl.all().str.strip_chars_start(" "))
-    frame, warnings = typed(frame, missing, decimal_comma=written != ",", as_text=as_text)
     if all(_is_number(n) for n in names):
         warnings = (*warnings, "the first line was taken as the header, but holds only numbers")
     dialect = Dialect(separator=written, space_after=spaced)
-    return frame, dialect, warnings
+    return rows, dialect, warnings
 
 
-def _sniffed(content: bytes | mmap.mmap, start: int) -> tuple[str, bool]:
+def _texts(content: Content, body: int, separator: str, names: list[str], called: str, *, spaced: bool) -> Blocks:
+    """The rows of plain lines as texts."""
+    schema = pl.Schema(dict.fromkeys(names, pl.String()))
+
+    def read(chosen: Sequence[str]) -> Iterator[pl.DataFrame]:
+        for lines in records(content, body):
+            try:
+                frame = pl.read_csv(lines, separator=separator, has_header=False, schema=schema).select(chosen)
+            except pl.exceptions.PolarsError as error:
+                raise Invalid(
+                    f"{called} cannot be read as CSV: {str(error).partition(chr(10))[0]}.",
+                    code="csv-broken",
+                    hint="Look at its quotes and separators.",
+                ) from error
+            yield frame.with_columns(pl.all().str.strip_chars_start(" ")) if spaced else frame
+
+    return Blocks(schema, 0, read)  # how many they are is known once they are typed
+
+
+def _sniffed(content: Content, start: int) -> tuple[str, bool]:
     """The separator that cuts all of the first lines into the same number of fields, and whether a space follows it."""
     sample = content[start : start + _SAMPLE]
     text = sample.decode("utf-8", errors="replace")
@@ -114,7 +121,7 @@ def _records(text: str, separator: str) -> list[list[str]]:
     return records
 
 
-def _header(content: bytes | mmap.mmap, start: int, separator: str, called: str) -> tuple[list[str], int]:
+def _header(content: Content, start: int, separator: str, called: str) -> tuple[list[str], int]:
     """The names of the first record, and the offset where the next one begins."""
     end = start
     while True:  # a quoted name may hold a line break
@@ -142,7 +149,7 @@ def _check_names(names: list[str], called: str) -> None:
     check_names(names, called)
 
 
-def _scan(content: bytes | mmap.mmap, body: int, separator: str, width: int) -> bool:
+def _scan(content: Content, body: int, separator: str, width: int) -> bool:
     """Whether every line has `width` fields and every quote is at the edge of one."""
     clean, quoted, sep, wanted = width > 1, False, separator.encode(), width - 1
     for _, block in blocks(content, body):
@@ -180,20 +187,21 @@ def _scan_quoted(block: bytes, sep: bytes, wanted: int, *, quoted: bool) -> tupl
     return tidy and bool((counts == wanted).all()), False
 
 
-def _bare_returns(content: bytes | mmap.mmap, start: int) -> bool:
+def _bare_returns(content: Content, start: int) -> bool:
     """Whether the first lines end in a lone carriage return, as old spreadsheets write them, or begin blank."""
     sample = content[start : start + _SAMPLE]
     return (b"\r" in sample and b"\n" not in sample) or sample[:1] in (b"\r", b"\n")
 
 
-def _rewritten(content: bytes | mmap.mmap, start: int, separator: str, width: int, called: str) -> io.BytesIO:
-    """The same records in plain form; raises Invalid with the number of the first line that does not fit."""
-    out = io.StringIO(newline="")
+def _rewritten(
+    content: Content, start: int, separator: str, width: int, called: str, scratch: Path | None
+) -> mmap.mmap | bytes:
+    """The same records, but for the first, in plain form; Invalid with the number of the first line that does not fit."""
+    out = tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=scratch)  # noqa: SIM115 - its map holds it
     writer = csv.writer(out, lineterminator="\n")
-    text = io.StringIO(content[start:].decode("utf-8"), newline="")
     limit = csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(text, delimiter=separator, strict=False)
-    line, wrong, first = 1, 0, ("", 0, 0)
+    reader = csv.reader(_lines(content, start), delimiter=separator, strict=False)
+    line, wrong, first, header = 1, 0, ("", 0, 0), True
     try:
         for record in reader:
             began, line = line, reader.line_num + 1
@@ -203,7 +211,9 @@ def _rewritten(content: bytes | mmap.mmap, start: int, separator: str, width: in
                 wrong += 1
                 first = first if wrong > 1 else (f"line {began}", len(record), line - began)
                 continue
-            writer.writerow(record)
+            if not header:
+                writer.writerow(record)
+            header = False
     except csv.Error as error:
         raise Invalid(f"{called} breaks off at line {line}: {error}.", code="csv-broken", hint="Mend it.") from error
     finally:
@@ -218,7 +228,14 @@ def _rewritten(content: bytes | mmap.mmap, start: int, separator: str, width: in
             line=int(first[0].removeprefix("line ")),
             lines=wrong,
         )
-    return io.BytesIO(out.getvalue().encode())
+    out.flush()
+    with out:
+        return mapped(out.fileno())
+
+
+def _lines(content: Content, start: int) -> Iterator[str]:
+    for _, block in blocks(content, start):
+        yield from io.StringIO(block.decode("utf-8"), newline="")
 
 
 def _is_number(text: str) -> bool:

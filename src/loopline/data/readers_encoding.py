@@ -7,20 +7,21 @@ words of the West, and that is told; where parts of it are UTF-8 all the same, t
 from __future__ import annotations
 
 import codecs
-import mmap
 import re
 from collections.abc import Iterator
 
+from loopline.data.readers_packed import Content, release
 from loopline.errors import Invalid
 
 _BLOCK = 4 << 20
+_RECORDS = 32 << 20
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _UNDEFINED = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 
 
-def to_utf8(content: bytes | mmap.mmap, called: str) -> tuple[bytes | mmap.mmap, str, tuple[str, ...]]:
+def to_utf8(content: Content, called: str) -> tuple[Content, str, tuple[str, ...]]:
     """The text in UTF-8 without its mark (the very bytes, where it is so already), its encoding and what is to be told of it.
 
     Raises `Invalid` for binary data, for a text of several encodings and for one that cannot be told, with the place.
@@ -50,7 +51,7 @@ def to_utf8(content: bytes | mmap.mmap, called: str) -> tuple[bytes | mmap.mmap,
     return text.decode("windows-1252").encode(), "windows-1252", (told,)
 
 
-def blocks(content: bytes | mmap.mmap, start: int) -> Iterator[tuple[int, bytes]]:
+def blocks(content: Content, start: int) -> Iterator[tuple[int, bytes]]:
     """The text in blocks of whole lines, each with its offset."""
     size = len(content)
     while start < size:
@@ -59,10 +60,28 @@ def blocks(content: bytes | mmap.mmap, start: int) -> Iterator[tuple[int, bytes]
             cut = content.rfind(b"\n", start, end) + 1 or content.find(b"\n", end) + 1
             end = cut or size
         yield start, content[start:end]
+        release(content, start, end)
         start = end
 
 
-def _first_wrong(content: bytes | mmap.mmap) -> int | None:
+def records(content: Content, start: int) -> Iterator[bytes]:
+    """The text in larger blocks of whole records: a line break between quotes ends none."""
+    size = len(content)
+    while start < size:
+        end = min(start + _RECORDS, size)
+        if end < size:
+            end = content.rfind(b"\n", start, end) + 1 or end
+        within = content[start:end].count(b'"') % 2  # quotes
+        while end < size and (within or content[end - 1 : end] != b"\n"):
+            stop = content.find(b"\n", end) + 1 or size
+            within ^= content[end:stop].count(b'"') % 2
+            end = stop
+        yield content[start:end]
+        release(content, start, end)
+        start = end
+
+
+def _first_wrong(content: Content) -> int | None:
     """The offset of the first byte that is not UTF-8."""
     for begin, block in blocks(content, 0):
         if block.isascii():
@@ -74,7 +93,7 @@ def _first_wrong(content: bytes | mmap.mmap) -> int | None:
     return None
 
 
-def _check(content: bytes | mmap.mmap, called: str) -> None:
+def _check(content: Content, called: str) -> None:
     if (offset := _first_wrong(content)) is not None:
         raise _mixed(bytes(content), called, offset)
 
@@ -115,7 +134,7 @@ def _wide(head: bytes) -> str | None:
     return None
 
 
-def _from_utf16(content: bytes | mmap.mmap, encoding: str, called: str) -> bytes:
+def _from_utf16(content: Content, encoding: str, called: str) -> bytes:
     try:
         return bytes(content).decode(encoding).removeprefix("\ufeff").encode()
     except UnicodeDecodeError as error:

@@ -17,6 +17,7 @@ from loopline.data.readers_excel_child import Sheets
 from loopline.data.readers_json import column
 from loopline.data.readers_types import check_names, typed
 from loopline.errors import Invalid
+from loopline.quality.blocks import Blocks
 
 _MOST_BYTES = 256 << 20  # of rows as text; as many cells as Excel opens with ease
 
@@ -53,8 +54,8 @@ def read_excel(content: bytes | mmap.mmap, called: str, missing: Sequence[str]) 
         series, warning = _column(names[i], [None if row[i] == "" else row[i] for row in rows], missing)
         columns.append(series)
         warnings += [warning] if warning else []
-    frame, told = typed(pl.DataFrame(columns), missing, numbers=False)
-    return frame, (*warnings, *told)
+    typed_rows, told = typed(Blocks.of(pl.DataFrame(columns)), missing, numbers=False)
+    return typed_rows.frame(), (*warnings, *told)
 
 
 def _rows(content: bytes | mmap.mmap, called: str) -> tuple[Sheets, list[list[Any]]]:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import mmap
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import accumulate
 from typing import Any
@@ -14,9 +15,11 @@ import msgspec
 import polars as pl
 
 from loopline.data.nested import spread
-from loopline.data.readers_types import PLACEHOLDERS, check_names, holds_numbers, said_missing, said_text, typed
+from loopline.data.readers_again import PLACEHOLDERS, holds_numbers, said_missing, said_text
+from loopline.data.readers_types import check_names, typed
 from loopline.errors import Invalid
 from loopline.ports.messages import key_twice
+from loopline.quality.blocks import Blocks
 
 _BOM = b"\xef\xbb\xbf"
 _DEEPEST = 100
@@ -26,8 +29,8 @@ _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 def read_json(
     content: bytes | mmap.mmap, called: str, missing: Sequence[str], as_text: Collection[str] = ()
-) -> tuple[pl.DataFrame, str, tuple[str, ...]]:
-    """The frame, form ("ndjson" or "json") and warnings of a JSON text in UTF-8.
+) -> tuple[Blocks, str, tuple[str, ...]]:
+    """The rows, form ("ndjson" or "json") and warnings of a JSON text in UTF-8.
 
     A key that a row lacks is a missing value. A column of texts and numbers becomes text; those of `as_text` are left as they
     are spelled. Raises Invalid for a line that is no JSON object or has a key twice (with its number), and where there is no row
@@ -46,8 +49,8 @@ def read_json(
     if not frame.height or not frame.width:
         raise Invalid(f"{called} holds no rows with values.", code="table-empty", hint="Look at where it was written.")
     check_names(frame.columns, called)
-    frame, warnings = typed(frame, missing, numbers=False, as_text=as_text)
-    return frame, form, (*said, *warnings)
+    rows, warnings = typed(Blocks.of(frame), missing, numbers=False, as_text=as_text)
+    return rows, form, (*said, *warnings)
 
 
 def _from_lines(text: bytes, called: str, missing: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -177,7 +180,7 @@ def _mixed(name: str, values: list[Any], missing: Sequence[str]) -> tuple[list[A
         stays = texts and len(texts) * 20 <= given
         return values, said_text(name, "number", len(texts), given, texts[0] + 1) if stays else ""
     return [None if isinstance(v, str) else v for v in values], said_missing(
-        name, [values[n] for n in texts]
+        name, Counter(values[n].strip().lower() for n in texts)
     ) if texts else ""
 
 

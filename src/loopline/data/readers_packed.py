@@ -1,4 +1,4 @@
-"""Packed files: gzip, Zstandard, bzip2, xz, and ZIP with one file inside; unpacked within bounds, into memory.
+"""Packed files: gzip, Zstandard, bzip2, xz, and ZIP with one file inside; unpacked within bounds, to a file without a name.
 
 What is packed is seen in its bytes. Nothing is ever written under a name that stands in an archive.
 """
@@ -10,17 +10,20 @@ import gzip
 import io
 import lzma
 import mmap
+import os
 import stat
 import struct
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
-from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Any
 
 import pyarrow as pa
 
 from loopline.errors import Invalid
+from loopline.ports.files import disk_errors
 
 Content = bytes | mmap.mmap
 
@@ -62,82 +65,126 @@ def is_workbook(content: Content) -> bool:
     return any(content.find(sign, 0, 64 << 10) >= 0 for sign in (b"[Content_Types].xml", b"mimetypeapplication/"))
 
 
-def unpacked(content: Content, how: str, called: str) -> tuple[bytes, str]:
-    """The bytes of a packed file, and the name of the member of a ZIP (else "").
+def mapped(descriptor: int) -> Content:
+    """The content of an open file, which is there as long as this is held."""
+    if not os.fstat(descriptor).st_size:
+        return b""
+    return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
 
-    Raises `Invalid` for one that is damaged or cut off, for a bomb, and for a ZIP that holds anything but one plain file.
+
+def release(content: Content, start: int, end: int) -> None:
+    """Lets go of the memory of a part of a mapped file that was read; it can be read again."""
+    if isinstance(content, mmap.mmap) and hasattr(content, "madvise"):
+        start -= start % mmap.PAGESIZE
+        content.madvise(mmap.MADV_DONTNEED, start, end - start)
+
+
+class Reading(io.RawIOBase):
+    """A content as a file to read, of which nothing stays in memory."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        start, end = self._at, min(self._at + len(buffer), len(self._content))
+        buffer[: max(0, end - start)] = self._content[start:end]
+        self._at = max(start, end)
+        release(self._content, start, end)
+        return max(0, end - start)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._content)}[whence]
+        return self._at
+
+
+def unpacked(content: Content, how: str, called: str, scratch: Path | None = None) -> tuple[Content, str]:
+    """The bytes of a packed file, which lie in `scratch`, and the name of the member of a ZIP (else "").
+
+    Raises `Invalid` for one that is damaged or cut off, for a bomb, and for a ZIP that holds anything but one plain file;
+    `Unavailable` (code "disk-full") where there is no space.
     """
-    inside = ""
-    try:
-        if how == "zip":
-            data, inside = _zip(content, called)
-        else:
-            data = _UNPACK[how](content, bound(len(content)) + 1)
-    except (
-        EOFError,
-        OSError,
-        zlib.error,
-        lzma.LZMAError,
-        zipfile.BadZipFile,
-        pa.ArrowException,
-        struct.error,
-    ) as error:
-        raise Invalid(
-            f"{called} is packed ({how}), but damaged or cut off.",
-            code="table-damaged",
-            hint="Copy it again, or pack it again.",
-        ) from error
-    if len(data) > bound(len(content)):
-        raise Invalid(
-            f"{called} unpacks to more than {bound(len(content)) >> 20:,} MiB, from {len(content):,} bytes.",
-            code="table-large",
-            hint=f"Unpack it yourself if you trust it ({_HOW[how]} FILE), or give it as Parquet.",
-        )
-    if not data:
-        raise Invalid(f"{called} is empty once unpacked.", code="table-empty", hint="Look at where it was written.")
-    return data, inside
+    inside, most, folder = "", bound(len(content)), scratch or Path(tempfile.gettempdir())
+    with tempfile.TemporaryFile(dir=folder) as out:
+        try:
+            file = io.BufferedReader(Reading(content), _PIECE)
+            if how == "zip":
+                pieces, inside = _zip(file, content, called)
+            else:
+                pieces = _UNPACK[how](file)
+            for piece in pieces:
+                with disk_errors(folder):
+                    out.write(piece)
+                if out.tell() > most:
+                    break
+        except (
+            EOFError,
+            OSError,
+            zlib.error,
+            lzma.LZMAError,
+            zipfile.BadZipFile,
+            pa.ArrowException,
+            struct.error,
+        ) as error:
+            raise Invalid(
+                f"{called} is packed ({how}), but damaged or cut off.",
+                code="table-damaged",
+                hint="Copy it again, or pack it again.",
+            ) from error
+        if out.tell() > most:
+            raise Invalid(
+                f"{called} unpacks to more than {most >> 20:,} MiB, from {len(content):,} bytes.",
+                code="table-large",
+                hint=f"Unpack it yourself if you trust it ({_HOW[how]} FILE), or give it as Parquet.",
+            )
+        if not out.tell():
+            raise Invalid(f"{called} is empty once unpacked.", code="table-empty", hint="Look at where it was written.")
+        out.flush()
+        return mapped(out.fileno()), inside
 
 
-def _gzip(content: Content, most: int) -> bytes:
-    with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
-        return packed.read(most)
+def _pieces(packed: Any) -> Iterator[bytes]:
+    with packed:
+        while piece := packed.read(_PIECE):
+            yield piece
 
 
-def _zstd(content: Content, most: int) -> bytes:
-    out = bytearray()
-    with pa.CompressedInputStream(pa.py_buffer(bytes(content)), "zstd") as packed:  # it would hold a mapped file open
-        while len(out) < most and (piece := packed.read(_PIECE)):
-            out += piece
-    return bytes(out)
-
-
-def _streams(content: Content, most: int, start: Callable[[], Any]) -> bytes:
+def _streams(file: IO[bytes], start: Callable[[], Any]) -> Iterator[bytes]:
     """One packed stream after the other, as tools that work in parallel write them."""
-    out, rest = bytearray(), bytes(content)
-    while rest and len(out) < most:
-        opened = start()
-        out += opened.decompress(rest, most - len(out))
-        if not opened.eof:
-            if len(out) < most:
-                raise EOFError
-            break
-        rest = opened.unused_data.lstrip(b"\0")  # xz fills up with NULs
-    return bytes(out)
+    opened, rest, begun = None, b"", False
+    while rest := rest or file.read(_PIECE):
+        if opened is None:
+            rest = rest.lstrip(b"\0") if begun else rest  # xz fills up with NULs
+            if not rest:
+                continue
+            opened, begun = start(), True
+        yield opened.decompress(rest, _PIECE)
+        while not opened.eof and not opened.needs_input:
+            yield opened.decompress(b"", _PIECE)
+        rest = opened.unused_data
+        if opened.eof:
+            opened = None
+    if opened is not None:
+        raise EOFError
 
 
-_UNPACK: dict[str, Callable[[Content, int], bytes]] = {
-    "gzip": _gzip,
-    "zstd": _zstd,
-    "bzip2": lambda content, most: _streams(content, most, bz2.BZ2Decompressor),
-    "xz": lambda content, most: _streams(
-        content, most, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
-    ),
+_UNPACK: dict[str, Callable[[Any], Iterator[bytes]]] = {
+    "gzip": lambda file: _pieces(gzip.GzipFile(fileobj=file)),
+    "zstd": lambda file: _pieces(pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")),
+    "bzip2": lambda file: _streams(file, bz2.BZ2Decompressor),
+    "xz": lambda file: _streams(file, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)),
 }
 
 
-def _zip(content: Content, called: str) -> tuple[bytes, str]:
+def _zip(file: IO[bytes], content: Content, called: str) -> tuple[Iterator[bytes], str]:
     _check_directory(content, called)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with zipfile.ZipFile(file) as archive:
         members = [m for m in archive.infolist() if not m.is_dir() and not any(s in m.filename for s in _SYSTEM)]
         for member in members:
             _check_member(member, called)
@@ -149,8 +196,7 @@ def _zip(content: Content, called: str) -> tuple[bytes, str]:
                 hint="Unpack it, and give each table by itself.",
             )
         try:
-            with archive.open(members[0]) as packed:
-                return packed.read(bound(len(content)) + 1), members[0].filename
+            return _pieces(archive.open(members[0])), members[0].filename
         except (NotImplementedError, RuntimeError) as error:
             raise Invalid(
                 f"{called} is packed in a way that is not read here: {error}.",

@@ -1,23 +1,26 @@
-"""Parquet: a footer that is looked at before anything it points to is, then read by polars."""
+"""Parquet: a footer that is looked at before anything it points to is, then read a block of rows at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import io
-import mmap
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loopline.data.readers_packed import LARGEST
+from loopline.data.readers_packed import LARGEST, Content, Reading
 from loopline.data.readers_types import check_names
 from loopline.errors import Invalid
+from loopline.quality.blocks import Blocks
+
+_ROWS = 1 << 17
 
 
-def read_parquet(content: bytes | mmap.mmap, file: Path | None, called: str) -> pl.DataFrame:
-    """The frame of a Parquet file; `file` holds the same bytes, where there is one.
+def read_parquet(content: Content, called: str) -> Blocks:
+    """The rows of a Parquet file.
 
     Raises `Invalid` for one that was cut off or whose footer contradicts itself, for a name twice, and for more than memory holds.
     """
@@ -34,19 +37,30 @@ def read_parquet(content: bytes | mmap.mmap, file: Path | None, called: str) -> 
             code="table-damaged",
             hint="Copy it again, or wait until it is written.",
         )
-    unpacked = bytes(content) if file is None else b""
-    try:
-        with pq.ParquetFile(file or io.BytesIO(unpacked)) as opened:
-            names = _footer(opened.metadata, size)
-            cells = opened.metadata.num_rows * len(names)
+    with _damaged(called):
+        opened = pq.ParquetFile(pa.PythonFile(io.BufferedReader(Reading(content)), "r"))
+        names, height = _footer(opened.metadata, size), opened.metadata.num_rows
         check_names(names, called)
-        if 8 * cells > LARGEST:
+        if 8 * height * len(names) > LARGEST:
             raise Invalid(
-                f"{called} holds {cells:,} cells, more than fit in {LARGEST >> 30} GiB.",
+                f"{called} holds {height * len(names):,} cells, more than fit in {LARGEST >> 30} GiB.",
                 code="table-large",
                 hint="Give it in parts.",
             )
-        return pl.read_parquet(file or unpacked, glob=False)
+        empty = pl.DataFrame(pl.from_arrow(opened.schema_arrow.empty_table()))
+
+    def read(chosen: Sequence[str]) -> Iterator[pl.DataFrame]:
+        with _damaged(called):
+            for batch in opened.iter_batches(_ROWS, columns=list(chosen)):
+                yield pl.DataFrame(pl.from_arrow(batch.select(list(chosen))))
+
+    return Blocks(empty.schema, height, read)
+
+
+@contextlib.contextmanager
+def _damaged(called: str) -> Iterator[None]:
+    try:
+        yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException, OSError, ValueError) as error:
         raise Invalid(
             f"{called} is a Parquet file, but damaged: {str(error).partition(chr(10))[0]}.",

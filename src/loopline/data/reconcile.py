@@ -6,12 +6,13 @@ column takes anything as text. What breaks: a column that is lost, and values of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import polars as pl
 
 from loopline.errors import Invalid
+from loopline.quality.blocks import Blocks
 
 OnChange = Literal["widen", "quarantine", "refuse"]
 """What happens where a source changes its columns: what widens is taken and the rest refused; what breaks is held back, row by
@@ -27,13 +28,13 @@ class Part(NamedTuple):
     """Rows that came together, and what messages call them."""
 
     name: str
-    frame: pl.DataFrame
+    rows: Blocks
 
 
 class Reconciled(NamedTuple):
     """All rows that fit, in order, and those that do not, each with what broke and itself as JSON; and what widened, in words."""
 
-    frame: pl.DataFrame
+    rows: Blocks
     held: pl.DataFrame
     reasons: list[str]
     changes: list[str]
@@ -45,7 +46,7 @@ def reconcile(
     on_change: OnChange,
     *,
     free: Collection[str] = (),
-    earlier: pl.DataFrame | None = None,
+    earlier: Blocks | None = None,
 ) -> Reconciled:
     """The parts in the same columns, those that are `known` first.
 
@@ -57,17 +58,17 @@ def reconcile(
     """
     wanted = dict(known)
     changes: dict[str, None] = {}
-    first, untyped = not known, set(_columns(earlier, _empty))
+    first, untyped = not known, {c for c in known if earlier is not None and _empty(earlier, c)}
     for part in parts:
-        for column, series in zip(part.frame.columns, part.frame.iter_columns(), strict=True):
-            if _empty(series) and column in wanted:
+        for column, given in part.rows.schema.items():
+            if column in wanted and _empty(part.rows, column):
                 continue
-            kind = _stored(series.dtype)
+            kind = _stored(given)
             if column not in wanted:
                 if not first:
                     changes[f"column {column!r} is new"] = None
                 wanted[column] = kind
-                if _empty(series):
+                if len(parts) > 1 and _empty(part.rows, column):
                     untyped.add(column)
             elif column in untyped:
                 wanted[column] = kind
@@ -80,25 +81,26 @@ def reconcile(
         first = False
     if changes and on_change == "refuse":
         raise _refused(f"{parts[-1].name if len(parts) == 1 else 'The source'} has changed: {next(iter(changes))}")
-    needed = set(known).difference(*(part.frame.columns for part in parts))
-    if earlier is not None or not known:
-        before = parts[0].frame if earlier is None else earlier
-        needed = set(before.columns).difference(_columns(before, pl.Series.has_nulls))
-    fitted, held, reasons = [], [], list[str]()
+    needed = set(known).difference(*(part.rows.columns for part in parts))
+    lost = {column for part in parts for column in wanted if column not in part.rows.schema}
+    if lost and (earlier is not None or not known):
+        before = parts[0].rows if earlier is None else earlier
+        needed = {column for column, count in before.nulls.items() if not count}
+    fitted, held, reasons = [Blocks.of(pl.DataFrame(schema=wanted))], [], list[str]()
     for part in parts:
         good, bad, why = _fitted(part, wanted, needed, on_change)
         fitted.append(good)
         held.append(bad)
         reasons += why
     return Reconciled(
-        pl.concat(fitted) if fitted else pl.DataFrame(schema=wanted),
+        Blocks.chained(fitted),
         pl.concat(held) if held else pl.DataFrame(schema={**wanted, CONTENT: pl.Binary}),
         reasons,
         list(changes),
     )
 
 
-def widened(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+def widened(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Earlier rows in wider columns; of a new one they have no value."""
     return frame.select(
         pl.col(name).cast(kind) if name in frame.columns else pl.lit(None, kind).alias(name)
@@ -108,35 +110,49 @@ def widened(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame
 
 def _fitted(
     part: Part, wanted: dict[str, pl.DataType], needed: set[str], on_change: OnChange
-) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
-    frame = part.frame
-    faults: dict[str, pl.Series] = {}
-    columns = []
-    for name, kind in wanted.items():
-        if name not in frame.columns:
-            if name in needed:
-                _break(part, f"column {name!r} is not there any more", on_change)
-                faults[f"column {name!r} is not there any more"] = _all(frame)
-            columns.append(pl.Series(name, [None], dtype=kind).new_from_index(0, frame.height))
-            continue
-        series = frame[name]
-        if _empty(series) or _wider(kind, series.dtype) == kind:
-            columns.append(series.cast(kind))
-            continue
-        said = f"column {name!r} holds {_word(series.dtype)} where {_word(kind)} were"
+) -> tuple[Blocks, pl.DataFrame, list[str]]:
+    """The rows of a part that fit; those that do not, which are in memory all at once; and why each does not."""
+    given = part.rows.schema
+    gone = [name for name in wanted if name not in given and name in needed]
+    other = [
+        name
+        for name, kind in wanted.items()
+        if name in given and _wider(kind, given[name]) != kind and not _empty(part.rows, name)
+    ]
+    faults = {name: f"column {name!r} is not there any more" for name in gone}
+    faults |= {name: f"column {name!r} holds {_word(given[name])} where {_word(wanted[name])} were" for name in other}
+    for said in faults.values():
         _break(part, said, on_change)
-        found = _read_as(series, kind)
-        faults[said] = found.is_null() & series.is_not_null()
-        columns.append(found)
-    fitted = pl.DataFrame(columns, schema=dict(wanted))
+
+    def fit(block: pl.DataFrame) -> pl.DataFrame:
+        return pl.DataFrame([_as(block, name, kind, other) for name, kind in wanted.items()], schema=wanted)
+
+    fitted, bad = part.rows.mapped(fit), fit(part.rows.empty).with_columns(pl.lit(None, pl.Binary).alias(CONTENT))
     if not faults:
-        return fitted, fitted.clear().with_columns(pl.lit(None, pl.Binary).alias(CONTENT)), []
-    bad = pl.select(pl.any_horizontal(list(faults.values()))).to_series()
-    rows = frame.filter(bad)
-    content = pl.Series(CONTENT, [text.encode() for text in _as_json(rows)], dtype=pl.Binary)
-    masks = pl.DataFrame([mask.alias(said) for said, mask in faults.items()]).filter(bad)
-    reasons = ["; ".join(said for said, broken in row.items() if broken) for row in masks.iter_rows(named=True)]
-    return fitted.filter(~bad), fitted.filter(bad).with_columns(content), reasons
+        return fitted, bad, []
+    masks, held, reasons = [], [bad], list[str]()
+    for block in part.rows:
+        broken = pl.DataFrame(
+            [_all(block).alias(faults[name]) for name in gone]
+            + [
+                (_as(block, name, wanted[name], other).is_null() & block[name].is_not_null()).alias(faults[name])
+                for name in other
+            ]
+        )
+        masks.append(mask := broken.select(pl.any_horizontal(pl.all())).to_series())
+        rows = block.filter(mask)
+        content = pl.Series(CONTENT, [text.encode() for text in _as_json(rows)], dtype=pl.Binary)
+        held.append(fit(rows).with_columns(content))
+        found = broken.filter(mask).iter_rows(named=True)
+        reasons += ["; ".join(said for said, is_so in row.items() if is_so) for row in found]
+    return fitted.filtered(~pl.concat(masks)), pl.concat(held), reasons
+
+
+def _as(block: pl.DataFrame, name: str, kind: pl.DataType, other: Collection[str]) -> pl.Series:
+    """A column of a block in the type that is wanted; nothing of what is not there, and of what does not read so."""
+    if name not in block.columns:
+        return pl.Series(name, [None], dtype=kind).new_from_index(0, block.height)
+    return _read_as(block[name], kind) if name in other else block[name].cast(kind)
 
 
 def _break(part: Part, said: str, on_change: OnChange) -> None:
@@ -203,12 +219,8 @@ def _word(kind: pl.DataType) -> str:
     return words.get(kind.base_type(), str(kind))
 
 
-def _empty(series: pl.Series) -> bool:
-    return series.null_count() == len(series)
-
-
-def _columns(frame: pl.DataFrame | None, which: Callable[[pl.Series], bool]) -> list[str]:
-    return [] if frame is None else [series.name for series in frame.iter_columns() if which(series)]
+def _empty(rows: Blocks, column: str) -> bool:
+    return rows.nulls[column] == rows.height
 
 
 def _all(frame: pl.DataFrame) -> pl.Series:

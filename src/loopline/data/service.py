@@ -17,7 +17,7 @@ from loopline.data.cleaning import CleanedVersions
 from loopline.data.diff import diff
 from loopline.data.diff_page import page as diff_page
 from loopline.data.learning import check_learning
-from loopline.data.maturity import READ, Readable, check_labels, counted, known, stretches_of, with_read
+from loopline.data.maturity import READ, Readable, check_labels, counted, known, stretches_of, with_read, without
 from loopline.data.named import Named
 from loopline.data.quarantine import Held
 from loopline.data.readers import read_table
@@ -34,24 +34,25 @@ from loopline.data.records import (
     Quarantine,
     SplitVersions,
     Tag,
-    Vacuumed,
     VersionFiles,
     Withdrawal,
 )
+from loopline.data.retention import Retained
 from loopline.data.sides import write_sides
 from loopline.data.tables import dataset_contracts, dataset_versions, looks
-from loopline.data.uploads import behind, on_disk, source_name, told
+from loopline.data.uploads import fitting, on_disk, source_name, told
 from loopline.data.verbs import DatasetsVerbs
 from loopline.data.windows import Windows, check_evidence
 from loopline.data.written import Written
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
-from loopline.hashing import digest_file, digest_json
+from loopline.hashing import digest_json
 from loopline.ledger.lineage import lineage
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
+from loopline.quality.blocks import Blocks
 from loopline.quality.contract import Contract
-from loopline.quality.contract_check import partition
+from loopline.quality.contract_check import parted
 from loopline.quality.contract_suggest import suggest
 from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_page import page
@@ -60,7 +61,7 @@ from loopline.refs import check_name
 _ROWS_OF = dataset_versions.c
 
 
-class DatasetsService(DatasetsVerbs):
+class DatasetsService(Retained, DatasetsVerbs):
     """Datasets and their versions; `tables` is the folder of the Delta tables, `scratch` one for uploads under way.
 
     `look` runs the files of the process's owner that declare functions for contracts.
@@ -92,48 +93,51 @@ class DatasetsService(DatasetsVerbs):
         read_from = authority.readable(self.tx, inputs or [])
         rules = self.rules(contract) if contract else None
         with on_disk(source, self.scratch) as path:
-            read, digest = read_table(path, name=source.name), digest_file(path)
-        rows, since = read.frame, [[read.frame.height, self.tx.now]]
-        if onto is not None:
-            before = self.named.row(name, onto)
-            self.named.check_open(before)
-            self.named.check_sound([before])
-            rows = behind(self.written.rows(before), rows, self.tx.ref("data", name, before.version))
-            since = [*before.read, *since]
-            read_from.append(self.tx.ref("data", name, before.version))
-        rows = with_read(rows, since)
-        good, quarantined, broken, warned = rows, None, dict[str, int](), dict[str, int]()
-        if rules is not None:
-            asked = Asked(self.named, self.blobs, self.readable)
-            good, quarantined, report = partition(rows, rules, beyond=asked.beyond)
-            quarantined = quarantined.drop(READ)
-            read_from += asked.refs
-            broken, warned = report.counts("quarantine"), report.counts("warn")
-            if good.height == 0:
-                worst = max(broken, key=broken.__getitem__)
-                raise Invalid(
-                    f"No row of {source.name} keeps the contract of {name}: {worst!r} alone is broken by {broken[worst]:,}.",
-                    code="all-quarantined",
-                    hint="Mend the data, or the contract.",
-                )
-        labels = self.written.labels(name) if labels is None else labels
-        check_labels(good, labels)
-        if learning is not None:
-            check_learning(known(good, labels, learning.label).drop(READ), learning)
-        return self.written.write(
-            name,
-            good.drop(READ),
-            quarantined=quarantined,
-            broken=broken,
-            warned=warned,
-            contract=rules,
-            source=f"source:{source_name(source.name)}@{digest.partition(':')[2]}",
-            inputs=read_from,
-            facts={"format": read.format, **told(read.facts.warnings), **(facts or {})},
-            message=message,
-            labels=labels,
-            read=stretches_of(good[READ]),
-        )
+            read = read_table(path, name=source.name, scratch=self.scratch)
+            rows, since = read.rows, [[read.rows.height, self.tx.now]]
+            if onto is not None:
+                before = self.named.row(name, onto)
+                self.named.check_open(before)
+                self.named.check_sound([before])
+                ref = self.tx.ref("data", name, before.version)
+                earlier = self.written.stored(before)
+                rows, since = fitting(rows, earlier.schema, ref).behind(earlier), [*before.read, *since]
+                read_from.append(ref)
+            good, quarantined, broken, warned = rows, None, dict[str, int](), dict[str, int]()
+            if rules is not None:
+                asked = Asked(self.named, self.blobs, self.readable)
+                good, quarantined, report = parted(rows, rules, beyond=asked.beyond)
+                assert rows.height == good.height + quarantined.height, "rows in are rows taken and rows held back"
+                since = without(since, report.mask)
+                read_from += asked.refs
+                broken, warned = report.counts("quarantine"), report.counts("warn")
+                if good.height == 0:
+                    worst = max(broken, key=broken.__getitem__)
+                    raise Invalid(
+                        f"No row of {source.name} keeps the contract of {name}: {worst!r} alone is broken by "
+                        f"{broken[worst]:,}.",
+                        code="all-quarantined",
+                        hint="Mend the data, or the contract.",
+                    )
+            labels = self.written.labels(name) if labels is None else labels
+            check_labels(good.empty, labels)
+            if learning is not None:
+                taught = with_read(good.frame(), since)
+                check_learning(known(taught, labels, learning.label).drop(READ), learning)
+            return self.written.write(
+                name,
+                good,
+                quarantined=quarantined,
+                broken=broken,
+                warned=warned,
+                contract=rules,
+                source=f"source:{source_name(source.name)}@{read.facts.digest.partition(':')[2]}",
+                inputs=read_from,
+                facts={"format": read.format, **told(read.facts.warnings), **(facts or {})},
+                message=message,
+                labels=labels,
+                read=since,
+            )
 
     def list(self) -> list[Dataset]:
         return self.named.datasets()
@@ -220,14 +224,15 @@ class DatasetsService(DatasetsVerbs):
         held = self._held(row)
         chosen = held.chosen(rule, rows, reason)
         ref = self.named.ref(row)
+        taken = Blocks.of(self._cleaned().cleaned(row, held.taken(chosen)))
         made = self.written.write(
             name,
-            behind(self.written.rows(newest), self._cleaned().cleaned(row, held.taken(chosen)), self.named.ref(newest)),
+            fitting(taken, self.written.schema(newest).schema, self.named.ref(newest)),
             inputs=list(dict.fromkeys([self.named.ref(newest), ref])),
             facts=newest.facts,
             message=f"{chosen.sum():,} quarantined rows of {ref} are taken: {reason}",
             behind=newest,
-            read=[*newest.read, [int(chosen.sum()), row.created]],
+            read=[[int(chosen.sum()), row.created]],
         )
         return held.decide("released", chosen, reason, made.ref)
 
@@ -345,13 +350,6 @@ class DatasetsService(DatasetsVerbs):
             as_of=as_of,
             refuse=refuse,
         )
-
-    def vacuum(self, dry_run: bool = False) -> Vacuumed:
-        found = self.written.vacuum(dry_run=dry_run)
-        if found.files and not dry_run:
-            self.tx.write()
-            self.tx.count = found.files
-        return found
 
     def rules(self, contract: dict[str, Any]) -> Contract:
         """A contract to check rows against. Raises `Invalid` where it names a function that this process does not have."""

@@ -14,6 +14,7 @@ from loopline.data.split_leaks import check_leaks, leaks
 from loopline.data.split_records import SIDES, Split
 from loopline.data.windows import Windows
 from loopline.data.written import Written
+from loopline.quality.blocks import Blocks
 
 _SPENT = "_spent"
 
@@ -64,7 +65,7 @@ def write_sides(
     versions = {
         side: written.write(
             f"{row.name}.{side}",
-            getattr(made, side),
+            Blocks.of(getattr(made, side)),
             inputs=[ref],
             facts=row.facts,
             message=f"the {side} side of {ref}",

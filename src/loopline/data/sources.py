@@ -28,8 +28,9 @@ from loopline.data.written import moved
 from loopline.database import Tx
 from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.ports.source import Source
+from loopline.quality.blocks import Blocks
 from loopline.quality.contract import Contract
-from loopline.quality.contract_check import REASON, RULE, partition
+from loopline.quality.contract_check import REASON, RULE, parted
 from loopline.quality.contract_rules import OfType
 from loopline.refs import check_name
 
@@ -163,7 +164,9 @@ class SourcesService(SourcesVerbs):
             sources = [stack.enter_context(opened(state, open_source, self._scratch)) for state in states]
             grows = not join and all(source.grows for source in sources)
             after = grows or len(states) == 1
-            found = [read(source, state, after=after) for source, state in zip(sources, states, strict=True)]
+            found = [
+                read(source, state, self._scratch, after=after) for source, state in zip(sources, states, strict=True)
+            ]
         return found, grows
 
     def write(
@@ -180,10 +183,8 @@ class SourcesService(SourcesVerbs):
         going_on: bool,
     ) -> tuple[DatasetVersion, Sequence[str], int]:
         written = self.datasets.written
-        earlier = written.rows(base) if base is not None else None
-        known = (
-            dict((earlier if earlier is not None else written.schema(self.named.row(name))).schema) if going_on else {}
-        )
+        earlier = written.stored(base) if base is not None else None
+        known = dict((written.schema(base or self.named.row(name))).schema) if going_on else {}
         free = set_right(rules)
         facts: dict[str, str] = {}
         parts = [part for one in found for part in one.parts]
@@ -192,32 +193,32 @@ class SourcesService(SourcesVerbs):
         if join:
             frame, joined = join_parts(parts, join)
             facts |= {f"joined {number}": one.said(join) for number, one in enumerate(joined, 2)}
-            parts = [Part(" and ".join(part.name for part in parts), frame)]
-        came = sum(part.frame.height for part in parts)
+            parts = [Part(" and ".join(part.name for part in parts), Blocks.of(frame))]
+        came = sum(part.rows.height for part in parts)
         fitted = reconcile(parts, known, on_change, free=free, earlier=earlier)
-        rows, behind = fitted.frame, 0
-        if earlier is not None:
-            rows, behind = pl.concat([widened(earlier, dict(rows.schema)), rows]), earlier.height
+        good = fitted.rows
         inputs = [self.named.ref(base)] if base is not None else []
-        good, held, broken, warned = rows, [], dict[str, int](), dict[str, int]()
+        held, broken, warned = list[Blocks](), dict[str, int](), dict[str, int]()
         if rules is not None:
             asked = Asked(self.named, self.datasets.blobs, self.datasets.readable)
-            good, aside, report = partition(rows, rules, beyond=asked.beyond, behind=behind)
+            before = earlier.mapped(lambda block: widened(block, fitted.rows.schema)) if earlier is not None else None
+            good, aside, report = parted(fitted.rows, rules, beyond=asked.beyond, earlier=before)
             inputs += asked.refs
             held.append(aside)
             broken, warned = report.counts("quarantine"), report.counts("warn")
         refused = [refusal for one in found for refusal in one.refused]
         if fitted.held.height:
             reasons = pl.DataFrame({RULE: [SCHEMA] * fitted.held.height, REASON: fitted.reasons})
-            held.append(fitted.held.hstack(reasons))
+            held.append(Blocks.of(fitted.held.hstack(reasons)))
             broken[SCHEMA] = fitted.held.height
         if refused:
-            held.append(unreadable(refused))
-            broken[held[-1][RULE][0]] = len(refused)
-        quarantined = pl.concat(held, how="diagonal_relaxed") if held else None
+            rows = unreadable(refused)
+            held.append(Blocks.of(rows))
+            broken[rows[RULE][0]] = len(refused)
+        quarantined = _together(held) if held else None
         aside_rows = quarantined.height if quarantined is not None else 0
-        assert came + len(refused) == good.height - behind + aside_rows, "rows in are rows taken and rows held back"
-        if good.height == 0:
+        assert came + len(refused) == good.height + aside_rows, "rows in are rows taken and rows held back"
+        if good.height == 0 and (base is None or base.rows == 0):
             worst = max(broken, key=broken.__getitem__)
             raise Invalid(
                 f"No row of {', '.join(one.state.address for one in found)} can be taken into {name}: {worst!r} alone is broken "
@@ -327,11 +328,21 @@ def set_right(rules: Contract | None) -> set[str]:
     return {rule.column for rule in rules.rules if isinstance(rule, OfType)} if rules is not None else set()
 
 
+def _together(held: Sequence[Blocks]) -> Blocks:
+    """What was held back for several reasons, in all its columns."""
+    empty = pl.concat([one.empty for one in held], how="diagonal_relaxed")
+
+    def spread(block: pl.DataFrame) -> pl.DataFrame:
+        return pl.concat([empty, block], how="diagonal_relaxed")
+
+    return Blocks.chained([one.mapped(spread) for one in held])
+
+
 def _one(found: Read, on_change: OnChange, free: set[str]) -> Part:
     """All that a source gave as one table, to be joined. What does not fit cannot be held back before it is joined."""
     fitted = reconcile(found.parts, {}, on_change if on_change != "quarantine" else "widen", free=free)
     return Part(
-        Path(found.state.address).name if "://" not in found.state.address else found.state.address, fitted.frame
+        Path(found.state.address).name if "://" not in found.state.address else found.state.address, fitted.rows
     )
 
 

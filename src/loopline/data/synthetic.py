@@ -18,6 +18,7 @@ from loopline.data import synthetic_tables as tables
 from loopline.data.readers import ReadTable, TableFacts
 from loopline.errors import Invalid
 from loopline.hashing import digest_table
+from loopline.quality.blocks import Blocks
 
 Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -87,7 +88,7 @@ def synthetic_table(rows: int = 96_921, seed: int = 7) -> ReadTable:
         warnings=("these rows are synthetic: they imitate published marginals, no patient is behind them",),
         synthetic=True,
     )
-    return ReadTable(frame=frame, facts=facts)
+    return ReadTable(rows=Blocks.of(frame), facts=facts)
 
 
 COLUMNS = (

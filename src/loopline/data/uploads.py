@@ -11,6 +11,7 @@ import polars as pl
 
 from loopline.errors import Invalid, did_you_mean
 from loopline.operations import Body
+from loopline.quality.blocks import Blocks
 
 _TOLD = 5
 
@@ -29,22 +30,26 @@ def on_disk(source: Body, scratch: Path) -> Iterator[Path]:
         yield Path(file.name)
 
 
-def behind(base: pl.DataFrame, rows: pl.DataFrame, ref: str) -> pl.DataFrame:
-    """The rows behind those of a version, with its columns and types. Raises `Invalid` where they have others."""
-    if missing := [column for column in base.columns if column not in rows.columns]:
+def fitting(rows: Blocks, schema: pl.Schema, ref: str) -> Blocks:
+    """Rows as they go behind those of a version, in its columns and types. Raises `Invalid` where they have others."""
+    if missing := [column for column in schema if column not in rows.columns]:
         raise Invalid(
             f"The rows cannot go behind those of {ref}: they have no column {missing[0]!r}.",
             code="no-column",
             hint=did_you_mean(missing[0], rows.columns),
         )
-    try:
-        return pl.concat([base, rows.select(pl.col(c).cast(kind) for c, kind in base.schema.items())])
-    except pl.exceptions.PolarsError as e:
-        raise Invalid(
-            f"The rows cannot go behind those of {ref}: {str(e).splitlines()[0]}.",
-            code="other-types",
-            hint="Give each column the type that it has there.",
-        ) from e
+
+    def fit(block: pl.DataFrame) -> pl.DataFrame:
+        try:
+            return block.select(pl.col(c).cast(kind) for c, kind in schema.items())
+        except pl.exceptions.PolarsError as e:
+            raise Invalid(
+                f"The rows cannot go behind those of {ref}: {str(e).splitlines()[0]}.",
+                code="other-types",
+                hint="Give each column the type that it has there.",
+            ) from e
+
+    return rows.mapped(fit)
 
 
 def source_name(name: str) -> str:

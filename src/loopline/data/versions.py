@@ -13,20 +13,23 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import deltalake
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
-from deltalake.transaction import AddAction
+from deltalake.transaction import AddAction, create_table_with_add_actions
+from polars.io.plugins import register_io_source
 
 from loopline.data.vacuum import files_of
 from loopline.errors import Invalid, Unavailable
 from loopline.failpoints import failpoint
+from loopline.hashing import digest_columns
+from loopline.quality.blocks import Blocks
 
 _NUMBERED = re.compile(r"part-(\d{5})-")
 _MOST_FILES = 100  # of one version; from there on they are read slower than they are written anew
@@ -58,55 +61,115 @@ def storable(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(casts) if casts else frame
 
 
-def write(folder: Path, frame: pl.DataFrame) -> tuple[int, pa.Table]:
-    """Writes the frame as the next version of the Delta table in `folder`; gives the Delta version and the Arrow table written.
+class File(NamedTuple):
+    """A Parquet file in the folder of a Delta table that no Delta version names yet."""
 
-    Raises `Unavailable` (code "disk-full") where there is no space; what was written is not named by anything.
+    path: Path
+    rows: int
+    schema: pa.Schema
+
+
+def save(folder: Path, rows: Blocks, seen: Callable[[pl.DataFrame], None] = lambda _: None, number: int = 0) -> File:
+    """Writes rows to a file of their own in `folder`, which nothing names; `seen` is handed each block on its way.
+
+    `number` is the place of the file among those of a version. Raises `Unavailable` (code "disk-full") where there is no space.
     """
-    table = storable(frame).to_arrow(compat_level=pl.CompatLevel.oldest())
-    with _space(frame.height):
+    schema = storable(rows.empty)
+    path = folder / f"part-{number:05}-{uuid.uuid4()}.parquet"
+    problem: list[Exception] = []
+
+    def blocks(*_: Any) -> Iterator[pl.DataFrame]:
+        try:
+            for block in rows:
+                seen(block)
+                yield storable(block)
+        except Exception as e:
+            problem.append(e)  # polars would tell it in its own words
+            raise
+
+    with _space(rows.height):
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
-            failpoint("data.versions.write")
-            deltalake.write_deltalake(str(folder), table, mode="overwrite", schema_mode="overwrite")
-            failpoint("data.versions.written")
-            return deltalake.DeltaTable(str(folder)).version(), table
+        failpoint("data.versions.save")
+        try:
+            register_io_source(blocks, schema=schema.schema).sink_parquet(
+                path, compression="snappy", sync_on_close="all"
+            )
+        except BaseException as e:
+            path.unlink(missing_ok=True)
+            raise problem[0] if problem else e  # noqa: B904 - it is the cause
+    return File(path, rows.height, schema.to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
 
 
-def append(folder: Path, base: int, frame: pl.DataFrame, behind: int) -> tuple[int, pa.Table]:
-    """Writes the rows of the frame behind those of the Delta version `base`, which are its first `behind` ones.
+def write(folder: Path, file: File) -> int:
+    """Makes a file, as it was saved, the next version of the Delta table in `folder`; gives the Delta version."""
+    with _alone(folder), _space(file.rows):
+        schema, action = deltalake.Schema.from_arrow(file.schema), _action(file)
+        failpoint("data.versions.write")
+        if not deltalake.DeltaTable.is_deltatable(str(folder)):
+            create_table_with_add_actions(str(folder), schema, [action])
+        else:
+            delta = deltalake.DeltaTable(str(folder))
+            if any(pa.types.is_timestamp(kind) and kind.tz is None for kind in file.schema.types):
+                _allow_local_times(delta)
+            delta.create_write_transaction([action], "overwrite", schema)
+        failpoint("data.versions.written")
+        return deltalake.DeltaTable(str(folder)).version()
 
-    Those are written again only where their columns or types are not the same any more, or where they lie in very many
-    files. Gives and raises what `write` does.
+
+def _allow_local_times(delta: deltalake.DeltaTable) -> None:
+    """Times without a zone are a feature that a Delta table must name, and is made with only where it has some from the start."""
+    if "timestampNtz" not in (delta.protocol().reader_features or ()):
+        failpoint("data.versions.feature")
+        delta.alter.add_feature(deltalake.TableFeatures.TimestampWithoutTimezone, allow_protocol_versions_increase=True)
+
+
+def next_number(folder: Path, base: int, schema: pl.Schema) -> int | None:
+    """The place of a file behind those of the Delta version `base`; None where rows of this schema cannot go behind them.
+
+    That is where their columns or types are not the same, and where they lie in very many files.
     """
-    table = storable(frame).to_arrow(compat_level=pl.CompatLevel.oldest())
-    with _alone(folder):
-        files = files_of(folder, base)
-        numbers = [int(found[1]) if (found := _NUMBERED.match(file)) else None for file in files]
-        known = pa.schema(deltalake.DeltaTable(str(folder), version=base).schema().to_arrow())
-        kept = len(files) < _MOST_FILES and None not in numbers and _same(known, table.schema)
-        if kept:
-            number = 1 + max((n for n in numbers if n is not None), default=-1)
-            return _append(folder, base, files, f"part-{number:05}-{uuid.uuid4()}.parquet", table, behind)
-    return write(folder, frame)
+    files = files_of(folder, base)
+    numbers = [int(found[1]) if (found := _NUMBERED.match(file)) else None for file in files]
+    known = pa.schema(deltalake.DeltaTable(str(folder), version=base).schema().to_arrow())
+    given = storable(pl.DataFrame(schema=schema)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    if len(files) >= _MOST_FILES or None in numbers or not _same(known, given):
+        return None
+    return 1 + max((n for n in numbers if n is not None), default=-1)
 
 
-def _append(folder: Path, base: int, files: list[str], name: str, table: pa.Table, behind: int) -> tuple[int, pa.Table]:
-    delta = deltalake.DeltaTable(str(folder))
-    if (
-        files_of(folder, delta.version()) != files
-    ):  # something else was written since, and is not what these rows go behind
-        delta.restore(base)
-    rows = table.slice(behind)
-    with _space(rows.num_rows):
+def append(folder: Path, base: int, file: File) -> int:
+    """Puts the rows of a file, as it was saved, behind those of the Delta version `base`; gives the Delta version."""
+    with _alone(folder), _space(file.rows):
+        delta = deltalake.DeltaTable(str(folder))
+        if files_of(folder, delta.version()) != files_of(folder, base):
+            delta.restore(base)  # something else was written since, and is not what these rows go behind
         failpoint("data.versions.append")
-        pq.write_table(rows, folder / name)
-        made = AddAction(
-            name, (folder / name).stat().st_size, {}, int(time.time() * 1000), True, f'{{"numRecords":{rows.num_rows}}}'
-        )
-        delta.create_write_transaction([made], "append", delta.schema())
-    failpoint("data.versions.appended")
-    return deltalake.DeltaTable(str(folder)).version(), table
+        delta.create_write_transaction([_action(file)], "append", delta.schema())
+        failpoint("data.versions.appended")
+        return deltalake.DeltaTable(str(folder)).version()
+
+
+def _action(file: File) -> AddAction:
+    size, now = file.path.stat().st_size, int(time.time() * 1000)
+    return AddAction(file.path.name, size, {}, now, True, f'{{"numRecords":{file.rows}}}')
+
+
+def digest(schema: pl.Schema, files: Sequence[Path]) -> str:
+    """The digest of the rows of Parquet files, one behind the other, read a column and a row group at a time.
+
+    `schema` is that of the rows as they came; they are stored, and digested, as `storable`.
+    """
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(pq.ParquetFile(file)) for file in files]
+        fields = storable(pl.DataFrame(schema=schema)).to_arrow().schema
+
+        def column(place: int) -> Iterator[pa.Array]:
+            name = fields[place].name
+            for file in opened:
+                for group in range(file.num_row_groups):
+                    yield from file.read_row_group(group, columns=[name]).column(name).cast(fields[place].type).chunks
+
+        return digest_columns(fields, sum(file.metadata.num_rows for file in opened), column)
 
 
 def _same(known: pa.Schema, given: pa.Schema) -> bool:
@@ -158,12 +221,24 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def stored(folder: Path, delta_version: int) -> Blocks:
+    """The rows of one Delta version, in the order in which they were written."""
+    files = [folder / file for file in files_of(folder, delta_version)]
+    empty = schema(folder, delta_version)
+
+    def read(names: Sequence[str]) -> Iterator[pl.DataFrame]:
+        for file in files:
+            with pq.ParquetFile(file) as opened:
+                for group in range(opened.num_row_groups):
+                    rows = pl.DataFrame(pl.from_arrow(opened.read_row_group(group, columns=names).select(names)))
+                    yield rows.cast({name: kind for name, kind in empty.schema.items() if name in names})
+
+    return Blocks(empty.schema, sum(pq.read_metadata(file).num_rows for file in files), read)
+
+
 def read(folder: Path, delta_version: int) -> pl.DataFrame:
     """The frame of one Delta version, its rows in the order in which they were written."""
-    files = files_of(folder, delta_version)
-    if not files:
-        return schema(folder, delta_version)
-    return pl.DataFrame(pl.from_arrow(pa.concat_tables([pq.read_table(folder / file) for file in files])))
+    return stored(folder, delta_version).frame()
 
 
 def schema(folder: Path, delta_version: int) -> pl.DataFrame:

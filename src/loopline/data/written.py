@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import polars as pl
@@ -14,16 +14,28 @@ from loopline.data import versions
 from loopline.data.manifest import Manifest
 from loopline.data.maturity import Stretches, check_labels, kept, with_read
 from loopline.data.named import Named
+from loopline.data.reconcile import widened
 from loopline.data.records import DatasetVersion, LabelColumn, Vacuumed
 from loopline.data.tables import dataset_contracts, dataset_versions
 from loopline.data.vacuum import files_of, vacuum
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid
-from loopline.hashing import digest_table
 from loopline.ports.blobs import BlobStore
+from loopline.quality.blocks import Blocks
 from loopline.quality.contract import Contract
-from loopline.quality.profile import profile
+from loopline.quality.profile_blocks import BlockProfiler
+from loopline.quality.profile_records import Profile
 from loopline.store.service import Store
+
+
+class _Saved(NamedTuple):
+    """All rows of a version to be, and the file that was written of them, or (`appended`) of those behind earlier ones."""
+
+    rows: Blocks
+    file: versions.File
+    digest: str
+    profile: Profile
+    appended: bool
 
 
 class Written:
@@ -39,6 +51,11 @@ class Written:
         """The rows of a version. Raises `Invalid` for one of files, as whatever reads rows does."""
         self.named.check_table(row)
         return versions.read(self.folder(row.name), row.delta_version)
+
+    def stored(self, row: Any) -> Blocks:
+        """The rows of a version, read in blocks."""
+        self.named.check_table(row)
+        return versions.stored(self.folder(row.name), row.delta_version)
 
     def files(self, row: Any) -> tuple[str, ...]:
         """The files that hold the rows of a version, in their order."""
@@ -57,6 +74,7 @@ class Written:
 
     def quarantined(self, row: Any) -> pl.DataFrame:
         """The rows of a version that its contract held back."""
+        self.named.check_there(row)
         return versions.read(self.folder(row.name, quarantine=True), row.quarantine_delta_version)
 
     def labels(self, name: str) -> tuple[LabelColumn, ...]:
@@ -75,12 +93,12 @@ class Written:
     def write(
         self,
         name: str,
-        frame: pl.DataFrame,
+        rows: Blocks,
         *,
         inputs: Sequence[str],
         facts: dict[str, str],
         message: str,
-        quarantined: pl.DataFrame | None = None,
+        quarantined: Blocks | None = None,
         broken: dict[str, int] | None = None,
         warned: dict[str, int] | None = None,
         contract: Contract | None = None,
@@ -93,44 +111,42 @@ class Written:
         labels: Sequence[LabelColumn] | None = None,
         read: Stretches | None = None,
     ) -> DatasetVersion:
-        """Makes the frame the next version of a dataset. The same content as the newest version, told alike, is that one.
+        """Makes rows the next version of a dataset. The same content as the newest version, told alike, is that one.
 
-        `behind` is the row of a version whose rows are the first ones of the frame, as they were. `labels` are its columns of
-        labels; None: those of the newest version. `read` says when its rows were read; None: those not of `behind` now.
+        `behind` is the row of a version that these rows go behind. `labels` are the columns of labels; None: those of the newest
+        version. `read` says when the rows were read, those of `behind` not among them; None: now.
         Raises `Conflict` (code "dataset-moved"), before anything is named, where another call made a version meanwhile that
         they would not go behind.
         """
         known = self.named.newest(name) if behind is not None else None
-        frame = frame.rechunk()  # Delta's writer mixes several chunks, and the order of the rows is part of the version
-        digest = digest_table(versions.storable(frame).to_arrow())
-        checked = contract.digest if contract is not None else ""
         labels = self.labels(name) if labels is None else labels
-        check_labels(frame, labels)
-        read = [[frame.height, self.tx.now]] if read is None else read
-        told = kept(with_read(frame, read), labels) if labels else []
-        how = self.blobs.put([cleaning]).digest if cleaning else ""
+        check_labels(rows.empty, labels)
+        read = [[rows.height, self.tx.now]] if read is None else read
+        read = [*behind.read, *read] if behind is not None else [*read]
+        made = self._save(name, rows, behind)
         said = {
-            "digest": digest,
-            "contract": checked,
-            "cleaning": how,
+            "digest": made.digest,
+            "contract": contract.digest if contract is not None else "",
+            "cleaning": self.blobs.put([cleaning]).digest if cleaning else "",
             "source": source,
             "sealed": sealed,
-            "labels": told,
+            "labels": kept(made.rows, read, labels),
             "manifest": "",
         }
         if (same := self._same(name, said)) is not None:
+            made.file.path.unlink()
             return self._again(same, inputs)
-        summary = self.blobs.put([profile(frame).to_json()])
-        if behind is None:
-            delta_version, written = versions.write(self.folder(name), frame)
-        else:
-            delta_version, written = versions.append(self.folder(name), behind.delta_version, frame, behind.rows)
-        held = quarantined.height if quarantined is not None else 0
-        beside = (
-            versions.write(self.folder(name, quarantine=True), quarantined.rechunk())[0]
-            if quarantined is not None and held
-            else None
+        summary = self.blobs.put([made.profile.to_json()])
+        delta_version = (
+            versions.append(self.folder(name), behind.delta_version, made.file)
+            if made.appended
+            else versions.write(self.folder(name), made.file)
         )
+        held = quarantined.height if quarantined is not None else 0
+        beside = None
+        if quarantined is not None and held:
+            folder = self.folder(name, quarantine=True)
+            beside = versions.write(folder, versions.save(folder, quarantined))
         self.tx.alone(f"data:{name}")
         if known is not None and self.named.newest(name).version != known.version:
             raise moved(name)
@@ -145,8 +161,8 @@ class Written:
             quarantine_delta_version=beside,
             files=0,
             bytes=0,
-            rows=frame.height,
-            columns=[{"name": f.name, "type": str(f.type)} for f in written.schema],
+            rows=made.rows.height,
+            columns=[{"name": f.name, "type": str(f.type)} for f in made.file.schema],
             shares=[*shares],
             quarantined=held,
             broken=broken or {},
@@ -154,8 +170,30 @@ class Written:
             profile=summary.digest,
             facts=facts,
             message=message,
-            read=[*read],
+            read=read,
         )
+
+    def _save(self, name: str, rows: Blocks, behind: Any) -> _Saved:
+        """Writes rows to a file that nothing names yet, in one pass with their profile; then reads it for the digest.
+
+        What is `behind` is not written again, and its profile is that of its version, where the rows can go behind its files.
+        """
+        folder, earlier, number = self.folder(name), [], None
+        if behind is not None:
+            before = versions.stored(folder, behind.delta_version)
+            number = versions.next_number(folder, behind.delta_version, rows.schema)
+            whole = rows.behind(before.mapped(lambda block: widened(block, rows.schema)))
+            if number is not None:
+                earlier = [folder / file for file in files_of(folder, behind.delta_version)]
+        else:
+            whole = rows
+        profiler = BlockProfiler(rows.empty)
+        file = versions.save(folder, whole if number is None else rows, profiler.add, number or 0)
+        summary = profiler.profile()
+        if number is not None:
+            summary = Profile.from_json(self.blobs.read(behind.profile)).merge(summary)
+        digest = versions.digest(rows.schema, [*earlier, file.path])
+        return _Saved(whole, file, digest, summary, appended=number is not None)
 
     def write_files(
         self, name: str, kept: str, manifest: Manifest, *, facts: dict[str, str], message: str
@@ -193,6 +231,7 @@ class Written:
 
     def restore(self, row: Any, message: str) -> DatasetVersion:
         """Makes the content of an earlier version the next one; no row is written again."""
+        self.named.check_there(row)
         ref = self.named.ref(row)
         said = {name: getattr(row, name) for name in ("digest", "contract", "cleaning", "labels", "manifest")} | {
             "source": "",
@@ -226,21 +265,30 @@ class Written:
             message=message or f"restored from {ref}",
         )
 
-    def vacuum(self, *, dry_run: bool) -> Vacuumed:
-        """Removes the files of the project's tables that no version needs."""
+    def unneeded(self, going: Collection[tuple[str, int]]) -> tuple[Vacuumed, Callable[[], None]]:
+        """The files of the project's tables that no version needs but those `going` (by name and number), and what removes them."""
         c = dataset_versions.c
         named: dict[str, set[int]] = {}
-        for row in self.tx.rows(
-            sa.select(c.name, c.delta_version, c.quarantine_delta_version).where(c.project == self.tx.project)
-        ):
+        query = sa.select(c.name, c.version, c.delta_version, c.quarantine_delta_version)
+        for row in self.tx.rows(query.where(c.project == self.tx.project, c.emptied.is_(None))):
+            if (row.name, row.version) in going:
+                continue
             if row.delta_version is not None:
                 named.setdefault(row.name, set()).add(row.delta_version)
             if row.quarantine_delta_version is not None:
                 named.setdefault(f"{row.name}.quarantine", set()).add(row.quarantine_delta_version)
         home = self.tables / self.tx.project
         folders = sorted(home.iterdir()) if home.is_dir() else []
-        found = [vacuum(folder, named.get(folder.name, ()), self.tx.now, dry_run=dry_run) for folder in folders]
-        return Vacuumed(**{field: sum(getattr(one, field) for one in found) for field in Vacuumed.__struct_fields__})
+
+        def each(*, dry_run: bool) -> list[Vacuumed]:
+            return [vacuum(folder, named.get(folder.name, ()), self.tx.now, dry_run=dry_run) for folder in folders]
+
+        def remove() -> None:
+            each(dry_run=False)
+
+        found = each(dry_run=True)
+        total = {field: sum(getattr(one, field) for one in found) for field in Vacuumed.__struct_fields__}
+        return Vacuumed(**total), remove
 
     def _enter(
         self,

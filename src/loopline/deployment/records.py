@@ -8,6 +8,7 @@ import msgspec
 
 from loopline.serving.records import Policy
 
+CHAMPION, CHALLENGER = "champion", "challenger"
 Decision = Literal["advance", "wait", "promote", "keep", "roll_back"]
 RolloutStatus = Literal["running", "promoted", "kept", "rolled_back"]
 

@@ -14,32 +14,33 @@ from loopline.data.named import Named
 from loopline.database import Tx
 from loopline.deployment.plan import check_plan
 from loopline.deployment.policy import check_policy
-from loopline.deployment.records import Decision, Endpoint, Plan, Rollout, RolloutStep
+from loopline.deployment.proof import prove
+from loopline.deployment.records import CHALLENGER, CHAMPION, Decision, Endpoint, Plan, Rollout, RolloutStep
 from loopline.deployment.tables import decisions, endpoints, rollouts, routing
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, did_you_mean
 from loopline.hashing import digest_json
 from loopline.operations import check_limit
-from loopline.outcomes.service import SEPARATOR
+from loopline.outcomes.records import SEPARATOR
 from loopline.packaging.manifest import read_manifest
+from loopline.packaging.records import Opening
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
 from loopline.registry.verbs import ModelsVerbs
-from loopline.serving.live import prepare
-from loopline.serving.records import BUCKETS, ControlMessage, Mode, Policy, RouteTable, Variant
+from loopline.serving.records import BUCKETS, Mode, Policy, RouteTable, Variant
 from loopline.serving.records import Endpoint as Routed
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 LIVE: Mode = "live"
 SHADOW: Mode = "shadow"
 
 
 class EndpointsService(EndpointsVerbs):
-    """Endpoints. `folder` gives the folder of a model version's bundle, unpacked for serving."""
+    """Endpoints. `folder` gives the folder of a model version's bundle, unpacked for serving, `opening` how it is opened."""
 
-    def __init__(self, tx: Tx, models: ModelsVerbs, folder: Callable[[str], Path]) -> None:
+    def __init__(self, tx: Tx, models: ModelsVerbs, folder: Callable[[str], Path], opening: Opening) -> None:
         self.tx = tx
         self.models = models
         self.folder = folder
+        self.opening = opening
 
     def create(
         self,
@@ -54,7 +55,7 @@ class EndpointsService(EndpointsVerbs):
         alone = Variant(
             name=CHAMPION, bundle=str(self.folder(version.ref)), model=version.ref, weight=BUCKETS, mode=LIVE
         )
-        prove(Routed(name=name, variants=(alone,), route_key=route_key, passthrough=tuple(passed)))
+        prove(Routed(name=name, variants=(alone,), route_key=route_key, passthrough=tuple(passed)), self.opening)
         self.tx.write()  # the long work came before the lock
         version = servable(self.tx, self.models, version.ref)
         values = {
@@ -188,10 +189,11 @@ class EndpointsService(EndpointsVerbs):
 class RolloutsService(RolloutsVerbs):
     """Rollouts. Each change of a weight is a new routing epoch, in the transaction of its decision."""
 
-    def __init__(self, tx: Tx, models: ModelsVerbs, folder: Callable[[str], Path]) -> None:
+    def __init__(self, tx: Tx, models: ModelsVerbs, folder: Callable[[str], Path], opening: Opening) -> None:
         self.tx = tx
         self.models = models
         self.folder = folder
+        self.opening = opening
 
     def start(self, endpoint: str, challenger: str, plan: Plan) -> Rollout:
         check_plan(plan)
@@ -315,7 +317,8 @@ class RolloutsService(RolloutsVerbs):
             Variant(name=name, bundle=str(self.folder(ref)), model=ref, weight=weight, mode=mode)
             for name, ref, weight, mode in shares
         )
-        prove(Routed(name=row.name, variants=variants, route_key=row.route_key, passthrough=tuple(row.passthrough)))
+        routed = Routed(name=row.name, variants=variants, route_key=row.route_key, passthrough=tuple(row.passthrough))
+        prove(routed, self.opening)
 
     def _row(self, rollout: str) -> Any:
         row = self.tx.first(sa.select(rollouts).where(rollouts.c.project == self.tx.project, rollouts.c.id == rollout))
@@ -357,16 +360,6 @@ class RolloutsService(RolloutsVerbs):
 def routed_name(project: str, endpoint: str) -> str:
     """The address under which workers know an endpoint: its name, with its project before it but for the default one."""
     return endpoint if project == DEFAULT_PROJECT else f"{project}{SEPARATOR}{endpoint}"
-
-
-def prove(endpoint: Routed) -> None:
-    """Raises what a worker would refuse the endpoint for: its models are loaded and held against their golden rows.
-
-    Workers take a routing table whole or not at all, so one endpoint that cannot be served would hold up all others.
-    """
-    table = RouteTable(epoch=1, endpoints={endpoint.name: endpoint})
-    for model in prepare(ControlMessage(table=table), {}).served.values():
-        model.close()
 
 
 def servable(tx: Tx, models: ModelsVerbs, ref: str) -> Any:

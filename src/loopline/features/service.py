@@ -24,6 +24,7 @@ from loopline.features.tables import feature_online, feature_views
 from loopline.features.verbs import FeaturesVerbs
 from loopline.hashing import digest_file
 from loopline.ports.blobs import BlobStore
+from loopline.quality.blocks import Blocks
 from loopline.refs import check_name, parse, version_number
 from loopline.store.service import Store
 
@@ -91,7 +92,7 @@ class FeaturesService(FeaturesVerbs):
             inputs += [source.ref, self.tx.ref("features", one, row.version)]
         return self.datasets.written.write(
             into,
-            frame,
+            Blocks.of(frame),
             inputs=list(dict.fromkeys(inputs)),
             facts={"features": ", ".join(views), "time": time},
             message=f"{rows.ref} with features as of {time}",

@@ -9,12 +9,9 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from loopline.data.records import DatasetVersion
+from loopline.data.records import LIVE, DatasetVersion
 from loopline.errors import Conflict
 from loopline.loop.house import House
-
-LIVE = "live"
-"""The fact that marks a dataset version as one that already holds served rows."""
 
 
 def base_version(house: House, name: str) -> DatasetVersion:

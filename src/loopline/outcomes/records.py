@@ -6,6 +6,12 @@ from typing import Any
 
 import msgspec
 
+SEPARATOR = "~"
+"""Between project and endpoint in the names that workers know; it can stand in neither."""
+
+SHADOWED = ":shadow"
+"""Stands behind a variant's name in traffic for what it scored without answering."""
+
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """One answer to one row, with its label where that came."""

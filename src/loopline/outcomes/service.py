@@ -18,6 +18,8 @@ from loopline.operations import Bytes, check_limit
 from loopline.outcomes import frames, tidying
 from loopline.outcomes.frames import Logged
 from loopline.outcomes.records import (
+    SEPARATOR,
+    SHADOWED,
     Collected,
     Compacted,
     Expired,
@@ -32,12 +34,6 @@ from loopline.outcomes.verbs import LabelsVerbs, PredictionsVerbs
 from loopline.ports.blobs import BlobStore
 from loopline.refs import DEFAULT_PROJECT, check_name
 from loopline.store.service import Store
-
-SEPARATOR = "~"
-"""Between project and endpoint in the names that workers know; it can stand in neither."""
-
-SHADOWED = ":shadow"
-"""Stands behind a variant's name in traffic for what it scored without answering."""
 
 _LABELS_AT_ONCE = 100_000
 

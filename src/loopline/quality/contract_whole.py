@@ -5,34 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import polars as pl
-
 from loopline.durations import milliseconds
 from loopline.errors import Invalid, NotFound
+from loopline.quality.blocks import Blocks
 from loopline.quality.contract_beyond import Beyond
 from loopline.quality.contract_masks import cannot, moments
 from loopline.quality.contract_rules import Fresh, Like, OfTable, Rows
 from loopline.quality.drift import compare
-from loopline.quality.profile import Profile, profile
+from loopline.quality.profile_blocks import profile_blocks
+from loopline.quality.profile_records import Profile
 
 
-def fault(frame: pl.DataFrame, good: Callable[[], pl.DataFrame], rule: OfTable, beyond: Callable[[], Beyond]) -> str:
+def fault(height: int, good: Blocks, rule: OfTable, beyond: Callable[[], Beyond]) -> str:
     """In which way the table breaks the rule, in plain words without a value of a row; empty where it keeps it.
 
-    `good` gives the rows that no other rule sets aside: a wrong date is no news, and a version's profile is of such rows.
+    `height` counts all its rows, `good` are those that no other rule sets aside: a wrong date is no news, and a version's profile
+    is of such rows.
     """
     if isinstance(rule, Rows):
-        few = rule.at_least is not None and frame.height < rule.at_least
-        many = rule.at_most is not None and frame.height > rule.at_most
-        return f"there are {frame.height:,} rows" if few or many else ""
+        few = rule.at_least is not None and height < rule.at_least
+        many = rule.at_most is not None and height > rule.at_most
+        return f"there are {height:,} rows" if few or many else ""
     if isinstance(rule, Fresh):
-        return _stale(good(), rule, beyond().now)
+        return _stale(good, rule, beyond().now)
     assert isinstance(rule, Like)
-    return _unlike(good(), rule, beyond().profile(rule.dataset))
+    return _unlike(good, rule, beyond().profile(rule.dataset))
 
 
-def _stale(frame: pl.DataFrame, rule: Fresh, now: int) -> str:
-    newest = frame.select(moments(frame, rule, rule.column).max()).item()
+def _stale(good: Blocks, rule: Fresh, now: int) -> str:
+    latest = moments(good.empty, rule, rule.column).max()
+    of_blocks = [block.select(latest).item() for block in good.only([rule.column])]
+    newest = max((one for one in of_blocks if one is not None), default=None)
     if newest is None:
         return f"{rule.column} has no time in any row"
     at = datetime.fromisoformat(newest.isoformat())  # a day begins at midnight
@@ -45,15 +48,21 @@ def _ago(age: float) -> str:
     return f"{days:,.1f} days" if days >= 1 else f"{days * 24:,.1f} hours"
 
 
-def _unlike(frame: pl.DataFrame, rule: Like, reference: Profile) -> str:
-    columns = rule.columns or [name for name in reference.columns if name in frame.columns]
+def _unlike(good: Blocks, rule: Like, reference: Profile) -> str:
+    columns = rule.columns or [name for name in reference.columns if name in good.columns]
     if not columns:
-        raise cannot(rule, frame, f"it shares no column with {rule.dataset}")
+        raise cannot(rule, good.empty, f"it shares no column with {rule.dataset}")
     try:
         reference = reference.only(columns)
-        found = compare(reference, profile(frame, reference=reference), false_alarms=rule.false_alarms)
+        found = compare(
+            reference,
+            profile_blocks(good.only([c for c in columns if c in good.columns]), reference),
+            false_alarms=rule.false_alarms,
+        )
     except (Invalid, NotFound) as error:
-        raise cannot(rule, frame, f"beside {rule.dataset}, {error.message.rstrip('.')}", error.hint or "") from error
+        raise cannot(
+            rule, good.empty, f"beside {rule.dataset}, {error.message.rstrip('.')}", error.hint or ""
+        ) from error
     drifted = [line.column for line in found.columns if line.drifted]
     if not drifted:
         return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from operator import mul
 from typing import Any, Final, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ from loopline.quality.profile_parts import (
     short_name,
 )
 from loopline.quality.profile_sketch import (
+    DISTINCT,
     Floats,
     Prefixes,
     estimate_distinct,
@@ -253,12 +255,12 @@ def level_column(
     rows = sum(counts.values()) + nulls + mistyped
     lengths = None
     if kind == "category":
-        sizes = {name: len(name) for name in counts}
+        sizes = list(map(len, counts))
         lengths = Lengths(
             count=rows - nulls - mistyped,
-            total=sum(sizes[name] * n for name, n in counts.items()),
-            shortest=min(sizes.values(), default=0),
-            longest=max(sizes.values(), default=0),
+            total=sum(map(mul, sizes, counts.values())),
+            shortest=min(sizes, default=0),
+            longest=max(sizes, default=0),
         )
         if lengths.longest > LONGEST:
             short: dict[str, int] = {}
@@ -270,9 +272,10 @@ def level_column(
     if like is not None and like.levels is not None:
         levels = like.levels.like(counts)
     else:
-        levels = Levels.of(counts)
-        if levels.hashed:
-            seen = registers(hash_names(counts))
+        hashes = hash_names(counts) if len(counts) > DISTINCT else None
+        levels = Levels.of(counts, hashes)
+        if hashes is not None:
+            seen = registers(hashes)
     return ColumnProfile(
         kind=kind, rows=rows, nulls=nulls, mistyped=mistyped, levels=levels, lengths=lengths, registers=seen
     )

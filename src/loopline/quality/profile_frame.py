@@ -14,7 +14,7 @@ from loopline.quality.profile_column import ColumnProfile, Kind, level_column, n
 from loopline.quality.profile_design import Clusters, design_of
 from loopline.quality.profile_pairs import full_of, patterns_of
 from loopline.quality.profile_records import Profile
-from loopline.quality.profile_sketch import Floats
+from loopline.quality.profile_sketch import Floats, Hashes
 
 _DAY_US = 86_400_000_000
 
@@ -60,10 +60,8 @@ def profile_frame(
         raise Invalid(
             "A full profile is not made against a reference.", code="full-profile", hint="Leave one of the two out."
         )
-    names = frame.columns if reference is None else [n for n in reference.columns if n in frame.columns]
-    likes = reference.columns if reference is not None else {}
-    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:  # numpy sorts without holding the interpreter
-        columns = dict(zip(names, pool.map(lambda n: _column(frame[n], n, likes.get(n)), names), strict=True))
+    columns = columns_of(frame, reference)
+    names = list(columns)
     target = None
     if label is not None and label in columns and frame.height:
         target = codes_of(frame[label], columns[label], levels=10)
@@ -97,7 +95,7 @@ def profile_frame(
         columns={n: columns[n] for n in names},
         label=label if label is not None else (reference.label if reference is not None else None),
         frozen=reference is not None,
-        duplicates=_duplicates(frame) if reference is None else None,
+        duplicates=frame.height - len(np.unique(row_hashes(frame))) if reference is None else None,
         groups=sizes,
         full=findings,
     )
@@ -150,8 +148,17 @@ def _column(series: pl.Series, name: str, like: ColumnProfile | None) -> ColumnP
     return ColumnProfile(kind=kind, rows=len(series), nulls=nulls)
 
 
-def _duplicates(frame: pl.DataFrame) -> int:
+def columns_of(frame: pl.DataFrame, reference: Profile | None) -> dict[str, ColumnProfile]:
+    """The profiles of a frame's columns, of those alone that the reference has, where there is one."""
+    names = frame.columns if reference is None else [n for n in reference.columns if n in frame.columns]
+    likes = reference.columns if reference is not None else {}
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:  # numpy sorts without holding the interpreter
+        return dict(zip(names, pool.map(lambda n: _column(frame[n], n, likes.get(n)), names), strict=True))
+
+
+def row_hashes(frame: pl.DataFrame) -> Hashes:
+    """A hash of each row: equal rows have equal ones, in whatever frame of the same columns."""
     plain = [n for n, t in frame.schema.items() if not t.is_nested() and t != pl.Object]
     if not plain or not frame.height:
-        return 0
-    return frame.height - frame.select(plain).hash_rows(seed=0).n_unique()
+        return np.arange(frame.height, dtype=np.uint64)
+    return frame.select(plain).hash_rows(seed=0).to_numpy()

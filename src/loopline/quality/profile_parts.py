@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import msgspec
 import numpy as np
 
 from loopline.errors import Invalid
-from loopline.quality.profile_sketch import DISTINCT, Floats, Integers, Prefixes, hash_names, json_float
+from loopline.quality.profile_sketch import DISTINCT, Floats, Hashes, Integers, Prefixes, hash_names, json_float
 
 BINS: Final = 256  # quantile bins of a frozen column
 TOP: Final = 64  # named levels kept where there are too many to keep all
@@ -156,18 +157,19 @@ class Levels(msgspec.Struct, frozen=True, kw_only=True):
     unseen: dict[str, int] = {}
 
     @classmethod
-    def of(cls, counts: Mapping[str, int]) -> Levels:
-        """Of the count of each level."""
+    def of(cls, counts: Mapping[str, int], hashes: Hashes | None = None) -> Levels:
+        """Of the count of each level; `hashes` are those of the levels, where they are known."""
         if len(counts) <= DISTINCT:
             return cls(counts=dict(sorted(counts.items())))
-        return cls._of_many(dict(counts), _hashed(counts), sum(counts.values()), 0)
+        return cls._of_many(counts, _hashed(counts, hashes), sum(counts.values()), 0)
 
     @classmethod
-    def _of_many(cls, counts: dict[str, int], hashed: Integers, total: int, error: int) -> Levels:
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    def _of_many(cls, counts: Mapping[str, int], hashed: Integers, total: int, error: int) -> Levels:
         # A level seen once is no frequent one, and in a column of identifiers it would be a person's.
-        kept = {name: n for name, n in ranked[:TOP] if n > 1}
-        dropped = ranked[len(kept)][1] if len(ranked) > len(kept) else 0
+        many = [(name, n) for name, n in counts.items() if n > 1]
+        ranked = heapq.nsmallest(TOP + 1, many, key=lambda item: (-item[1], item[0]))
+        kept = dict(ranked[:TOP])
+        dropped = ranked[TOP][1] if len(ranked) > TOP else int(len(counts) > len(many))
         return cls(
             counts=dict(sorted(kept.items())),
             rest=total - sum(kept.values()),
@@ -231,14 +233,19 @@ def _added(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
     return total
 
 
-def buckets_of(names: Iterable[str]) -> Integers:
+def buckets_of(names: Collection[str]) -> Integers:
     """The hash bucket of each level."""
-    return (hash_names(names) & np.uint64(HASHED - 1)).astype(np.int64)
+    return _buckets(hash_names(names))
 
 
-def _hashed(counts: Mapping[str, int]) -> Integers:
+def _buckets(hashes: Hashes) -> Integers:
+    return (hashes & np.uint64(HASHED - 1)).astype(np.int64)
+
+
+def _hashed(counts: Mapping[str, int], hashes: Hashes | None = None) -> Integers:
     total = np.zeros(HASHED, np.int64)
-    np.add.at(total, buckets_of(counts), np.fromiter(counts.values(), np.int64, len(counts)))
+    places = buckets_of(counts) if hashes is None else _buckets(hashes)
+    np.add.at(total, places, np.fromiter(counts.values(), np.int64, len(counts)))
     return total
 
 

@@ -8,7 +8,7 @@ are exact, and a reference with inexact counts makes a two-sample test alarm by 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +18,7 @@ from xxhash import xxh3_64_intdigest
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
 
 DISTINCT: Final = 1024  # as many distinct values, or prefixes of values, a column keeps
 _INDEX_BITS: Final = 11  # 2,048 registers: a standard error of 2.3 %
@@ -98,12 +99,15 @@ class Prefixes(msgspec.Struct, frozen=True, kw_only=True):
         return Prefixes.of(distinct, total, shift)
 
 
-def hash_names(names: Iterable[str]) -> npt.NDArray[np.uint64]:
+def hash_names(names: Collection[str]) -> Hashes:
     """The XXH3 hashes of some strings: the same on every machine and in every version."""
-    return np.fromiter((xxh3_64_intdigest(name.encode("utf-8", "surrogatepass")) for name in names), np.uint64)
+    try:
+        return np.fromiter(map(xxh3_64_intdigest, map(str.encode, names)), np.uint64, len(names))
+    except UnicodeEncodeError:  # half of a surrogate pair, as JSON can spell it
+        return np.fromiter((xxh3_64_intdigest(name.encode("utf-8", "surrogatepass")) for name in names), np.uint64)
 
 
-def hash_numbers(keys: Integers) -> npt.NDArray[np.uint64]:
+def hash_numbers(keys: Integers) -> Hashes:
     """Hashes of ordered integers (the finaliser of SplitMix64, Steele et al. 2014)."""
     with np.errstate(over="ignore"):
         h = keys.view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
@@ -112,7 +116,7 @@ def hash_numbers(keys: Integers) -> npt.NDArray[np.uint64]:
         return h ^ (h >> np.uint64(31))
 
 
-def registers(hashes: npt.NDArray[np.uint64]) -> bytes:
+def registers(hashes: Hashes) -> bytes:
     """The HyperLogLog registers of some hashes, one byte each (Flajolet et al. 2007)."""
     index = (hashes >> np.uint64(64 - _INDEX_BITS)).astype(np.int64)
     rest = (hashes << np.uint64(_INDEX_BITS)) >> np.uint64(12)  # 52 bits, which a double holds exactly

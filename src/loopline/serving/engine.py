@@ -10,22 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from loopline.ports.runtime import ModelSlow
 from loopline.serving import oip
 from loopline.serving.call import Call, Headers, Share
 from loopline.serving.contract import Row
 from loopline.serving.limits import too_late
 from loopline.serving.live import Live, LiveEndpoint, Route, nothing
 from loopline.serving.log import Frame, Part, PredictionLog, encode
-from loopline.serving.metrics import Counters
+from loopline.serving.metrics import Counters, gather
 from loopline.serving.model import ServedModel
-from loopline.serving.problems import Problem, busy, model_failed
+from loopline.serving.outcome import tensors
+from loopline.serving.problems import Problem, busy, model_failed, unanswered
 from loopline.serving.records import WorkerSettings
 from loopline.serving.shadow import Shadows
-from loopline.serving.tensors import tensors
 from loopline.serving.threads import ModelThreads
 
 logger = logging.getLogger("loopline.serving")
@@ -124,7 +126,9 @@ class Engine:
                 raise problem or busy("This path is not answered any more.")
         endpoint = call.endpoint = route.endpoint
         call.plain = route.plain
-        if route.plain:
+        if call.codec is not None:
+            rows = call.codec.read(call, endpoint, self.settings.row_limit)
+        elif route.plain:
             rows = endpoint.contract.decode(call.body, self.settings.row_limit)
         else:
             rows, call.columns, call.asked = oip.decode(
@@ -190,8 +194,9 @@ class Engine:
             if isinstance(output, Exception):
                 model = shares[0].variant.model
                 logger.warning("%s failed: %s", model, output)
-                shares[0].problem = model_failed(model, type(output).__name__)
-                shares[0].call.pending -= 1
+                for share in shares:
+                    share.problem = unanswered(model, output)
+                    share.call.pending -= 1
                 continue
             finite = bool(np.isfinite(output).all())
             values, at = output.tolist(), 0
@@ -212,11 +217,22 @@ class Engine:
             self._settle(results)
             self._finish([c for c in dict.fromkeys(share.call for share in shares) if not c.pending])
 
+        bound = self.settings.opening.timeout
+
         def work() -> list[_Result]:
+            # Who waited past its deadline, or longer than the model may take, is told so before any work is done for them.
             now = time.perf_counter()
-            late = [share for share in shares if share.call.deadline and now > share.call.deadline]
-            left = [share for share in shares if share not in late] if late else shares
-            return [*(_score(model, left) if left else []), *([(late, too_late(), 0.0)] if late else [])]
+            left: list[Share] = []
+            results: list[_Result] = []
+            for share in shares:
+                call = share.call
+                if call.deadline and now > call.deadline:
+                    results.append(([share], too_late(), 0.0))
+                elif now - call.started > bound:
+                    results.append(([share], ModelSlow("it was waited for too long"), 0.0))
+                else:
+                    left.append(share)
+            return [*(_score(model, left) if left else []), *results]
 
         if not self._threads.submit(model, work, done):
             for share in shares:
@@ -250,7 +266,7 @@ class Engine:
             answers.append(self._refuse(call, call.problem, frames, now, elapsed))
         if not self._write(frames, now) and self.settings.disk_full == "refuse":
             full = busy("The prediction log cannot be written.", "log-full")
-            answers = [(call, full.status, full.body(call.plain), full.headers) for call, _, _, _ in answers]
+            answers = [(call, full.status, *call.refusal(full)) for call, _, _, _ in answers]
         self._in_flight -= len(calls)
         for call, status, body, headers in answers:
             if len(call.shares) == 1:
@@ -283,13 +299,16 @@ class Engine:
                 for n, output in zip(at, share.output, strict=True):
                     objects[n] = variant.render(prefix, call.first + n, [output])[0][:-1] + variant.named
         predictions = ",".join(objects).encode()
-        if call.plain:
-            body: bytes = b"%s%s]}" % (first.head, predictions)
-            headers: Headers = ()
+        headers: Headers = ()
+        if call.codec is not None:
+            body, headers = call.codec.write(call)
+        elif call.plain:
+            body = b"%s%s]}" % (first.head, predictions)
         else:
             body, headers = tensors(call)
         if self._log is not None:
-            form, sent = call.rows.form, call.body if call.plain else call.columns
+            form = call.rows.form
+            sent = call.columns if form == "columns" else call.body
             if (keeping := call.endpoint.keeping) is not None:
                 form, sent = keeping.rows(form, sent, call.request)
                 call.keys = keeping.keys(call.keys)
@@ -326,7 +345,7 @@ class Engine:
                     )
                 )
             )
-        return call, problem.status, problem.body(call.plain), problem.headers
+        return call, problem.status, *call.refusal(problem)
 
     # ------------------------------------------------------------------ the log
 
@@ -349,6 +368,13 @@ class Engine:
     def in_flight(self) -> int:
         """Requests that are taken and not yet answered."""
         return self._in_flight
+
+    def totals(self) -> tuple[Counters, int]:
+        """The counts of all workers of the port, and how many workers that were."""
+        self.counters.in_flight = self._in_flight
+        if not self.settings.metrics:
+            return self.counters, 1
+        return gather(self.counters, Path(self.settings.metrics), self.settings.worker)
 
     def upkeep(self) -> None:
         """Rotates the log where it is time; the idle worker's part of what `append` does."""
@@ -394,6 +420,6 @@ def _score(model: ServedModel, shares: list[Share]) -> list[_Result]:
         output = model.check(model.run(rows, [len(share.rows) for share in shares]), len(rows))
         return [(shares, output, time.perf_counter() - start)]
     except Exception as e:
-        if len(shares) == 1:
+        if len(shares) == 1 or isinstance(e, ModelSlow):
             return [(shares, e, time.perf_counter() - start)]
         return [result for share in shares for result in _score(model, [share])]

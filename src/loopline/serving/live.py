@@ -13,6 +13,7 @@ import xxhash
 
 from loopline.errors import Invalid, LooplineError, NotFound
 from loopline.features.records import Signature
+from loopline.packaging.records import Opening
 from loopline.serving import model as models
 from loopline.serving.contract import Contract, Row
 from loopline.serving.keeping import keeping
@@ -225,7 +226,9 @@ class Live:
         return [f"{name}/versions/{v}" for v in self.endpoints[name].versions()]
 
 
-def prepare(message: ControlMessage, known: dict[str, ServedModel], tolerated: Container[str] = ()) -> Live:
+def prepare(
+    message: ControlMessage, known: dict[str, ServedModel], opening: Opening, tolerated: Container[str] = ()
+) -> Live:
     """A table with all its models loaded, warmed and held against their golden rows; `known` ones are reused.
 
     An endpoint of those `tolerated` that fails is left out, and answered with 503. Takes its time: to be called outside the
@@ -240,7 +243,7 @@ def prepare(message: ControlMessage, known: dict[str, ServedModel], tolerated: C
             try:
                 models_of = {}
                 for variant in record.variants:
-                    key, model = _model(variant, known | served)
+                    key, model = _model(variant, known | served, opening)
                     if key not in known and key not in served:
                         fresh.append(model)
                     models_of[variant.name] = served[key] = model
@@ -257,7 +260,7 @@ def prepare(message: ControlMessage, known: dict[str, ServedModel], tolerated: C
         raise
 
 
-def _model(variant: Variant, known: dict[str, ServedModel]) -> tuple[str, ServedModel]:
+def _model(variant: Variant, known: dict[str, ServedModel], opening: Opening) -> tuple[str, ServedModel]:
     """The model of a variant with its bundle key."""
     if not variant.bundle:
         raise NotFound(
@@ -267,7 +270,7 @@ def _model(variant: Variant, known: dict[str, ServedModel]) -> tuple[str, Served
         )
     folder = Path(variant.bundle)
     key = models.bundle_key(folder)
-    return key, known[key] if key in known else models.load(folder)
+    return key, known[key] if key in known else models.load(folder, opening)
 
 
 def nothing() -> Live:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from loopline.packaging.records import Opening
+
 BUCKETS = 10_000
 """Weights are given in ten-thousandths: the live weights of an endpoint sum to this."""
 
@@ -104,6 +106,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: str = ""
     tls_key: str = ""
     """PEM files of a certificate and its key; empty: no TLS."""
+    grpc: tuple[str, int] | None = None
+    """Address and port on which gRPC is answered, too."""
     body_limit: int = 16 << 20
     forward_limit: int = 1 << 30
     row_limit: int = 10_000
@@ -115,6 +119,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     segment_bytes: int = 64 << 20
     segment_age: float = 300.0
     disk_full: Literal["answer", "refuse"] = "answer"
+    opening: Opening = Opening()
+    """How bundles are opened: whom to trust, and what a model's process may take."""
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):

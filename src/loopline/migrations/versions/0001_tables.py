@@ -83,6 +83,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "name", "post", name=op.f("pk_dataset_inbox")),
     )
     op.create_table(
+        "dataset_retention",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("age", sa.BigInteger(), nullable=True),
+        sa.Column("last", sa.Integer(), nullable=True),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("project", name=op.f("pk_dataset_retention")),
+    )
+    op.create_table(
         "dataset_schedules",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -144,6 +153,8 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.Column("creator", sa.String(length=256), nullable=False),
+        sa.Column("purged", sa.BigInteger(), nullable=True),
+        sa.Column("emptied", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("pk_dataset_versions")),
     )
     op.create_table(
@@ -813,6 +824,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["key"], ["run_words.id"], name=op.f("fk_run_params_key")),
         sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_params_run")),
         sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_params")),
+        info={"statistics": "CREATE STATISTICS st_run_params (mcv) ON key, substr(value, 1, 64) FROM run_params"},
         sqlite_with_rowid=False,
     )
     op.create_index(
@@ -857,6 +869,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["key"], ["run_words.id"], name=op.f("fk_run_tags_key")),
         sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_tags_run")),
         sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_tags")),
+        info={"statistics": "CREATE STATISTICS st_run_tags (mcv) ON key, substr(value, 1, 64) FROM run_tags"},
         sqlite_with_rowid=False,
     )
     op.create_index(
@@ -870,3 +883,6 @@ def upgrade() -> None:
     op.create_index(
         "ix_run_tags_value", "run_tags", ["key", sa.literal_column("substr(value, 1, 64)"), "run"], unique=False
     )
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("CREATE STATISTICS st_run_params (mcv) ON key, substr(value, 1, 64) FROM run_params")
+        op.execute("CREATE STATISTICS st_run_tags (mcv) ON key, substr(value, 1, 64) FROM run_tags")

@@ -1,0 +1,178 @@
+"""How values are spelled in text, and a piece of a column read as one kind of them: all of it, or it is not of that kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf|infinity))$"
+TRUTH = r"^(true|false|True|False|TRUE|FALSE)$"
+DAY = r"^\d{4}-\d{2}-\d{2}$"
+TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?$"
+ZONED = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$"
+MOMENT = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.]\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+COMMA_NUMBER = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$"
+"""Patterns of texts without space around them."""
+
+DATES = (DAY, TIME, ZONED, MOMENT)
+_ZERO_LED = r"^[+-]?0\d"
+_LONG = r"^\s*[+-]?\d{19,}\s*$"
+_BOOLEANS = ("true", "false", "True", "False", "TRUE", "FALSE")
+_INTEGERS = 9e18
+
+
+def without(series: pl.Series, missing: Sequence[str]) -> pl.Series:
+    """Texts without those that mean a missing value."""
+    gaps = series.is_in(missing).fill_null(value=False)
+    return series.set(gaps, None) if gaps.any() else series
+
+
+class Numbers:
+    """Whether all pieces of a column are numbers, and which: integers, those with fractions, with space around or without.
+
+    Identifiers are none: those led by zeros, and whole ones beyond 64 bits (a float would merge neighbours). Nor are digits for
+    more than a double holds: to read them as infinite would be to invent a value.
+    """
+
+    def __init__(self) -> None:
+        self.hold = True
+        self._plain = True  # without space around
+        self._whole = {True: True, False: True}  # integers: as they are, without the space around
+        self._large = self._long = False
+        self.gaps = 0
+        """Values that are nothing once read: blanks, and texts for "not a number"."""
+
+    def take(self, raw: pl.Series) -> bool:
+        """Whether all is numbers still, with this piece."""
+        if not self.hold:
+            return False
+        found = _cast(raw)
+        plain = stripped = found
+        if found is None:
+            text = _stripped(raw)
+            self.gaps += text.null_count() - raw.null_count()
+            plain, stripped = None, _cast(text)
+            if stripped is None:
+                self.hold = False
+                return False
+            raw = text
+        self._plain &= plain is not None
+        assert stripped is not None
+        for side, values in ((True, plain), (False, stripped)):
+            self._whole[side] &= values is not None and values.dtype.is_integer()
+        self._see(raw, stripped)
+        return self.hold
+
+    def _see(self, text: pl.Series, found: pl.Series) -> None:
+        """Whether a piece tells that these are no numbers but identifiers."""
+        longest = text.str.len_bytes().max()
+        if isinstance(longest, int) and longest >= 19 and text.str.contains(_LONG).any():
+            self._long = True
+        if found.dtype.is_float():
+            infinite = found.is_infinite()
+            if infinite.any() and (infinite & ~text.str.contains("(?i)inf")).any():
+                self.hold = False
+            self.gaps += int(found.is_nan().sum())
+        most = max((abs(float(v)) for v in (found.min(), found.max()) if v is not None), default=0.0)  # type: ignore[arg-type]
+        self._large = self._large or most > _INTEGERS
+        if bool(text.str.contains(_ZERO_LED).any()) or (self._large and self._long and not self.whole):
+            self.hold = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether all are integers of 64 bits."""
+        return self._whole[self._plain]
+
+    def read(self, raw: pl.Series) -> pl.Series:
+        """A piece in the type found."""
+        text = raw if self._plain else _stripped(raw)
+        return text.cast(pl.Int64) if self.whole else text.cast(pl.Float64).fill_nan(None)
+
+
+def _stripped(raw: pl.Series) -> pl.Series:
+    text = raw.str.strip_chars()
+    return text.set((text == "").fill_null(value=False), None)
+
+
+def _cast(text: pl.Series) -> pl.Series | None:
+    for kind in (pl.Int64, pl.Float64):
+        found = text.cast(kind, strict=False)
+        if found.null_count() == text.null_count():
+            return found
+    return None
+
+
+def too_large(text: pl.Series, found: pl.Series) -> pl.Series:
+    """Where digits stand for more than a double holds."""
+    return (found.is_infinite() & ~text.str.contains("(?i)inf")).fill_null(value=False)
+
+
+def comma_numbers(raw: pl.Series) -> bool:
+    """Whether all are numbers with a comma for the fraction and points, if any, for thousands."""
+    there = raw.drop_nulls()
+    return bool(there.str.contains(COMMA_NUMBER).all()) and not there.str.contains(_ZERO_LED).any()
+
+
+def read_comma(raw: pl.Series) -> pl.Series:
+    """Such numbers."""
+    points = raw.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
+    return points.cast(pl.Float64)
+
+
+def _whole(raw: pl.Series, found: pl.Series) -> bool:
+    return found.null_count() == raw.null_count()
+
+
+def _boolean(raw: pl.Series) -> pl.Series | None:
+    text = raw.str.strip_chars()
+    if not text.drop_nulls().is_in(_BOOLEANS).all():
+        return None
+    return text.str.to_lowercase().eq("true").alias(raw.name)
+
+
+def _date(raw: pl.Series) -> pl.Series | None:
+    text = raw.str.strip_chars()
+    found = text.str.to_date("%Y-%m-%d", strict=False)
+    return found if _whole(raw, found) and text.drop_nulls().str.contains(DAY).all() else None
+
+
+def _time(raw: pl.Series) -> pl.Series | None:
+    text = raw.str.strip_chars().str.replace("T", " ", literal=True)
+    if not text.drop_nulls().str.contains(TIME).all():
+        return None
+    found = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
+    if not _whole(raw, found):
+        found = found.fill_null(text.str.to_datetime("%Y-%m-%d %H:%M", time_unit="us", strict=False))
+    return found if _whole(raw, found) else None
+
+
+def _zoned(raw: pl.Series) -> pl.Series | None:
+    text = raw.str.strip_chars().str.replace(" ", "T", literal=True)
+    if not text.drop_nulls().str.contains(ZONED).all():
+        return None
+    text = text.str.replace(r"([+-]\d{2})(\d{2})$", "$1:$2").str.replace(r"(T\d{2}:\d{2})(Z|[+-])", "$1:00$2")
+    found = text.str.to_datetime("%+", time_unit="us", strict=False)
+    return found if _whole(raw, found) else None
+
+
+def read_moment(raw: pl.Series) -> pl.Series | None:
+    """Days and times mixed, with zones and without: what has no zone counts as UTC, as it does at serving."""
+    text = raw.str.strip_chars().str.replace(" ", "T", literal=True)
+    if not text.drop_nulls().str.contains(MOMENT).all():
+        return None
+    text = text.str.replace(r"^(\d{4}-\d{2}-\d{2})$", "${1}T00:00:00").str.replace(
+        r"(T\d{2}:\d{2})($|Z|[+-])", "$1:00$2"
+    )
+    text = text.str.replace(r"([+-]\d{2})(\d{2})$", "$1:$2").str.replace(r"(T[\d:.]+)$", "${1}Z")
+    found = text.str.to_datetime("%+", time_unit="us", strict=False)
+    return found if _whole(raw, found) else None
+
+
+def zoned(raw: pl.Series) -> bool:
+    """Whether any of some moments has a zone."""
+    return bool(raw.str.strip_chars().str.contains(ZONED).any())
+
+
+READERS = {TRUTH: _boolean, DAY: _date, TIME: _time, ZONED: _zoned, MOMENT: read_moment}
+"""What reads a piece by its pattern; None where not all of it is so."""
