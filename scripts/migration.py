@@ -51,6 +51,7 @@ def rendered() -> str:
         up_revision=REVISION,
         down_revision=None,
         upgrades=_without_remarks(render_python_code(operations)),
+        statistics=[table.info["statistics"] for table in known.sorted_tables if "statistics" in table.info],
     )
     formatted = subprocess.run(
         [sys.executable, "-m", "ruff", "format", "--line-length", "120", "-"],

@@ -89,6 +89,9 @@ GIVEN: dict[str, dict[str, Any]] = {
     "datasets.tag": {"version": "1"},
     "datasets.withdraw": {"reason": "test"},
     "endpoints.create": {"model": "secret-model@1"},
+    "endpoints.roll_back_threshold": {"reason": "test"},
+    "endpoints.set_threshold": {"value": 0.3, "reason": "test"},
+    "endpoints.set_policy": {"policy": {"rate": 5}},
     "evaluations.judge": {"gates": KEY},
     "features.define": {"declaration": VIEW},
     "files.missing": {"digests": [digest_bytes(b"secret")]},
@@ -112,6 +115,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "pipelines.step": {"key": KEY, "outputs": {}, "seconds": 1.0},
     "rollouts.decide": {"decision": "roll_back", "reason": "test"},
     "rollouts.start": {"challenger": "secret-model@2", "plan": {"stages": [{"kind": "shadow", "rows": 1}]}},
+    "predictions.expire": {"before": 1},
     "runs.complete_upload": {"parts": ["blake3:" + "0" * 64] * 2},
     "runs.copy_artifact": {"digest": "blake3:" + "0" * 64},
     "runs.correct": {"params": {"a": 1}, "reason": "test"},
@@ -147,6 +151,7 @@ class Other:
             "secret-run", tags={"a": "b"}, inputs=("source:secret-file",), environment={"python": "3"}
         ).id
         there.runs.set_retention(12_345_678)
+        there.datasets.set_retention(23_456_789)
         self.logged = there.runs.create("secret-logged", kind="model").id
         there.runs.measure(self.logged, run, [{"key": "loss", "value": 1.0, "step": 0, "time": 1}])
         there.datasets.add(
@@ -186,6 +191,7 @@ class Other:
         there.models.set_alias("secret-model", "champion", 1)
         request = there.models.request_approval("secret-model", 2).id
         there.endpoints.create("secret-endpoint", "secret-model@1")
+        there.endpoints.set_threshold("secret-endpoint", 0.4, "secret")
         plan = Plan(stages=(Stage(kind="shadow", rows=1),))
         rollout = there.rollouts.start("secret-endpoint", "secret-model@2", plan).id
         there.monitors.declare("secret-endpoint", "data:secret-data@1", "y", "binary", rows=50, look=1)
@@ -335,7 +341,12 @@ LISTS = [
 ]
 
 
-UNNAMED = {"runs.used": "secret-table", "access.grants": '"viewer"', "runs.retention": "12345678"}
+UNNAMED = {
+    "runs.used": "secret-table",
+    "access.grants": '"viewer"',
+    "runs.retention": "12345678",
+    "datasets.retention": "23456789",
+}
 """What lists show of ELSEWHERE that show none of its names."""
 
 
@@ -387,6 +398,9 @@ OF_NO_BYTES = {
 }  # fmt: skip
 """Tables that may be empty here: none of their columns holds the digest of bytes in the store, or names a run."""
 
+LOOKED_AT = ("run", "ledger_", "store_", "steps", "dataset_contracts", "quarantine_decisions", "idempotency")
+"""Tables whose refs a purge looks at by itself, or that name what was, and need nothing."""
+
 POINTS = {"run_points_hot", "run_points_folded"}  # in a database file of their own
 
 
@@ -407,7 +421,9 @@ def test_whatever_holds_a_digest_keeps_its_bytes_and_whatever_names_a_run_keeps_
                     held = set(re.findall(r"blake3:[0-9a-f]{64}", text)) & blobs
                     holders |= {table.name} if held else set()
                     loose += [(table.name, column.name, digest) for digest in held if not store.owners(digest)]
-                    if re.search(r"\brun:", text) and not table.name.startswith(("run", "ledger_", "store_")):
+                    if re.search(r"\brun:|(^|['\"])data:[^ '\"]+@\d+($|['\"])", text) and not table.name.startswith(
+                        LOOKED_AT
+                    ):
                         unnamed += [(table.name, column.name)] * ("names" not in column.info)
     assert empty - POINTS - OF_NO_BYTES == set(), "make a row of it above, or say in OF_NO_BYTES why none is needed"
     assert holders >= {

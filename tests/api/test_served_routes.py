@@ -21,7 +21,8 @@ from . import test_up
 
 ENDPOINTS = {"default": "risk", "clinic": "clinic~risk"}
 BAD = ("no token", "unknown token", "expired token", "revoked token", "broken header")
-JSON, OIP = b'{"x": 1.0}', json.dumps({"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [1.0]}]})
+JSON, ROWS = b'{"x": 1.0}', b'{"instances": [{"x": 1.0}]}'
+OIP = json.dumps({"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [1.0]}]})
 
 
 class Workers:
@@ -47,7 +48,8 @@ class Workers:
         headers = {"X-Forwarded-For": "10.0.0.9", "Content-Type": "application/json"}
         if caller in self.headers:
             headers["Authorization"] = self.headers[caller]
-        body = None if route.method == "GET" else OIP if route.path.endswith("infer") else JSON
+        plain = ROWS if route.path.endswith((":predict", "/invocations")) else JSON
+        body = None if route.method == "GET" else OIP if route.path.endswith("infer") else plain
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         connection.request(route.method, route.path.replace("{endpoint}", endpoint), body, headers)
         found = connection.getresponse()

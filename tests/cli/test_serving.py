@@ -242,3 +242,14 @@ def test_a_run_that_was_asked_for_is_cancelled(shell: Shell, tmp_path: Path) -> 
         assert "Runs asked for" not in copied("status").out
     finally:
         platform.close()
+
+
+def test_a_policy_is_shown_and_changed(served: Shell, url: str) -> None:
+    assert "any" in served("policy", "visits").out
+    changed = served("policy", "visits", "--rate", "50", "--hide", "age", "--days", "30", "--json").json
+    assert (changed["rate"], changed["hidden"], changed["days"]) == (50.0, ["age"], 30.0)
+    kept = served("policy", "visits", "--rows-kept", "0.5", "--json").json
+    assert (kept["rate"], kept["rows_kept"]) == (50.0, 0.5)
+    assert "50 a second" in served("policy", "visits").out
+    assert "Did you mean" in served("policy", "visits", "--hash", "agee", code=2).err
+    assert served("policy", "visits", "--reset", "--json").json["rate"] == 0.0

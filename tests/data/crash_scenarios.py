@@ -16,14 +16,20 @@ STEPS: tuple[dict[str, Any], ...] = (
 )
 
 
-def opened(folder: Path) -> Any:
-    from loopline.app import Platform
+def opened(folder: Path, days: int = 0) -> Any:
+    """The platform, so many days from now."""
+    import time
 
-    return Platform.open(workspace=folder / "workspace", checkpoints=str(folder / "copies"))
+    from loopline.app import Platform
+    from loopline.testing.clock import FakeClock
+
+    clock = FakeClock(time.time_ns() // 1_000_000 + days * 86_400_000) if days else None
+    return Platform.open(workspace=folder / "workspace", checkpoints=str(folder / "copies"), clock=clock)
 
 
 def work(folder: Path) -> None:
-    """Two versions, of which the first one is restored, and its held row taken after all; what no version needs goes."""
+    """Two versions, of which the first one is restored, and its held row taken after all; what no version needs, and one that
+    nobody needs, goes."""
     import polars as pl
 
     from loopline.data import versions
@@ -51,9 +57,15 @@ def work(folder: Path) -> None:
         datasets.release("visits", "1", "it was meant so")
     datasets.clean("visits", STEPS, version="1")
     datasets.tag("visits", "1", "published")
-    for file in (folder / "workspace" / "tables" / "default" / "visits").glob("*.parquet"):
+    for number in range(1 + {d.name: d.versions for d in datasets.list()}.get("codes", 0), 3):
+        datasets.add("codes", Body(f"code\n{number}\n".encode(), name="codes.csv"))
+    if datasets.show("codes", "1").purged is None:
+        datasets.purge(versions=("data:codes@1",))
+    platform.close()
+    for file in (folder / "workspace" / "tables" / "default").glob("*/*.parquet"):
         os.utime(file, (1, 1))  # long ago: what kills have left is nobody's
-    datasets.vacuum()
+    platform = opened(folder, days=2)
+    platform.session().datasets.vacuum()
     platform.close()
 
 
@@ -72,6 +84,9 @@ def check(folder: Path, finished: bool) -> None:
         for name, versions in logs.items():
             assert [v.version for v in versions] == list(range(len(versions), 0, -1))
             for version in versions:
+                if version.purged is not None:  # whole on record; its rows are nobody's
+                    assert (name, version.version) == ("codes", 1)
+                    continue
                 frame = pl.read_ipc_stream(io.BytesIO(session.datasets.read(name, str(version.version)).read()))
                 assert digest_table(frame.to_arrow()) == version.digest
                 assert frame.height == version.rows
@@ -87,6 +102,8 @@ def check(folder: Path, finished: bool) -> None:
             assert [v.rows for v in log] == [3, 2, 3, 2]
             assert session.datasets.show("visits", "published").version == 1
             assert [v.rows for v in logs["visits.clean"]] == [2]
+            assert [v.purged is None for v in logs["codes"]] == [True, False]
+            assert len([*(folder / "workspace" / "tables" / "default" / "codes").glob("*.parquet")]) == 1
         assert session.ledger.verify().ok
     finally:
         platform.close()
@@ -100,7 +117,7 @@ class Slow:
     """A source that keeps what it gave until it is told that it is in a version for good, as a broker does."""
 
     name = "slow://clinic"
-    grows = True
+    grows = once = True
 
     def __init__(self, folder: Path) -> None:
         self.log, self.told = folder / "slow.json", folder / "told.json"

@@ -17,8 +17,9 @@ from loopline.app import Platform
 from loopline.errors import Conflict, NotFound
 from loopline.loop.controller import Controller
 from loopline.loop.records import LoopRequest
+from loopline.loop.standing import Standing, standing
 from loopline.operations import Body
-from loopline.serving.log import Frame, Part, PredictionLog, encode
+from loopline.serving.log import Frame, Part, PredictionLog, encode, segments
 from loopline.testing.clock import FakeClock
 
 DAY = 86_400_000
@@ -207,8 +208,18 @@ def controller(place: Place, launched: dict[str, Ran]) -> Controller:
         launched[request.id] = Ran()
         return launched[request.id]
 
+    def there() -> Standing:
+        logged = sum(path.stat().st_size for path in segments(place.platform.settings.workspace / "serving" / "log"))
+        with place.platform.database.begin(lazy=True) as tx:
+            return standing(tx, logged)
+
     return Controller(
-        place.session, place.clock, launch=launch, route=lambda: None, open_model=place.platform.open_model
+        place.session,
+        place.clock,
+        launch=launch,
+        route=lambda: None,
+        open_model=place.platform.open_model,
+        standing=there,
     )
 
 

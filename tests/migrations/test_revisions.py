@@ -45,8 +45,17 @@ def shape(engine: sa.Engine) -> dict[str, Any]:
             )
             return sorted(str(sql) for sql in found.scalars())
 
+    statistics = "SELECT pg_get_statisticsobjdef(oid) FROM pg_statistic_ext WHERE stxrelid = CAST(:t AS regclass)"
+
+    def counted(table: str) -> list[str]:
+        if engine.dialect.name == "sqlite":
+            return []
+        with engine.connect() as connection:
+            return sorted(map(str, connection.execute(sa.text(statistics), {"t": table}).scalars()))
+
     return {
         table: {
+            "statistics": counted(table),
             "columns": [
                 (c["name"], str(c["type"].compile(engine.dialect)), c["nullable"], c["default"])
                 for c in inspector.get_columns(table)
@@ -110,3 +119,21 @@ def test_the_newest_revision_is_as_the_script_writes_it() -> None:
     spec.loader.exec_module(script)
     file = script.FOLDER / f"{REVISION}_tables.py"
     assert file.read_text() == script.rendered(), "run `make migration`"
+
+
+def test_tables_of_another_state_of_the_program_are_refused_by_name(database_url: str) -> None:
+    database = by_history(database_url)
+    database.create()
+    for change, said in (
+        ("ALTER TABLE alerts DROP COLUMN comment", "its table alerts lacks the column comment"),
+        ("ALTER TABLE alerts ADD COLUMN remark TEXT", "its table alerts lacks the column comment"),
+        ("ALTER TABLE alerts ADD COLUMN comment TEXT", "its table alerts has the column remark"),
+    ):
+        with database.engine.connect().execution_options(loopline_write=True) as connection:
+            connection.execute(sa.text(change))
+            connection.commit()
+        with pytest.raises(Conflict, match=said) as caught:
+            database.create()
+        assert caught.value.code == "workspace-other"
+        assert "--workspace DIR" in caught.value.hint
+    database.close()

@@ -195,7 +195,7 @@ ATTACKS: dict[str, tuple[Any, str]] = {
     "absolute": (lambda f: relisted(f, str(f.parent / "outside.json"), b"{}"), "bundle-path"),
     "link": (linked, "bundle-path"),
     "external data": (external, "bundle-external-data"),
-    "no onnx": (lambda f: relisted(f, "model.onnx", b"\xff\xff\xff"), "bad-onnx"),
+    "no onnx": (lambda f: relisted(f, "model.onnx", b"\xff\xff\xff"), "unsafe-form"),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "no-bundle"),
     "damaged manifest": (lambda f: (f / "manifest.json").write_text("{"), "bad-manifest"),
 }

@@ -256,9 +256,10 @@ def raw(port: int, data: bytes, *, until: bytes = b"", seconds: float = 5.0) -> 
 class Load:
     """Clients that send single rows as fast as they are answered, from threads; `answers` are (status, prediction id or error)."""
 
-    def __init__(self, port: int, clients: int = 4, path: str = "/predict/risk") -> None:
+    def __init__(self, port: int, clients: int = 4, path: str = "/predict/risk", row: dict[str, Any] = EXAMPLE) -> None:
         self.port = port
         self.path = path
+        self.row = row
         self.answers: list[tuple[int, str]] = []
         self._halt = threading.Event()
         self._threads = [threading.Thread(target=self._send) for _ in range(clients)]
@@ -283,7 +284,7 @@ class Load:
 
     def _send(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        body = json.dumps([EXAMPLE])
+        body = json.dumps([self.row])
         while not self._halt.is_set():
             try:
                 connection.request("POST", self.path, body)

@@ -24,7 +24,7 @@ async def main() -> None:
     engine = Engine(settings, open_log(settings))
     message = read_state(Path(settings.state))
     assert message is not None
-    engine.swap(live.prepare(message, {}))
+    engine.swap(live.prepare(message, {}, settings.opening))
     config = uvicorn.Config(
         App(engine, Gate()), http="httptools", lifespan="on", log_config=None, proxy_headers=False, server_header=False
     )

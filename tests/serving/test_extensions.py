@@ -53,12 +53,17 @@ def test_the_index_names_what_is_served(client: triton.InferenceServerClient, se
     assert call(server.port, "POST", "/v2/repository/indices").status == 404
 
 
-def test_deployment_rules_what_is_loaded(client: triton.InferenceServerClient) -> None:
-    with pytest.raises(InferenceServerException, match="loopline deploy risk MODEL@VERSION"):
+@pytest.mark.parametrize("control", ["", "there.sock"])
+def test_deployment_rules_what_is_loaded(serve: Serve, bundle: Bundle, control: str) -> None:
+    server = serve(table(1, live(bundle())), control=control)
+    client = triton.InferenceServerClient(f"localhost:{server.port}")
+    load, unload = ("loopline deploy risk MODEL@VERSION", "risk --remove") if control else ("loopline serve MODEL",) * 2
+    with pytest.raises(InferenceServerException, match=load):
         client.load_model("risk")
-    with pytest.raises(InferenceServerException, match="loopline deploy risk --remove"):
+    with pytest.raises(InferenceServerException, match=unload):
         client.unload_model("risk")
     assert client.is_model_ready("risk")
+    client.close()
 
 
 def test_an_endpoint_that_failed_is_told(serve: Serve, bundle: Bundle, folder: Path) -> None:

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from loopline.serving.records import KNOWN
+from loopline.serving.records import KNOWN, Policy
 from loopline.serving.supervisor import Supervisor
 
 from .conftest import EXAMPLE, FIELDS, call, live, table
@@ -56,7 +56,7 @@ def test_the_document_is_valid_and_says_what_is_answered(serve: Serve, bundle: B
 
 
 def test_what_is_refused_by_policy_is_in_the_schema(serve: Serve, bundle: Bundle) -> None:
-    server = serve(table(1, live(bundle()), unknown_category="refuse"))
+    server = serve(table(1, live(bundle()), policy=Policy(unknown_category="refuse")))
     ward = document(server.port)["components"]["schemas"]["Row"]["properties"]["ward"]
     assert ward["enum"] == ["east", "north", "west", "", None]
     for value in ward["enum"]:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from loopline.serving.log import read_segment, segments
+from loopline.serving.records import Policy
 from loopline.serving.supervisor import Supervisor
 
 from .conftest import EXAMPLE, FIELDS, NUMBERS, call, expected, live, raw, table
@@ -242,7 +243,7 @@ def test_unknown_categories_are_counted_or_refused(serve: Serve, bundle: Bundle)
     assert call(server.port, "POST", "/predict/risk", [strange, EXAMPLE, strange]).status == 200
     text = call(server.port, "GET", "/metrics").body.decode()
     assert 'loopline_unknown_categories_total{endpoint="risk",column="ward"} 2' in text
-    server.push(table(2, live(made), unknown_category="refuse"))
+    server.push(table(2, live(made), policy=Policy(unknown_category="refuse")))
     answer = call(server.port, "POST", "/predict/risk", [EXAMPLE, strange])
     assert (answer.status, answer.error["code"]) == (400, "unknown-category")
     assert {"field": "ward", "row": 1, "got": '"attic"'}.items() <= answer.error["details"].items()

@@ -11,8 +11,8 @@ import pytest
 from loopline import failpoints
 from loopline.errors import Conflict, Invalid, Unavailable
 from loopline.tracking import outbox as module
-from loopline.tracking.journal import Journal
-from loopline.tracking.journal_format import LARGEST_CONTENT, MAGIC, Points, decode, pack
+from loopline.tracking.journal import Journal, Position
+from loopline.tracking.journal_format import ENTRIES, LARGEST_CONTENT, MAGIC, Entry, Points, decode, pack
 from loopline.tracking.outbox import Batch, Outbox, is_journal
 
 RUN = "01K00000000000000000000000"
@@ -106,6 +106,36 @@ def test_a_living_journal_is_cut_where_its_writer_says_that_frames_end(
     assert max(sizes) <= 2 << 20
     assert len(sizes) < 10
     journal.close()
+
+
+@pytest.mark.parametrize("living", [True, False])
+def test_a_batch_has_so_many_entries_that_taking_it_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, living: bool
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 2 << 20)
+    journal = Journal.open(tmp_path)
+    outbox = Outbox(journal.folder, living=living)
+    found: list[str] = []
+    counts = []
+
+    def drain(written: list[Position]) -> None:
+        while batch := outbox.cut(written):
+            held = decode(pack(outbox.frames(batch)))
+            found.extend(one.fields["text"] for one in held if isinstance(one, Entry))
+            counts.append(sum(isinstance(one, Entry) for one in held))
+            outbox.settle(batch.number)
+
+    for n in range(3 * ENTRIES + 500):
+        journal.record("note", RUN, text=str(n))
+        journal.point(RUN, "loss", 0.5, n, 1)
+        if living and n in (10, ENTRIES + 400):
+            drain(journal.written())
+    written = journal.written() if living else []
+    journal.close()
+    drain(written)
+    assert found == [str(n) for n in range(3 * ENTRIES + 500)]
+    assert max(counts) == ENTRIES
+    assert len(counts) <= 6
 
 
 def test_a_frame_larger_than_a_batch_is_one_and_can_be_sent(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused,
 from loopline.failpoints import arm
 from loopline.operations import Body
 from loopline.tracking.ids import ulid
-from loopline.tracking.journal_format import KEY_LENGTH, KINDS, POINT, POINTS, frame, pack, run_prefix
+from loopline.tracking.journal_format import ENTRIES, KEY_LENGTH, KINDS, POINT, POINTS, frame, pack, run_prefix
 from loopline.tracking.records import Point
 
 SENDER = ulid(1)
@@ -39,6 +39,18 @@ BEGUN = said(
 
 def batch(*frames: bytes) -> Body:
     return Body(pack(b"".join(frames)))
+
+
+def test_a_batch_of_many_entries_is_refused_whole_and_cut_into_smaller_ones(either: Platform) -> None:
+    runs = either.session().runs
+    many = [said("run", ulid(9 + n), name="fit", created=1) for n in range(ENTRIES + 1)]
+    with pytest.raises(Invalid, match=r"1,001 entries") as refused:
+        runs.send(SENDER, 1, batch(*many, point("loss", 0.5, 1, run=ulid(9))))
+    assert refused.value.code == "bad-batch"
+    assert (runs.received(SENDER).number, runs.list().runs) == (0, ())
+    assert runs.send(SENDER, 1, batch(*many[:ENTRIES])).number == 1
+    assert runs.send(SENDER, 2, batch(many[-1])).number == 2
+    assert len(runs.search(limit=1000).runs) == ENTRIES
 
 
 def test_a_run_is_as_its_journal_says(either: Platform) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import math
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,10 +15,11 @@ import sqlalchemy as sa
 from loopline.app import Platform
 from loopline.errors import Invalid, NotFound
 from loopline.tracking.records import Point, RunPage
-from loopline.tracking.search import texts
+from loopline.tracking.search import pages, sql, texts
 from loopline.tracking.search.grammar import parse
 from loopline.tracking.search.pages import find
 from loopline.tracking.search.sql import Compiler
+from loopline.tracking.tables import run_params, run_tags, words
 from loopline.tracking.tables import runs as runs_table
 
 
@@ -195,6 +198,33 @@ def test_patterns_have_a_time_together(platform: Platform, monkeypatch: pytest.M
     assert names(runs.search("tags.x LIKE 'a'")) == ["it"], "the database judges this one"
 
 
+def test_a_pattern_reads_few_texts_where_its_first_runs_are_near(
+    either: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, read = either.session().runs, []
+
+    def counted(texts_: Sequence[str], pattern: str, budget: texts.Budget) -> list[bool]:
+        read.append(len(texts_))
+        return texts.matching(texts_, pattern, budget)
+
+    monkeypatch.setattr(sql, "matching", counted)
+    monkeypatch.setattr(pages, "_AT_LEAST", 10)
+    monkeypatch.setattr(pages, "_LOOK", 1)
+    for place in range(100):
+        run = runs.create(str(place), tags={"t": f"{place} of 100"}, params={"group": place % 10})
+        runs.log(run.id, [Point(key="loss", value=float(place))])
+    for filter, order, limit, found, most in (
+        ("tags.t ~ '^9'", (), 2, ["99", "98"], 20),
+        ("tags.t ~ '5 of'", (), 3, ["95", "85", "75"], 40),
+        ("tags.t ~ '5 of' AND tags.t !~ '^8'", ("metrics.loss",), 1, ["5"], 40),
+        ("tags.t ~ '5 of' AND params.group = 5 AND metrics.loss > 50", (), 5, ["95", "85", "75", "65", "55"], 10),
+        ("tags.t ~ '^7 of'", (), 1, ["7"], 60),  # of all, those with a 7 in their text alone
+    ):
+        read.clear()
+        assert names(runs.search(filter, order, limit=limit)) == found
+        assert sum(read) <= most, filter
+
+
 def test_the_largest_filters_are_answered(either: Platform) -> None:
     runs = either.session().runs
     runs.create("it", params={"p1": 1})
@@ -256,3 +286,23 @@ def test_a_page_has_a_size(either: Platform) -> None:
         with pytest.raises(Invalid) as e:
             either.session().runs.search(limit=limit)
         assert e.value.code == "bad-limit"
+
+
+@pytest.mark.postgres
+def test_the_database_expects_a_value_of_a_key_as_often_as_it_comes(postgres_url: str, tmp_path: Path) -> None:
+    platform = Platform.open(workspace=tmp_path, checkpoints=str(tmp_path / "copies"), database=postgres_url)
+    with platform.database.begin() as tx:
+        row = {"project": "p", "kind": "run", "status": "finished", "created": 1, "creator": "ann", "batches": 0}
+        tx.execute(runs_table.insert(), [{**row, "number": n, "id": f"{n:026}", "name": "fit"} for n in range(1, 1001)])
+        tx.execute(words.insert(), [{"id": key, "word": f"k{key}"} for key in range(20)])
+        cells = [(n, key) for n in range(1, 1001) for key in range(20)]
+        said = [{"run": n, "key": key, "value": "common" if key == 7 else f"{key} {n % 50}"} for n, key in cells]
+        tx.execute(run_tags.insert(), said)
+        tx.execute(run_params.insert(), [{**cell, "number": None, "value": f'"{cell["value"]}"'} for cell in said])
+    with platform.database.engine.begin() as connection:
+        connection.execute(sa.text("ANALYZE"))
+        for table, value in ((run_tags, "common"), (run_params, '"common"')):
+            asked = f"SELECT run FROM {table.name} WHERE key = 7 AND substr(value, 1, 64) IN ('{value}')"
+            plan = connection.execute(sa.text(f"EXPLAIN (FORMAT JSON) {asked}")).scalar_one()
+            assert 500 < plan[0]["Plan"]["Plan Rows"] < 2000
+    platform.close()

@@ -12,6 +12,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import pytest
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ from loopline.database import Database
 from loopline.refs import parse
 from loopline.testing.clock import FakeClock
 from loopline.tracking import tables
+from loopline.tracking.search import pages
 from loopline.tracking.search.pages import find
 
 NOW = 1_795_824_000_000  # noon of a Saturday in November 2026
@@ -404,9 +406,11 @@ def database(database_url: str) -> Iterator[Database]:
 @settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-@given(described=st.lists(made, max_size=9), term=filters, order=orders, limit=st.integers(1, 4))
+@given(
+    described=st.lists(made, max_size=9), term=filters, order=orders, limit=st.integers(1, 4), rounds=st.integers(0, 3)
+)
 def test_a_search_finds_what_a_plain_reading_finds(
-    database: Database, described: list[Has], term: Term, order: list[tuple[str, str]], limit: int
+    database: Database, described: list[Has], term: Term, order: list[tuple[str, str]], limit: int, rounds: int
 ) -> None:
     project = f"p{next(projects)}"
     with database.begin(project=project) as tx:
@@ -414,7 +418,8 @@ def test_a_search_finds_what_a_plain_reading_finds(
     wanted = in_order([run for run in kept if term.holds(run)], order)
     found: list[int] = []
     after = None
-    with database.begin(project=project, lazy=True) as tx:
+    near = {"_LOOK": 1, "_AT_LEAST": 1, "_ROUNDS": rounds}  # patterns see so many runs before they see all
+    with database.begin(project=project, lazy=True) as tx, patch.multiple(pages, **near):
         while True:
             page, after = find(tx, term.text, [key + way for key, way in order], limit, after, NOW)
             found += page

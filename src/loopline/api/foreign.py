@@ -120,10 +120,16 @@ SERVED: list[ServedRoute] = [
     ServedRoute(method="GET", path="/v2/models/{endpoint}/ready", asks="endpoint"),
     ServedRoute(method="GET", path="/v2/models/{endpoint}/versions/1", asks="endpoint"),
     ServedRoute(method="GET", path="/v2/models/{endpoint}/versions/1/ready", asks="endpoint"),
+    ServedRoute(method="POST", path="/endpoints/{endpoint}/invocations", asks="endpoint"),
+    ServedRoute(method="POST", path="/v1/models/{endpoint}:predict", asks="endpoint"),
+    ServedRoute(method="POST", path="/v1/models/{endpoint}/versions/1:predict", asks="endpoint"),
+    ServedRoute(method="GET", path="/v1/models/{endpoint}", asks="endpoint"),
+    ServedRoute(method="GET", path="/v1/models/{endpoint}/metadata", asks="endpoint"),
     ServedRoute(method="GET", path="/metrics", asks="any"),
     ServedRoute(method="GET", path="/v2", asks="all"),
     ServedRoute(method="GET", path="/v2/health/live", asks="all"),
     ServedRoute(method="GET", path="/v2/health/ready", asks="all"),
     ServedRoute(method="GET", path="/health", asks="all"),
+    ServedRoute(method="GET", path="/ping", asks="all"),
 ]
 """What `serving` answers from its routing table and the digests of tokens; the access matrix test holds the workers to it."""

@@ -25,10 +25,14 @@ from loopline.loop.collecting import collect_due
 from loopline.loop.controller import Controller
 from loopline.loop.lease import held
 from loopline.loop.records import LoopRequest
-from loopline.outcomes.service import SEPARATOR
+from loopline.loop.standing import Standing, standing
+from loopline.outcomes.records import SEPARATOR
+from loopline.packaging.opening import opening_of
 from loopline.refs import DEFAULT_PROJECT
+from loopline.serving.log import segments
 from loopline.serving.records import KNOWN, RouteTable
 from loopline.serving.supervisor import Supervisor
+from loopline.serving.tls import check_pair
 from loopline.settings import Settings
 from loopline.tracking.journal import Target
 
@@ -38,6 +42,7 @@ SERVER_FILE = "server.json"
 """In the workspace, while it is in service: who serves it and where."""
 
 _TURN_SECONDS = 0.5
+_TURN_ANYWAY_SECONDS = 30.0
 _UPKEEP_SECONDS = 300.0
 
 
@@ -76,9 +81,12 @@ class Service:
     started it.
     """
 
-    def __init__(self, settings: Settings, *, workers: int = 1, turn: float = _TURN_SECONDS) -> None:
+    def __init__(
+        self, settings: Settings, *, workers: int = 1, grpc_port: int | None = None, turn: float = _TURN_SECONDS
+    ) -> None:
         self.settings = settings
         self._workers = workers
+        self._grpc_port = grpc_port
         self._turn = turn
         self._open = contextlib.ExitStack()
         self._stopping = threading.Event()
@@ -88,9 +96,11 @@ class Service:
         """Takes the lease, binds the port, starts workers, API and controller; ready when it returns."""
         settings = self.settings
         workspace = settings.workspace
+        check_pair(settings.tls_cert, settings.tls_key)
+        scheme = "https" if settings.tls_cert else "http"
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
         with contextlib.ExitStack() as opening:
-            opening.enter_context(held(workspace, "loopline up", f"http://{shown}:{settings.port}"))
+            opening.enter_context(held(workspace, "loopline up", f"{scheme}://{shown}:{settings.port}"))
             self.platform = Platform.open(settings)
             opening.callback(self.platform.close)
             control = workspace / "control.sock"
@@ -101,9 +111,15 @@ class Service:
                 port=settings.port,
                 workers=self._workers,
                 control=str(control),
+                grpc_port=self._grpc_port,
                 incoming=str(workspace / INCOMING),
                 allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), settings.host) if h),
                 forward_limit=settings.body_limit,
+                tls_cert=settings.tls_cert and str(Path(settings.tls_cert).absolute()),
+                tls_key=settings.tls_key and str(Path(settings.tls_key).absolute()),
+                sync=settings.log_sync,
+                disk_full=settings.log_full,
+                opening=opening_of(settings),
             )
             api = ApiServer(self.platform, control=control)
             opening.callback(api.stop)
@@ -115,7 +131,7 @@ class Service:
             self._in_force = (table, tokens)
             self.supervisor.start(table, tokens)
             opening.callback(self.supervisor.stop)
-            self.url = f"http://{shown}:{self.supervisor.port}"
+            self.url = f"{scheme}://{shown}:{self.supervisor.port}"
             note(workspace, Address(url=self.url, pid=os.getpid(), started=self.platform.clock.now()))
             opening.callback((workspace / SERVER_FILE).unlink, missing_ok=True)
             self.controller = Controller(
@@ -124,6 +140,7 @@ class Service:
                 launch=self._launch,
                 route=self._route,
                 open_model=self.platform.open_model,
+                standing=self._standing,
             )
             for name, turns in (
                 ("sources", self._collect),
@@ -146,11 +163,22 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _standing(self) -> Standing:
+        """What there is to look after."""
+        log = self.settings.workspace / "serving" / "log"
+        logged = sum(path.stat().st_size for path in segments(log))
+        with self.platform.database.begin(lazy=True) as tx:
+            return standing(tx, logged)
+
     def _turns(self) -> None:
+        """Turns of the controller where there may be something to do, and now and then in any case."""
         kept_up = time.monotonic()
+        turned = -_TURN_ANYWAY_SECONDS
         while not self._stopping.is_set():
             began = time.monotonic()
-            self.controller.tick()
+            if began - turned >= _TURN_ANYWAY_SECONDS or self.controller.due():
+                turned = began
+                self.controller.tick()
             if began - kept_up > _UPKEEP_SECONDS:
                 kept_up = began
                 self._keep_up()
@@ -184,7 +212,8 @@ class Service:
         sources = self.platform.session().sources
         while not self._stopping.is_set():
             try:
-                collect_due(sources, self.platform.clock.now())
+                if self._standing().scheduled:
+                    collect_due(sources, self.platform.clock.now())
             except Exception:
                 log.exception("The sources could not be looked at; it is tried again.")
             self._stopping.wait(self._turn)

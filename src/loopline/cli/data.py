@@ -12,6 +12,7 @@ from loopline.cli import (
     data_contract,
     data_files,
     data_inbox,
+    data_retention,
     data_sources,
     data_split,
     data_versions,
@@ -40,6 +41,7 @@ for command in (
     *data_cleaning.COMMANDS,
     *data_contract.COMMANDS,
     *data_files.COMMANDS,
+    *data_retention.COMMANDS,
     *data_split.COMMANDS,
     *data_versions.COMMANDS,
 ):
@@ -109,6 +111,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             ("sealed", f"yes, {found.looks} looks so far" if found.sealed else ""),
             ("opened", f"rows of it stand in {found.opened}: it is evidence no more" if found.opened else ""),
             ("withdrawn", found.withdrawn),
+            ("removed", show.when(found.purged) if found.purged else ""),
             ("unsound", f"{found.unsound} is withdrawn" if found.unsound not in ("", found.ref) else ""),
             ("tags", ", ".join(found.tags)),
             ("labels", ", ".join(f"{one.column}, {one.matures} after {one.time}" for one in found.labels)),
@@ -184,8 +187,8 @@ def read(ctx: click.Context, ref: str, rows: int, as_of: int | None, json: bool)
 
 
 def _state(version: Any) -> str:
-    """The tags of a version, and whether nothing is to be learned from it."""
-    bad = "withdrawn" if version.withdrawn else "unsound" if version.unsound else ""
+    """The tags of a version, whether its content is there, and whether nothing is to be learned from it."""
+    bad = "removed" if version.purged else "withdrawn" if version.withdrawn else "unsound" if version.unsound else ""
     return ", ".join(filter(None, [*(f"@{tag}" for tag in version.tags), bad]))
 
 

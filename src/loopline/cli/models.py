@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from loopline.cli import models_said, names, show
+from loopline.cli import models_packaged, models_said, names, show
 from loopline.cli.moments import Moment
 from loopline.cli.session import as_json, group, session
 
@@ -23,7 +22,7 @@ def models() -> None:
     pass
 
 
-for command in models_said.COMMANDS:
+for command in (*models_said.COMMANDS, *models_packaged.COMMANDS):
     models.add_command(command)
 
 
@@ -77,7 +76,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
             ("metrics", [show.interval(n, m["value"], m["low"], m["high"]) for n, m in found.metrics.items()]),
             ("learnt from", found.inputs),
             ("made by", found.run),
-            ("served by", found.parity.get("runtime")),
+            ("served by", models_packaged.served_by(found.parity)),
             ("bundle", found.bundle),
             ("size", show.size(found.size)),
             ("signed by key", found.signature),
@@ -100,25 +99,6 @@ def card(ctx: click.Context, ref: str, form: str, out: str | None) -> None:
     """The model card, written from what is on record."""
     with session(ctx) as s:
         show.save(s.models.card(*names.model(s, ref), form=form), out, f"the card of {ref}")  # type: ignore[arg-type]
-
-
-@models.command()
-@click.argument("ref")
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
-@as_json
-@click.pass_context
-def pull(ctx: click.Context, ref: str, folder: Path | None, json: bool) -> None:
-    """Fetch a registered version as the folder of its bundle (default: NAME-VERSION), with its signature.
-
-    The folder is all that `loopline serve FOLDER` needs, on any machine.
-    """
-    from loopline.packaging.pulling import pull as fetch
-
-    with session(ctx) as s:
-        name, number = names.model_number(s, ref)
-        folder = folder or Path(f"{name}-{number}")
-        found = fetch(s.models, name, number, folder)
-    show.done(found, json, f"{found.ref} is in {folder}.", f"rm -r {folder}")
 
 
 @models.command()

@@ -29,6 +29,7 @@ class Asked:
         row = self._named.of_ref(ref)
         self._named.check_open(row)
         self._named.check_sound([row])
+        self._named.check_there(row)
         if (read := self._named.ref(row)) not in self.refs:
             self.refs.append(read)
         return row

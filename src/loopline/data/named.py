@@ -140,8 +140,19 @@ class Named:
                 hint="Use the train and validation sides.",
             )
 
+    def check_there(self, row: Any) -> None:
+        """Raises `NotFound` for a version whose content was removed for good."""
+        if row.purged is not None:
+            day = dt.datetime.fromtimestamp(row.purged / 1000, dt.UTC).date()
+            raise NotFound(
+                f"The content of {self.ref(row)} was removed for good on {day}; its record is left.",
+                code="version-purged",
+                hint=f"Use another version; `loopline data log {row.name}` lists them.",
+            )
+
     def check_table(self, row: Any) -> None:
-        """Raises `Invalid` for a version of files, which has no rows."""
+        """Raises `Invalid` for a version of files, which has no rows, and `NotFound` for one whose content was removed."""
+        self.check_there(row)
         if row.manifest:
             raise Invalid(
                 f"{self.ref(row)} is of files, and no table.",
@@ -150,7 +161,8 @@ class Named:
             )
 
     def check_files(self, row: Any) -> None:
-        """Raises `Invalid` for a version that is a table."""
+        """Raises `Invalid` for a version that is a table, and `NotFound` for one whose content was removed."""
+        self.check_there(row)
         if not row.manifest:
             raise Invalid(
                 f"{self.ref(row)} is a table, and has no files to check out.",
@@ -180,6 +192,7 @@ class Named:
         """Names a version for good: a tag is not moved, it is taken away and given again."""
         check_tag(tag)
         row = self.row(name, version)
+        self.check_there(row)
         known = self._tag(name, tag)
         if known is not None and known.version != row.version:
             raise Conflict(
@@ -244,7 +257,7 @@ class Named:
                     for field in (
                         "name", "version", "rows", "manifest", "files", "bytes", "digest",
                         "source", "quarantined", "broken", "warned", "contract",
-                        "cleaning", "sealed", "facts", "message", "created", "creator",
+                        "cleaning", "sealed", "facts", "message", "created", "creator", "purged",
                     )
                 },
             )

@@ -91,6 +91,8 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     created: int
     creator: str
+    purged: int | None = None
+    """When it was decided that its content goes for good; from then on no verb reads it. None: it is there."""
 
 
 class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +140,34 @@ class FilesVersion(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     manifest: Manifest
     store: str
+
+
+LIVE = "live"
+"""The fact that marks a dataset version as one that already holds served rows."""
+
+
+class VersionRetention(msgspec.Struct, frozen=True, kw_only=True):
+    """Which dataset versions a project keeps although nothing needs them: for `age` milliseconds, and the `last` so many of each
+    dataset. Both None: all, for ever."""
+
+    age: int | None = None
+    last: int | None = None
+    by: str = ""
+    at: int | None = None
+
+
+class VersionNeeded(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that stays, and why."""
+
+    version: str
+    by: str
+
+
+class VersionPurge(msgspec.Struct, frozen=True, kw_only=True):
+    """The refs of the versions whose content goes, or would, and why each other one stays (where none was named)."""
+
+    versions: tuple[str, ...]
+    kept: tuple[VersionNeeded, ...]
 
 
 class Vacuumed(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from loopline.data.diff_page import page as diff_page
 from loopline.data.learning import check_learning
 from loopline.data.maturity import READ, Readable, check_labels, counted, known, stretches_of, with_read, without
 from loopline.data.named import Named
-from loopline.data.quarantine import Held
+from loopline.data.quarantine import Held, all_held
 from loopline.data.readers import read_table
 from loopline.data.records import (
     By,
@@ -34,10 +34,10 @@ from loopline.data.records import (
     Quarantine,
     SplitVersions,
     Tag,
-    Vacuumed,
     VersionFiles,
     Withdrawal,
 )
+from loopline.data.retention import Retained
 from loopline.data.sides import write_sides
 from loopline.data.tables import dataset_contracts, dataset_versions, looks
 from loopline.data.uploads import fitting, on_disk, source_name, told
@@ -61,7 +61,7 @@ from loopline.refs import check_name
 _ROWS_OF = dataset_versions.c
 
 
-class DatasetsService(DatasetsVerbs):
+class DatasetsService(Retained, DatasetsVerbs):
     """Datasets and their versions; `tables` is the folder of the Delta tables, `scratch` one for uploads under way.
 
     `look` runs the files of the process's owner that declare functions for contracts.
@@ -112,13 +112,7 @@ class DatasetsService(DatasetsVerbs):
                 read_from += asked.refs
                 broken, warned = report.counts("quarantine"), report.counts("warn")
                 if good.height == 0:
-                    worst = max(broken, key=broken.__getitem__)
-                    raise Invalid(
-                        f"No row of {source.name} keeps the contract of {name}: {worst!r} alone is broken by "
-                        f"{broken[worst]:,}.",
-                        code="all-quarantined",
-                        hint="Mend the data, or the contract.",
-                    )
+                    raise all_held(source.name, name, broken)
             labels = self.written.labels(name) if labels is None else labels
             check_labels(good.empty, labels)
             if learning is not None:
@@ -350,13 +344,6 @@ class DatasetsService(DatasetsVerbs):
             as_of=as_of,
             refuse=refuse,
         )
-
-    def vacuum(self, dry_run: bool = False) -> Vacuumed:
-        found = self.written.vacuum(dry_run=dry_run)
-        if found.files and not dry_run:
-            self.tx.write()
-            self.tx.count = found.files
-        return found
 
     def rules(self, contract: dict[str, Any]) -> Contract:
         """A contract to check rows against. Raises `Invalid` where it names a function that this process does not have."""

@@ -38,6 +38,8 @@ dataset_versions = sa.Table(
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
     sa.Column("creator", sa.String(256), nullable=False),
+    sa.Column("purged", sa.BigInteger),  # since when no verb reads its content; NULL: it is there
+    sa.Column("emptied", sa.BigInteger),  # since when its content is nobody's
 )
 
 looks = sa.Table(
@@ -60,6 +62,19 @@ dataset_contracts = sa.Table(
     sa.Column("body", sa.JSON, nullable=False),
 )
 """The contracts that versions were checked against, each once."""
+
+dataset_retention = sa.Table(
+    "dataset_retention",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("age", sa.BigInteger),  # so many milliseconds each version is kept; NULL: age keeps none
+    sa.Column(
+        "last", sa.Integer
+    ),  # so many of the newest versions of each dataset are kept; NULL: being one keeps none
+    sa.Column("by", sa.String(256), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+"""Which versions a project keeps, whatever needs them: both NULL, all of them."""
 
 dataset_tags = sa.Table(
     "dataset_tags",

@@ -26,6 +26,8 @@ from loopline.data.records import (
     Taken,
     Vacuumed,
     VersionFiles,
+    VersionPurge,
+    VersionRetention,
     Waiting,
     Withdrawal,
 )
@@ -242,9 +244,39 @@ class DatasetsVerbs(Protocol):
         """
         ...
 
+    @operation("GET /projects/{project}/dataset-retention", action="read")
+    def retention(self) -> VersionRetention:
+        """Show which versions of datasets are kept although nothing needs them."""
+        ...
+
+    @operation("PUT /projects/{project}/dataset-retention", action="administer")
+    def set_retention(self, age: int | None, last: int | None = None) -> VersionRetention:
+        """Say for how many milliseconds versions are kept, and that the `last` so many of each dataset are.
+
+        The others go for good as soon as nothing needs them. Neither: all are kept, for ever.
+        """
+        ...
+
+    @operation("POST /projects/{project}/datasets-purge", action="administer")
+    def purge(
+        self,
+        versions: tuple[str, ...] = (),
+        older_than: int | None = None,
+        last: int | None = None,
+        dry_run: bool = False,
+    ) -> VersionPurge:
+        """Remove the content of versions for good; their record stays. Nothing undoes it.
+
+        `versions` are refs. Where none is named, those go that neither were made within `older_than` milliseconds nor are one of
+        the `last` so many of their dataset (else: as the project's retention says). What is newest, tagged, withdrawn, sealed,
+        holds undecided rows, or is named by a run, a model, an evaluation, a monitor, a feature view, a contract or a version of
+        another dataset stays: `kept` says why. The bytes go a day later, by `vacuum`. `dry_run`: only say what would go.
+        """
+        ...
+
     @operation("POST /projects/{project}/datasets-vacuum", action="administer", prepares=True)
     def vacuum(self, dry_run: bool = False) -> Vacuumed:
-        """Remove files of tables that no version of the project needs: of ingests that were killed, a day ago at the least."""
+        """Remove files of tables that no version of the project needs: of killed ingests and of versions purged a day ago."""
         ...
 
 

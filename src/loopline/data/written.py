@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,6 +75,7 @@ class Written:
 
     def quarantined(self, row: Any) -> pl.DataFrame:
         """The rows of a version that its contract held back."""
+        self.named.check_there(row)
         return versions.read(self.folder(row.name, quarantine=True), row.quarantine_delta_version)
 
     def labels(self, name: str) -> tuple[LabelColumn, ...]:
@@ -231,6 +232,7 @@ class Written:
 
     def restore(self, row: Any, message: str) -> DatasetVersion:
         """Makes the content of an earlier version the next one; no row is written again."""
+        self.named.check_there(row)
         ref = self.named.ref(row)
         said = {name: getattr(row, name) for name in ("digest", "contract", "cleaning", "labels", "manifest")} | {
             "source": "",
@@ -264,21 +266,30 @@ class Written:
             message=message or f"restored from {ref}",
         )
 
-    def vacuum(self, *, dry_run: bool) -> Vacuumed:
-        """Removes the files of the project's tables that no version needs."""
+    def unneeded(self, going: Collection[tuple[str, int]]) -> tuple[Vacuumed, Callable[[], None]]:
+        """The files of the project's tables that no version needs but those `going` (by name and number), and what removes them."""
         c = dataset_versions.c
         named: dict[str, set[int]] = {}
-        for row in self.tx.rows(
-            sa.select(c.name, c.delta_version, c.quarantine_delta_version).where(c.project == self.tx.project)
-        ):
+        query = sa.select(c.name, c.version, c.delta_version, c.quarantine_delta_version)
+        for row in self.tx.rows(query.where(c.project == self.tx.project, c.emptied.is_(None))):
+            if (row.name, row.version) in going:
+                continue
             if row.delta_version is not None:
                 named.setdefault(row.name, set()).add(row.delta_version)
             if row.quarantine_delta_version is not None:
                 named.setdefault(f"{row.name}.quarantine", set()).add(row.quarantine_delta_version)
         home = self.tables / self.tx.project
         folders = sorted(home.iterdir()) if home.is_dir() else []
-        found = [vacuum(folder, named.get(folder.name, ()), self.tx.now, dry_run=dry_run) for folder in folders]
-        return Vacuumed(**{field: sum(getattr(one, field) for one in found) for field in Vacuumed.__struct_fields__})
+
+        def each(*, dry_run: bool) -> list[Vacuumed]:
+            return [vacuum(folder, named.get(folder.name, ()), self.tx.now, dry_run=dry_run) for folder in folders]
+
+        def remove() -> None:
+            each(dry_run=False)
+
+        found = each(dry_run=True)
+        total = {field: sum(getattr(one, field) for one in found) for field in Vacuumed.__struct_fields__}
+        return Vacuumed(**total), remove
 
     def _enter(
         self,

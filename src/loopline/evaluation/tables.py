@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from loopline.database import metadata
+from loopline.database import metadata, names
 
 gate_sets = sa.Table(
     "gate_sets",
@@ -22,7 +22,7 @@ evaluations = sa.Table(
     sa.Column("project", sa.String(128), primary_key=True),
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("model", sa.String(300), nullable=False),
-    sa.Column("dataset", sa.String(300), nullable=False),
+    sa.Column("dataset", sa.String(300), nullable=False, info=names("evaluation", "id")),
     sa.Column("document", sa.String(80), nullable=False),
     sa.Column("plots", sa.JSON, nullable=False),
     sa.Column("gates", sa.String(80)),

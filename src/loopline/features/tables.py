@@ -12,7 +12,7 @@ feature_views = sa.Table(
     sa.Column("project", sa.String(128), primary_key=True),
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("declaration", sa.JSON, nullable=False),
+    sa.Column("declaration", sa.JSON, nullable=False, info=names("features", "name", "version")),
     sa.Column("digest", sa.String(80), nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("by", sa.String(256), nullable=False),

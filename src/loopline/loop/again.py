@@ -10,13 +10,14 @@ from pathlib import Path
 from pyarrow.parquet import read_metadata
 
 from loopline.data.readers import check_file
+from loopline.data.records import LIVE
 from loopline.errors import Conflict, LooplineError
 from loopline.failpoints import failpoint
 from loopline.loop import files
 from loopline.loop.declaration import Loop
 from loopline.loop.house import House
 from loopline.loop.lease import alone
-from loopline.loop.live import LIVE, base_version, training_file
+from loopline.loop.live import base_version, training_file
 from loopline.loop.run import Result, run_loop
 from loopline.pipeline.engine import Watcher
 

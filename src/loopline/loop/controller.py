@@ -12,15 +12,12 @@ from functools import partial
 from typing import Protocol
 
 from loopline.deployment.judge import decide
-from loopline.deployment.records import Comparison, Rollout
-from loopline.deployment.service import CHALLENGER, CHAMPION
+from loopline.deployment.records import CHALLENGER, CHAMPION, Comparison, Rollout
 from loopline.errors import LooplineError
-from loopline.loop.compare import compare
 from loopline.loop.house import House
-from loopline.loop.live import answered
 from loopline.loop.records import LoopRequest
-from loopline.loop.watching import watch
-from loopline.outcomes.service import SHADOWED
+from loopline.loop.standing import Standing
+from loopline.outcomes.records import SHADOWED
 from loopline.ports.clock import Clock
 from loopline.ports.predictor import Predictor
 from loopline.refs import parse
@@ -37,7 +34,10 @@ class Running(Protocol):
 
 
 class Controller:
-    """Ticks for one project. `launch` starts a run for a request; `route` puts the routing table in force where it changed."""
+    """Ticks for one project. `launch` starts a run for a request; `route` puts the routing table in force where it changed.
+
+    `standing` tells what there is to look after. What there is nothing of is not asked for either, and its room not loaded.
+    """
 
     def __init__(
         self,
@@ -47,25 +47,52 @@ class Controller:
         launch: Callable[[LoopRequest], Running],
         route: Callable[[], None],
         open_model: Callable[[str], Predictor],
+        standing: Callable[[], Standing],
     ) -> None:
         self.house = house
         self.clock = clock
         self._launch = launch
         self._route = route
         self._open_model = open_model
+        self._standing = standing
+        self._seen: Standing | None = None
+        self._failed = False
         self._runs: dict[str, Running] = {}
+
+    def due(self) -> bool:
+        """Whether a tick may find something to do: something changed since the last one, or failed in it, or time moves it."""
+        now = self._glance()
+        return now is None or now != self._seen or now.moves or self._failed or bool(self._runs)
 
     def tick(self) -> None:
         """One turn. What fails is logged and tried again at the next; it keeps nothing else from happening."""
-        for part in (self.house.predictions.collect, self._looks, self._requests, self._rollouts, self._route):
-            self._attempt(part)
+        self._seen = seen = self._glance()
+        self._failed = False
+        if seen is None or seen.logged:
+            self._attempt(self.house.predictions.collect)
+        if seen is None or seen.monitored:
+            self._attempt(self._looks)
+        self._attempt(self._requests)
+        if seen is None or seen.rolling:
+            self._attempt(self._rollouts)
+        self._attempt(self._route)
+
+    def _glance(self) -> Standing | None:
+        """What there is to look after; None where that cannot be told now."""
+        try:
+            return self._standing()
+        except Exception:
+            log.exception("The database could not be looked at; it is tried again.")
+            return None
 
     def _attempt(self, part: Callable[[], object]) -> None:
         try:
             part()
         except LooplineError as e:
+            self._failed = True
             log.warning("%s", e)
         except Exception:
+            self._failed = True
             log.exception("A part of the controller's turn failed; it is tried again.")
 
     def _looks(self) -> None:
@@ -164,10 +191,15 @@ class Controller:
         """Watches the endpoint against the rows that its next champion learnt from, and closes the alerts that it answers."""
         declared = {loop.name: loop for loop in self.house.loops.list()}.get(rollout.endpoint)
         if declared is not None:
+            from loopline.loop.watching import watch
+
             watch(self.house, rollout.endpoint, declared.declaration, rollout.challenger)
         for alert in self.house.alerts.list(rollout.endpoint, status="open"):
             self.house.alerts.change(alert.id, "closed", comment=f"answered by {rollout.challenger}")
 
     def _comparison(self, rollout: Rollout) -> Comparison | None:
+        from loopline.loop.compare import compare
+        from loopline.loop.live import answered
+
         labelled = answered(self.house, rollout.endpoint, since=rollout.started, labelled=True)
         return compare(rollout, labelled, self._open_model(rollout.champion), self._open_model(rollout.challenger))

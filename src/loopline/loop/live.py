@@ -9,12 +9,9 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from loopline.data.records import DatasetVersion
+from loopline.data.records import LIVE, DatasetVersion
 from loopline.errors import Conflict
 from loopline.loop.house import House
-
-LIVE = "live"
-"""The fact that marks a dataset version as one that already holds served rows."""
 
 
 def base_version(house: House, name: str) -> DatasetVersion:
@@ -30,7 +27,7 @@ def labelled_rows(house: House, name: str, base: pl.DataFrame, label: str) -> pl
 
     A row without a label is not there (it is no negative); a column that was not sent is missing.
     """
-    served = answered(house, name, labelled=True)
+    served = answered(house, name, labelled=True).filter(pl.col("row").is_not_null())
     rows = decoded(served)
     columns = {
         column: served["truth"].to_list() if column == label else [row.get(column) for row in rows]

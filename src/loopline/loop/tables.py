@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from loopline.database import metadata
+from loopline.database import metadata, names
 
 loops = sa.Table(
     "loops",
@@ -12,7 +12,7 @@ loops = sa.Table(
     sa.Column("project", sa.String(128), primary_key=True),
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("path", sa.Text, nullable=False),
-    sa.Column("declaration", sa.JSON, nullable=False),
+    sa.Column("declaration", sa.JSON, nullable=False, info=names("loop", "name")),
     sa.Column("digest", sa.String(80), nullable=False),
     sa.Column("declared", sa.BigInteger, nullable=False),
 )

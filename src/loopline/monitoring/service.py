@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from loopline.data.service import DatasetsService
 from loopline.database import Tx
+from loopline.deployment.policy import unkept
 from loopline.errors import Invalid, NotFound, did_you_mean
 from loopline.features.labels import infer_task
 from loopline.monitoring import quality
@@ -145,7 +146,7 @@ class MonitorsService(MonitorsVerbs):
         due = row.last_look is None or self.tx.now - row.last_look >= settings.look
         if not due:
             return Look(endpoint=endpoint, taken=False, rows=0, summary="not due", due=row.last_look + settings.look)
-        came = self._came(endpoint, row.rows_until)
+        came = self._came(endpoint, row.rows_until).filter(pl.col("row").is_not_null())
         labelled = self._labelled(endpoint, row.labels_until)  # they come later than rows, and also when no row comes
         enough, enough_labels = came.height >= settings.rows, labelled.height >= settings.rows
         if not enough and not enough_labels:
@@ -157,7 +158,8 @@ class MonitorsService(MonitorsVerbs):
         rows_until, labels_until = row.rows_until, row.labels_until
         findings, report, drop = list[Finding](), None, None
         if enough:
-            features = reference.only([n for n in reference.columns if n != settings.label])
+            left_out = {settings.label, *unkept(self.tx, endpoint)}
+            features = reference.only([n for n in reference.columns if n not in left_out])
             builder = ProfileBuilder(features)
             builder.add(frames.rows(came))
             window = builder.profile()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from loopline.database import metadata
+from loopline.database import metadata, names
 
 monitors = sa.Table(
     "monitors",
     metadata,
     sa.Column("project", sa.String(128), primary_key=True),
     sa.Column("endpoint", sa.String(128), primary_key=True),
-    sa.Column("reference", sa.String(300), nullable=False),
+    sa.Column("reference", sa.String(300), nullable=False, info=names("endpoint", "endpoint")),
     sa.Column("profile", sa.String(80), nullable=False),
     sa.Column("settings", sa.JSON, nullable=False),
     sa.Column("state", sa.LargeBinary, nullable=False),
@@ -31,7 +31,8 @@ alerts = sa.Table(
     metadata,
     sa.Column("project", sa.String(128), primary_key=True),
     sa.Column("id", sa.String(40), primary_key=True),
-    sa.Column("endpoint", sa.String(128), nullable=False),
+    sa.Column("endpoint", sa.String(128), nullable=False),  # empty: it is about a dataset
+    sa.Column("dataset", sa.String(128), nullable=False),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("summary", sa.Text, nullable=False),

@@ -6,6 +6,12 @@ from typing import Any
 
 import msgspec
 
+SEPARATOR = "~"
+"""Between project and endpoint in the names that workers know; it can stand in neither."""
+
+SHADOWED = ":shadow"
+"""Stands behind a variant's name in traffic for what it scored without answering."""
+
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """One answer to one row, with its label where that came."""
@@ -47,6 +53,20 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     segments: int
     predictions: int
     errors: int
+
+
+class Compacted(msgspec.Struct, frozen=True, kw_only=True):
+    """How many segments were put together, and how many rows they hold."""
+
+    segments: int
+    rows: int
+
+
+class Expired(msgspec.Struct, frozen=True, kw_only=True):
+    """How many answers were removed from the record, and how many labels with them."""
+
+    answers: int
+    labels: int
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):

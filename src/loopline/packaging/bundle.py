@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,17 +48,11 @@ def write_bundle(
     gives the same bytes, but for `created` (ms since 1970 UTC) in the manifest. Raises `Invalid` for an example that the
     signature refuses, `Conflict` where the folder exists.
     """
-    if folder.exists():
-        raise Conflict(
-            f"{folder} exists already.", code="bundle-exists", hint="A bundle is never changed; write a new version."
-        )
     signature = signature or model.signature
     boundary = Boundary(signature.inputs)
     boundary.decode([example])
     data, parity = convert(model, validation_frame)
-    work = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(work, ignore_errors=True)
-    try:
+    with appearing(folder) as work:
         model.save(work / NATIVE)
         (work / TRANSFORM).write_bytes(canonical_json(model.transform.to_dict()))
         (work / PARITY).write_bytes(canonical_json(parity))
@@ -88,6 +83,24 @@ def write_bundle(
         golden = predict_rows(work, [example])[0]
         manifest = msgspec.structs.replace(manifest, golden=golden)
         (work / MANIFEST).write_bytes(canonical_json(manifest))
+    return manifest
+
+
+@contextlib.contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A folder to write a bundle into; with the end of the block it is there under its name, durable, or not at all.
+
+    Raises `Conflict` where there is one.
+    """
+    if folder.exists():
+        raise Conflict(
+            f"{folder} exists already.", code="bundle-exists", hint="A bundle is never changed; write a new version."
+        )
+    work = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield work
         for path in work.rglob("*"):
             if path.is_file():
                 with path.open("rb") as file:
@@ -96,4 +109,3 @@ def write_bundle(
         work.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return manifest

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loopline.features import boundary, table
+from loopline.features.records import Signature
 from loopline.packaging.records import Manifest
 from loopline.training.model import Model
 
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def arrays(of: Model | Manifest, frame: pl.DataFrame, precision: type = np.float32) -> tuple[Any, Any]:
+def arrays(of: Model | Manifest | Signature, frame: pl.DataFrame, precision: type = np.float32) -> tuple[Any, Any]:
     """The frame's rows as the graph's two inputs; a cleaning takes numbers in float64."""
-    fields = of.signature.inputs
+    fields = of.inputs if isinstance(of, Signature) else of.signature.inputs
     strings = [table.strings(frame, f).to_numpy() for f in fields if f.kind in boundary.STRING_KINDS]
     stacked = np.empty((frame.height, len(strings)), dtype=np.object_)
     for place, column in enumerate(strings):

@@ -9,7 +9,8 @@ import msgspec
 from loopline.errors import Invalid, NotFound, Refused
 from loopline.hashing import digest_bytes
 from loopline.packaging.external import points_outside
-from loopline.packaging.records import Manifest
+from loopline.packaging.records import Manifest, Runtime
+from loopline.registry.formats import check_file
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -19,7 +20,22 @@ PARITY = "parity.json"
 CLEANING = "cleaning.json"
 SIGNATURES = "signatures"  # signatures are of the manifest, so it cannot list them
 
-_ALLOWED = frozenset({".onnx", ".json", ".txt"})
+CODE = "code"
+
+_ALLOWED = frozenset({".onnx", ".json", ".txt", ".ubj", ".skops"})
+_WITH_CODE = _ALLOWED | {".py", ".csv", ".npy"}
+_FILES: dict[Runtime, str] = {
+    "onnx": MODEL,
+    "native": f"{NATIVE}/model.json",
+    "xgboost": f"{NATIVE}/model.ubj",
+    "skops": f"{NATIVE}/model.skops",
+    "code": f"{CODE}/model.py",
+}
+
+
+def file_of(runtime: Runtime) -> str:
+    """The file that a runtime opens, within a bundle."""
+    return _FILES[runtime]
 
 
 def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
@@ -35,7 +51,7 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
             raise Invalid(
                 f"{folder} is a model of MLflow, not a bundle: its files may run code when they are opened.",
                 code="not-a-bundle",
-                hint="Package the model: `loopline.packaging.bundle.write_bundle`.",
+                hint="Save it in a safe form of its library and package that: loopline models package.",
             ) from None
         raise NotFound(
             f"{folder} is no bundle: it has no {MANIFEST}.",
@@ -44,26 +60,26 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
         ) from None
     except msgspec.MsgspecError as error:
         raise Invalid(f"{folder / MANIFEST} is damaged: {error}.", code="bad-manifest") from error
-    needed = {MODEL} if manifest.runtime == "onnx" else {f"{NATIVE}/model.json"}
-    if missing := needed - manifest.digests.keys():
-        raise Refused(f"The manifest in {folder} lists no {min(missing)}.", code="bundle-incomplete")
+    needed = file_of(manifest.runtime)
+    if needed not in manifest.digests:
+        raise Refused(f"The manifest in {folder} lists no {needed}.", code="bundle-incomplete")
     for name in manifest.digests:
-        _check_name(folder, name)
+        _check_name(folder, name, manifest.runtime)
     if verify:
         _check_files(folder, manifest)
     return manifest
 
 
-def _check_name(folder: Path, name: str) -> None:
+def _check_name(folder: Path, name: str, runtime: Runtime) -> None:
     pure = PurePosixPath(name)
     outside = pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name or str(pure) != name
     if outside or not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise Refused(f"The manifest in {folder} names {name!r}, which is outside the bundle.", code="bundle-path")
-    if pure.suffix not in _ALLOWED:
+    if pure.suffix not in (_WITH_CODE if runtime == "code" else _ALLOWED):
         raise Refused(
             f"{name!r} in {folder} is not a form that is ever loaded.",
             code="bundle-format",
-            hint="A bundle holds ONNX, JSON and text only; a pickle can run any code when it is opened.",
+            hint="A bundle holds ONNX, JSON, text and the safe forms of XGBoost and skops; a pickle runs code when it is opened.",
         )
 
 
@@ -95,5 +111,6 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
                 hint="Fetch the bundle again from the registry; `loopline up` does so when it starts.",
                 file=name,
             )
+        check_file(folder / name, name)
         if name.endswith(".onnx") and points_outside(data):
             raise Refused(f"{name!r} in {folder} points at data outside itself.", code="bundle-external-data")

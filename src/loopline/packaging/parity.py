@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loopline.errors import Invalid
+from loopline.features.records import Signature, Task
 from loopline.packaging.export import to_onnx
 from loopline.packaging.frames import arrays, scores
 from loopline.packaging.records import NearThreshold, ParityReport
 from loopline.packaging.runtime import open_session, run_session
+from loopline.ports.runtime import Floats
 from loopline.training.model import Model
 
 if TYPE_CHECKING:
@@ -47,10 +49,23 @@ def compare(model: Model, session: Any, frame: pl.DataFrame, *, tolerance: float
     onnx = scores(model, run_session(session, *arrays(model, frame)))
     if not len(native):
         return ParityReport(runtime="native", reason="There are no rows to compare on.", n=0, tolerance=tolerance)
-    unit = _spread(native) if model.task == "regression" else 1.0
+    return _report(native, onnx, model.task, model.threshold, tolerance)
+
+
+def agreement(native: Floats, onnx: Floats, signature: Signature, threshold: float | None) -> ParityReport:
+    """The same of two forms' outputs for the same rows, as serving has them: probabilities [n, k] or values [n, 1]."""
+    if signature.task == "multiclass":
+        mine, other = native.astype(np.float64), onnx.astype(np.float64)
+    else:
+        mine, other = native[:, -1].astype(np.float64), onnx[:, -1].astype(np.float64)
+    return _report(mine, other, signature.task, threshold, TOLERANCE)
+
+
+def _report(native: Any, onnx: Any, task: Task, threshold: float | None, tolerance: float) -> ParityReport:
+    unit = _spread(native) if task == "regression" else 1.0
     gap = np.abs(native - onnx)
     difference = float(gap.max()) if np.isfinite(gap).all() else float("inf")
-    near, disagreeing = _labels(model, native, onnx, tolerance)
+    near, disagreeing = _labels(task, threshold, native, onnx, tolerance)
     agrees = difference <= tolerance * unit and not disagreeing
     if agrees:
         reason = (
@@ -74,16 +89,18 @@ def _spread(values: Any) -> float:
     return max(float(np.ptp(values)), float(np.abs(values).max()) / 100) or 1.0
 
 
-def _labels(model: Model, native: Any, onnx: Any, tolerance: float) -> tuple[tuple[NearThreshold, ...], int]:
+def _labels(
+    task: Task, threshold: float | None, native: Any, onnx: Any, tolerance: float
+) -> tuple[tuple[NearThreshold, ...], int]:
     """Rows near the threshold, and how many others are labelled otherwise."""
-    if model.task == "regression":
+    if task == "regression":
         return (), 0
-    if model.task == "multiclass":
+    if task == "multiclass":
         other = native.argmax(axis=1) != onnx.argmax(axis=1)
         top = np.sort(native, axis=1)
         close = top[:, -1] - top[:, -2] <= 2 * tolerance
         return (), int((other & ~close).sum())
-    threshold = 0.5 if model.threshold is None else model.threshold
+    threshold = 0.5 if threshold is None else threshold
     other = (native >= threshold) != (onnx >= threshold)
     close = np.abs(native - threshold) <= tolerance
     rows = np.flatnonzero(close)[:_LISTED]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loopline.packaging.frames import arrays, scores
+from loopline.packaging.records import Opening
 from loopline.packaging.runtime import Session, predict_rows
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 class BundlePredictor:
     """The `Predictor` of a bundle's folder, by the runtime that the bundle names."""
 
-    def __init__(self, folder: Path) -> None:
-        self._session = Session(folder)
+    def __init__(self, folder: Path, opening: Opening | None = None) -> None:
+        self._session = Session(folder, opening=opening)
         manifest = self._session.manifest
         self.task: str = manifest.task
         self.classes = manifest.classes

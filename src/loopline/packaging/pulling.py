@@ -38,7 +38,7 @@ def pull(models: ModelsVerbs, name: str, version: int | str, into: Path) -> Mode
         raise Conflict(
             f"{record.ref} holds files, not a bundle, and so cannot be served.",
             code="not-a-bundle",
-            hint="Package the model (loopline.packaging.bundle.write_bundle) and draft a version of the bundle.",
+            hint="Make a bundle of the model (loopline models package) and send it: loopline models push.",
         )
     if into.exists():
         raise Conflict(f"{into} exists already.", code="bundle-exists", hint="Name a folder that is not there yet.")

@@ -8,7 +8,26 @@ import msgspec
 
 from loopline.features.records import Signature, Task
 
-Runtime = Literal["onnx", "native"]
+Runtime = Literal["onnx", "native", "xgboost", "skops", "code"]
+"""What computes a bundle: the ONNX graph in the server's own process, or one of the others in a child process."""
+
+
+class Trust(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose signatures count: public keys as PEM. `every`: a bundle that none of them signed is not loaded at all.
+
+    Whatever `every` says, code of a bundle runs only where one of them signed it.
+    """
+
+    keys: tuple[str, ...] = ()
+    every: bool = False
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """How bundles are opened: whom to trust, and the bounds of child processes: seconds a batch, bytes of memory (0: any)."""
+
+    trust: Trust = Trust()
+    timeout: float = 30.0
+    memory: int = 2 << 30
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

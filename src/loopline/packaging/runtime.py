@@ -1,6 +1,6 @@
 """Score raw rows with a bundle: the reference that serving and the tests share.
 
-Needs onnxruntime, numpy and msgspec alone; a bundle whose parity chose the native form needs LightGBM where it has trees.
+Needs onnxruntime, numpy and msgspec alone; a bundle that another runtime serves needs that one's library.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import numpy.typing as npt
 from loopline.errors import Invalid
 from loopline.features.boundary import Boundary
 from loopline.packaging.cleaned import read_cleaning
-from loopline.packaging.manifest import MODEL, NATIVE, read_manifest
-from loopline.packaging.records import Manifest
+from loopline.packaging.manifest import MODEL, read_manifest
+from loopline.packaging.native import as_outputs, open_native
+from loopline.packaging.records import Manifest, Opening
+from loopline.ports.runtime import Score
 
 Floats = npt.NDArray[np.float32]
 Strings = npt.NDArray[np.object_]
@@ -46,19 +48,31 @@ def run_session(session: Any, numbers: Floats, strings: Strings) -> Floats:
 class Session:
     """A bundle opened for scoring: `decode`, `run` and `encode` in turn, or `predict_rows` for all three."""
 
-    def __init__(self, folder: Path, *, verify: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, verify: bool = True, opening: Opening | None = None, within: bool = False
+    ) -> None:
+        """`within` says that this is a child process already, where anything may run; else what needs one is given one."""
+        opening = opening or Opening()
         self.manifest: Manifest = read_manifest(folder, verify=verify)
+        if opening.trust.every or self.manifest.runtime == "code":
+            from loopline.packaging.signed import check_trusted
+
+            every = "only such a one is opened" if opening.trust.every else "it holds code"
+            check_trusted(folder, opening.trust, every)
         self.cleaning = read_cleaning(folder, self.manifest)
         precision = np.float32 if self.cleaning is None else np.float64
         self.boundary = Boundary(self.manifest.signature.inputs, precision)
         self._session: Any = None
-        self._native: Any = None
+        self._child: Any = None
+        self._native: Score | None = None
         if self.manifest.runtime == "onnx":
             self._session = open_session((folder / MODEL).read_bytes())
+        elif within or self.manifest.runtime == "native":
+            self._native = open_native(folder, self.manifest)
         else:
-            from loopline.training.model import Model
+            from loopline.packaging.child import ChildRuntime
 
-            self._native = Model.load(folder / NATIVE)
+            self._child = ChildRuntime(folder, opening)
 
     def decode(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Strings]:
         """Raw rows as arrays; numbers are float64 where they are cleaned before the model takes them.
@@ -77,10 +91,18 @@ class Session:
         """As `run`, for rows that are cleaned already."""
         if self._session is not None:
             return run_session(self._session, numbers, strings)
-        scores = self._native.predict_arrays(numbers, strings).astype(np.float32)
-        if self.manifest.task == "binary":
-            return np.stack([1 - scores, scores], axis=1)
-        return np.asarray(scores[:, None] if self.manifest.task == "regression" else scores)
+        if self._child is not None:
+            child: Floats = self._child.run(
+                numbers if numbers.shape[1] else None, strings if strings.shape[1] else None
+            )
+            return child
+        assert self._native is not None
+        return as_outputs(self._native(numbers, strings), len(numbers), self.manifest)
+
+    def close(self) -> None:
+        """Ends the child process, where the model has one."""
+        if self._child is not None:
+            self._child.close()
 
     def encode(self, outputs: Floats) -> list[dict[str, Any]]:
         """One answer a row, as JSON values; see `encode`."""

@@ -11,7 +11,10 @@ import msgspec
 
 from loopline.errors import Invalid, LooplineError, Refused
 from loopline.packaging.manifest import MANIFEST, SIGNATURES
-from loopline.packaging.signing import fingerprint, verified
+from loopline.packaging.records import Trust
+from loopline.packaging.signing import ModelSigner, fingerprint, verified
+
+PREDICATE = "https://loopline.dev/bundle/v1"
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,18 +24,27 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
     public_key: str
 
 
-class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose signatures count: public keys as PEM. `every`: a bundle that none of them signed is not loaded at all."""
-
-    keys: tuple[str, ...] = ()
-    every: bool = False
-
-
 def keep_signature(folder: Path, signed: Signed) -> None:
     """Puts a signature into a bundle's folder, under its key's name."""
     (folder / SIGNATURES).mkdir(exist_ok=True)
     path = folder / SIGNATURES / f"{fingerprint(signed.public_key)[:16]}.json"
     path.write_bytes(msgspec.json.encode(signed))
+
+
+def sign_bundle(folder: Path, signer: ModelSigner) -> str:
+    """Signs the manifest of a bundle, and puts that beside it; gives the public key (PEM)."""
+    digest = sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    envelope = signer.sign(
+        {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": MANIFEST, "digest": {"sha256": digest}}],
+            "predicateType": PREDICATE,
+            "predicate": {},
+        }
+    )
+    public = signer.public_key(envelope["signatures"][0]["keyid"])
+    keep_signature(folder, Signed(envelope=envelope, public_key=public))
+    return public
 
 
 def signed_by(folder: Path, keys: Iterable[str]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +26,20 @@ _DONE = (
     .order_by(steps.c.at.desc())
     .limit(1)
 )
+
+
+def forget(tx: Tx, refs: Collection[str]) -> None:
+    """Steps that made one of these are not taken for done any more: what they made is gone. They stay on record."""
+    made = re.compile("|".join(rf"(?<![\w-]){re.escape(ref)}(?![\w-]|\.\w)" for ref in refs))
+    c = steps.c
+    known = sa.select(c.run, c.step, sa.cast(c.outputs, sa.Text).label("outputs")).where(
+        c.project == tx.project, c.key != ""
+    )
+    for row in tx.rows(known):
+        if made.search(row.outputs):
+            tx.execute(
+                steps.update().where(c.project == tx.project, c.run == row.run, c.step == row.step).values(key="")
+            )
 
 
 class PipelinesService(PipelinesVerbs):

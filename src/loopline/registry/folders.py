@@ -30,7 +30,7 @@ def folder(versions: Versions, row: Any, under: Path, checked: set[Path]) -> Pat
         raise Conflict(
             f"{ref} holds files, not a bundle, and so cannot be served or evaluated.",
             code="not-a-bundle",
-            hint="Package the model (loopline.packaging.bundle.write_bundle) and draft a version of the bundle.",
+            hint="Make a bundle of the model (loopline models package) and send it: loopline models push.",
         )
     place = under / str(row.bundle).partition(":")[2]
     if place.is_dir():

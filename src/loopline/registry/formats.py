@@ -1,13 +1,15 @@
-"""Which files a bundle may hold: text, JSON and ONNX; each looked into, never believed by its name.
+"""Which files a bundle may hold, each looked into, never believed by its name.
 
-Nothing that runs code when it is read: no pickle under any name, no zip (PyTorch, NumPy and skops files are zips around pickles
-or can be), no shared library.
+Nothing that runs code when it is read: no pickle under any name, no zip but a skops file, whose members are JSON and arrays of
+numbers, no shared library. A `.py` is text here; where it may run is for packaging to say.
 """
 
 from __future__ import annotations
 
 import pickletools
-from pathlib import Path
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -15,6 +17,7 @@ from loopline.errors import Invalid
 
 _LARGEST_TEXT = 512 << 20
 _HEAD = 64 << 10
+_MOST_MEMBERS = 10_000
 _NEWEST_PROTOCOL = 10  # of which 5 are there yet
 
 
@@ -25,7 +28,7 @@ def check_file(path: Path, name: str) -> None:
     if is_pickle(head, whole=len(head) < _HEAD):
         raise _refused(name, "it is a pickle, which runs code when it is read")
     suffix = path.suffix.lower()
-    if suffix in (".json", ".txt"):
+    if suffix in (".json", ".txt", ".py", ".csv"):
         if path.stat().st_size > _LARGEST_TEXT:
             raise _refused(name, f"it is a text of more than {_LARGEST_TEXT} bytes")
         data = path.read_bytes()
@@ -40,8 +43,43 @@ def check_file(path: Path, name: str) -> None:
         # A protobuf that begins with ir_version (field 1) or, as some producers write it, another low field.
         if not head or head[0] not in (0x08, 0x12, 0x3A, 0x42):
             raise _refused(name, "it is not an ONNX graph")
+    elif suffix == ".ubj":
+        if not head.startswith(b"{L"):
+            raise _refused(name, "it is not UBJSON as XGBoost writes it")
+    elif suffix == ".npy":
+        _check_array(head, name)
+    elif suffix == ".skops":
+        _check_skops(path, name)
     else:
         raise _refused(name, f"files ending in {suffix or 'nothing'!r} are not taken")
+
+
+def _check_array(head: bytes, name: str) -> None:
+    """NumPy's own form: its header is a literal, and an array of objects is a pickle."""
+    if not head.startswith(b"\x93NUMPY"):
+        raise _refused(name, "it is not an array of NumPy")
+    if b"O" in head[: head.find(b"\n") + 1].partition(b"'descr':")[2].partition(b"'fortran")[0]:
+        raise _refused(name, "it is an array of objects, which is a pickle")
+
+
+def _check_skops(path: Path, name: str) -> None:
+    """A zip of a schema and arrays, whole by its checksums, none of them larger than it may be."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            members = file.infolist()
+            if len(members) > _MOST_MEMBERS or sum(member.file_size for member in members) > _LARGEST_TEXT:
+                raise _refused(name, f"it unpacks to more than {_MOST_MEMBERS} files or {_LARGEST_TEXT} bytes")
+            for member in members:
+                inner = PurePosixPath(member.filename)
+                if inner.name != member.filename or inner.suffix not in (".json", ".npy", ".npz"):
+                    raise _refused(name, f"it holds {member.filename!r}")
+                data = file.read(member)
+                if inner.suffix == ".npy":
+                    _check_array(data[:_HEAD], f"{name}/{member.filename}")
+                elif is_pickle(data[:_HEAD], whole=len(data) < _HEAD):
+                    raise _refused(name, f"its {member.filename!r} is a pickle")
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as e:
+        raise _refused(name, f"it is not a whole skops file ({e})") from e
 
 
 def is_pickle(head: bytes, *, whole: bool) -> bool:
@@ -73,5 +111,5 @@ def _refused(name: str, why: str) -> Invalid:
     return Invalid(
         f"The bundle cannot be taken: {name!r} is refused, since {why}.",
         code="unsafe-form",
-        hint="A bundle holds JSON, text and ONNX files; export the model in one of these forms.",
+        hint="A bundle holds JSON, text, ONNX and the safe forms of XGBoost and skops; export the model in one of these.",
     )

@@ -16,6 +16,6 @@ def metrics(evidence: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parity(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Runtime, reason and the largest difference, out of a parity report (`packaging.records.ParityReport` as JSON)."""
-    parts = ("runtime", "reason", "n", "tolerance", "difference", "disagreeing")
-    return {part: report[part] for part in parts if part in report}
+    """What serves and why, and how far the forms differ, out of a parity report (`packaging.records.ParityReport` as JSON)."""
+    parts = ("runtime", "reason", "n", "tolerance", "difference", "disagreeing", "operator")
+    return {part: report[part] for part in parts if part in report and (part != "operator" or report[part])}

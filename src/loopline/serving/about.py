@@ -67,13 +67,15 @@ def index(live: Live, names: list[str], body: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def ruled(action: str, name: str) -> Problem:
-    """The refusal of a load or unload."""
+def ruled(action: str, name: str, *, alone: bool) -> Problem:
+    """The refusal of a load or unload; `alone`: models are served without a control process."""
     command = f"loopline deploy {name} {'MODEL@VERSION' if action == 'load' else '--remove'}"
+    if alone:
+        command = "loopline serve MODEL ..., anew"
     return Problem(
         409,
         Conflict(
-            f"What is served at {name!r} is decided by deployment, and not here.",
+            f"What is served at {name!r} is decided where it was deployed, and not here.",
             code="deployment-rules",
             hint=f"Use `{command}`.",
         ),

@@ -19,7 +19,6 @@ import msgspec
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
 from loopline.packaging.manifest import read_manifest
 from loopline.packaging.pulling import pull
-from loopline.packaging.signed import Trust, check_trusted
 from loopline.refs import check_name, version_number
 from loopline.registry.verbs import ModelsVerbs
 from loopline.serving.records import BUCKETS, Endpoint, RouteTable, Variant
@@ -55,14 +54,12 @@ class Alone:
         models: ModelsVerbs | None = None,
         *,
         tokens: Iterable[str] = (),
-        trust: Trust | None = None,
         **options: Any,
     ) -> None:
         self._bundles = folder / "bundles"
         self._wanted = wanted
         self._models = models
         self._tokens = {"*": tuple(hashlib.sha256(token.encode()).hexdigest() for token in tokens)}
-        self._trust = trust or Trust()
         self._served: dict[int, Variant] = {}
         self._refused: dict[int, str] = {}
         self.supervisor = Supervisor(folder, log=folder / "log", **options)
@@ -141,8 +138,6 @@ class Alone:
                 pull(self._models, wanted.name, record.version, folder)
         manifest = read_manifest(folder)
         check_name(manifest.name, "name of a model")
-        if self._trust.every:
-            check_trusted(folder, self._trust, "only such a one is served")
         model = model or f"model:{manifest.name}@{manifest.version}"
         return Variant(name="champion", bundle=str(folder.resolve()), model=model, weight=BUCKETS)
 

@@ -8,41 +8,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
 from loopline.errors import NotFound, Unavailable
 from loopline.serving import about, metrics, openapi
-from loopline.serving.access import Gate, unique
-from loopline.serving.call import Call, Headers
+from loopline.serving.access import Gate, caller, unique
+from loopline.serving.call import Codec, Headers, WaitingCall
 from loopline.serving.control import Message, Receive, Send
 from loopline.serving.engine import Engine
 from loopline.serving.explain import Explainers, asked, explained
+from loopline.serving.foreign import doors
 from loopline.serving.forward import Forwarder, control_down
-from loopline.serving.metrics import Counters
 from loopline.serving.pages import page
 from loopline.serving.peers import Peer
-from loopline.serving.problems import Problem, wrong_method
+from loopline.serving.problems import Problem, busy, wrong_method
 from loopline.serving.protocol import body_too_large, check_length, read_headers
 
 HEALTH_AGE = 1.0
 """Seconds for which the control process's last answer counts."""
 _INDEX_LIMIT = 64 << 10
 """Bytes of a request for the repository's index."""
-
-
-class WaitingCall(Call):
-    """A request on the ordinary way: whoever sent it waits for `done`."""
-
-    def __init__(self, done: asyncio.Future[tuple[int, bytes, Headers]]) -> None:
-        self.done = done
-
-    def answer(self, status: int, body: bytes, headers: Headers) -> None:
-        """Wakes who waits; nobody does where the client went away."""
-        if not self.done.done():
-            self.done.set_result((status, body, headers))
 
 
 class App:
@@ -78,14 +66,13 @@ class App:
             started = True
             await send(message)
 
-        plain = not scope["path"].startswith("/v2")
         try:
             with contextlib.suppress(_ClientGone):
                 await self._answer(scope, received, noted)
         except Problem as problem:
             if started:
                 raise
-            await _send(noted, problem.status, problem.body(plain), problem.headers)
+            await _send(noted, problem.status, doors.refusal(scope["path"], problem), problem.headers)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -94,7 +81,7 @@ class App:
         route, missing = live.find(path)
         if route is not None or missing is not None:
             if method == "POST":
-                await self._infer(scope, receive, send, missing)
+                await self._infer(scope, receive, send, path)
                 return
             problem = missing or wrong_method(method, "POST")
             headers = unique(scope["headers"])
@@ -104,12 +91,14 @@ class App:
         peer = self._host(scope, headers)
         if path == "/v2/health/live":
             await _send(send, 200, b'{"live":true}')
-        elif path in ("/health", "/v2/health/ready"):
+        elif path in ("/health", "/ping", "/v2/health/ready"):
             await self._health(path, send)
+        elif path == "/version" and self.forwarder is None:
+            await _send(send, 200, version("loopline").encode(), ((b"content-type", b"text/plain; charset=utf-8"),))
         elif path == "/metrics":
             _read_only(method)
             self.gate.allow(live, None, headers, peer)
-            text = metrics.text(*self._counters())
+            text = metrics.text(*self.engine.totals())
             await _send(send, 200, text, ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),))
         elif path.startswith("/v2/repository/"):
             await _send(send, 200, await self._repository(method, path, headers, peer, receive))
@@ -120,6 +109,8 @@ class App:
         elif path == "/docs" or path.startswith("/docs/"):
             _read_only(method)
             await _send(send, 200, *self._docs(path, headers, peer))
+        elif (door := doors.find(path)) is not None:
+            await self._foreign(door, scope, receive, send, headers, peer)
         elif self.forwarder is not None:
             await self.forwarder(scope, receive, send, peer)
         else:
@@ -132,35 +123,74 @@ class App:
 
     # ------------------------------------------------------------------ inference
 
-    async def _infer(self, scope: Message, receive: Receive, send: Send, missing: Problem | None) -> None:
+    async def _infer(
+        self,
+        scope: Message,
+        receive: Receive,
+        send: Send,
+        path: str,
+        codec: Codec | None = None,
+        problem: Problem | None = None,
+    ) -> None:
+        """Answers what is asked of the inference path `path`; in another protocol's words, where `codec` speaks it.
+
+        A `problem` that is known already is counted, logged and answered like one of the engine's own.
+        """
         call = WaitingCall(asyncio.get_running_loop().create_future())
-        call.path = scope["path"].encode()
-        call.plain = scope["path"].startswith("/predict/")
+        call.path = path.encode()
+        call.plain = path.startswith("/predict/")
+        call.codec = codec
         limit = self.engine.settings.body_limit
         explaining = False
         try:
             headers = unique(scope["headers"])
             peer = self._host(scope, headers)
-            route, _ = self.engine.live.find(scope["path"])
+            route, missing = self.engine.live.find(path)
             self.gate.allow(self.engine.live, route.endpoint.name if route else None, headers, peer)
-            if missing is not None:
-                raise missing
+            if (known := problem or missing) is not None:
+                raise known
             read_headers(call, headers)
-            explaining = asked(scope["query_string"], call.plain, route.endpoint if route else None)
+            call.caller = caller(headers)
+            if route is not None and route.endpoint.limit is not None:
+                route.endpoint.limit.take(call.caller, time.monotonic())
+            explaining = asked(scope["query_string"], call.plain and codec is None, route.endpoint if route else None)
             check_length(headers.get(b"content-length", b""), limit)
-        except Problem as problem:
-            call.problem = problem
+        except Problem as e:
+            call.problem = e
         if call.problem is None:
             try:
                 call.body = await _body(receive, limit)
-            except Problem as problem:
-                call.problem = problem
+            except Problem as e:
+                call.problem = e
         call.started = time.perf_counter()
         self.engine.submit(call)
         status, body, added = await call.done
         if explaining and status == 200:
             body = await explained(self._explainers, call, body)
         await _send(send, status, body, added)
+
+    async def _foreign(
+        self, door: doors.Door, scope: Message, receive: Receive, send: Send, headers: dict[bytes, bytes], peer: Peer
+    ) -> None:
+        """Answers what another protocol asks."""
+        door.check_method(scope["method"])
+        live = self.engine.live
+        path, problem = "", None
+        try:
+            self.gate.allow(live, None, headers, peer)
+            name = door.endpoint(live)
+            self.gate.allow(live, name if name in live.endpoints else None, headers, peer)
+            endpoint = live.endpoint(name)
+            variant = door.variant(endpoint)
+            path = f"/predict/{name}" if variant is None else f"/v2/models/{name}/versions/{variant.version}/infer"
+        except Problem as e:
+            if door.codec is None:
+                raise
+            problem = e
+        if door.codec is None:
+            await _send(send, 200, msgspec.json.encode(door.about(endpoint, variant)))
+        else:
+            await self._infer(scope, receive, send, path, door.codec(headers), problem)
 
     # ------------------------------------------------------------------ what is there
 
@@ -170,6 +200,8 @@ class App:
             raise Problem(
                 503, Unavailable("No routing table is loaded yet.", code="not-ready"), ((b"retry-after", b"1"),)
             )
+        if self.engine.draining:
+            raise busy("This worker is draining: it answers what it has, and then ends.", "draining")
         if path == "/health" and self.forwarder is not None:
             at, good = self._control
             now = time.monotonic()
@@ -178,17 +210,8 @@ class App:
                 self._control = (now, good)
             if not good:
                 raise control_down("no answer to /health")
-        body = {"ready": True} if path != "/health" else {"status": "ready", "epoch": live.epoch}
+        body = {"ready": True} if path not in ("/health", "/ping") else {"status": "ready", "epoch": live.epoch}
         await _send(send, 200, msgspec.json.encode(body))
-
-    def _counters(self) -> tuple[Counters, int]:
-        """The counts of all workers of the port, and how many workers that were."""
-        engine = self.engine
-        engine.counters.in_flight = engine.in_flight
-        folder = engine.settings.metrics
-        if not folder:
-            return engine.counters, 1
-        return metrics.gather(engine.counters, Path(folder), engine.settings.worker)
 
     def _about(self, path: str, headers: dict[bytes, bytes], peer: Peer) -> dict[str, Any]:
         """The Open Inference Protocol's metadata and statistics."""
@@ -197,11 +220,11 @@ class App:
         if not parts:
             return about.server()
         if parts[1:] == ["stats"] and "stats" not in live.endpoints:
-            return about.statistics(live, self.gate.served(live, headers, peer), self._counters()[0])
+            return about.statistics(live, self.gate.served(live, headers, peer), self.engine.totals()[0])
         name = parts[1]
         self.gate.allow(live, name if name in live.endpoints else None, headers, peer)
         found = about.model(
-            live, name, parts[2:], self._counters()[0] if parts[-1] == "stats" else self.engine.counters
+            live, name, parts[2:], self.engine.totals()[0] if parts[-1] == "stats" else self.engine.counters
         )
         if found is None:
             raise Problem(404, NotFound(f"There is nothing at {path}.", code="no-route"))
@@ -233,7 +256,7 @@ class App:
             return msgspec.json.encode(about.index(live, names, await _body(receive, _INDEX_LIMIT)))
         if len(parts) == 3 and parts[0] == "models" and parts[2] in ("load", "unload"):
             self.gate.allow(live, parts[1] if parts[1] in live.endpoints else None, headers, peer)
-            raise about.ruled(parts[2], parts[1])
+            raise about.ruled(parts[2], parts[1], alone=self.forwarder is None)
         raise Problem(404, NotFound(f"There is nothing at {path}.", code="no-route"))
 
 

@@ -18,8 +18,11 @@ _UNREAD = (dict, list, type(None))
 """What is no cell of a table."""
 
 
-def read(body: bytes) -> Any:
-    """The JSON value of a body. Raises `Problem` for what is no JSON, a key given twice and numbers that JSON has not."""
+def read(body: bytes, hint: str = 'Send [{"column": value, ...}, ...] as UTF-8; a missing value is null.') -> Any:
+    """The JSON value of a body; `hint` says what is wanted.
+
+    Raises `Problem` for what is no JSON, a key given twice and numbers that JSON has not.
+    """
     try:
         if b"\\u" in body:
             msgspec.json.decode(body)  # refuses half a surrogate pair, which no graph could take
@@ -31,7 +34,7 @@ def read(body: bytes) -> Any:
         bad_input(
             f"The body is not JSON: {str(e) or type(e).__name__}.",
             "not-json",
-            'Send [{"column": value, ...}, ...] as UTF-8; a missing value is null.',
+            hint,
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
 from loopline.serving.contract import Row, Rows
 from loopline.serving.live import LiveEndpoint, LiveVariant
@@ -26,6 +28,22 @@ class Share:
         self.problem: Problem | None = None
 
 
+class Codec(Protocol):
+    """How another protocol asks and is answered, for one call; the two that are native here need none."""
+
+    def read(self, call: Call, endpoint: LiveEndpoint, row_limit: int) -> Rows:
+        """The checked rows of the call's body. Raises `Problem`."""
+        ...
+
+    def write(self, call: Call) -> tuple[bytes, Headers]:
+        """The body and headers of the answer. Raises `Problem`."""
+        ...
+
+    def refuse(self, problem: Problem) -> tuple[bytes, Headers]:
+        """The body and headers of a refusal."""
+        ...
+
+
 class Call:
     """One inference request in the engine. A door (protocol or ASGI) fills it in and is told the answer."""
 
@@ -33,9 +51,14 @@ class Call:
     path: bytes = b""
     body: bytes = b""
     key: str | None = None
+    caller: str = ""
+    """Who asks; see `access.caller`."""
+    deadline: float = 0.0
+    """When nobody waits for the answer any more, by time.perf_counter; 0: never."""
     json_length: int | None = None
     problem: Problem | None = None
     plain: bool = True
+    codec: Codec | None = None
     endpoint: LiveEndpoint | None = None
     started: float = 0.0
     request: str = ""
@@ -47,6 +70,24 @@ class Call:
     shares: Sequence[Share] = ()
     pending: int = 0
 
+    def refusal(self, problem: Problem) -> tuple[bytes, Headers]:
+        """The body and headers of a refusal, as the caller's protocol has them."""
+        if self.codec is not None:
+            return self.codec.refuse(problem)
+        return problem.body(self.plain), problem.headers
+
     def answer(self, status: int, body: bytes, headers: Headers) -> None:
         """Sends the answer; the door's part."""
         raise NotImplementedError
+
+
+class WaitingCall(Call):
+    """A request on the ordinary way: whoever sent it waits for `done`."""
+
+    def __init__(self, done: asyncio.Future[tuple[int, bytes, Headers]]) -> None:
+        self.done = done
+
+    def answer(self, status: int, body: bytes, headers: Headers) -> None:
+        """Wakes who waits; nobody does where the client went away."""
+        if not self.done.done():
+            self.done.set_result((status, body, headers))

@@ -7,6 +7,8 @@ once a second (`Server`), so the bounds cost a request next to nothing.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any, ClassVar, Literal
 
 import httptools
@@ -204,7 +206,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.response_complete = True
         if not self.transport.is_closing():
             self.flow.resume_reading()
-            self.transport.write_eof()
+            if (
+                self.transport.can_write_eof()
+            ):  # not with TLS: there it is left to the client to hang up, or to its time
+                self.transport.write_eof()
 
     def end(self) -> None:
         """Ends the connection after an answer that closes it."""
@@ -224,6 +229,11 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.refuse(too_slow(stage, self.seconds[stage]))
             else:
                 self.transport.abort()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a request is being read or answered."""
+        return not self.transport.is_closing() and (self.stage in ("head", "body") or self._owing())
 
     def _owing(self) -> bool:
         """Whether a request is not answered yet."""
@@ -254,10 +264,28 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
         if counter % 10 == 0:
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, BoundedProtocol):
-                    connection.grow_older()
+            for connection in self._bounded():
+                connection.grow_older()
         return await super().on_tick(counter)
+
+    async def drain(self, seconds: float) -> float:
+        """Waits for requests that are under way by now, and takes others meanwhile; at most so long. Gives what is left of it."""
+        deadline = time.monotonic() + seconds
+        under_way = [connection for connection in self._bounded() if connection.under_way]
+        for connection in under_way:
+            if connection.cycle is not None:
+                connection.cycle.keep_alive = False  # its answer ends the connection
+        counter = 0
+        while any(connection.under_way for connection in under_way) and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+            counter += 1
+            if counter % 10 == 0:
+                for connection in self._bounded():
+                    connection.grow_older()
+        return max(0.0, deadline - time.monotonic())
+
+    def _bounded(self) -> list[BoundedProtocol]:
+        return [c for c in self.server_state.connections if isinstance(c, BoundedProtocol)]
 
 
 def head(default: list[tuple[bytes, bytes]], status: int, headers: Headers, length: int, keep_alive: bool) -> bytes:

@@ -12,8 +12,10 @@ None; dates as days since 1970-01-01 or None; categories and texts as str, missi
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -22,7 +24,7 @@ from msgspec.structs import astuple
 
 from loopline.errors import Invalid, did_you_mean
 from loopline.features.boundary import LARGEST, STRING_KINDS, Boundary, days
-from loopline.features.records import Field, Signature
+from loopline.features.records import Field
 from loopline.serving.bodies import Form, flat, read, rows_of, said
 from loopline.serving.passed import check_passed, unkept
 from loopline.serving.problems import Problem, bad_input, too_large
@@ -61,6 +63,9 @@ class Rows(msgspec.Struct):
     """The rows as the log shall have them, where they are not as in the body: a JSON list."""
 
 
+_EPOCH = date(1970, 1, 1)
+_DAYS = 700_000
+"""Days about the epoch that a date has."""
 _ESCAPED = re.compile(r'[\\"\x00-\x1f]')
 
 
@@ -79,6 +84,7 @@ class Contract:
         passthrough: Iterable[str] = (),
         route_key: str | None = None,
         refuse_unknown: bool = False,
+        refuse_outside: bool = False,
     ) -> None:
         required = tuple(required)
         optional = tuple(msgspec.structs.replace(f, nullable=True) for f in optional)
@@ -98,6 +104,12 @@ class Contract:
             (i, f.name, frozenset(f.categories))
             for i, f in enumerate(self.fields)
             if f.kind == "category" and f.categories
+        ]
+        self.refuse_outside = refuse_outside
+        self._ranges = [
+            (i, f, f.minimum, f.maximum)
+            for i, f in enumerate(self.fields)
+            if refuse_outside and f.kind != "boolean" and f.minimum is not None and f.maximum is not None
         ]
         self._optional = [i for i, f in enumerate(self.fields) if f.name not in self._required]
         self._exact = not self.passthrough and not self._optional
@@ -198,6 +210,8 @@ class Contract:
                     return None
                 if None in strings:
                     tuples[n] = (*row[:numbers], *("" if v is None else v for v in strings))
+        if self._ranges:
+            self._check_ranges(tuples)
         keys = None
         if self._key_at is not None:
             keys = [_key(row[self._key_at]) for row in tuples]
@@ -221,6 +235,23 @@ class Contract:
                     found = found or {}
                     found[name] = found.get(name, 0) + 1
         return found
+
+    def _check_ranges(self, rows: list[Row]) -> None:
+        """Raises the 400 of the first value outside of what training saw."""
+        for i, field, low, high in self._ranges:
+            for n, row in enumerate(rows):
+                value = row[i]
+                if value is not None and (value < low or value > high):
+                    expected = f"{shown(field, low)} to {shown(field, high)}"
+                    bad_input(
+                        f"Column {field.name!r}, row {n}: {shown(field, value)} is outside of what was seen in training.",
+                        "out-of-range",
+                        f"Give {expected}.",
+                        field=field.name,
+                        row=n,
+                        expected=expected,
+                        got=shown(field, value),
+                    )
 
     def _decode_slowly(self, body: bytes, row_limit: int) -> Rows:
         form, rows, route_key = rows_of(read(body), self._known)
@@ -280,6 +311,7 @@ class Contract:
         except Invalid as e:
             raise self._refused(e, raw) from e
         tuples = [(*a, *b) for a, b in zip(numbers.tolist(), strings.tolist(), strict=True)]
+        self._check_ranges(tuples)
         keys = None if self.route_key is None else [_key(row.get(self.route_key)) for row in rows]
         other = any(row is not before for row, before in zip(rows, given, strict=True))
         sent = json.dumps(rows, ensure_ascii=False).encode() if other else None
@@ -320,6 +352,7 @@ class Contract:
         except Invalid as e:
             raise self._refused(e, read) from e
         tuples = [(*a, *b) for a, b in zip(numbers.tolist(), strings.tolist(), strict=True)]
+        self._check_ranges(tuples)
         keys = None if self.route_key is None else [_key(v) for v in columns.get(self.route_key, [None] * n)]
         return Rows(rows=tuples, form="columns", unknown=self._unknown(tuples), keys=keys)
 
@@ -340,47 +373,12 @@ class Contract:
         )
 
 
-def merge(variants: Iterable[tuple[str, Signature, bool]]) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
-    """The fields that callers must send (those of live variants) and may send (of shadow ones alone).
-
-    `variants` are (name, signature, live). A column is nullable where every live variant takes it missing; its categories are
-    those of any. Raises `Invalid` where two variants want one column as different kinds.
-    """
-    found: dict[str, Field] = {}
-    needed: set[str] = set()
-    origin: dict[str, str] = {}
-    for name, signature, live in sorted(variants, key=lambda v: not v[2]):
-        for field in signature.inputs:
-            known = found.get(field.name)
-            if live:
-                needed.add(field.name)
-            if known is None:
-                found[field.name], origin[field.name] = field, name
-                continue
-            if known.kind != field.kind and {known.kind, field.kind} != {"number", "integer"}:
-                raise Invalid(
-                    f"The variants {origin[field.name]!r} and {name!r} want the column {field.name!r} as {known.kind} and as "
-                    f"{field.kind}.",
-                    code="variants-differ",
-                    hint="Give them endpoints of their own.",
-                )
-            kind = known.kind if known.kind == field.kind else "number"
-            found[field.name] = msgspec.structs.replace(
-                known,
-                kind=kind,
-                nullable=known.nullable and (field.nullable or not live),
-                categories=tuple(sorted({*known.categories, *field.categories})),
-                minimum=_either(min, known.minimum, field.minimum),
-                maximum=_either(max, known.maximum, field.maximum),
-            )
-    return (
-        tuple(f for f in found.values() if f.name in needed),
-        tuple(f for f in found.values() if f.name not in needed),
-    )
-
-
-def _either(choose: Callable[..., float], one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else choose(one, other)
+def shown(field: Field, value: float) -> str:
+    """A number of a field as people write it."""
+    if field.kind == "date":
+        day = _EPOCH + timedelta(days=math.floor(value)) if abs(value) < _DAYS else None
+        return day.isoformat() if day else f"day {value:g}"
+    return f"{value:g}" if field.kind == "number" else f"{value:.0f}"
 
 
 def _key(value: Any) -> str | None:

@@ -105,7 +105,8 @@ class Door:
             if order.message is None:
                 raise Invalid("There is no table in the order.", code="no-table")
             live = self._engine.live
-            ready = await asyncio.to_thread(lives.prepare, order.message, self._engine.known(), live.failed)
+            opening = self._engine.settings.opening
+            ready = await asyncio.to_thread(lives.prepare, order.message, self._engine.known(), opening, live.failed)
             if self._ready is not None:
                 self._engine.discard(self._ready)
             self._ready = ready

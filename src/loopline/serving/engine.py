@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from loopline.ports.runtime import ModelSlow
 from loopline.serving import oip
 from loopline.serving.call import Call, Headers, Share
 from loopline.serving.contract import Row
+from loopline.serving.limits import too_late
 from loopline.serving.live import Live, LiveEndpoint, Route, nothing
 from loopline.serving.log import Frame, Part, PredictionLog, encode
-from loopline.serving.metrics import Counters
+from loopline.serving.metrics import Counters, gather
 from loopline.serving.model import ServedModel
-from loopline.serving.problems import Problem, busy, model_failed
+from loopline.serving.outcome import tensors
+from loopline.serving.problems import Problem, busy, model_failed, unanswered
 from loopline.serving.records import WorkerSettings
 from loopline.serving.shadow import Shadows
 from loopline.serving.threads import ModelThreads
@@ -41,6 +46,8 @@ class Engine:
         self.live: Live = nothing()
         self.previous: Live = self.live
         self.counters = Counters()
+        self.draining = False
+        """Whether the worker is about to end: it finishes what it has, and is not ready for more."""
         self._log = log
         self._loop = loop or asyncio.get_running_loop()
         self._calls: list[Call] = []
@@ -65,9 +72,16 @@ class Engine:
         return {**self.previous.served, **self.live.served}
 
     def swap(self, live: Live) -> None:
-        """Puts a prepared table in force: one assignment. The models of the table before stay warm."""
-        gone = {k: m for k, m in self.known().items() if k not in live.served and k not in self.live.served}
-        self.previous, self.live = self.live, live
+        """Puts a prepared table in force: one assignment. The models of the table before stay warm until others come again."""
+        gone: dict[str, ServedModel] = {}
+        if live.served.keys() != self.live.served.keys():
+            gone = {k: m for k, m in self.known().items() if k not in live.served and k not in self.live.served}
+            self.previous = self.live
+        for name, endpoint in live.endpoints.items():
+            old = self.live.endpoints.get(name)
+            if old is not None and old.limit is not None and old.record.policy == endpoint.record.policy:
+                endpoint.limit = old.limit  # what a caller has used up stays used up
+        self.live = live
         self.counters.epoch = live.epoch
         for model in gone.values():
             self._threads.retire(model)
@@ -107,6 +121,8 @@ class Engine:
         self._finish([call for call in calls if not call.pending])
 
     def _read(self, call: Call, live: Live, batches: dict[ServedModel, list[Share]]) -> None:
+        if call.deadline and time.perf_counter() > call.deadline:
+            raise too_late()
         route: Route | None = live.paths.get(call.path)
         if route is None:
             route, problem = live.find(call.path.decode("utf-8", "replace"))
@@ -114,7 +130,9 @@ class Engine:
                 raise problem or busy("This path is not answered any more.")
         endpoint = call.endpoint = route.endpoint
         call.plain = route.plain
-        if route.plain:
+        if call.codec is not None:
+            rows = call.codec.read(call, endpoint, self.settings.row_limit)
+        elif route.plain:
             rows = endpoint.contract.decode(call.body, self.settings.row_limit)
         else:
             rows, call.columns, call.asked = oip.decode(
@@ -171,15 +189,21 @@ class Engine:
     def _settle(self, results: list[_Result]) -> None:
         """Hands the outputs of batches to their shares; an exception is the output of a failed one."""
         for shares, output, seconds in results:
-            self.counters.ran(shares[0].variant.counted, seconds)
+            if isinstance(output, Problem):
+                for share in shares:
+                    share.problem = output
+                    share.call.pending -= 1
+                continue
+            self.counters.ran(shares[0].variant.counted, seconds, sum(len(share.rows) for share in shares))
             if isinstance(output, Exception):
                 model = shares[0].variant.model
                 logger.warning("%s failed: %s", model, output)
-                shares[0].problem = model_failed(model, type(output).__name__)
-                shares[0].call.pending -= 1
+                for share in shares:
+                    share.problem = unanswered(model, output)
+                    share.call.pending -= 1
                 continue
-            finite = bool(np.isfinite(output).all())
             values, at = output.tolist(), 0
+            finite = math.isfinite(sum(map(sum, values)))  # of few numbers found sooner than by an array
             for share in shares:
                 end = at + len(share.rows)
                 share.output = values[at:end]
@@ -197,7 +221,24 @@ class Engine:
             self._settle(results)
             self._finish([c for c in dict.fromkeys(share.call for share in shares) if not c.pending])
 
-        if not self._threads.submit(model, lambda: _score(model, shares), done):
+        bound = self.settings.opening.timeout
+
+        def work() -> list[_Result]:
+            # Who waited past its deadline, or longer than the model may take, is told so before any work is done for them.
+            now = time.perf_counter()
+            left: list[Share] = []
+            results: list[_Result] = []
+            for share in shares:
+                call = share.call
+                if call.deadline and now > call.deadline:
+                    results.append(([share], too_late(), 0.0))
+                elif now - call.started > bound:
+                    results.append(([share], ModelSlow("it was waited for too long"), 0.0))
+                else:
+                    left.append(share)
+            return [*(_score(model, left) if left else []), *results]
+
+        if not self._threads.submit(model, work, done):
             for share in shares:
                 share.problem = busy(f"Too many requests wait for {share.variant.model}.")
                 share.call.pending -= 1
@@ -229,7 +270,7 @@ class Engine:
             answers.append(self._refuse(call, call.problem, frames, now, elapsed))
         if not self._write(frames, now) and self.settings.disk_full == "refuse":
             full = busy("The prediction log cannot be written.", "log-full")
-            answers = [(call, full.status, full.body(call.plain), full.headers) for call, _, _, _ in answers]
+            answers = [(call, full.status, *call.refusal(full)) for call, _, _, _ in answers]
         self._in_flight -= len(calls)
         for call, status, body, headers in answers:
             if len(call.shares) == 1:
@@ -262,53 +303,25 @@ class Engine:
                 for n, output in zip(at, share.output, strict=True):
                     objects[n] = variant.render(prefix, call.first + n, [output])[0][:-1] + variant.named
         predictions = ",".join(objects).encode()
-        if call.plain:
-            body: bytes = b"%s%s]}" % (first.head, predictions)
-            headers: Headers = ()
+        headers: Headers = ()
+        if call.codec is not None:
+            body, headers = call.codec.write(call)
+        elif call.plain:
+            body = b"%s%s]}" % (first.head, predictions)
         else:
-            body, headers = self._tensors(call)
+            body, headers = tensors(call)
         if self._log is not None:
+            form = call.rows.form
+            sent = call.columns if form == "columns" else call.body
+            if (keeping := call.endpoint.keeping) is not None:
+                form, sent = keeping.rows(form, sent, call.request)
+                call.keys = keeping.keys(call.keys)
             frame = Frame(
-                now, call.request, call.endpoint.name, parts, 200, int((elapsed - call.started) * 1e6), call.rows.form,
-                call.body if call.plain else call.columns, b"[%s]" % predictions, call.keys,
+                now, call.request, call.endpoint.name, parts, 200, int((elapsed - call.started) * 1e6), form, sent,
+                b"[%s]" % predictions, call.keys, "", call.caller,
             )  # fmt: skip
             frames.append(encode(frame))
         return body, headers
-
-    def _tensors(self, call: Call) -> tuple[bytes, Headers]:
-        """The Open Inference Protocol's answer."""
-        assert call.rows is not None
-        assert call.endpoint is not None
-        assert call.asked is not None
-        shares, count = call.shares, len(call.rows.rows)
-        first = shares[0].variant
-        prefix = call.request[:-8]
-        parameters: dict[str, Any] = {
-            "model": first.model,
-            "model_version": first.version,
-            "variant": first.name,
-            "prediction_ids": ",".join(f"{prefix}{n:08x}" for n in range(call.first, call.first + count)),
-        }
-        values = np.empty((count, first.served.width), dtype=np.float32)
-        labels = [""] * count
-        names = [""] * count
-        for share in shares:
-            variant = share.variant
-            order = None if variant.labels == first.labels else [variant.labels.index(c) for c in first.labels]
-            for n, output in zip(share.at if share.at is not None else range(count), share.output, strict=True):
-                values[n] = output if order is None else [output[i] for i in order]
-                labels[n], names[n] = variant.label(output), variant.name
-        if len(shares) > 1:
-            parameters["variants"] = ",".join(names)
-        body, length = oip.encode(
-            call.asked, call.endpoint.name, first.version, first.signature, values, labels, parameters
-        )
-        if length is None:
-            return body, ()
-        return body, (
-            (b"content-type", b"application/octet-stream"),
-            (b"inference-header-content-length", str(length).encode()),
-        )
 
     def _refuse(
         self, call: Call, problem: Problem, frames: list[bytes], now: int, elapsed: float
@@ -316,26 +329,16 @@ class Engine:
         if not call.request:
             call.request = f"{self._prefix}{self._next:08x}"
             self._next += 1
+        endpoint = call.endpoint.name if call.endpoint is not None else ""
+        self.counters.refused(endpoint, problem.error.code)
         if self._log is not None:
-            variant = call.shares[0].variant if call.shares else None
-            parts = [] if variant is None else [variant.part]
-            frames.append(
-                encode(
-                    Frame(
-                        time_ms=now,
-                        request=call.request,
-                        endpoint=call.endpoint.name if call.endpoint is not None else "",
-                        parts=parts,
-                        status=problem.status,
-                        latency_us=int((elapsed - call.started) * 1e6),
-                        form="none",
-                        sent=b"",
-                        answered=b"",
-                        error=problem.error.code,
-                    )
-                )
-            )
-        return call, problem.status, problem.body(call.plain), problem.headers
+            parts = [call.shares[0].variant.part] if call.shares else []
+            frame = Frame(
+                now, call.request, endpoint, parts, problem.status, int((elapsed - call.started) * 1e6), "none", b"", b"",
+                None, problem.error.code, call.caller,
+            )  # fmt: skip
+            frames.append(encode(frame))
+        return call, problem.status, *call.refusal(problem)
 
     # ------------------------------------------------------------------ the log
 
@@ -358,6 +361,13 @@ class Engine:
     def in_flight(self) -> int:
         """Requests that are taken and not yet answered."""
         return self._in_flight
+
+    def totals(self) -> tuple[Counters, int]:
+        """The counts of all workers of the port, and how many workers that were."""
+        self.counters.in_flight, self.counters.waiting = self._in_flight, self._threads.waiting
+        if not self.settings.metrics:
+            return self.counters, 1
+        return gather(self.counters, Path(self.settings.metrics), self.settings.worker)
 
     def upkeep(self) -> None:
         """Rotates the log where it is time; the idle worker's part of what `append` does."""
@@ -403,6 +413,6 @@ def _score(model: ServedModel, shares: list[Share]) -> list[_Result]:
         output = model.check(model.run(rows, [len(share.rows) for share in shares]), len(rows))
         return [(shares, output, time.perf_counter() - start)]
     except Exception as e:
-        if len(shares) == 1:
+        if len(shares) == 1 or isinstance(e, ModelSlow):
             return [(shares, e, time.perf_counter() - start)]
         return [result for share in shares for result in _score(model, [share])]

@@ -7,15 +7,20 @@ from bisect import bisect_right
 from collections.abc import Callable, Container
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import xxhash
 
 from loopline.errors import Invalid, LooplineError, NotFound
 from loopline.features.records import Signature
+from loopline.packaging.records import Opening
 from loopline.serving import model as models
-from loopline.serving.contract import Contract, Row, merge
+from loopline.serving.contract import Contract, Row
+from loopline.serving.keeping import keeping
+from loopline.serving.limits import Buckets
 from loopline.serving.log import Part
+from loopline.serving.merging import merge
 from loopline.serving.model import ServedModel
 from loopline.serving.problems import Problem, endpoint_down, no_endpoint
 from loopline.serving.records import BUCKETS, ControlMessage, Endpoint, RouteTable, Variant
@@ -39,20 +44,27 @@ class LiveVariant:
         self.counted = (endpoint, record.name, self.version)
         self.propensity = record.weight / BUCKETS if record.mode == "live" else 1.0
         self.part = Part(record.model, record.name, record.mode, self.propensity)
-        self.threshold = 0.5 if manifest.threshold is None else manifest.threshold
+        packaged = 0.5 if manifest.threshold is None else manifest.threshold
+        self.threshold = packaged if record.threshold is None else record.threshold
+        self.decision: dict[str, Any] = {}
+        """What answers say of the threshold, where there is one: its value, and the number of the decision (0: as packaged)."""
+        if self.task == "binary":
+            self.decision = {"threshold": self.threshold, "threshold_number": record.threshold_number}
         self.labels = list(manifest.classes)
         self.pick = _pick(contract.names, (*manifest.numbers, *manifest.strings))
         quoted = {k: msgspec.json.encode(k).decode() for k in (endpoint, self.name, self.model, *manifest.classes)}
+        decided = "".join(f',"{key}":{value:.9g}' for key, value in self.decision.items())
         self.head = (
             f'{{"endpoint":{quoted[endpoint]},"model":{quoted[self.model]},"version":{manifest.version},'
-            f'"variant":{quoted[self.name]},"predictions":['
+            f'"variant":{quoted[self.name]}{decided},"predictions":['
         ).encode()
         self.named = f',"model":{quoted[self.model]},"variant":{quoted[self.name]}}}'
         # Filled by the % operator, so a class's own percent signs are doubled.
         classes = [quoted[c].replace("%", "%%") for c in manifest.classes]
         if self.task == "binary":
             low, high = classes
-            each = f'"probabilities":{{{low}:%.9g,{high}:%.9g}}}}'
+            by = f',"threshold_number":{record.threshold_number}' if record.threshold_number else ""
+            each = f'"probabilities":{{{low}:%.9g,{high}:%.9g}}{by}}}'
             self._low, self._high = (f'","label":{c},"probability":%.9g,{each}' for c in classes)
         elif self.task == "multiclass":
             each = ",".join(f"{c}:%.9g" for c in classes)
@@ -114,6 +126,8 @@ class LiveEndpoint:
                 hint="Give them endpoints of their own.",
             )
         required, optional = merge((v.name, manifests[v.name].signature, v.mode == "live") for v in record.variants)
+        optional += tuple(f for f in required if f.name in record.optional)
+        required = tuple(f for f in required if f.name not in record.optional)
         needed = {n for m in manifests.values() for n in (*m.numbers, *m.strings)}
         if unknown := needed - {f.name for f in (*required, *optional)}:
             raise Invalid(
@@ -125,12 +139,15 @@ class LiveEndpoint:
             optional,
             passthrough=record.passthrough,
             route_key=record.route_key,
-            refuse_unknown=record.unknown_category == "refuse",
+            refuse_unknown=record.policy.unknown_category == "refuse",
+            refuse_outside=record.policy.out_of_range == "refuse",
         )
         self.variants = [LiveVariant(record.name, v, served[v.name], self.contract) for v in live]
         self.shadows = [
             LiveVariant(record.name, v, served[v.name], self.contract) for v in record.variants if v.mode == "shadow"
         ]
+        self.keeping = keeping(record.policy, record.salt or record.name, record.route_key)
+        self.limit = Buckets(record.policy.rate, record.policy.burst) if record.policy.rate else None
         self.only = self.variants[0] if len(live) == 1 else None
         self._ends: list[int] = []
         for v in live:
@@ -219,7 +236,9 @@ class Live:
         return [f"{name}/versions/{v}" for v in self.endpoints[name].versions()]
 
 
-def prepare(message: ControlMessage, known: dict[str, ServedModel], tolerated: Container[str] = ()) -> Live:
+def prepare(
+    message: ControlMessage, known: dict[str, ServedModel], opening: Opening, tolerated: Container[str] = ()
+) -> Live:
     """A table with all its models loaded, warmed and held against their golden rows; `known` ones are reused.
 
     An endpoint of those `tolerated` that fails is left out, and answered with 503. Takes its time: to be called outside the
@@ -234,7 +253,7 @@ def prepare(message: ControlMessage, known: dict[str, ServedModel], tolerated: C
             try:
                 models_of = {}
                 for variant in record.variants:
-                    key, model = _model(variant, known | served)
+                    key, model = _model(variant, known | served, opening)
                     if key not in known and key not in served:
                         fresh.append(model)
                     models_of[variant.name] = served[key] = model
@@ -251,7 +270,7 @@ def prepare(message: ControlMessage, known: dict[str, ServedModel], tolerated: C
         raise
 
 
-def _model(variant: Variant, known: dict[str, ServedModel]) -> tuple[str, ServedModel]:
+def _model(variant: Variant, known: dict[str, ServedModel], opening: Opening) -> tuple[str, ServedModel]:
     """The model of a variant with its bundle key."""
     if not variant.bundle:
         raise NotFound(
@@ -261,7 +280,7 @@ def _model(variant: Variant, known: dict[str, ServedModel]) -> tuple[str, Served
         )
     folder = Path(variant.bundle)
     key = models.bundle_key(folder)
-    return key, known[key] if key in known else models.load(folder)
+    return key, known[key] if key in known else models.load(folder, opening)
 
 
 def nothing() -> Live:

@@ -6,37 +6,24 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from loopline.errors import Invalid, NotFound
 from loopline.features.boundary import Boundary
 from loopline.hashing import digest_bytes
 from loopline.packaging.cleaned import read_cleaning
 from loopline.packaging.manifest import MANIFEST, MODEL, read_manifest
-from loopline.packaging.records import Manifest
+from loopline.packaging.records import Manifest, Opening
 from loopline.packaging.runtime import open_session
+from loopline.ports.runtime import Floats, ModelDown, Runtime, Strings
 
 IN_LOOP = 0.002
 """Seconds that one row may take for a model to be run in the event loop itself; a slower one runs in a thread."""
-Floats = npt.NDArray[np.float32]
 
 
-class Runner(Protocol):
-    """What computes: arrays as a graph takes them in, probabilities [n, k] or values [n, 1] out."""
-
-    def run(self, numbers: Floats | None, strings: npt.NDArray[np.object_] | None) -> Floats:
-        """Raises any exception where the model fails."""
-        ...
-
-    def close(self) -> None:
-        """Frees what is held."""
-        ...
-
-
-class OnnxRunner:
+class OnnxRuntime:
     """One onnxruntime session, single-threaded: many small calls beat threads that wait for each other."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -55,7 +42,7 @@ class OnnxRunner:
             )
         self._outputs = list(manifest.outputs[:1])
 
-    def run(self, numbers: Floats | None, strings: npt.NDArray[np.object_] | None) -> Floats:
+    def run(self, numbers: Floats | None, strings: Strings | None) -> Floats:
         feed: dict[str, Any] = {}
         if numbers is not None:
             feed["numbers"] = numbers
@@ -69,12 +56,12 @@ class OnnxRunner:
 
 
 class ServedModel:
-    """A loaded bundle: `manifest`, `runner`, and how long one row takes (`cost`, seconds)."""
+    """A loaded bundle: `manifest`, `runtime`, and how long one row takes (`cost`, seconds)."""
 
-    def __init__(self, folder: Path, manifest: Manifest, runner: Runner) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, runtime: Runtime) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.runner = runner
+        self.runtime = runtime
         self._cleaning = read_cleaning(folder, manifest)
         self.width = 1 if manifest.task == "regression" else len(manifest.classes)
         self.cost = 0.0
@@ -94,7 +81,7 @@ class ServedModel:
                 [row[a:] for row in rows],
                 together,
             )
-            return self.runner.run(
+            return self.runtime.run(
                 floats if self._cleaning.numbers else None, texts if self._cleaning.strings else None
             )
         numbers = strings = None
@@ -104,7 +91,7 @@ class ServedModel:
             if a:
                 numbers = np.array([row[:a] for row in rows], dtype=np.float32)
             strings = np.array([row[a:] for row in rows], dtype=object)
-        return self.runner.run(numbers, strings)
+        return self.runtime.run(numbers, strings)
 
     def check(self, output: Floats, n: int) -> Floats:
         """The output itself, where it has the right shape. Raises ValueError."""
@@ -114,7 +101,7 @@ class ServedModel:
 
     def close(self) -> None:
         """Frees the session or ends the child process."""
-        self.runner.close()
+        self.runtime.close()
 
 
 def broken(folder: Path, why: str) -> Invalid:
@@ -132,20 +119,28 @@ def bundle_key(folder: Path) -> str:
         raise NotFound(f"There is no bundle in {folder}.", code="no-bundle", hint=f"It needs a {MANIFEST}.") from e
 
 
-def load(folder: Path) -> ServedModel:
+def load(folder: Path, opening: Opening | None = None) -> ServedModel:
     """The model of a bundle, ready to answer. Raises `NotFound`, `Invalid` or `Refused`.
 
     Every file is held against its digest, the golden row against the expected answer; then one row is timed.
     """
+    opening = opening or Opening()
     manifest = read_manifest(folder)
-    runner: Runner
-    if manifest.runtime == "onnx":
-        runner = OnnxRunner(folder, manifest)
-    else:
-        from loopline.serving.native import NativeRunner
+    if opening.trust.every:
+        from loopline.packaging.signed import check_trusted
 
-        runner = NativeRunner(folder)
-    model = ServedModel(folder, manifest, runner)
+        check_trusted(folder, opening.trust, "only such a one is served")
+    runtime: Runtime
+    if manifest.runtime == "onnx":
+        runtime = OnnxRuntime(folder, manifest)
+    else:
+        from loopline.packaging.child import ChildRuntime
+
+        try:
+            runtime = ChildRuntime(folder, opening)
+        except ModelDown as e:
+            raise broken(folder, str(e)) from e
+    model = ServedModel(folder, manifest, runtime)
     try:
         _warm(model)
     except BaseException:

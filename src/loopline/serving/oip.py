@@ -9,6 +9,7 @@ extension_binary_data.md (header Inference-Header-Content-Length).
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,20 +22,14 @@ from loopline.serving.bodies import said
 from loopline.serving.contract import Contract, Rows
 from loopline.serving.problems import bad_input, too_large
 
-DTYPES: dict[str, Any] = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "UINT16": np.uint16,
-    "UINT32": np.uint32,
-    "UINT64": np.uint64,
-    "INT8": np.int8,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP16": np.float16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-}
+DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(code)
+    for name, code in {
+        "BOOL": "?", "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "<i1", "INT16": "<i2",
+        "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+    }.items()
+}  # fmt: skip
+"""Each numeric datatype as binary tensors have it."""
 SHOWN = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "category": "BYTES", "text": "BYTES", "date": "BYTES"}
 
 
@@ -92,15 +87,42 @@ def decode(contract: Contract, body: bytes, json_length: int | None, row_limit: 
         request = _decode(head)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
         bad_input(f"The request is not an inference request: {e}.", "not-inference")
-    columns, offset = {}, 0
-    rows = -1
+    pieces: list[bytes | None] = []
+    offset = 0
     for tensor in request.inputs:
+        if (size := tensor.parameters.get("binary_data_size")) is None:
+            pieces.append(None)
+            continue
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(tail) - offset:
+            bad_input(
+                f"Input {tensor.name!r}: binary_data_size is {said(size)}, and {len(tail) - offset} bytes are left.",
+                "bad-binary",
+                field=tensor.name,
+            )
+        pieces.append(tail[offset : offset + size])
+        offset += size
+    if offset != len(tail):
+        bad_input(f"{len(tail) - offset} bytes are left after the last input.", "bad-binary")
+    columns, rows = columns_of(request.inputs, pieces, row_limit)
+    checked = contract.check_columns(columns, rows)
+    key = request.parameters.get("route_key")
+    checked.route_key = key if isinstance(key, str) else None
+    return checked, msgspec.msgpack.encode(columns), _asked(request)
+
+
+def columns_of(
+    tensors: Sequence[Tensor], pieces: Sequence[bytes | None], row_limit: int
+) -> tuple[dict[str, list[Any]], int]:
+    """The values of each input, and how many rows they are; `pieces` are the binary ones. Raises `Problem`."""
+    columns: dict[str, list[Any]] = {}
+    rows = -1
+    for tensor, piece in zip(tensors, pieces, strict=True):
         if tensor.name in columns:
             bad_input(f"The input {tensor.name!r} is given twice.", "duplicate-key", field=tensor.name)
         n = _length(tensor)
         if rows not in (-1, n):
             bad_input(
-                f"Input {tensor.name!r} has {n} rows, and {request.inputs[0].name!r} has {rows}.", "ragged-columns",
+                f"Input {tensor.name!r} has {n} rows, and {tensors[0].name!r} has {rows}.", "ragged-columns",
                 field=tensor.name, expected=rows, got=n,
             )  # fmt: skip
         rows = n
@@ -111,25 +133,10 @@ def decode(contract: Contract, body: bytes, json_length: int | None, row_limit: 
                 "Send them in several requests.",
                 limit=row_limit,
             )
-        if (size := tensor.parameters.get("binary_data_size")) is not None:
-            if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(tail) - offset:
-                bad_input(
-                    f"Input {tensor.name!r}: binary_data_size is {said(size)}, and {len(tail) - offset} bytes are left.",
-                    "bad-binary",
-                    field=tensor.name,
-                )
-            columns[tensor.name] = _binary(tensor, tail[offset : offset + size], n)
-            offset += size
-        else:
-            columns[tensor.name] = _listed(tensor, n)
-    if offset != len(tail):
-        bad_input(f"{len(tail) - offset} bytes are left after the last input.", "bad-binary")
+        columns[tensor.name] = _listed(tensor, n) if piece is None else _binary(tensor, piece, n)
     if rows < 1:
         bad_input("The request has 0 rows.", "no-rows", "Send at least one row.")
-    checked = contract.check_columns(columns, rows)
-    key = request.parameters.get("route_key")
-    checked.route_key = key if isinstance(key, str) else None
-    return checked, msgspec.msgpack.encode(columns), _asked(request)
+    return columns, rows
 
 
 def _asked(request: InferRequest) -> Asked:
@@ -151,7 +158,7 @@ def _length(tensor: Tensor) -> int:
     return shape[0]
 
 
-def _kind(tensor: Tensor) -> Any:
+def _kind(tensor: Tensor) -> np.dtype[Any]:
     kind = DTYPES.get(tensor.datatype)
     if kind is None:
         bad_input(
@@ -188,7 +195,7 @@ def _binary(tensor: Tensor, data: bytes, n: int) -> list[Any]:
                 got=len(texts),
             )
         return texts
-    kind = np.dtype(_kind(tensor))
+    kind = _kind(tensor)
     if len(data) != n * kind.itemsize:
         bad_input(
             f"Input {tensor.name!r}: {n} values of {tensor.datatype} are {n * kind.itemsize} bytes, got {len(data)}.",
@@ -197,11 +204,8 @@ def _binary(tensor: Tensor, data: bytes, n: int) -> list[Any]:
             expected=n * kind.itemsize,
             got=len(data),
         )
-    array: npt.NDArray[Any] = np.frombuffer(data, dtype=kind.newbyteorder("<"))
-    values: list[Any] = array.tolist()
-    if kind.kind == "f" and np.isnan(array).any():
-        values = [None if v != v else v for v in values]
-    return values
+    values: list[Any] = np.frombuffer(data, dtype=kind).tolist()
+    return [None if v != v else v for v in values] if kind.kind == "f" else values
 
 
 def _listed(tensor: Tensor, n: int) -> list[Any]:
@@ -252,7 +256,7 @@ def encode(
         if name == "label":
             described: dict[str, Any] = {"name": name, "datatype": "BYTES", "shape": [len(labels)]}
             if binary:
-                raw = b"".join(struct.pack("<I", len(b)) + b for b in (label.encode() for label in labels))
+                raw = packed_texts([label.encode() for label in labels])
             else:
                 described["data"] = labels
         else:
@@ -270,6 +274,11 @@ def encode(
         answer["id"] = asked.id
     head = msgspec.json.encode(answer)
     return (head + b"".join(tails), len(head)) if tails else (head, None)
+
+
+def packed_texts(texts: list[bytes]) -> bytes:
+    """The binary form of a BYTES tensor."""
+    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
 
 
 def metadata(name: str, versions: list[str], contract: Contract, signature: Signature) -> dict[str, Any]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
 from typing import Any
 
 from loopline.features.boundary import LARGEST
 from loopline.features.records import Field
+from loopline.serving.contract import shown
 from loopline.serving.explain import can_explain
 from loopline.serving.live import LiveEndpoint
 from loopline.serving.oip import DTYPES, SHOWN, outputs_of
 
-_EPOCH = date(1970, 1, 1)
 _MANY = 100
 """Categories that are named."""
 _WHOLE = {"minimum": -(1 << 63), "maximum": (1 << 63) - 1}
@@ -36,6 +35,7 @@ _ERRORS = {
     "404": "There is no such endpoint, or no such version.",
     "413": "The body or the number of rows is over the limit.",
     "415": "The body is compressed.",
+    "429": "This caller asks too often; the header Retry-After says when to come again.",
     "503": "Not now; the header Retry-After says when to come again.",
 }
 
@@ -47,7 +47,7 @@ def document(endpoint: LiveEndpoint, body_limit: int, row_limit: int) -> dict[st
     fields = contract.fields
     given = first.served.manifest.example
     example = {f.name: given[f.name] for f in fields if f.name in given}
-    properties = {f.name: _property(f, contract.refuse_unknown) for f in fields}
+    properties = {f.name: _property(f, contract.refuse_unknown, contract.refuse_outside) for f in fields}
     passed: dict[str, Any] = {
         "type": ["string", "number", "boolean", "null"], "description": "Kept with the prediction; no model reads it."
     }  # fmt: skip
@@ -123,7 +123,7 @@ def document(endpoint: LiveEndpoint, body_limit: int, row_limit: int) -> dict[st
     }  # fmt: skip
 
 
-def _property(field: Field, refused: bool) -> dict[str, Any]:
+def _property(field: Field, refused: bool, outside: bool) -> dict[str, Any]:
     """One column: its type, and what training saw of it."""
     found = dict(_TYPES[field.kind])
     if not field.nullable:
@@ -135,20 +135,16 @@ def _property(field: Field, refused: bool) -> dict[str, Any]:
     if field.categories:
         if refused:
             found["enum"] = [*field.categories, *(["", None] if field.nullable else [])]
-        shown = ", ".join(field.categories[:_MANY])
-        said.append(f"One of {shown}{', ...' if len(field.categories) > _MANY else ''}.")
+        named = ", ".join(field.categories[:_MANY])
+        said.append(f"One of {named}{', ...' if len(field.categories) > _MANY else ''}.")
         found["examples"] = list(field.categories[:_MANY])
-    if field.minimum is not None and field.maximum is not None:
-        said.append(f"Seen in training: {_shown(field, field.minimum)} to {_shown(field, field.maximum)}.")
+    if field.kind != "boolean" and field.minimum is not None and field.maximum is not None:
+        said.append(f"Seen in training: {shown(field, field.minimum)} to {shown(field, field.maximum)}.")
+        if outside and field.kind != "date":
+            found |= {"minimum": field.minimum, "maximum": field.maximum}
     if said:
         found["description"] = " ".join(said)
     return found
-
-
-def _shown(field: Field, value: float) -> str:
-    if field.kind == "date":
-        return (_EPOCH + timedelta(days=int(value))).isoformat()
-    return f"{value:g}" if field.kind == "number" else str(int(value))
 
 
 def _answers(endpoint: LiveEndpoint) -> dict[str, Any]:

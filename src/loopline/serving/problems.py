@@ -7,12 +7,13 @@ from typing import Any, NoReturn
 import msgspec
 
 from loopline.errors import Invalid, LooplineError, NotFound, Refused, Unavailable, did_you_mean
+from loopline.ports.runtime import ModelDown, ModelSlow
 
 REASONS = {
     200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
     405: b"Method Not Allowed", 408: b"Request Timeout",
     413: b"Content Too Large", 414: b"URI Too Long", 415: b"Unsupported Media Type",
-    421: b"Misdirected Request", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
+    421: b"Misdirected Request", 429: b"Too Many Requests", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
     501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable",
 }  # fmt: skip
 
@@ -106,6 +107,15 @@ def foreign(header: str, value: str) -> Problem:
 def busy(what: str, code: str = "busy") -> Problem:
     """The 503 of a part that cannot take more for now; tells when to come again."""
     return Problem(503, Unavailable(what, code=code, hint="Try again in a second."), ((b"retry-after", b"1"),))
+
+
+def unanswered(model: str, error: Exception) -> Problem:
+    """What a model's failure is answered with: 503, come again, where nothing answered at all, 500 where the model failed."""
+    if isinstance(error, ModelSlow):
+        return busy(f"{model} did not answer in its time.", "model-slow")
+    if isinstance(error, ModelDown):
+        return busy(f"{model} does not answer; it is being started again.", "model-down")
+    return model_failed(model, type(error).__name__)
 
 
 def model_failed(model: str, why: str) -> Problem:

@@ -12,7 +12,7 @@ import time
 from typing import Any, ClassVar
 
 from loopline.errors import Invalid
-from loopline.serving.access import Gate, unique
+from loopline.serving.access import Gate, caller, unique
 from loopline.serving.call import Call, Headers
 from loopline.serving.connection import BoundedProtocol, head
 from loopline.serving.engine import Engine
@@ -107,6 +107,9 @@ class InferenceProtocol(BoundedProtocol):
             key = headers.pop(b"x-loopline-route-key", None)
             if key is not None:
                 call.key = key.decode("latin-1")
+            deadline = headers.pop(b"x-loopline-deadline-ms", None)
+            if deadline is not None:
+                read_deadline(call, deadline)
             # The other headers stay the same from request to request, as a rule: what passed once passes again.
             live, passed = self.engine.live, self._passed
             if passed is None or passed[0] is not live or passed[1] is not route or passed[2] != headers:
@@ -115,8 +118,13 @@ class InferenceProtocol(BoundedProtocol):
                 self.gate.check_host(headers, self._peer)
                 self.gate.allow(live, route.endpoint.name, headers, self._peer)
                 read_headers(call, headers)
+                call.caller = caller(headers)
                 if call.json_length is None:
-                    self._passed = (live, route, headers)
+                    self._passed = (live, route, headers, call.caller)
+            else:
+                call.caller = passed[3]
+            if (limit := route.endpoint.limit) is not None:
+                limit.take(call.caller, time.monotonic())
             if length:
                 check_length(length, self.engine.settings.body_limit)
         except Problem as problem:
@@ -162,6 +170,9 @@ def read_headers(call: Call, headers: dict[bytes, bytes]) -> None:
     key = headers.get(b"x-loopline-route-key")
     if key is not None:
         call.key = key.decode("latin-1")
+    deadline = headers.get(b"x-loopline-deadline-ms")
+    if deadline is not None:
+        read_deadline(call, deadline)
     length = headers.get(b"inference-header-content-length")
     if length is not None:
         if not length.isdigit() or len(length) > 12:
@@ -173,6 +184,15 @@ def read_headers(call: Call, headers: dict[bytes, bytes]) -> None:
             Invalid("Compressed bodies are not taken.", code="content-encoding", hint="Send the body as it is."),
             ((b"accept-encoding", b"identity"),),
         )
+
+
+def read_deadline(call: Call, given: bytes) -> None:
+    """Counts a deadline from now on. Raises `Problem`."""
+    if not given.isdigit() or len(given) > 9:
+        raise Problem(
+            400, Invalid("x-loopline-deadline-ms is no number of milliseconds.", code="bad-header", hint="Give 250.")
+        )
+    call.deadline = time.perf_counter() + int(given) / 1000
 
 
 def check_length(declared: bytes, limit: int) -> None:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from loopline.packaging.records import Opening
+
 BUCKETS = 10_000
 """Weights are given in ten-thousandths: the live weights of an endpoint sum to this."""
 
@@ -19,8 +21,9 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """A model version behind an endpoint.
 
     `bundle` is the folder that holds it ("": it cannot be had, and its endpoint is not served), `model` its ref
-    (`model:readmission@3`). A live variant answers `weight` of 10,000 buckets; a shadow one is scored after the answer is out,
-    and only recorded.
+    (`model:readmission@3`). `threshold` is from which probability on a row is positive, by the number of that decision (None: as it
+    was packaged). A live variant answers `weight` of 10,000 buckets; a shadow one is scored after the answer is out, and only
+    recorded.
     """
 
     name: str
@@ -28,6 +31,30 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     weight: int = 0
     mode: Mode = "live"
+    threshold: float | None = None
+    threshold_number: int = 0
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an endpoint lets pass, and what it keeps of it; by default everything.
+
+    `unknown_category` and `out_of_range` say whether a level not seen in training, or a number outside of what training saw, is
+    refused. `rate`: requests a second that one caller may send to one worker (0: any), `burst` how many of them at once (0: a
+    second's worth). `probes`: different rows of one caller within a day that raise an alert (0: none does).
+
+    Of the rows, a share of `rows_kept` goes into the prediction log (answers always do), without the `hidden` columns, and with the
+    values of the `hashed` ones as keyed hashes. `days` is how long answers stay on record (0: until someone removes them).
+    """
+
+    unknown_category: Literal["accept", "refuse"] = "accept"
+    out_of_range: Literal["accept", "refuse"] = "accept"
+    rate: float = 0.0
+    burst: int = 0
+    probes: int = 0
+    rows_kept: float = 1.0
+    hidden: tuple[str, ...] = ()
+    hashed: tuple[str, ...] = ()
+    days: float = 0.0
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +62,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     The routing key of a request (header `x-loopline-route-key`, else the column `route_key`, else the request's own id) is
     hashed with `salt` into one of 10,000 buckets. `passthrough` are columns that callers may send and no model reads: they
-    are kept in the prediction log for grouping. `unknown_category` says what happens to a level not seen in training.
+    are kept in the prediction log for grouping. `optional` are columns that models read and callers may leave out.
     """
 
     name: str
@@ -43,7 +70,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     salt: str = ""
     route_key: str | None = None
     passthrough: tuple[str, ...] = ()
-    unknown_category: Literal["accept", "refuse"] = "accept"
+    optional: tuple[str, ...] = ()
+    policy: Policy = Policy()
 
 
 class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +107,13 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     metrics: str = ""
     """Folder in which the workers of one port show each other their counters; empty: a worker reports only its own."""
     allowed_hosts: tuple[str, ...] = ()
+    open: bool = False
+    """Whether whoever reaches this server may call, without a token."""
+    tls_cert: str = ""
+    tls_key: str = ""
+    """PEM files of a certificate and its key; empty: no TLS."""
+    grpc: tuple[str, int] | None = None
+    """Address and port on which gRPC is answered, too."""
     body_limit: int = 16 << 20
     forward_limit: int = 1 << 30
     row_limit: int = 10_000
@@ -90,6 +125,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     segment_bytes: int = 64 << 20
     segment_age: float = 300.0
     disk_full: Literal["answer", "refuse"] = "answer"
+    opening: Opening = Opening()
+    """How bundles are opened: whom to trust, and what a model's process may take."""
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +135,8 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
     `id` is the prediction's own; `request` is shared by the rows of one request. `row` holds the raw values as they were
     sent, nested objects under dotted names; `output` what was answered: the label with its probability and those of all classes,
     or the value (regression). A shadow record has the live prediction's id and no row. `propensity` is the chance with which the
-    routing table gave this variant. `time_ms` is when the request's tick began, in milliseconds since 1970 UTC.
+    routing table gave this variant. `caller` is the beginning of the digest of the caller's token
+    (empty: this user on this machine). `time_ms` is when the request's tick began, in milliseconds since 1970 UTC.
     """
 
     id: str
@@ -115,3 +153,4 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
     latency_us: int = 0
     status: int = 200
     error: str = ""
+    caller: str = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.util
 import logging
 import os
 import queue
@@ -22,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from loopline.errors import Conflict, Invalid, LooplineError, Unavailable, from_dict
+from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, Unavailable, from_dict
 from loopline.serving.door import Order, Reply, frame, read_state, receive, write_state
 from loopline.serving.records import ControlMessage, RouteTable, WorkerSettings
 
@@ -39,6 +40,13 @@ STEADY = 10.0
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises `Conflict` (the port is in use) or `Invalid` (there is no such address here)."""
+    sock = _bind(host, port)
+    sock.listen(2048)
+    return sock
+
+
+def _bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A bound socket; `shared`: others of this user may bind its port, too, and this one only keeps it. Raises as `listen`."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -48,8 +56,9 @@ def listen(host: str, port: int) -> socket.socket:
         raise Invalid(f"{host!r}:{port} is no address to listen on: {e}.", code="bad-address") from e
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
-        sock.listen(2048)
     except (OSError, OverflowError) as e:
         sock.close()
         if isinstance(e, OSError) and e.errno == errno.EADDRINUSE:
@@ -83,6 +92,7 @@ class Supervisor:
 
     `folder` is for the supervisor's own files: the routing table in force (`routes.json`, mode 0600), the workers' settings
     and what they say (`worker-N.err`). `log` is the prediction log's folder, `control` the Unix socket of the control process.
+    `grpc_port` is where gRPC is answered, too (None: nowhere; 0: any free port).
     `options` are further fields of `WorkerSettings`.
     """
 
@@ -95,9 +105,12 @@ class Supervisor:
         port: int = 8400,
         workers: int = 1,
         control: str = "",
+        grpc_port: int | None = None,
         **options: Any,
     ) -> None:
         self.folder = folder
+        self.grpc_port = grpc_port
+        self._reserved: socket.socket | None = None
         self.host = host
         self.port = port
         self._log = log
@@ -132,8 +145,19 @@ class Supervisor:
         (nothing is started then), `Unavailable` with what the worker said where it does not come up.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.grpc_port is not None and importlib.util.find_spec("grpc") is None:
+            raise MissingExtra("Answering gRPC needs grpcio.", extra="grpc")
         self._socket = listen(self.host, self.port)
         self.port = self._socket.getsockname()[1]
+        grpc = None
+        if self.grpc_port is not None:
+            try:
+                self._reserved = _bind(self.host, self.grpc_port, shared=True)
+            except BaseException:
+                self._socket.close()
+                raise
+            grpc = self._reserved.getsockname()[:2]
+            self.grpc_port = grpc[1]
         counters = self.folder / "counters"
         counters.mkdir(exist_ok=True)
         for old in counters.iterdir():
@@ -148,6 +172,7 @@ class Supervisor:
                 state=str(self._state),
                 log=str(self._log),
                 control=self._control,
+                grpc=grpc,
                 metrics=str(counters) if len(self._workers) > 1 else "",
                 **self._options,
             )
@@ -196,8 +221,9 @@ class Supervisor:
         """Ends the workers; each finishes what it has in flight first."""
         with self._starting:
             self._stopping.set()
-        if self._socket is not None:
-            self._socket.close()
+        for held in (self._socket, self._reserved):
+            if held is not None:
+                held.close()
         for worker in self._workers:
             if worker.process is not None and worker.process.poll() is None:
                 worker.process.terminate()

@@ -19,6 +19,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -43,13 +44,23 @@ logger = logging.getLogger("loopline.serving")
 class WorkerServer(Server):
     """The server, which closes the engine when the last answer is out."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+    def __init__(self, config: uvicorn.Config, engine: Engine, rpc: Any = None) -> None:
+        """`rpc` is the gRPC server, where there is one."""
         super().__init__(config)
         self._engine = engine
+        self._rpc = rpc
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stops accepting, waits for what is in flight, closes the log."""
+        """Waits for what is under way, live and not ready; stops accepting; closes the log."""
+        self._engine.draining = True
+        ended = None
+        if self._rpc is not None:
+            ended = asyncio.create_task(self._rpc.stop(self._engine.settings.drain))
+        left = await self.drain(self._engine.settings.drain)
+        self.config.timeout_graceful_shutdown = max(1, int(left))
         await super().shutdown(sockets)
+        if ended is not None:
+            await ended
         self._engine.close()
         self._captured_signals.clear()  # it was asked to end and does: exit status 0
 
@@ -73,8 +84,8 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
     engine = Engine(settings, open_log(settings), loop)
     if (message := read_state(state)) is not None:
         # One endpoint that cannot be served keeps none of the others down.
-        engine.swap(lives.prepare(message, {}, message.table.endpoints))
-    gate = Gate(settings.allowed_hosts)
+        engine.swap(lives.prepare(message, {}, settings.opening, message.table.endpoints))
+    gate = Gate(settings.allowed_hosts, open=settings.open)
     incoming = Path(settings.incoming) if settings.incoming else None
     if incoming is not None:
         sweep(incoming)
@@ -90,9 +101,16 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ssl_certfile=settings.tls_cert or None,
+        ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=int(settings.drain),
     )
-    server = WorkerServer(config, engine)
+    rpc = None
+    if settings.grpc is not None:
+        from loopline.serving.grpc.server import start
+
+        rpc = await start(engine, gate, *settings.grpc)
+    server = WorkerServer(config, engine, rpc)
 
     def leave() -> None:
         server.should_exit = True
@@ -118,7 +136,8 @@ async def _reread(engine: Engine, state: Path) -> None:
     try:
         message = read_state(state)
         if message is not None and message.table.epoch > engine.live.epoch:
-            engine.swap(await asyncio.to_thread(lives.prepare, message, engine.known(), engine.live.failed))
+            opening = engine.settings.opening
+            engine.swap(await asyncio.to_thread(lives.prepare, message, engine.known(), opening, engine.live.failed))
     except LooplineError as e:
         logger.error("The routing table on file is not taken: %s", e)
 

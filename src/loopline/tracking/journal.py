@@ -31,6 +31,7 @@ from loopline.ports.files import TEMPORARY, disk_errors, removed_on_error, sync_
 from loopline.tracking.entries import NUMBERS, entry_text
 from loopline.tracking.ids import ulid
 from loopline.tracking.journal_format import (
+    ENTRIES,
     HEAD,
     KEY_LENGTH,
     MAGIC,
@@ -51,7 +52,7 @@ RESERVE = 1 << 20
 
 SEGMENT = 8 << 20
 _WARNED = 0.8
-_MARK = 1 << 20  # bytes after which the end of a frame is noted, for batches
+_MARK = 2 << 20  # bytes after which the end of a frame is noted, for batches; entries have their own bound
 _FRAME = 256 << 10  # bytes of points, from which the next frame begins
 _KNOWN_KEYS = 10_000
 
@@ -92,6 +93,7 @@ class Journal:
         self._fd = self._lock_fd = -1
         self._warned = self._making_room = False
         self._marks: list[Position] = []
+        self._entries = 0  # since the last mark
         self._kept: collections.Counter[str] = collections.Counter()
         self._known: dict[tuple[str, str], tuple[int, bytes, int]] = {}
         self._closed = False
@@ -135,7 +137,7 @@ class Journal:
         Raises `Invalid` on what the server would not take (see `entries.py`), and as `point` does.
         """
         text = entry_text(kind, fields)
-        self._append(frame(NUMBERS[kind], run_prefix(run) + text), last=kind == "finish")
+        self._append(frame(NUMBERS[kind], run_prefix(run) + text), entry=True, last=kind == "finish")
 
     def keep_file(self, path: Path) -> tuple[str, int]:
         """Puts a copy of a file aside until it is uploaded; gives its digest (`blake3:<hex>`) and size in bytes.
@@ -188,7 +190,7 @@ class Journal:
         return self._fd >= 0
 
     def written(self) -> list[Position]:
-        """How far this process has written, and before that, places about every MB where a frame ends; none where not open."""
+        """How far this process has written, and before that, where batches can end; none where not open."""
         with self._lock:
             return [*self._marks, self._end()] if self._fd >= 0 else []
 
@@ -218,11 +220,14 @@ class Journal:
 
     # What follows runs with the lock held.
 
-    def _append(self, data: bytes, *, last: bool = False) -> None:
+    def _append(self, data: bytes, *, entry: bool = False, last: bool = False) -> None:
         with self._lock:
             if self._size + len(data) > self._stop:
                 self._make_room(len(data), last)
             self._write(data)
+            self._entries += entry
+            if self._entries == ENTRIES:
+                self._mark()
 
     def _write(self, data: bytes) -> None:
         written = 0
@@ -246,12 +251,16 @@ class Journal:
         try:
             self._own()
             left = self._check_quota(size, last=last)
-            self._marks.append(self._end())
+            self._mark()
             if self._size + size > self._segment_bytes and self._size > len(MAGIC):
                 self._next_segment()
             self._stop = min(self._segment_bytes, self._size + min(left, _MARK))
         finally:
             self._making_room = False
+
+    def _mark(self) -> None:
+        self._marks.append(self._end())
+        self._entries = 0
 
     def _end(self) -> Position:
         return Position(self._segment, os.fstat(self._fd).st_size)
@@ -325,6 +334,7 @@ class Journal:
         self._segment, self._synced = 0, 1
         self._making_room = False
         self._marks.clear()
+        self._entries = 0
         self._kept.clear()
         self.sender = ""
 

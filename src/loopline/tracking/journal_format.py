@@ -36,6 +36,9 @@ POINTS = 1
 LARGEST = 4 << 20
 """Bytes that a frame, its head included, and the frames of a batch can have."""
 
+ENTRIES = 1_000
+"""Frames that are no points a batch can have: taking one holds up all other writers of the server meanwhile."""
+
 LARGEST_CONTENT = LARGEST + 1
 """Bytes that a batch can have on its way: more is refused unread."""
 

@@ -23,7 +23,7 @@ from loopline.errors import Conflict, Invalid
 from loopline.failpoints import failpoint
 from loopline.ports.files import TEMPORARY, disk_errors, sync_folder
 from loopline.tracking.journal import Position, Target, segment_path
-from loopline.tracking.journal_format import KINDS, MAGIC, Entry, Span, decode, spans
+from loopline.tracking.journal_format import ENTRIES, KINDS, MAGIC, POINTS, Entry, Span, decode, spans
 
 BATCH = 2 << 20
 """Bytes of frames from which the next batch begins; a frame that is larger is a batch alone."""
@@ -138,7 +138,7 @@ class Outbox:
             ends = [end.size for end in written if end.segment == place and end.size > at]
             near = [end for end in ends if end - at <= BATCH]
             # Where the writer lives its frames are not read: that would hold up the threads that log.
-            found = (at, near[-1]) if near else self._scanned(place, at, min(ends, default=None), living=bool(written))
+            found = (at, near[0]) if near else self._scanned(place, at, min(ends, default=None), living=bool(written))
             if found:
                 batch = Batch(self.last + 1, place, *found)
                 self._keep(batch)
@@ -152,8 +152,10 @@ class Outbox:
         if living and end is None:
             return None
         found: tuple[int, int] | None = None
+        entries = 0
         for span in self._spans(segment, at, self._read(segment, at, end)):
-            if found and (at + span.start != found[1] or at + span.end - found[0] > BATCH):
+            entries += span.kind != POINTS
+            if found and (at + span.start != found[1] or at + span.end - found[0] > BATCH or entries > ENTRIES):
                 break
             found = (found[0] if found else at + span.start, at + span.end)
         return found

@@ -6,6 +6,7 @@ of a number that stands there are removed after it, now or by the next purge, wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from loopline.tracking.tables import (
     words,
 )
 
+_RUN = re.compile(r"(?<![\w-])run:(?:[\w.-]+/)?\w+")
 _SHARED: tuple[sa.Column[Any], ...] = (runs.c.environment, run_external.c.dataset)
 """What refers to rows that many runs share: they go with the last run."""
 
@@ -155,21 +157,27 @@ def _of_runs() -> Iterator[sa.Column[Any]]:
 
 
 def _named(tx: Tx, wanted: dict[str, str]) -> dict[str, str]:
-    """Of runs, given as ids by their refs, those that a row of another room names, and what that is.
+    """Of runs, given as ids by their refs, those that a row of another room names, and what that is."""
+    found: dict[str, str] = {}
+    for _, by, held in naming(tx, "run"):
+        for ref in _RUN.findall(held):
+            if ref in wanted:
+                found.setdefault(wanted[ref], by)
+    return found
+
+
+def naming(tx: Tx, kind: str) -> Iterator[tuple[str, str, str]]:
+    """What of any room and project may name things of a kind: its project, what it is, and the text that names them.
 
     A column says by `info={"names": ...}` that it holds refs, and of what (`database.names`).
     """
-    found: dict[str, str] = {}
     for table in metadata.sorted_tables:
         for column in table.c:
             if "names" not in column.info:
                 continue
-            kind, *parts = column.info["names"]
-            query = sa.select(column, table.c.project, *(table.c[part] for part in parts))
-            for row in tx.rows(query.where(sa.cast(column, sa.Text).like("%run:%"))):
+            by, *parts = column.info["names"]
+            text = sa.cast(column, sa.Text)
+            query = sa.select(text, table.c.project, *(table.c[part] for part in parts))
+            for row in tx.rows(query.where(text.like(f"%{kind}:%"))):
                 held, project, *key = tuple[Any, ...](row)
-                for ref in [held] if isinstance(held, str) else held:
-                    if ref in wanted:
-                        by = tx.ref(kind, *key) if project == tx.project else "something of another project"
-                        found.setdefault(wanted[ref], by)
-    return found
+                yield project, tx.ref(by, *key) if project == tx.project else "something of another project", held

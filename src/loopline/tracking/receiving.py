@@ -21,7 +21,7 @@ from loopline.operations import Body
 from loopline.tracking import groups, points, reading
 from loopline.tracking import params as values
 from loopline.tracking.ids import ID, LATEST
-from loopline.tracking.journal_format import LARGEST_CONTENT, Entry, Points, decode
+from loopline.tracking.journal_format import ENTRIES, LARGEST_CONTENT, Entry, Points, decode
 from loopline.tracking.paths import LONGEST_TEXT, check_group, check_key, check_path
 from loopline.tracking.records import Ending, Received, RunKind, RunStatus
 from loopline.tracking.tables import run_senders, runs
@@ -133,6 +133,13 @@ def receive(writing: Writing, sender: str, number: int, content: Body) -> Receiv
     if number <= taken.number:
         return _again(tx, taken, number, digest)
     held = decode(batch)
+    entries = sum(isinstance(one, Entry) for one in held)
+    if entries > ENTRIES:
+        raise Invalid(
+            f"The batch {number} of journal {sender} has {entries:,} entries beside points, and at most {ENTRIES:,} are taken.",
+            code="bad-batch",
+            hint="Cut the journal into smaller batches, as `loopline sync` does.",
+        )
     shaped = [checked(one) for one in held]
     tx.write()
     journal = _hold(tx, sender)
@@ -159,7 +166,7 @@ def receive(writing: Writing, sender: str, number: int, content: Body) -> Receiv
         sa.update(run_senders).where(run_senders.c.sender == sender).values(taken=number, digest=digest, at=tx.now)
     )
     tx.note(outputs=[tx.ref("run", run) for run in numbers], digests={"batch": digest})
-    tx.count += sum(1 for one in held if isinstance(one, Entry))
+    tx.count += entries
     failpoint("tracking.receive.before_acknowledged")
     return Received(sender=sender, number=number)
 

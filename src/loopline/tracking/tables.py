@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from loopline.database import Database, metadata
+from loopline.database import Database, counted_together, metadata
 from loopline.failpoints import failpoint
 
 INDEXED = 64
@@ -169,6 +169,7 @@ sa.Index(
     sqlite_where=run_params.c.value.is_not(None),
     postgresql_where=run_params.c.value.is_not(None),
 )
+counted_together(run_params, "key", f"substr(value, 1, {INDEXED})")
 
 run_corrections = sa.Table(
     "run_corrections",
@@ -197,6 +198,7 @@ sa.Index(
     sa.func.substr(run_tags.c.value, 1, sa.literal_column(str(INDEXED))),
     run_tags.c.run,
 )
+counted_together(run_tags, "key", f"substr(value, 1, {INDEXED})")
 
 run_series = sa.Table(
     "run_series",

@@ -1,19 +1,17 @@
 """The messages of event files, as protobuf: those fields of TensorFlow's `Event`, `Summary` and `TensorProto` that are used here.
 
-They stand in a descriptor pool of their own, so that TensorFlow and TensorBoard can be imported beside it. What is not declared is
-kept apart by protobuf and ignored. Field numbers are those of tensorflow/core/util/event.proto, framework/summary.proto and
-framework/tensor.proto, and of TensorBoard's plugins/hparams/plugin_data.proto.
+TensorFlow and TensorBoard can be imported beside it (`loopline.protobuf`). Field numbers are those of
+tensorflow/core/util/event.proto, framework/summary.proto and framework/tensor.proto,
+and of TensorBoard's plugins/hparams/plugin_data.proto.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
+from google.protobuf import struct_pb2
 
-_PACKAGE = "loopline.tensorboard"
-_ONE, _MANY = 1, 3
-_KINDS = {"double": 1, "float": 2, "int64": 3, "int32": 5, "bool": 8, "string": 9, "bytes": 12}
+from loopline import protobuf
 
 _MESSAGES: dict[str, tuple[str, ...]] = {
     "Event": (
@@ -37,39 +35,11 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
     "HParam": ("1 key string", "2 value .google.protobuf.Value"),
     "SessionEnd": ("1 status int32",),
 }  # fmt: skip
-"""Number, name and type of each field; `*`: there may be many. Parts that are only counted are bytes."""
+"""Parts that are only counted are bytes."""
 
 ONEOF = ("simple_value", "image", "histo", "audio", "tensor")
 """The fields of a Value of which it has one."""
 
-
-def _declared() -> descriptor_pb2.FileDescriptorProto:
-    file = descriptor_pb2.FileDescriptorProto(name="loopline/tensorboard.proto", package=_PACKAGE, syntax="proto2")
-    file.dependency.append(struct_pb2.DESCRIPTOR.name)
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for declared in fields:
-            number, field, kind = declared.split()
-            many, kind = kind.startswith("*"), kind.lstrip("*")
-            added = message.field.add(name=field, number=int(number), label=_MANY if many else _ONE)
-            if kind in _KINDS:
-                added.type = _KINDS[kind]
-            else:
-                added.type = descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE
-                added.type_name = kind if kind.startswith(".") else f".{_PACKAGE}.{kind}"
-    return file
-
-
-def _classes() -> dict[str, Any]:
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(struct_pb2.DESCRIPTOR.serialized_pb)
-    pool.AddSerializedFile(_declared().SerializeToString())
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-        for name in ("Event", "HParams")
-    }
-
-
-_made = _classes()
+_made = protobuf.classes("loopline.tensorboard", _MESSAGES, syntax="proto2", uses=(struct_pb2.DESCRIPTOR,))
 Event: Any = _made["Event"]
 HParams: Any = _made["HParams"]

@@ -16,6 +16,7 @@ def upgrade() -> None:
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("endpoint", sa.String(length=128), nullable=False),
+        sa.Column("dataset", sa.String(length=128), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("summary", sa.Text(), nullable=False),
@@ -83,6 +84,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "name", "post", name=op.f("pk_dataset_inbox")),
     )
     op.create_table(
+        "dataset_retention",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("age", sa.BigInteger(), nullable=True),
+        sa.Column("last", sa.Integer(), nullable=True),
+        sa.Column("by", sa.String(length=256), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("project", name=op.f("pk_dataset_retention")),
+    )
+    op.create_table(
         "dataset_schedules",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -144,7 +154,23 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.Column("creator", sa.String(length=256), nullable=False),
+        sa.Column("purged", sa.BigInteger(), nullable=True),
+        sa.Column("emptied", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("pk_dataset_versions")),
+    )
+    op.create_table(
+        "endpoint_thresholds",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("endpoint", sa.String(length=128), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(length=128), nullable=False),
+        sa.Column("model_version", sa.Integer(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=True),
+        sa.Column("how", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=128), nullable=False),
+        sa.PrimaryKeyConstraint("project", "endpoint", "number", name=op.f("pk_endpoint_thresholds")),
     )
     op.create_table(
         "endpoints",
@@ -154,6 +180,8 @@ def upgrade() -> None:
         sa.Column("champion", sa.Integer(), nullable=False),
         sa.Column("route_key", sa.String(length=200), nullable=True),
         sa.Column("passthrough", sa.JSON(), nullable=False),
+        sa.Column("optional", sa.JSON(), nullable=False),
+        sa.Column("policy", sa.JSON(), nullable=False),
         sa.Column("salt", sa.String(length=40), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.Column("updated", sa.BigInteger(), nullable=False),
@@ -363,6 +391,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "name", "version", "kind", name=op.f("pk_model_documents")),
     )
     op.create_table(
+        "model_terms",
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("term", sa.String(length=500), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "version", "project", "term", name=op.f("pk_model_terms")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "model_versions",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -453,6 +491,7 @@ def upgrade() -> None:
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("endpoint", sa.String(length=128), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("until", sa.Integer(), nullable=False),
         sa.Column("blob", sa.String(length=80), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("first", sa.BigInteger(), nullable=False),
@@ -811,6 +850,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["key"], ["run_words.id"], name=op.f("fk_run_params_key")),
         sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_params_run")),
         sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_params")),
+        info={"statistics": "CREATE STATISTICS st_run_params (mcv) ON key, substr(value, 1, 64) FROM run_params"},
         sqlite_with_rowid=False,
     )
     op.create_index(
@@ -855,7 +895,14 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["key"], ["run_words.id"], name=op.f("fk_run_tags_key")),
         sa.ForeignKeyConstraint(["run"], ["runs.number"], name=op.f("fk_run_tags_run")),
         sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_tags")),
+        info={"statistics": "CREATE STATISTICS st_run_tags (mcv) ON key, substr(value, 1, 64) FROM run_tags"},
         sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_model_terms_value",
+        "model_terms",
+        ["project", "term", sa.literal_column("substr(value, 1, 64)"), "name", "version"],
+        unique=False,
     )
     op.create_index(
         "ix_run_params_value",
@@ -868,3 +915,6 @@ def upgrade() -> None:
     op.create_index(
         "ix_run_tags_value", "run_tags", ["key", sa.literal_column("substr(value, 1, 64)"), "run"], unique=False
     )
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("CREATE STATISTICS st_run_params (mcv) ON key, substr(value, 1, 64) FROM run_params")
+        op.execute("CREATE STATISTICS st_run_tags (mcv) ON key, substr(value, 1, 64) FROM run_tags")

@@ -19,13 +19,18 @@ from loopline.errors import Invalid
 from loopline.tracking.records import Lifecycle
 from loopline.tracking.search.columns import Bool, Columns, attribute, begins, metric, param_text
 from loopline.tracking.search.grammar import parse, parse_order
-from loopline.tracking.search.sql import KEYED, Compiler
-from loopline.tracking.search.tree import And, Field, In, Order, OrderBy, Tree
+from loopline.tracking.search.sql import AT_ONCE, KEYED, Compiler
+from loopline.tracking.search.tree import And, Field, In, Match, Order, OrderBy, Tree
 from loopline.tracking.tables import runs
 
 NEWEST = (OrderBy(Field("attributes", "id"), descending=True),)
 
 _LONGEST_TOKEN = 16_384
+_LOOK, _AT_LEAST, _ROUNDS = (
+    10,
+    1_000,
+    4,
+)  # runs a wanted row, and in all, whose texts patterns see before all texts are read
 _LATEST = 2**47  # of the year 6429: a calendar has it
 
 
@@ -52,6 +57,10 @@ class Column(NamedTuple):
     value: sa.ColumnElement[Any]
     descending: bool
     kind: type
+
+
+Place = tuple[int, list[Any]]
+"""Where a row stands: in which stretch, and the values that it is sorted by, its number last."""
 
 
 class Token(msgspec.Struct, array_like=True):
@@ -102,26 +111,56 @@ def select(
     """The numbers of the runs that a tree and `among` hold for, and where the page ended if there is more."""
     compiler = Compiler(tx, tree, order)
     keys = [_key(compiler, by) for by in (order or NEWEST)]
-    few = compiler.few(tree)
-    if few is not None and not few:
-        return [], None
-    found: list[tuple[int, list[Any], int]] = []
-    last = len(keys[0].stretches)
-    if token is not None and not 0 <= token.stretch <= last:
+    if token is not None and not 0 <= token.stretch <= len(keys[0].stretches):
         raise _bad_page()
-    for stretch in range(token.stretch if token else 0, last + 1):
+    place = None if token is None else (token.stretch, token.values)
+    found = _first(compiler, tree, keys, limit + 1, place, among)
+    if found is None:
+        found = _rows(compiler, tree, keys, limit + 1, place, among)
+    numbers = [values[-1] for _, values in found[:limit]]
+    return numbers, found[limit - 1] if len(found) > limit else None
+
+
+def _first(
+    compiler: Compiler, tree: Tree, keys: list[Key], most: int, place: Place | None, among: Bool
+) -> list[Place] | None:
+    """The rows that a filter with patterns finds first, where they are near: the patterns see the texts of few runs then.
+
+    None where the filter has no pattern that all of it depends on, or what fits is too rare to be met one by one.
+    """
+    parts = tree.parts if isinstance(tree, And) else (tree,)
+    patterns = [part for part in parts if isinstance(part, Match)]
+    others = And(tuple(part for part in parts if not isinstance(part, Match)))
+    found: list[Place] = []
+    size = min(max(most * _LOOK, _AT_LEAST), AT_ONCE)
+    for _ in range(_ROUNDS if patterns else 0):
+        rows = _rows(compiler, others, keys, size, place, among)
+        numbers = [values[-1] for _, values in rows]
+        fit = set.intersection(*(compiler.fit(pattern, numbers) for pattern in patterns))
+        found += [row for row in rows if row[1][-1] in fit]
+        if len(found) >= most or len(rows) < size:
+            return found[:most]
+        place = rows[-1]
+    return None
+
+
+def _rows(compiler: Compiler, tree: Tree, keys: list[Key], most: int, place: Place | None, among: Bool) -> list[Place]:
+    """So many rows of those that a tree and `among` hold for, in order, behind a place."""
+    few = compiler.few(tree)
+    found: list[Place] = []
+    if few is not None and not few:
+        return found
+    for stretch in range(place[0] if place else 0, len(keys[0].stretches) + 1):
         query, columns = _query(compiler, tree, keys, stretch)
         query = query.where(among)
         if few is not None:
             query = query.where(compiler.among(runs.c.number, few))
-        if token is not None and stretch == token.stretch:
-            query = query.where(behind(columns, checked(token.values, columns)))
-        rows = tx.rows(query.limit(limit + 1 - len(found)))
-        found += [(stretch, list(row), row[-1]) for row in rows]
-        if len(found) > limit or (few is not None and len(found) == len(few)):
+        if place is not None and stretch == place[0]:
+            query = query.where(behind(columns, checked(place[1], columns)))
+        found += [(stretch, list(row)) for row in compiler.tx.rows(query.limit(most - len(found)))]
+        if len(found) == most or (few is not None and len(found) == len(few)):
             break
-    numbers = [number for _, _, number in found[:limit]]
-    return numbers, (found[limit - 1][0], found[limit - 1][1]) if len(found) > limit else None
+    return found
 
 
 def _key(compiler: Compiler, by: OrderBy) -> Key:

@@ -33,7 +33,7 @@ from loopline.tracking.search.columns import (
     same_text,
     within,
 )
-from loopline.tracking.search.texts import Budget, matching
+from loopline.tracking.search.texts import Budget, literal, matching
 from loopline.tracking.search.tree import (
     And,
     Field,
@@ -62,7 +62,8 @@ from loopline.tracking.tables import (
 KEYED: dict[str, sa.Table] = {"params": run_params, "metrics": run_series, "tags": run_tags}
 _SIDES = {"inputs": 0, "outputs": 1}
 _FEW = 1_000
-_AT_ONCE = 4_000
+AT_ONCE = 4_000
+"""So many runs' texts are in memory at most for a pattern."""
 
 
 def fields_of(tree: Tree) -> Iterator[Field]:
@@ -130,6 +131,14 @@ class Compiler:
             return None
         rows = self.tx.rows(query.limit(_FEW + 1))
         return {row[0] for row in rows} if len(rows) <= _FEW else None
+
+    def fit(self, leaf: Match, numbers: Sequence[int]) -> set[int]:
+        """Which of some runs a pattern holds for, by their numbers."""
+        rows = self.tx.rows(self._texts(leaf, numbers))
+        texts = [row.text if leaf.field.group != "params" else printed(row.text, row.spelled) for row in rows]
+        hit = matching(texts, leaf.pattern, self.budget)
+        found = {row.run for row, good in zip(rows, hit, strict=True) if good}
+        return {row.run for row in rows} - found if leaf.negated else found
 
     def key(self, field: Field) -> int:
         """The number of a field's key; 0, which is that of none, where no run has it."""
@@ -245,37 +254,40 @@ class Compiler:
         if leaf in self.fitting:
             return self.fitting[leaf]
         numbers = [row.number for row in self.tx.rows(self._numbers)]
-        there: set[int] = set()
         found: set[int] = set()
-        for start in range(0, len(numbers), _AT_ONCE):  # so that never more texts than these are in memory
-            rows = self.tx.rows(self._texts(leaf.field, numbers[start : start + _AT_ONCE]))
-            texts = [row.text if leaf.field.group != "params" else printed(row.text, row.spelled) for row in rows]
-            there.update(row.run for row in rows)
-            hit = matching(texts, leaf.pattern, self.budget)
-            found.update(row.run for row, good in zip(rows, hit, strict=True) if good)
-        self.fitting[leaf] = there - found if leaf.negated else found
-        return self.fitting[leaf]
+        for start in range(0, len(numbers), AT_ONCE):
+            found |= self.fit(leaf, numbers[start : start + AT_ONCE])
+        self.fitting[leaf] = found
+        return found
 
-    def _texts(self, field: Field, numbers: Sequence[int]) -> sa.Select[Any]:
-        """The texts that some runs have in a field."""
+    def _texts(self, leaf: Match, numbers: Sequence[int]) -> sa.Select[Any]:
+        """The texts that some runs have in a field, but for those that the pattern cannot be found in."""
+        field = leaf.field
         if field.group == "attributes":
             text = attribute(field.key)
             query = sa.select(runs.c.number.label("run"), text.label("text")).where(text.is_not(None))
-            return query.where(self.among(runs.c.number, numbers))
-        if field.group in _SIDES:
-            c = run_refs.c
-            query = sa.select(c.run, c.ref.label("text")).where(c.side == _SIDES[field.group], self._of_kind(field, c))
-            return query.where(self.among(c.run, numbers))
-        if field.group == "external":
+            number: sa.ColumnElement[int] = runs.c.number
+        elif field.group in _SIDES:
+            c, text = run_refs.c, run_refs.c.ref
+            query = sa.select(c.run, text.label("text")).where(c.side == _SIDES[field.group], self._of_kind(field, c))
+            number = c.run
+        elif field.group == "external":
             text = elsewhere(field.key)
             read = run_external.join(external_datasets, run_external.c.dataset == external_datasets.c.id)
             query = sa.select(run_external.c.run, text.label("text")).select_from(read)
-            return query.where(self.among(run_external.c.run, numbers))
-        table = KEYED[field.group]
-        columns = [table.c.run, table.c.value.label("text")]
-        if field.group == "params":
-            columns.append(table.c.number.label("spelled"))
-        return sa.select(*columns).where(table.c.key == self.key(field), self.among(table.c.run, numbers))
+            number = run_external.c.run
+        else:
+            c = KEYED[field.group].c
+            number, text = c.run, c.value
+            query = sa.select(c.run, text.label("text")).where(c.key == self.key(field))
+            if field.group == "params":
+                query = query.add_columns(c.number.label("spelled"))
+        query = query.where(self.among(number, numbers))
+        needed = "" if leaf.negated else literal(leaf.pattern)
+        if needed:
+            has = (sa.func.instr if self.sqlite else sa.func.strpos)(text, needed) > 0
+            query = query.where(sa.or_(text.is_(None), has))  # a param that is a number has no text
+        return query
 
     def _like(self, column: sa.ColumnElement[str], pattern: str) -> Bool:
         if self.sqlite:  # its LIKE takes A for a; GLOB is the same with other signs

@@ -1,7 +1,7 @@
 """Patterns over texts, by one engine whatever the database: Rust's regular expressions (through polars).
 
 The engine takes time in proportion to pattern and text and has no backtracking, so no pattern can explode; on top of that all
-patterns of a search together have `BUDGET` seconds.
+patterns of a search together have `BUDGET` seconds. It is loaded for the first pattern: most searches have none.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-
-import polars as pl
 
 from loopline.errors import Invalid
 
@@ -38,6 +36,8 @@ class Budget:
 
 def check_pattern(pattern: str) -> str:
     """What is wrong with a regular expression; "": nothing."""
+    import polars as pl
+
     if len(pattern) > LONGEST_PATTERN:
         return f"it is longer than {LONGEST_PATTERN} characters"
     try:
@@ -48,6 +48,17 @@ def check_pattern(pattern: str) -> str:
     return ""
 
 
+def literal(pattern: str) -> str:
+    """A text that all texts have in them which the pattern is found in: the longest that its plain signs tell; "": none.
+
+    What cannot be told without the grammar of patterns (alternatives, groups, counts, flags) counts as nothing known.
+    """
+    plain = re.sub(r"\\(?:[dwsbDWSB]|[^A-Za-z0-9])|\[[^\[\]\\]*\]", ".", pattern.removeprefix("(?s)"))
+    if re.search(r"[\\|(){}\[\]]", plain):
+        return ""
+    return max(re.findall(r"(?:[A-Za-z0-9 _:/=-](?![*?]))+", plain), key=len, default="")
+
+
 def of_like(pattern: str, fold: bool) -> str:
     """The regular expression of a LIKE pattern, where % is any characters and _ is one."""
     body = "".join({"%": ".*", "_": "."}.get(c) or re.escape(c) for c in pattern)
@@ -56,6 +67,8 @@ def of_like(pattern: str, fold: bool) -> str:
 
 def matching(texts: Sequence[str], pattern: str, budget: Budget) -> list[bool]:
     """Which of the texts a regular expression is found in."""
+    import polars as pl
+
     found: list[bool] = []
     chunk: list[str] = []
     size = 0

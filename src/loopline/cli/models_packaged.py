@@ -1,0 +1,123 @@
+"""`loopline models`: bundles as folders: made of other libraries' models and of code, sent to the registry, fetched from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loopline.cli import names, show
+from loopline.cli.session import as_json, is_there, session, settings_of
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("form", type=PATH)
+@click.option("--as", "kind", type=click.Choice(["xgboost", "skops", "code"]), required=True, help="What FORM is.")
+@click.option("--name", required=True, help="The model's name.")
+@click.option("--rows", type=PATH, required=True, metavar="FILE", help="Validation rows: its columns, and the label.")
+@click.option("--label", required=True, metavar="COLUMN", help="The column of the rows that it predicts.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="From which probability on a row is positive.")
+@click.option("-o", "--out", type=PATH, metavar="FOLDER", help="Where the bundle goes (default: NAME-bundle).")
+@as_json
+@click.pass_context
+def package(
+    ctx: click.Context,
+    form: Path,
+    kind: str,
+    name: str,
+    rows: Path,
+    label: str,
+    threshold: float | None,
+    out: Path | None,
+    json: bool,
+) -> None:
+    """Make a signed bundle of FORM: XGBoost's .ubj or .json, a .skops file, or a folder of code with model.py.
+
+    The rows decide what serves: the ONNX form where it agrees with the library itself, else that one, in a process of its own.
+    Nothing is registered: see `models push`.
+    """
+    import time
+
+    from loopline.data.readers import read_table
+    from loopline.errors import NotFound
+    from loopline.packaging.foreign import package as write
+    from loopline.packaging.manifest import PARITY
+    from loopline.packaging.signing import ModelSigner
+    from loopline.refs import check_name
+
+    settings = settings_of(ctx)
+    if not is_there(settings):
+        raise NotFound(
+            f"There is no workspace at {settings.workspace} whose key could sign it.",
+            code="no-workspace",
+            hint="`loopline init` begins one; or name another one: loopline --workspace DIR ...",
+        )
+    folder = out or Path(f"{check_name(name, 'name of a model')}-bundle")
+    made = write(
+        form,
+        folder,
+        kind=kind,  # type: ignore[arg-type]  # click.Choice holds it to these words
+        name=name,
+        rows=read_table(rows).frame,
+        label=label,
+        threshold=threshold,
+        signer=ModelSigner(settings.workspace / "keys"),
+        created=time.time_ns() // 1_000_000,
+    )
+    import msgspec
+
+    parity = msgspec.json.decode((folder / PARITY).read_bytes(), type=dict[str, Any])
+    show.done(
+        made,
+        json,
+        f"{folder} is a bundle of {name!r}, served by {served_by(parity)}.",
+        f"rm -r {folder}",
+    )
+
+
+@click.command()
+@click.argument("folder", type=PATH)
+@as_json
+@click.pass_context
+def push(ctx: click.Context, folder: Path, json: bool) -> None:
+    """Send the bundle in FOLDER to the registry, as a draft of its model's next version."""
+    from loopline.operations import Body
+    from loopline.packaging.manifest import read_manifest
+    from loopline.registry.bundle_tar import pack
+
+    name = read_manifest(folder).name
+    with session(ctx) as s:
+        found = s.models.draft(name, Body(pack(folder), name="bundle.tar"))
+    show.done(found, json, f"{found.ref} is a draft. Register it: loopline models register {found.ref}")
+
+
+@click.command()
+@click.argument("ref")
+@click.argument("folder", type=PATH, required=False)
+@as_json
+@click.pass_context
+def pull(ctx: click.Context, ref: str, folder: Path | None, json: bool) -> None:
+    """Fetch a registered version as the folder of its bundle (default: NAME-VERSION), with its signature.
+
+    The folder is all that `loopline serve FOLDER` needs, on any machine.
+    """
+    from loopline.packaging.pulling import pull as fetch
+
+    with session(ctx) as s:
+        name, number = names.model_number(s, ref)
+        folder = folder or Path(f"{name}-{number}")
+        found = fetch(s.models, name, number, folder)
+    show.done(found, json, f"{found.ref} is in {folder}.", f"rm -r {folder}")
+
+
+COMMANDS = [package, push, pull]
+
+
+def served_by(parity: Mapping[str, Any]) -> str:
+    """What computes a version, and why it is not ONNX where it is not."""
+    runtime = str(parity.get("runtime", ""))
+    return runtime if runtime in ("", "onnx") else f"{runtime}, in a process of its own: {parity.get('reason', '')}"

@@ -1,0 +1,196 @@
+"""Models in child processes: what may hold the interpreter, leak, never return or crash does so there, and alone.
+
+The child imports what the worker must not (scikit-learn, LightGBM, a user's own code). It gets no secret of the environment, and
+bounds: a batch that takes longer than `timeout` ends it, and it cannot have more memory than `memory`. When it ends, its
+successor is started at once; one that ends again and again is started ever more rarely. One frame each way over its pipes: length
+(u32, little-endian) and msgpack; its first one says that the model is loaded, or why not. Its program is `packaging.scoring`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from loopline.errors import LooplineError, from_dict
+from loopline.packaging.records import Opening
+from loopline.ports.runtime import Floats, ModelDown, ModelSlow, Strings
+
+START = 50.0
+"""Seconds that a child may take to load its model."""
+FAILURES = 3
+"""So many ends without an answer between them, and the next child is waited for..."""
+PAUSE = (1.0, 30.0)
+"""...so many seconds, twice as many each time, and at most."""
+_KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "SYSTEMROOT")
+
+
+class ChildRuntime:
+    """A child process that scores batches, one at a time. A `loopline.ports.runtime.Runtime`."""
+
+    def __init__(self, folder: Path, opening: Opening) -> None:
+        """Starts the child; returns when its model is loaded. Raises what the child found amiss with the bundle, or `ModelDown`."""
+        self._folder = folder
+        self._opening = opening
+        self._turn = threading.Lock()
+        self._closed = False
+        self._failures = 0
+        self._until = 0.0
+        self._loaded = False
+        self._child = self._start()
+        try:
+            self._await_loaded()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, numbers: Floats | None, strings: Strings | None) -> Floats:
+        rows = len(numbers) if numbers is not None else len(strings) if strings is not None else 0
+        request = (
+            rows,
+            b"" if numbers is None else np.ascontiguousarray(numbers, dtype="<f4").tobytes(),
+            [] if strings is None else strings.tolist(),
+        )
+        with self._turn:
+            self._ready()
+            deadline = time.monotonic() + self._opening.timeout
+            try:
+                self._send(request, deadline)
+                error, shape, data = self._read(deadline)
+            except TimeoutError as e:
+                self._restart()
+                raise ModelSlow(f"no answer in {self._opening.timeout:g} s; its process was ended") from e
+            except (OSError, EOFError, ValueError, msgspec.MsgspecError) as e:
+                raise ModelDown(f"its process ended ({self._restart()})") from e
+            self._failures = 0
+        if error:
+            raise RuntimeError(error)
+        return np.frombuffer(data, dtype="<f4").reshape(shape)
+
+    def close(self) -> None:
+        self._closed = True
+        self._child.kill()  # also where a call waits for it
+        with self._turn:
+            self._end()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # it never had a child
+            self.close()
+
+    def _ready(self) -> None:
+        """A child whose model is loaded. Raises `ModelDown`."""
+        if self._closed:
+            raise ModelDown("it is not served any more")
+        if self._loaded:
+            if self._child.poll() is None:
+                return
+            self._restart()  # it ended by itself, between two calls
+        if time.monotonic() < self._until:
+            raise ModelDown(f"its process ended {self._failures} times; it is started again in a while")
+        if self._child.poll() is not None:
+            self._child = self._start()
+        try:
+            self._await_loaded()
+        except LooplineError as e:
+            self._restart()
+            raise ModelDown(str(e)) from e
+
+    def _await_loaded(self) -> None:
+        try:
+            error = msgspec.convert(self._read(time.monotonic() + START), dict[str, Any] | None)
+        except (OSError, EOFError, TimeoutError, ValueError, msgspec.MsgspecError) as e:
+            raise ModelDown(f"its process did not load it ({self._restart()})") from e
+        if error is not None:
+            raise from_dict(error)
+        self._loaded = True
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._loaded = False
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        child = subprocess.Popen(
+            [sys.executable, "-m", "loopline.packaging.scoring", str(self._folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"},
+        )
+        assert child.stdin is not None
+        os.set_blocking(child.stdin.fileno(), False)
+        self._child = child
+        with contextlib.suppress(OSError, TimeoutError):  # it ended at once, which reading from it will tell
+            self._send(self._opening, time.monotonic() + START)
+        return child
+
+    def _restart(self) -> str:
+        """Ends the child and starts the next one, or leaves that for later; says how the child ended."""
+        how = self._end()
+        self._loaded = False
+        self._failures += 1
+        if self._failures < FAILURES:
+            if not self._closed:
+                self._child = self._start()
+        else:
+            pause = min(PAUSE[0] * 2 ** (self._failures - FAILURES), PAUSE[1])
+            self._until = time.monotonic() + pause
+        return how
+
+    def _end(self) -> str:
+        child = self._child
+        try:
+            child.wait(0.2)  # how it ends by itself says more
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        for pipe in (child.stdin, child.stdout):
+            with contextlib.suppress(OSError):  # what was not written yet cannot be any more
+                if pipe is not None:
+                    pipe.close()
+        code = child.returncode
+        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+
+    def _send(self, value: Any, deadline: float) -> None:
+        """One frame. Raises OSError where the child is gone, TimeoutError where it does not take it."""
+        assert self._child.stdin is not None
+        fd, left = self._child.stdin.fileno(), memoryview(frame(value))
+        while left:
+            if not select.select([], [fd], [], max(0.0, deadline - time.monotonic()))[1]:
+                raise TimeoutError("not taken")
+            with contextlib.suppress(BlockingIOError):
+                left = left[os.write(fd, left) :]
+
+    def _read(self, deadline: float) -> Any:
+        assert self._child.stdout is not None
+        return msgspec.msgpack.decode(read(self._child.stdout.fileno(), deadline))
+
+
+def frame(value: Any) -> bytes:
+    """A value as it goes over a pipe."""
+    data = msgspec.msgpack.encode(value)
+    return struct.pack("<I", len(data)) + data
+
+
+def read(fd: int, deadline: float | None = None) -> bytes:
+    """One frame. Raises EOFError at the end, TimeoutError after the deadline."""
+
+    def exactly(count: int) -> bytes:
+        found = bytearray()
+        while len(found) < count:
+            if deadline is not None and not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise TimeoutError("no answer")
+            part = os.read(fd, min(count - len(found), 1 << 20))
+            if not part:
+                raise EOFError("closed")
+            found += part
+        return bytes(found)
+
+    return exactly(struct.unpack("<I", exactly(4))[0])

@@ -1,0 +1,1 @@
+"""The worker's gRPC side, loaded only where it is enabled: it needs the extra `grpc`."""

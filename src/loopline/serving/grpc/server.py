@@ -1,0 +1,122 @@
+"""The gRPC server of a worker: the methods' table, errors as statuses, bounds and a graceful end.
+
+It runs in the worker's event loop, over the engine that answers HTTP, so that limits, batches, log and counters are the same.
+A call's Host is not looked at: no page in a browser can speak gRPC.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from loopline.access.peer import Address, is_loopback
+from loopline.serving.access import Gate
+from loopline.serving.engine import Engine
+from loopline.serving.grpc import oip, tensorflow
+from loopline.serving.grpc.caller import Caller, Refusal, Services
+from loopline.serving.peers import Peer
+from loopline.serving.problems import Problem
+
+logger = logging.getLogger("loopline.serving")
+_STATUS = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    409: grpc.StatusCode.FAILED_PRECONDITION,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    500: grpc.StatusCode.INTERNAL,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+SERVICES: Services = {**oip.SERVICES, **tensorflow.SERVICES}
+
+
+async def start(engine: Engine, gate: Gate, host: str, port: int) -> grpc.aio.Server:
+    """Listens and serves until the server's `stop`, with the worker's certificate where it has one.
+
+    Several workers may listen on one port. Raises RuntimeError.
+    """
+    settings = engine.settings
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.body_limit),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_metadata_size", 16 << 10),
+            ("grpc.max_concurrent_streams", settings.in_flight_limit),
+            ("grpc.so_reuseport", 1),
+        ],
+        maximum_concurrent_rpcs=settings.in_flight_limit,
+    )
+    methods = _Methods(engine, gate, host, port)
+    for service, calls in SERVICES.items():
+        handlers = {name: methods.handler(*call) for name, call in calls.items()}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    shown = f"[{host}]" if ":" in host else host
+    address = f"{shown}:{port}"
+    if settings.tls_cert:
+        pair = (Path(settings.tls_key).read_bytes(), Path(settings.tls_cert).read_bytes())
+        taken = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+    else:
+        taken = server.add_insecure_port(address)
+    if taken != port:
+        raise RuntimeError(f"gRPC cannot listen on {address}")
+    await server.start()
+    return server
+
+
+class _Methods:
+    """What answers the methods of one worker."""
+
+    def __init__(self, engine: Engine, gate: Gate, host: str, port: int) -> None:
+        self._engine = engine
+        self._gate = gate
+        self._end = (host, port)
+
+    def handler(self, kind: Any, function: Callable[[Caller, Any], Awaitable[Any]]) -> Any:
+        """What takes the bytes of a `kind` and gives those of `function`'s answer."""
+
+        async def handle(data: bytes, context: Any) -> bytes:
+            try:
+                request = kind.FromString(data)
+            except DecodeError:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"This is no {kind.DESCRIPTOR.name}.")
+            try:
+                answer = await function(self._caller(context), request)
+                return answer if isinstance(answer, bytes) else bytes(answer.SerializeToString())
+            except Problem as problem:
+                status, text = problem.status, str(problem.error)
+            except Refusal as refusal:
+                status, text = refusal.status, str(refusal)
+            except Exception as e:
+                logger.exception("A call could not be answered")
+                status, text = 500, f"The server did not answer: {type(e).__name__}"
+            await context.abort(_STATUS.get(status, grpc.StatusCode.INVALID_ARGUMENT), text)
+            raise AssertionError("abort raises")
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def _caller(self, context: Any) -> Caller:
+        headers = {
+            key.encode(): value if isinstance(value, bytes) else value.encode("latin-1", "replace")
+            for key, value in context.invocation_metadata()
+        }
+        client = _address(context.peer())
+        host, port = self._end
+        # Where any address is listened to, a client of this machine has reached us at its own, as a rule.
+        here = host if is_loopback(host) else client[0]
+        return Caller(self._engine, self._gate, headers, Peer(client, (here, port)), context.time_remaining())
+
+
+def _address(peer: str) -> Address:
+    """The address in `ipv4:127.0.0.1:4711` or `ipv6:%5B::1%5D:4711`; ("", 0) where it is another."""
+    kind, _, rest = unquote(peer).partition(":")
+    host, _, port = rest.rpartition(":")
+    return (host.strip("[]"), int(port)) if kind in ("ipv4", "ipv6") and port.isdigit() else ("", 0)
