@@ -10,10 +10,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import queue
 import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,27 +78,35 @@ def save(folder: Path, rows: Blocks, seen: Callable[[pl.DataFrame], None] = lamb
     """
     schema = storable(rows.empty)
     path = folder / f"part-{number:05}-{uuid.uuid4()}.parquet"
-    problem: list[Exception] = []
+    handed: queue.Queue[pl.DataFrame | None] = queue.Queue(1)
 
     def blocks(*_: Any) -> Iterator[pl.DataFrame]:
-        try:
-            for block in rows:
-                seen(block)
-                yield storable(block)
-        except Exception as e:
-            problem.append(e)  # polars would tell it in its own words
-            raise
+        while (block := handed.get()) is not None:
+            yield block
 
-    with _space(rows.height):
+    def hand(block: pl.DataFrame | None) -> None:
+        while not written.done():
+            with contextlib.suppress(queue.Full):
+                handed.put(block, timeout=1)
+                break
+
+    with _space(rows.height), ThreadPoolExecutor(1) as thread:
         folder.mkdir(parents=True, exist_ok=True)
         failpoint("data.versions.save")
+        source = register_io_source(blocks, schema=schema.schema)
+        written = thread.submit(lambda: source.sink_parquet(path, compression="snappy", sync_on_close="all"))
         try:
-            register_io_source(blocks, schema=schema.schema).sink_parquet(
-                path, compression="snappy", sync_on_close="all"
-            )
-        except BaseException as e:
+            # All of them in this thread: each of polars' own that reads a block keeps the memory that it took.
+            try:
+                for block in rows:
+                    seen(block)
+                    hand(storable(block))
+            finally:
+                hand(None)
+                written.result()
+        except BaseException:
             path.unlink(missing_ok=True)
-            raise problem[0] if problem else e  # noqa: B904 - it is the cause
+            raise
     return File(path, rows.height, schema.to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
 
 
