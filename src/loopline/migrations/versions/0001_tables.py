@@ -16,6 +16,7 @@ def upgrade() -> None:
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("endpoint", sa.String(length=128), nullable=False),
+        sa.Column("dataset", sa.String(length=128), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("summary", sa.Text(), nullable=False),
@@ -388,6 +389,16 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("by", sa.String(length=256), nullable=False),
         sa.PrimaryKeyConstraint("project", "name", "version", "kind", name=op.f("pk_model_documents")),
+    )
+    op.create_table(
+        "model_terms",
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("term", sa.String(length=500), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "version", "project", "term", name=op.f("pk_model_terms")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "model_versions",
@@ -885,6 +896,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_tags")),
         info={"statistics": "CREATE STATISTICS st_run_tags (mcv) ON key, substr(value, 1, 64) FROM run_tags"},
         sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_model_terms_value",
+        "model_terms",
+        ["project", "term", sa.literal_column("substr(value, 1, 64)"), "name", "version"],
+        unique=False,
     )
     op.create_index(
         "ix_run_params_value",
