@@ -21,7 +21,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     ref: str
     id: str
     endpoint: str
-    kind: Literal["drift", "quality"]
+    kind: Literal["drift", "quality", "probing"]
     status: AlertStatus
     summary: str
     columns: tuple[str, ...]
