@@ -1,99 +1,72 @@
-"""20 rules on 100,000 rows: `check` (masks, counts, examples) and `partition` against the same rules in raw polars.
+"""20 rules on 100,000 rows: `check` (masks, counts, examples) and `partition` beside the same rules in raw polars, pandera and GX.
 
-Run: python bench/contract.py [--json FILE]. The limit is one select of the 20 conditions' counts and their row mask.
+Peers are in environments of their own, made at the first call (scripts/peers.py). The limit is one select of the 20 conditions'
+counts and their row mask, in raw polars. All take turns; a table of medians is printed. The goal is at most 3 times the limit.
+
+    python bench/contract.py [--rounds 31] [--no-peer] [--json FILE]
 """
 
 from __future__ import annotations
 
-import json
-import statistics
+import argparse
+import os
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from loopline.quality.contract import column, contract, rule, unique
-from loopline.quality.contract_check import check, partition
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parent / "beside"))
+from peers import environment
+from turns import OURS, Worker, in_turns, kept, show
 
-ROWS, REPEATS, GOAL = 100_000, 31, 3.0
+ROWS, GOAL = 100_000, 3.0
+PEERS = {
+    "pandera on polars": ("contract_pandera.py", ("pandera==0.35.0", "polars==2.1.0")),
+    "great_expectations": ("contract_gx.py", ("great-expectations==1.24.1", "pyarrow")),
+}
 
 
-def table() -> pl.DataFrame:
+def table(rows: int = ROWS) -> pl.DataFrame:
     """15 numbers, 5 categories of up to 500 levels; about one row in a hundred breaks a rule."""
     rng = np.random.default_rng(7)
-    numbers = {f"n{i}": rng.normal(50, 20, ROWS) for i in range(12)}
-    counts = {"id": np.arange(ROWS), "days": rng.integers(0, 15, ROWS), "age": rng.integers(0, 100, ROWS)}
-    words = {f"c{i}": rng.choice([f"level {j}" for j in range(k)], ROWS) for i, k in enumerate((2, 5, 20, 100, 500))}
+    numbers = {f"n{i}": rng.normal(50, 20, rows) for i in range(12)}
+    counts = {"id": np.arange(rows), "days": rng.integers(0, 15, rows), "age": rng.integers(0, 100, rows)}
+    words = {f"c{i}": rng.choice([f"level {j}" for j in range(k)], rows) for i, k in enumerate((2, 5, 20, 100, 500))}
     return pl.DataFrame({**counts, **numbers, **words})
 
 
-LEVELS = [f"level {j}" for j in range(20)]
-RULES = contract(
-    unique("id"),
-    column("days").between(1, 14),
-    *(column(f"n{i}").between(-20, 120) for i in range(8)),
-    *(column(f"n{i}").not_null() for i in range(8, 12)),
-    column("c0").one_of(*LEVELS[:2]),
-    column("c1").one_of(*LEVELS[:5]),
-    column("c2").one_of(*LEVELS),
-    column("c3").matches(r"level \d+"),
-    column("age").of_type("integer"),
-    rule("days below age", "days < age + 20"),
-)
-RAW = [
-    ~pl.col("id").is_first_distinct(),
-    ~pl.col("days").is_between(1, 14),
-    *(~pl.col(f"n{i}").is_between(-20, 120) for i in range(8)),
-    *(pl.col(f"n{i}").is_null() for i in range(8, 12)),
-    ~pl.col("c0").is_in(LEVELS[:2]),
-    ~pl.col("c1").is_in(LEVELS[:5]),
-    ~pl.col("c2").is_in(LEVELS),
-    ~pl.col("c3").str.contains(r"\Alevel \d+\z"),
-    pl.col("age").is_null(),
-    ~(pl.col("days") < pl.col("age") + 20),
-]
-
-
-def raw(frame: pl.DataFrame) -> int:
-    masks = frame.lazy().select(e.alias(f"{i}") for i, e in enumerate(RAW)).collect()
-    masks.sum()
-    return int(masks.select(pl.any_horizontal(pl.all())).to_series().sum())
-
-
 def main() -> None:
-    frame = table()
-    assert len(RULES.rules) == len(RAW) == 20
-    assert check(frame, RULES).quarantined == raw(frame)
-    ways: dict[str, Callable[[], object]] = {
-        "raw polars": lambda: raw(frame),
-        "check": lambda: check(frame, RULES),
-        "partition": lambda: partition(frame, RULES),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    cpu: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(REPEATS):  # interleaved: the machine's moods hit all alike
-        for name, way in ways.items():
-            start, spent = time.perf_counter(), time.process_time()
-            way()
-            seconds[name].append(time.perf_counter() - start)
-            cpu[name].append(time.process_time() - spent)
-    median = {name: statistics.median(s) for name, s in seconds.items()}
-    print(f"20 rules on {ROWS:,} rows, medians of {REPEATS}")
-    work = {name: statistics.median(s) for name, s in cpu.items()}
-    for name, value in median.items():
-        times, spent = value / median["raw polars"], work[name] / work["raw polars"]
-        print(
-            f"  {name:<12} {value * 1000:7.2f} ms  {times:5.2f} x raw polars; cpu {work[name] * 1000:7.2f} ms  {spent:5.2f} x"
-        )
-    ratio = median["check"] / median["raw polars"]
-    print(f"  goal: check <= {GOAL} x raw polars: {'met' if ratio <= GOAL else 'NOT met'}")
-    if "--json" in sys.argv:
-        Path(sys.argv[sys.argv.index("--json") + 1]).write_text(
-            json.dumps({"seconds": median, "cpu": work, "ratio": ratio})
-        )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as name, ExitStack() as running:
+        file = Path(name, "table.parquet")
+        table().write_parquet(file)
+        ours = running.enter_context(Worker(OURS, "contract_loopline.py", file))
+        peers = {} if given.no_peer else PEERS
+        ways = [
+            ("check", ours, "check"),
+            ("partition", ours, "partition"),
+            ("raw polars", ours, "raw"),
+            *(
+                (name, running.enter_context(Worker(environment(*needs), script, file)), "check")
+                for name, (script, needs) in peers.items()
+            ),
+        ]
+        found = in_turns(ways, given.rounds)
+    show(f"20 rules on {ROWS:,} rows", found, "check")
+    ratio = {key: found["check"][key] / found["raw polars"][key] for key in ("seconds", "cpu")}
+    met = "met" if ratio["seconds"] <= GOAL else "NOT met"
+    print(f"  check to raw polars: {ratio['seconds']:.2f}, by CPU {ratio['cpu']:.2f}; goal {GOAL}: {met}")
+    print(f"load {load:.1f} to {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    kept(given.json, {"load": load, **found, "check to raw polars": ratio})
 
 
 if __name__ == "__main__":

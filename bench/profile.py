@@ -1,27 +1,31 @@
-"""The profile of 100,000 and 1,000,000 rows of 20 columns against a polars summary; rows as served; bytes a column.
+"""The profile of 100,000 and 1,000,000 rows of 20 columns beside polars' summary, DuckDB's, ydata-profiling and whylogs, in turns.
 
-Run: python bench/profile.py [--json FILE]. Medians of three, seconds of the clock and of the processor (all threads): on a
-machine that others use, the latter is what can be compared. Goals: 100,000 rows in 0.3 s, in full in 3 s; a million in at
-most twice a polars summary; 5 us a served row of 20 columns; memory at most 100 MB above the table.
+Peers are in environments of their own, made at the first call (scripts/peers.py). Prints a table of medians: seconds of the clock
+and of the processor (all threads), and how far the process grew above the table that it held. Goals: 100,000 rows in 0.3 s, in
+full in 3 s; a million in at most twice a polars summary and 100 MB; 5 us a served row of 20 columns.
+
+    python bench/profile.py [--rounds 3] [--no-peer] [--json FILE]
 """
 
 from __future__ import annotations
 
-import json
-import resource
-import statistics
+import argparse
+import os
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from loopline.quality.profile import ProfileBuilder, profile
+from loopline.quality.profile import profile
 
-REPEATS = 3
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parent / "beside"))
+from peers import environment
+from profilers import PROFILERS
+from turns import OURS, Took, Worker, in_turns, kept, show
 
 
 def table(rows: int) -> pl.DataFrame:
@@ -34,81 +38,59 @@ def table(rows: int) -> pl.DataFrame:
     return pl.DataFrame({**numbers, **words})
 
 
-class Took(NamedTuple):
-    """Median seconds."""
-
-    clock: float
-    cpu: float
-
-
-def timed(*works: Callable[[], object]) -> list[Took]:
-    """The works in turns, so that the machine's moods hit all alike."""
-    took: list[list[Took]] = [[] for _ in works]
-    for _ in range(REPEATS):
-        for mine, work in zip(took, works, strict=True):
-            clock, cpu = time.perf_counter(), time.process_time()
-            work()
-            mine.append(Took(time.perf_counter() - clock, time.process_time() - cpu))
-    return [Took(*map(statistics.median, zip(*mine, strict=True))) for mine in took]
-
-
-def summary(frame: pl.DataFrame) -> object:
-    """What the limit does: polars' own description, and the counts of the categories."""
-    frame.describe()
-    return [frame[name].value_counts() for name, kind in frame.schema.items() if kind == pl.String]
-
-
 def main() -> None:
-    lines: list[dict[str, object]] = []
-
-    def line(
-        what: str, value: float, unit: str, goal: float, cpu: float | None = None, ratio: float | None = None
-    ) -> None:
-        met = (ratio if ratio is not None else value if cpu is None else cpu) <= goal
-        lines.append({"what": what, "value": value, "cpu": cpu, "unit": unit, "ratio": ratio, "goal": goal, "met": met})
-        more = "" if cpu is None else f"cpu {cpu:8.3f}"
-        times = "" if ratio is None else f"{ratio:5.2f}x"
-        print(f"{what:46} {value:10.3f} {unit:3} {more:13} {times:7} goal {goal:g}  {'met' if met else 'MISSED'}")
-
-    small, big = table(100_000), table(1_000_000)
-    labelled = small.with_columns(label=pl.col("n0") > 1)
-    reference = profile(small).freeze()
-    plain, against, full, limit = timed(
-        lambda: profile(small),
-        lambda: profile(small, reference=reference),
-        lambda: profile(labelled, label="label", full=True),
-        lambda: summary(small),
-    )
-    line("a polars summary, 100,000 rows", limit.clock, "s", 1, limit.cpu)
-    line("profile, 100,000 rows", plain.clock, "s", 0.3, plain.cpu)
-    line("profile against a reference, 100,000 rows", against.clock, "s", 0.1, against.cpu)
-    line("full profile with a label, 100,000 rows", full.clock, "s", 3.0, full.cpu)
-    summary(big)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    profile(big)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    line("memory above the table and polars' summary", grown, "MB", 100)
-    plain, limit = timed(lambda: profile(big), lambda: summary(big))
-    line("a polars summary, 1,000,000 rows", limit.clock, "s", 10, limit.cpu)
-    line("profile, 1,000,000 rows, to that by cpu", plain.clock, "s", 2, plain.cpu, plain.cpu / limit.cpu)
-    profile(big, full=True)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    line("the same, in full", grown, "MB", 300)
-    rows = small.head(32_768).to_dicts()
-
-    def serve() -> None:
-        builder = ProfileBuilder(reference)
-        for start in range(0, len(rows), 64):
-            builder.add(rows[start : start + 64])
-        builder.take()
-
-    (served,) = timed(serve)
-    line("a served row of 20 columns", served.clock / len(rows) * 1e6, "us", 5.0, served.cpu / len(rows) * 1e6)
-    sizes = [len(profile(small).to_json()) / 20 / 1024, len(reference.to_json()) / 20 / 1024]
-    line("JSON of a column", sizes[0], "kB", 10)
-    line("JSON of a frozen column", sizes[1], "kB", 8)
-    if "--json" in sys.argv:
-        Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps(lines, indent=1))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    load = os.getloadavg()[0]
+    found: dict[str, dict[str, Took]] = {}
+    with tempfile.TemporaryDirectory() as name, ExitStack() as running:
+        files = [Path(name, "small.parquet"), Path(name, "large.parquet")]
+        for file, rows in zip(files, (100_000, 1_000_000), strict=True):
+            table(rows).write_parquet(file)
+        ours = running.enter_context(Worker(OURS, "profile_loopline.py", *files))
+        limit = running.enter_context(Worker(OURS, "profile_polars.py", *files))
+        peers = {
+            name: running.enter_context(Worker(environment(*needs), script, *files))
+            for name, (script, needs) in ({} if given.no_peer else PROFILERS).items()
+        }
+        found["100,000 rows of 20 columns"] = in_turns(
+            [
+                ("profile", ours, "profile"),
+                ("  against a reference", ours, "against a reference"),
+                ("  in full, with a label", ours, "full"),
+                ("polars summary", limit, "profile"),
+                *((name, worker, "profile") for name, worker in peers.items()),
+            ],
+            given.rounds,
+        )
+        found["1,000,000 rows of 20 columns"] = in_turns(
+            [
+                ("profile", ours, "large"),
+                ("  in full", ours, "large full"),
+                ("polars summary", limit, "large"),
+                *((name, worker, "large") for name, worker in peers.items() if "large" in worker.works),
+            ],
+            given.rounds,
+        )
+        found["served rows of 20 columns"] = in_turns([("32,768 rows", ours, "32,768 served rows")], given.rounds)
+        small = profile(pl.read_parquet(files[0]))
+    goals = {
+        "profile": "goal 0.3 s; of a million at most 2 polars summaries, 100 MB",
+        "  in full, with a label": "goal 3 s",
+        "32,768 rows": "goal 0.164 s, 5 us a row",
+    }
+    for title, some in found.items():
+        show(title, some, next(iter(some)), goals)
+    sizes = {
+        "JSON of a column, kB": len(small.to_json()) / 20_480,
+        "frozen, kB": len(small.freeze().to_json()) / 20_480,
+    }
+    print("\n" + ", ".join(f"{what} {value:.1f}" for what, value in sizes.items()) + " (goals 10 and 8)")
+    print(f"load {load:.1f} to {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    kept(given.json, {"load": load, **found, **sizes})
 
 
 if __name__ == "__main__":

@@ -1,257 +1,159 @@
-"""Server CPU per request: our worker against bare uvicorn that answers "hello" to the same body.
+"""Servers of one model beside each other, all in one run: ours, peers in environments of their own, and the limits.
 
-One row of 20 numbers as JSON, logistic regression, 16 keep-alive connections; validation, routing, log and metrics on. The load
-comes from a process of its own; both servers run at once and are measured in turns, CPU from /proc/PID/stat. Prints a table
-and one line of JSON. The goal is a ratio of at most 1.25.
+Logistic regression, boosted trees and a small neural net of 20 numbers; 1 and 32 rows a request; 1, 16 and 64 keep-alive
+connections. All servers of a model run at once with one worker each and are asked in turns, a few seconds each. The load comes
+from a process of its own (bench/beside/http_load.py), the same for all, and shares the cores with whoever is measured: what
+counts is the processor time of all of a server's processes a request, and the ratios. Ours has log, routing, validation and
+metrics on. The limits are bare uvicorn, which reads the same body and answers "hello", and onnxruntime in a loop without any
+server.
 
-With --bundle it is the example row of that bundle instead, and the goal is not meant: such a row is longer, and its model larger.
+The goal is at most 1.25 of bare uvicorn, one row and 16 connections. With --bundle it is the example row of that bundle, against
+bare uvicorn alone, and the goal is not meant: such a row is longer, and its model larger.
 
-    python bench/serving.py [--connections 16] [--rounds 6] [--seconds 1.5] [--bundle FOLDER]
+    python bench/serving.py [--rounds 5] [--seconds 2] [--only NAME,...] [--models NAME,...] [--bundle FOLDER]
+        [--json FILE] [--plot FILE]
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
-import random
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-NAMES = [f"x{n:02d}" for n in range(20)]
-TICK = os.sysconf("SC_CLK_TCK")
+import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent / "beside"))
+from models import KINDS, rows
+from servers import LIMIT, OURS, WAYS, Server
 
-def write_bundle(folder: Path) -> Path:
-    """A logistic regression of 20 numbers."""
-    import msgspec
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
-
-    from loopline.features.records import Field, Signature
-    from loopline.hashing import digest_file
-    from loopline.packaging.records import Manifest
-    from loopline.packaging.runtime import encode, open_session
-
-    rng = np.random.default_rng(1)
-    constants = {
-        "w": rng.normal(size=(20, 1)).astype(np.float32),
-        "b": np.zeros(1, np.float32),
-        "one": np.ones(1, np.float32),
-    }
-    graph = helper.make_graph(
-        [
-            helper.make_node("Gemm", ["numbers", "w", "b"], ["s"]),
-            helper.make_node("Sigmoid", ["s"], ["p"]),
-            helper.make_node("Sub", ["one", "p"], ["q"]),
-            helper.make_node("Concat", ["q", "p"], ["probabilities"], axis=1),
-        ],
-        "logistic",
-        [helper.make_tensor_value_info("numbers", TensorProto.FLOAT, [None, 20])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])],
-        [numpy_helper.from_array(v, k) for k, v in constants.items()],
-    )
-    folder.mkdir()
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
-    manifest = Manifest(
-        name="bench", version=1, task="binary", classes=("0", "1"), threshold=0.5,
-        signature=Signature(
-            inputs=tuple(Field(name=n, kind="number", nullable=True) for n in NAMES), task="binary", classes=("0", "1")
-        ),
-        runtime="onnx", numbers=tuple(NAMES), strings=(), outputs=("probabilities",),
-        example=dict.fromkeys(NAMES, 0.5), golden={}, digests={"model.onnx": digest_file(folder / "model.onnx")}, created=0,
-    )  # fmt: skip
-    session = open_session((folder / "model.onnx").read_bytes())
-    golden = encode(session.run(None, {"numbers": np.full((1, 20), 0.5, np.float32)})[0], manifest)[0]
-    (folder / "manifest.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, golden=golden)))
-    return folder
+LOAD = Path(__file__).parent / "beside" / "http_load.py"
+ROWS, CONNECTIONS = (1, 32), (1, 16, 64)
+GOAL = 1.25
+ENGINE = "onnxruntime, no server"
+Figures = dict[str, float]
 
 
-async def hello(scope, receive, send):  # type: ignore[no-untyped-def]
-    """The limit: reads the body, answers."""
-    more = True
-    while more:
-        more = (await receive()).get("more_body", False)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
-    await send({"type": "http.response.body", "body": b"hello"})
-
-
-def serve_hello(fd: int) -> None:
-    """The peer's process."""
-    import uvicorn
-
-    config = uvicorn.Config(
-        hello, loop="uvloop", http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
-        server_header=False, proxy_headers=False, timeout_keep_alive=75,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.serve(sockets=[socket.socket(fileno=fd)]))
-
-
-class Client(asyncio.Protocol):
-    """Sends the request again as soon as it is answered."""
-
-    def __init__(self, request: bytes, times: list[float], until: float) -> None:
-        self.request = request
-        self.times = times
-        self.until = until
-        self.done = asyncio.get_running_loop().create_future()
-        self.got = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begins."""
-        self.transport = transport
-        self._send()
-
-    def _send(self) -> None:
-        self.at = time.perf_counter()
-        self.transport.write(self.request)  # type: ignore[attr-defined]
-
-    def data_received(self, data: bytes) -> None:
-        """Looks whether the answer is whole."""
-        self.got += data
-        head, _, body = self.got.partition(b"\r\n\r\n")
-        at = head.find(b"content-length: ")
-        if at < 0 or len(body) < int(head[at + 16 :].split(b"\r\n", 1)[0]):
-            return
-        if not self.got.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(self.got)
-        self.got = b""
-        now = time.perf_counter()
-        self.times.append(now - self.at)
-        if now < self.until:
-            self._send()
-        elif not self.done.done():
-            self.transport.close()
-            self.done.set_result(None)
-
-
-def row_of(bundle: Path | None) -> dict[str, object]:
-    """The row that is sent."""
-    if bundle is not None:
-        return json.loads((bundle / "manifest.json").read_bytes())["example"]
-    rng = random.Random(1)
-    return {name: rng.gauss(0, 1) for name in NAMES}
-
-
-async def load(port: int, path: str, connections: int, seconds: float, bundle: Path | None) -> dict[str, float]:
-    """Requests for so many seconds."""
-    body = json.dumps([row_of(bundle)]).encode()
-    request = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
-    times: list[float] = []
-    loop = asyncio.get_running_loop()
-    until = time.perf_counter() + seconds
-    start = time.perf_counter()
-    made = [
-        await loop.create_connection(lambda: Client(request, times, until), "127.0.0.1", port)
-        for _ in range(connections)
+def asked(server: Server, body: Path, connections: int, seconds: float) -> Figures:
+    """One turn of a server."""
+    spent = server.cpu()
+    command = [
+        sys.executable,
+        LOAD,
+        str(server.port),
+        server.way.path,
+        body,
+        str(connections),
+        str(seconds),
     ]
-    await asyncio.gather(*(client.done for _, client in made))
-    elapsed = time.perf_counter() - start
-    times.sort()
-    return {"requests": len(times), "rps": len(times) / elapsed, "p50": times[len(times) // 2],
-            "p99": times[int(len(times) * 0.99)]}  # fmt: skip
+    done = subprocess.run(command, capture_output=True, check=True)
+    found: Figures = json.loads(done.stdout)
+    return found | {"us": (server.cpu() - spent) / found["requests"] * 1e6}
 
 
-def cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used, all threads, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+def engine_alone(bundle: Path, count: int) -> Figures:
+    """onnxruntime in a loop: microseconds of the processor that a request's rows take."""
+    from loopline.packaging.runtime import open_session
+
+    session = open_session((bundle / "model.onnx").read_bytes())
+    numbers = np.array(rows(count), np.float32)
+    spent = time.process_time()
+    for _ in range(2_000):
+        session.run(["probabilities"], {"numbers": numbers})
+    return {"us": (time.process_time() - spent) / 2_000 * 1e6}
 
 
-def memory(pid: int) -> float:
-    """Resident MB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+def measured(kind: str, names: list[str], given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """One model on all servers."""
+    with ExitStack() as running:
+        servers = []
+        for name in names:
+            server = Server(name, kind, folder / name.replace(" ", "-"), given.bundle)
+            running.callback(server.stop)
+            servers.append(server)
+            print(f"{kind}: {name} answers after {server.ready:.2f} s", file=sys.stderr)
+        points: dict[str, dict[str, Figures]] = {}
+        for count in (1,) if given.bundle else ROWS:
+            for connections in CONNECTIONS:
+                turns: dict[str, list[Figures]] = {name: [] for name in names}
+                engine: list[Figures] = []
+                for turn in range(given.rounds + 1):
+                    for server in servers:
+                        body = folder / "body"
+                        body.write_bytes(server.body(count))
+                        found = asked(server, body, connections, given.seconds)
+                        if turn:  # the first warms up
+                            turns[server.name].append(found)
+                    if OURS in names and not given.bundle:
+                        engine.append(engine_alone(folder / OURS / "bundle", count))
+                middle = {name: _medians(found) for name, found in turns.items()}
+                if OURS in names and LIMIT in names:
+                    ratios = [ours["us"] / limit["us"] for ours, limit in zip(turns[OURS], turns[LIMIT], strict=True)]
+                    middle[OURS] |= {"ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+                points[f"{count} rows, {connections} connections"] = middle | (
+                    {ENGINE: _medians(engine)} if engine else {}
+                )
+                _print(kind, count, connections, middle, engine)
+        whole = {s.name: {"ready_s": s.ready, "mb": s.memory(), "processes": len(s.processes)} for s in servers}
+    for name, one in whole.items():
+        print(
+            f"{kind}: {name:16} ready in {one['ready_s']:6.2f} s, {one['mb']:6.0f} MB in {one['processes']} processes"
+        )
+    return {"points": points, "servers": whole}
+
+
+def _medians(found: list[Figures]) -> Figures:
+    return {key: statistics.median(one[key] for one in found) for key in found[0]}
+
+
+def _print(kind: str, count: int, connections: int, middle: dict[str, Figures], engine: list[Figures]) -> None:
+    print(f"\n{kind}, {count} row{'s' * (count > 1)} a request, {connections} connection{'s' * (connections > 1)}")
+    print(f"  {'':24}{'CPU us/request':>15}{'to ours':>9}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'load us':>9}")
+    ours = middle.get(OURS)
+    for name, m in middle.items():
+        times = "" if ours is None else f"{m['us'] / ours['us']:8.2f}x"
+        print(
+            f"  {name:24}{m['us']:15.1f}{times:>9}{m['rps']:12,.0f}{m['p50'] * 1e3:9.2f}{m['p99'] * 1e3:9.2f}{m['load_us']:9.1f}"
+        )
+    if engine:
+        print(f"  {ENGINE:24}{_medians(engine)['us']:15.1f}")
+    if ours is not None and "ratio" in ours:
+        print(
+            f"  ours to bare uvicorn {ours['ratio']:.2f} (turns {ours['least']:.2f} to {ours['most']:.2f}), goal {GOAL}"
+        )
 
 
 def main() -> None:
-    """Starts both, measures in turns, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--only", default=",".join(WAYS), help="some of the servers")
+    parser.add_argument("--models", default=",".join(KINDS), help="some of the models")
     parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--hello", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--load", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.hello is not None:
-        serve_hello(args.hello)
-        return
-    if args.load:
-        import uvloop
-
-        port, path = args.load.split(",")
-        print(json.dumps(uvloop.run(load(int(port), path, args.connections, args.seconds, args.bundle))))
-        return
-    from loopline.serving.records import Endpoint, RouteTable, Variant
-    from loopline.serving.supervisor import Supervisor, listen
-
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    given = parser.parse_args()
+    names = [OURS, LIMIT] if given.bundle else given.only.split(",")
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="ll-bench-") as name:
-        folder = Path(name)
-        bundle = args.bundle or write_bundle(folder / "bundle")
-        server = Supervisor(folder / "s", log=folder / "log", port=0)
-        variant = Variant(name="champion", bundle=str(bundle), model="model:bench@1", weight=10_000)
-        begun = time.perf_counter()
-        server.start(RouteTable(epoch=1, endpoints={"bench": Endpoint(name="bench", variants=(variant,))}))
-        ready = time.perf_counter() - begun
-        sock = listen("127.0.0.1", 0)
-        peer = subprocess.Popen([sys.executable, __file__, "--hello", str(sock.fileno())], pass_fds=[sock.fileno()])
-        time.sleep(1)
-        targets = {
-            "loopline worker": (server.pids[0], server.port, "/predict/bench"),
-            "bare uvicorn hello": (peer.pid, sock.getsockname()[1], "/predict/bench"),
-        }
-        found: dict[str, list[dict[str, float]]] = {k: [] for k in targets}
-        try:
-            for turn in range(args.rounds + 1):
-                for label, (pid, port, path) in targets.items():
-                    before = cpu(pid)
-                    command = [
-                        sys.executable,
-                        __file__,
-                        "--load",
-                        f"{port},{path}",
-                        "--connections",
-                        str(args.connections),
-                        *(["--bundle", str(args.bundle)] if args.bundle else []),
-                    ]
-                    said = subprocess.run([*command, "--seconds", str(args.seconds)], capture_output=True, check=True)
-                    result = json.loads(said.stdout)
-                    result["us"] = (cpu(pid) - before) / result["requests"] * 1e6
-                    if turn:  # the first warms up
-                        found[label].append(result)
-            resident = memory(server.pids[0])
-        finally:
-            peer.send_signal(signal.SIGTERM)
-            peer.wait()
-            server.stop()
-            sock.close()
-    middle = {k: {m: statistics.median(r[m] for r in rs) for m in rs[0]} for k, rs in found.items()}
-    print(f"{'':22}{'CPU us/request':>16}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}")
-    for label, m in middle.items():
-        print(f"{label:22}{m['us']:16.1f}{m['rps']:12.0f}{m['p50'] * 1e3:9.2f}{m['p99'] * 1e3:9.2f}")
-    ours, limit = middle.values()
-    ratios = [a["us"] / b["us"] for a, b in zip(*found.values(), strict=True)]
-    ratio = statistics.median(ratios)
+        kinds = ["bundle"] if given.bundle else given.models.split(",")
+        found = {kind: measured(kind, names, given, Path(name) / kind) for kind in kinds}
     print(
-        f"ratio {ratio:.2f} (rounds {min(ratios):.2f} to {max(ratios):.2f}), goal <= 1.25; "
-        f"ready in {ready:.2f} s, {resident:.0f} MB"
+        f"load {load:.1f} to {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, of which the servers and the load are a part"
     )
-    print(json.dumps({"ratio": ratio, "ours": ours, "limit": limit, "ready_s": ready, "memory_mb": resident}))
+    if given.json:
+        given.json.write_text(json.dumps({"load": load, **found}, indent=1) + "\n")
+    if given.plot:
+        from plots import draw_serving
+
+        draw_serving(given.plot, found)
 
 
 if __name__ == "__main__":

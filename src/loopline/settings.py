@@ -7,7 +7,6 @@ from the defaults below. `loopline doctor` prints the result with the origins.
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,9 +119,13 @@ def make_workspace(folder: Path) -> None:
 
 def _file(path: Path, names: set[str]) -> dict[str, Any]:
     try:
-        found = tomllib.loads(path.read_text())
+        content = path.read_bytes()
     except FileNotFoundError:
         return {}
+    import tomllib  # where there is a file: a script that is tracked has none, as a rule
+
+    try:
+        found = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise Invalid(f"{path} is not TOML: {e}.", code="bad-setting", hint="Mend the file or remove it.") from e
     for name in found:

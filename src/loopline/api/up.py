@@ -81,9 +81,12 @@ class Service:
     started it.
     """
 
-    def __init__(self, settings: Settings, *, workers: int = 1, turn: float = _TURN_SECONDS) -> None:
+    def __init__(
+        self, settings: Settings, *, workers: int = 1, grpc_port: int | None = None, turn: float = _TURN_SECONDS
+    ) -> None:
         self.settings = settings
         self._workers = workers
+        self._grpc_port = grpc_port
         self._turn = turn
         self._open = contextlib.ExitStack()
         self._stopping = threading.Event()
@@ -108,6 +111,7 @@ class Service:
                 port=settings.port,
                 workers=self._workers,
                 control=str(control),
+                grpc_port=self._grpc_port,
                 incoming=str(workspace / INCOMING),
                 allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), settings.host) if h),
                 forward_limit=settings.body_limit,

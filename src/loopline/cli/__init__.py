@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "evaluations": ("Work", "evaluations", "Evaluations: ls, show, report, plots."),
     "serve": ("Operate", "serve", "Serve models alone: of the registry, or a bundle's folder without any."),
     "deploy": ("Operate", "deploy", "Serve a model version at an endpoint."),
+    "threshold": ("Operate", "threshold", "Set from which probability on an endpoint calls a row positive."),
     "policy": ("Operate", "policy", "What an endpoint refuses, and what of its rows is kept."),
     "rollout": ("Operate", "rollout", "Rollouts: ls, show, start, advance, promote, back."),
     "predictions": ("Operate", "predictions", "Predictions: ls, show, export, traffic."),

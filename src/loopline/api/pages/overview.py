@@ -18,7 +18,7 @@ from loopline.pipeline.records import PipelineRun
 from loopline.registry.records import ModelVersion
 
 DAY = 86_400_000
-_ALERTED = {"drift": "drifting", "quality": "worse", "probing": "probed"}
+_ALERTED = {"drift": "drifting", "quality": "worse", "probing": "probed", "collecting": "not collected"}
 """An open alert, in a word."""
 FAILING = 0.05
 """The share of requests answered by an error from which an endpoint counts as failing."""
