@@ -1,8 +1,8 @@
 """Processor time of a gRPC call: our worker beside a grpcio server that gives the same bytes back.
 
 One row of 20 numbers as 20 tensors (raw contents), logistic regression, 8 calls at once on 4 channels; validation, routing, log and
-metrics on. Both servers are grpc.aio with one process each, run at once and are asked in turns; the load comes from a process of its own.
-The goal is at most 2.2 of the echo.
+metrics on. Both servers are grpc.aio with one process each, run at once and are asked in turns; the load comes from a process of
+its own. The goal is at most 2.2 of the echo.
 
     python bench/serving_grpc.py [--rounds 5] [--seconds 2] [--json FILE]
 """
@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -54,8 +55,6 @@ async def load(port: int, seconds: float) -> None:
     request = OIP["ModelInferRequest"](model_name="bench")
     for n, value in enumerate(rows(1)[0]):
         request.inputs.add(name=f"x{n:02d}", datatype="FP64", shape=[1, 1])
-        import struct
-
         request.raw_input_contents.append(struct.pack("<d", value))
     body = request.SerializeToString()
     channels = [
