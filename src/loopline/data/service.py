@@ -393,6 +393,22 @@ class DatasetsService(Retained, DatasetsVerbs):
         self.named.check_sound([row])
         return self._rows(row)
 
+    def unsealed(self, row: Any) -> Blocks:
+        """The rows of a version in blocks, without those sealed for evaluation and without labels, for the rooms above.
+
+        Raises `Refused` for a version that is sealed or withdrawn.
+        """
+        self.named.check_open(row)
+        self.named.check_sound([row])
+        windows, stored = self._windows(row.name), self.written.stored(row)
+        labels = {label.column for label in self.written.labels_of(row)}
+        if any(window.opened is None for window in windows.all()):
+            whole, height = stored, sum(windows.readable(block).height for block in stored)
+            stored = Blocks(
+                whole.schema, height, lambda names: (windows.readable(block).select(names) for block in whole)
+            )
+        return stored.only([column for column in stored.columns if column not in labels])
+
     def _rows(self, row: Any) -> Readable:
         rows = self._windows(row.name).readable(self.written.rows_read(row))
         labels = self.written.labels_of(row)
