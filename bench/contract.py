@@ -1,7 +1,7 @@
 """20 rules on 100,000 rows: `check` (masks, counts, examples) and `partition` beside the same rules in raw polars, pandera and GX.
 
-Peers are in environments of their own, made at the first call (scripts/peers.py). The limit is one select of the 20 conditions' counts
-and their row mask, in raw polars. All take turns; a table of medians is printed. The goal is at most 3 times the limit.
+Peers are in environments of their own, made at the first call (scripts/peers.py). The limit is one select of the 20 conditions'
+counts and their row mask, in raw polars. All take turns; a table of medians is printed. The goal is at most 3 times the limit.
 
     python bench/contract.py [--rounds 31] [--no-peer] [--json FILE]
 """
@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-sys.path[:0] = [str(Path(__file__).parent / "beside"), str(Path(__file__).parents[1] / "scripts")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parent / "beside"))
 from peers import environment
 from turns import OURS, Worker, in_turns, kept, show
 

@@ -1,8 +1,9 @@
 """Folders as versions beside DVC, git-lfs and the limits, in turns on one disk: hashing and one copy, a stat walk, hard links.
 
-10,000 files of 100 kB: added, looked at, checked out. One file of 1 GB: added, checked out, and what a contiguous change of 1 % costs
-in space. Peers are commands, and so is Loopline in the lines that say so; DVC is installed at the first call (scripts/peers.py),
-git-lfs is measured where it is on PATH (Debian: git-lfs). Prints medians of the rounds with the processor's time.
+10,000 files of 100 kB: added, looked at, checked out. One file of 1 GB: added, checked out, and what a contiguous change of 1 %
+costs in space. Peers are commands, and so is Loopline in the lines that say so; DVC is installed at the first call
+(scripts/peers.py), git-lfs is measured where it is on PATH (Debian: git-lfs). Medians of the rounds are
+printed, with the processor's time.
 
     python bench/files.py [--rounds 3] [--no-peer] [--folder DIR] [--json FILE]
 """
@@ -24,7 +25,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
-sys.path[:0] = [str(Path(__file__).parent / "beside"), str(Path(__file__).parents[1] / "scripts")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parent / "beside"))
 from peers import environment
 from turns import kept
 
@@ -220,7 +222,9 @@ def main() -> None:
         form = "{:.3f}" if what == SPACE else "{:.3f} (cpu {:.2f})"
         print(f"{what:36}" + "".join(f"{form.format(*by[way]) if way in by else '':>22}" for way in ways))
     ratio = found[ADD]["loopline"][0] / found[ADD]["limit"][0]
-    print(f"goals: add 3 s ({ratio:.2f} of hashing and one synced copy), status 0.15 s, check out 1.2 s linked, space 0.05")
+    print(
+        f"goals: add 3 s ({ratio:.2f} of hashing and one synced copy), status 0.15 s, check out 1.2 s linked, space 0.05"
+    )
     print(f"load {load:.1f} to {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     kept(given.json, {"load": load, **found})
 

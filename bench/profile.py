@@ -1,8 +1,8 @@
-"""The profile of 100,000 and 1,000,000 rows of 20 columns beside a polars summary, DuckDB's, ydata-profiling and whylogs, in turns.
+"""The profile of 100,000 and 1,000,000 rows of 20 columns beside polars' summary, DuckDB's, ydata-profiling and whylogs, in turns.
 
-Peers are in environments of their own, made at the first call (scripts/peers.py). Prints a table of medians: seconds of the clock and of
-the processor (all threads), and how far the process grew above the table that it held. Goals: 100,000 rows in 0.3 s, in full in
-3 s; a million in at most twice a polars summary and 100 MB; 5 us a served row of 20 columns.
+Peers are in environments of their own, made at the first call (scripts/peers.py). Prints a table of medians: seconds of the clock
+and of the processor (all threads), and how far the process grew above the table that it held. Goals: 100,000 rows in 0.3 s, in
+full in 3 s; a million in at most twice a polars summary and 100 MB; 5 us a served row of 20 columns.
 
     python bench/profile.py [--rounds 3] [--no-peer] [--json FILE]
 """
@@ -21,15 +21,11 @@ import polars as pl
 
 from loopline.quality.profile import profile
 
-sys.path[:0] = [str(Path(__file__).parent / "beside"), str(Path(__file__).parents[1] / "scripts")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parent / "beside"))
 from peers import environment
+from profilers import PROFILERS
 from turns import OURS, Took, Worker, in_turns, kept, show
-
-PEERS = {
-    "duckdb SUMMARIZE": ("profile_duckdb.py", ("duckdb==1.5.6",)),
-    "ydata-profiling, minimal": ("profile_ydata.py", ("ydata-profiling==4.18.4", "setuptools<81", "pyarrow")),
-    "whylogs": ("profile_whylogs.py", ("whylogs==1.6.4", "pandas<3", "pyarrow")),
-}
 
 
 def table(rows: int) -> pl.DataFrame:
@@ -58,7 +54,7 @@ def main() -> None:
         limit = running.enter_context(Worker(OURS, "profile_polars.py", *files))
         peers = {
             name: running.enter_context(Worker(environment(*needs), script, *files))
-            for name, (script, needs) in ({} if given.no_peer else PEERS).items()
+            for name, (script, needs) in ({} if given.no_peer else PROFILERS).items()
         }
         found["100,000 rows of 20 columns"] = in_turns(
             [
@@ -88,7 +84,10 @@ def main() -> None:
     }
     for title, some in found.items():
         show(title, some, next(iter(some)), goals)
-    sizes = {"JSON of a column, kB": len(small.to_json()) / 20_480, "frozen, kB": len(small.freeze().to_json()) / 20_480}
+    sizes = {
+        "JSON of a column, kB": len(small.to_json()) / 20_480,
+        "frozen, kB": len(small.freeze().to_json()) / 20_480,
+    }
     print("\n" + ", ".join(f"{what} {value:.1f}" for what, value in sizes.items()) + " (goals 10 and 8)")
     print(f"load {load:.1f} to {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     kept(given.json, {"load": load, **found, **sizes})

@@ -2,14 +2,16 @@
 
 Logistic regression, boosted trees and a small neural net of 20 numbers; 1 and 32 rows a request; 1, 16 and 64 keep-alive
 connections. All servers of a model run at once with one worker each and are asked in turns, a few seconds each. The load comes
-from a process of its own (bench/beside/http_load.py), the same for all, and shares the cores with whoever is measured: what counts is the
-processor time of all of a server's processes a request, and the ratios. Ours has log, routing, validation and metrics on. The
-limits are bare uvicorn, which reads the same body and answers "hello", and onnxruntime in a loop without any server.
+from a process of its own (bench/beside/http_load.py), the same for all, and shares the cores with whoever is measured: what
+counts is the processor time of all of a server's processes a request, and the ratios. Ours has log, routing, validation and
+metrics on. The limits are bare uvicorn, which reads the same body and answers "hello", and onnxruntime in a loop without any
+server.
 
 The goal is at most 1.25 of bare uvicorn, one row and 16 connections. With --bundle it is the example row of that bundle, against
 bare uvicorn alone, and the goal is not meant: such a row is longer, and its model larger.
 
-    python bench/serving.py [--rounds 5] [--seconds 2] [--only NAME,...] [--models NAME,...] [--bundle FOLDER] [--json FILE] [--plot FILE]
+    python bench/serving.py [--rounds 5] [--seconds 2] [--only NAME,...] [--models NAME,...] [--bundle FOLDER]
+        [--json FILE] [--plot FILE]
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ from typing import Any
 
 import numpy as np
 
-HERE = Path(__file__).parent / "beside"
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parent / "beside"))
 from models import KINDS, rows
 from servers import LIMIT, OURS, WAYS, Server
 
+LOAD = Path(__file__).parent / "beside" / "http_load.py"
 ROWS, CONNECTIONS = (1, 32), (1, 16, 64)
 GOAL = 1.25
 ENGINE = "onnxruntime, no server"
@@ -42,7 +44,15 @@ Figures = dict[str, float]
 def asked(server: Server, body: Path, connections: int, seconds: float) -> Figures:
     """One turn of a server."""
     spent = server.cpu()
-    command = [sys.executable, HERE / "http_load.py", str(server.port), server.way.path, body, str(connections), str(seconds)]
+    command = [
+        sys.executable,
+        LOAD,
+        str(server.port),
+        server.way.path,
+        body,
+        str(connections),
+        str(seconds),
+    ]
     done = subprocess.run(command, capture_output=True, check=True)
     found: Figures = json.loads(done.stdout)
     return found | {"us": (server.cpu() - spent) / found["requests"] * 1e6}
@@ -87,11 +97,15 @@ def measured(kind: str, names: list[str], given: argparse.Namespace, folder: Pat
                 if OURS in names and LIMIT in names:
                     ratios = [ours["us"] / limit["us"] for ours, limit in zip(turns[OURS], turns[LIMIT], strict=True)]
                     middle[OURS] |= {"ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
-                points[f"{count} rows, {connections} connections"] = middle | ({ENGINE: _medians(engine)} if engine else {})
+                points[f"{count} rows, {connections} connections"] = middle | (
+                    {ENGINE: _medians(engine)} if engine else {}
+                )
                 _print(kind, count, connections, middle, engine)
         whole = {s.name: {"ready_s": s.ready, "mb": s.memory(), "processes": len(s.processes)} for s in servers}
     for name, one in whole.items():
-        print(f"{kind}: {name:16} ready in {one['ready_s']:6.2f} s, {one['mb']:6.0f} MB in {one['processes']} processes")
+        print(
+            f"{kind}: {name:16} ready in {one['ready_s']:6.2f} s, {one['mb']:6.0f} MB in {one['processes']} processes"
+        )
     return {"points": points, "servers": whole}
 
 
@@ -111,7 +125,9 @@ def _print(kind: str, count: int, connections: int, middle: dict[str, Figures], 
     if engine:
         print(f"  {ENGINE:24}{_medians(engine)['us']:15.1f}")
     if ours is not None and "ratio" in ours:
-        print(f"  ours to bare uvicorn {ours['ratio']:.2f} (turns {ours['least']:.2f} to {ours['most']:.2f}), goal {GOAL}")
+        print(
+            f"  ours to bare uvicorn {ours['ratio']:.2f} (turns {ours['least']:.2f} to {ours['most']:.2f}), goal {GOAL}"
+        )
 
 
 def main() -> None:
@@ -129,7 +145,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ll-bench-") as name:
         kinds = ["bundle"] if given.bundle else given.models.split(",")
         found = {kind: measured(kind, names, given, Path(name) / kind) for kind in kinds}
-    print(f"load {load:.1f} to {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, of which the servers and the load are a part")
+    print(
+        f"load {load:.1f} to {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, of which the servers and the load are a part"
+    )
     if given.json:
         given.json.write_text(json.dumps({"load": load, **found}, indent=1) + "\n")
     if given.plot:

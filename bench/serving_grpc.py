@@ -1,8 +1,8 @@
 """Processor time of a gRPC call: our worker beside a grpcio server that gives the same bytes back.
 
 One row of 20 numbers as 20 tensors (raw contents), logistic regression, 8 calls at once on 4 channels; validation, routing, log and
-metrics on. Both servers are grpc.aio with one process each, run at once and are asked in turns; the load comes from a process of
-its own. The goal is at most 2.2 of the echo.
+metrics on. Both servers are grpc.aio in one process each, and are asked in turns; the load comes from a process of its own. The
+goal is at most 2.2 of the echo.
 
     python bench/serving_grpc.py [--rounds 5] [--seconds 2] [--json FILE]
 """

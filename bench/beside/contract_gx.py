@@ -12,7 +12,9 @@ frame = pd.read_parquet(sys.argv[1])
 frame["later"] = frame["age"] + 20
 context = gx.get_context(mode="ephemeral")
 context.variables.progress_bars = {"globally": False}
-batch = context.data_sources.add_pandas("pandas").add_dataframe_asset("table").add_batch_definition_whole_dataframe("all")
+batch = (
+    context.data_sources.add_pandas("pandas").add_dataframe_asset("table").add_batch_definition_whole_dataframe("all")
+)
 suite = context.suites.add(
     gx.ExpectationSuite(
         "rules",

@@ -32,4 +32,6 @@ class Bench(litserve.LitAPI):
 
 if __name__ == "__main__":
     server = litserve.LitServer(Bench(), accelerator="cpu", devices=1, workers_per_device=1)
-    server.run(host="127.0.0.1", port=int(sys.argv[2]), num_api_servers=1, generate_client_file=False, log_level="warning")
+    server.run(
+        host="127.0.0.1", port=int(sys.argv[2]), num_api_servers=1, generate_client_file=False, log_level="warning"
+    )

@@ -28,7 +28,9 @@ class Bench:
 
 if __name__ == "__main__":
     ray.init(num_cpus=2, include_dashboard=False, configure_logging=False, _node_ip_address="127.0.0.1")
-    serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[2])}, logging_config={"enable_access_log": False})
+    serve.start(
+        http_options={"host": "127.0.0.1", "port": int(sys.argv[2])}, logging_config={"enable_access_log": False}
+    )
     serve.run(Bench.bind(sys.argv[1]))
     signal.sigwait([signal.SIGTERM])
     ray.shutdown()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +80,15 @@ def _mlserver(kind: str, folder: Path, port: int) -> tuple[list[str], dict[str, 
 
 def _bentoml(kind: str, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
     python = environment(*WAYS["BentoML"].needs)
-    command = [str(python.with_name("bentoml")), "serve", "serve_bentoml:Bench", "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        str(python.with_name("bentoml")),
+        "serve",
+        "serve_bentoml:Bench",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     return [*command, "--working-dir", str(HERE)], {
         "BENCH_MODEL": _pickled(python, kind, folder), "BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True",
     }  # fmt: skip
@@ -87,7 +96,9 @@ def _bentoml(kind: str, folder: Path, port: int) -> tuple[list[str], dict[str, s
 
 def _mlflow(kind: str, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
     python = environment(*WAYS["MLflow"].needs)
-    subprocess.run([python, "-W", "ignore", HERE / "mlflow_model.py", kind, folder / "m"], check=True, capture_output=True)
+    subprocess.run(
+        [python, "-W", "ignore", HERE / "mlflow_model.py", kind, folder / "m"], check=True, capture_output=True
+    )
     command = [str(python.with_name("mlflow")), "models", "serve", "-m", str(folder / "m"), "--env-manager", "local"]
     path = f"{python.parent}:{os.environ['PATH']}"
     return [*command, "--port", str(port), "--workers", "1"], {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -102,7 +113,7 @@ WAYS = {
     "MLServer": Way(
         "/v2/models/bench/infer",
         lambda given: {
-            "inputs": [{"name": "x", "shape": [len(given), len(NAMES)], "datatype": "FP32", "data": sum(given, [])}],
+            "inputs": [{"name": "x", "shape": [len(given), len(NAMES)], "datatype": "FP32", "data": list(chain(*given))}],
             "outputs": [{"name": "predict_proba"}],
         },
         _mlserver,

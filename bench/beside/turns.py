@@ -22,7 +22,7 @@ class Worker(AbstractContextManager["Worker"]):
     """A script of this folder that calls `works.serve`, run by the Python of an environment."""
 
     def __init__(self, python: Path, script: str, *words: str | Path) -> None:
-        self._errors = tempfile.TemporaryFile("w+")  # progress bars, as a rule
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - progress bars, as a rule
         self._process = subprocess.Popen(
             [python, "-W", "ignore", HERE / script, *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
@@ -71,7 +71,9 @@ def show(title: str, found: dict[str, Took], ours: str, goals: dict[str, str] | 
     for name, took in found.items():
         times = [f"{took[key] / found[ours][key]:9.2f}x" for key in ("seconds", "cpu")]
         goal = (goals or {}).get(name, "")
-        print(f"  {name:34}{took['seconds']:10.4f}{times[0]:>10}{took['cpu']:10.4f}{times[1]:>10}{took['mb']:8.0f}  {goal}")
+        print(
+            f"  {name:34}{took['seconds']:10.4f}{times[0]:>10}{took['cpu']:10.4f}{times[1]:>10}{took['mb']:8.0f}  {goal}"
+        )
 
 
 def kept(path: Path | None, found: Any) -> None:

@@ -1,4 +1,4 @@
-"""A process that does one of its works whenever it is told to, and says what that took. The standard library alone: peers run it."""
+"""A process that does one of its works whenever it is told to, and says what that took. Peers run it: only the standard library."""
 
 from __future__ import annotations
 

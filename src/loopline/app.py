@@ -6,7 +6,6 @@ ledger entry -> commit.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from importlib import import_module
@@ -14,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 
 import loopline.catalog  # fills OPERATIONS
 from loopline.access import authority
 from loopline.access.records import Principal
-from loopline.data.tables import dataset_inbox, dataset_retention, dataset_versions
 from loopline.database import Database, Tx
-from loopline.errors import Invalid, LooplineError, NotFound, Refused, did_you_mean
+from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
-from loopline.idempotency import answered, forget, keep
+from loopline.idempotency import answered, keep
 from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Action, Body, Operation
 from loopline.packaging.opening import opening_of
@@ -33,13 +30,9 @@ from loopline.ports.predictor import Predictor
 from loopline.refs import check_name, parse
 from loopline.settings import Settings, load, make_workspace
 from loopline.store.local import LocalBlobs
-from loopline.tracking.tables import run_retention
-from loopline.tracking.uploads import expire
 from loopline.tracking.words import Words
+from loopline.upkeep import upkeep
 
-log = logging.getLogger("loopline.app")
-
-_R = dataset_retention.c
 _LARGEST_BUNDLE = 1 << 36
 """Bytes of a run bundle, unpacked; what comes over HTTP is bounded by `body_limit`, too."""
 
@@ -115,7 +108,7 @@ class Platform:
                 return result
         except Refused as e:
             if e.code == "forbidden":
-                self._deny(op, principal, project)
+                self.deny(op, principal, project)
             raise
 
     def allow(self, action: Action, principal: Principal, project: str) -> None:
@@ -123,16 +116,6 @@ class Platform:
         check_name(project, "project")
         with self.database.begin(principal=principal.name, project=project, lazy=True) as tx:
             authority.authorise(tx, principal, action, project)
-
-    def admit(self, name: str, principal: Principal, project: str) -> None:
-        """Raises and records what `call` would, where the principal may not: for who has yet to take a large body."""
-        op = OPERATIONS[name]
-        try:
-            self.allow(op.action, principal, project)
-        except Refused as e:
-            if e.code == "forbidden":
-                self._deny(op, principal, project)
-            raise
 
     def session(self, principal: Principal | None = None, project: str | None = None) -> loopline.catalog.Session:
         """The verbs for one principal (default: the operating-system user) in one project."""
@@ -149,40 +132,11 @@ class Platform:
             return authority.authenticate(tx, token)
 
     def upkeep(self) -> None:
-        """Signs what the ledger has not signed yet, and removes what nobody needs.
-
-        That is: answers to calls of more than a day ago, deleted runs and old dataset versions as each project's retention
-        says, files of tables that no version has needed for a day, uploads that got no part for a day, and blobs that nothing
-        has referred to for a day.
-        """
+        """Signs what the ledger has not signed yet, and removes what nobody needs."""
         self.ledger.close(self.database)
-        with self.database.begin() as tx:
-            forget(tx)
-        with self.database.begin(lazy=True) as tx:
-            found = tx.rows(sa.select(run_retention.c.project).where(run_retention.c.deleted.is_not(None)))
-            kept = tx.rows(sa.select(dataset_retention).where(sa.or_(_R.age.is_not(None), _R.last.is_not(None))))
-            holding = tx.rows(sa.select(dataset_versions.c.project).distinct())
-            waiting = tx.rows(sa.select(dataset_inbox.c.project, dataset_inbox.c.name).distinct())
-        for row in found:
-            while self._by_itself("runs.purge", row.project).more:
-                pass
-        for row in kept:
-            self._by_itself("datasets.purge", row.project)
-        for row in holding:
-            self._by_itself("datasets.vacuum", row.project)
-        expire(self.settings.workspace / "uploads", self.clock.now())
-        for row in waiting:
-            self._take(row.project, row.name)
-        self._by_itself("store.sweep", self.settings.project)
+        upkeep(self.database, self._by_itself, self.settings, self.clock.now())
 
-    def _take(self, project: str, name: str) -> None:
-        """Takes what was posted to a dataset; what cannot be taken waits on, and the log says why."""
-        try:
-            self._by_itself("inbox.take", project, name=name)
-        except LooplineError as e:
-            log.warning("What was posted to data:%s/%s is not taken: %s", project, name, e)
-
-    def _by_itself(self, operation: str, project: str, **args: str) -> Any:
+    def _by_itself(self, operation: str, project: str, **args: Any) -> Any:
         """The result of an operation that nobody called: nobody is asked for a permission, and it is recorded as any other."""
         op = OPERATIONS[operation]
         record = partial(self._record, op)
@@ -213,7 +167,8 @@ class Platform:
             count=tx.count,
         )
 
-    def _deny(self, op: Operation, principal: Principal, project: str) -> None:
+    def deny(self, op: Operation, principal: Principal, project: str) -> None:
+        """Records that the principal may not do this."""
         with self.database.begin(principal=principal.name, project=project) as tx:
             self.ledger.append(
                 tx,
@@ -287,9 +242,8 @@ class Platform:
                 from loopline.data.sources import SourcesService
                 from loopline.foreign import row_source
 
-                return SourcesService(
-                    tx, self._service("datasets", tx), row_source, self.settings.workspace / "sources"
-                )
+                datasets, kept = self._service("datasets", tx), self.settings.workspace / "sources"
+                return SourcesService(tx, datasets, row_source, kept, self._service("alerts", tx).collecting)
             case "inbox":
                 from loopline.data.inbox import InboxService
 
@@ -334,9 +288,10 @@ class Platform:
 
                 return LabelsService(tx, self._predictions(tx), partial(classes, tx, partial(self._bundle, tx)))
             case "endpoints" | "rollouts":
-                from loopline.deployment import service
+                from loopline.deployment.rollouts import RolloutsService
+                from loopline.deployment.service import EndpointsService
 
-                made = service.EndpointsService if group == "endpoints" else service.RolloutsService
+                made = EndpointsService if group == "endpoints" else RolloutsService
                 models = self._service("models", tx)
                 return made(tx, models, partial(self._bundle, tx), opening_of(self.settings))
             case "monitors":

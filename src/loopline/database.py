@@ -20,8 +20,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, CursorResult, Row
 
 from loopline import forks
-from loopline.errors import Conflict, Unavailable
+from loopline.errors import Unavailable
 from loopline.failpoints import failpoint
+from loopline.migrations.shape import brought
 from loopline.ports.clock import Clock
 from loopline.prepared import Prepared
 from loopline.refs import DEFAULT_PROJECT, Ref
@@ -81,39 +82,11 @@ class Database:
         forks.opened.add(self)
 
     def create(self) -> None:
-        """Makes what is missing of the tables. Raises `Conflict` on a workspace that newer code wrote."""
-        version = sa.table("alembic_version", sa.column("version_num"))
+        """Makes what is missing of the tables. Raises `Conflict` on a workspace that other code wrote."""
         with self.engine.connect().execution_options(loopline_write=True) as connection:
-            if sa.inspect(connection).has_table("alembic_version"):
-                found = connection.execute(sa.select(version.c.version_num)).scalar()
-                if found == REVISION:
-                    return
-                if found is None or found > REVISION:
-                    raise Conflict(
-                        f"The workspace is of a newer version: its tables are at revision {found}, this program knows {REVISION}.",
-                        code="workspace-newer",
-                        hint="Update loopline, or use another workspace (--workspace DIR).",
-                    )
-                connection.rollback()
-                from loopline.migrations import upgrade
-
-                upgrade(connection)
-            else:
-                connection.rollback()
-                if not self.sqlite:
-                    # Two programs may make the same database at once; PostgreSQL's DDL needs them in turn.
-                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(7163)"))
-                metadata.create_all(connection)
-                connection.execute(
-                    sa.text(
-                        "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, "
-                        "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
-                    )
-                )
-                if connection.execute(sa.select(version.c.version_num)).scalar() is None:
-                    connection.execute(sa.insert(version).values(version_num=REVISION))
-            failpoint("database.create.before_commit")
-            connection.commit()
+            if brought(connection, metadata, REVISION):
+                failpoint("database.create.before_commit")
+                connection.commit()
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Connection]:

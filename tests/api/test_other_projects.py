@@ -89,6 +89,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "datasets.tag": {"version": "1"},
     "datasets.withdraw": {"reason": "test"},
     "endpoints.create": {"model": "secret-model@1"},
+    "endpoints.roll_back_threshold": {"reason": "test"},
+    "endpoints.set_threshold": {"value": 0.3, "reason": "test"},
     "endpoints.set_policy": {"policy": {"rate": 5}},
     "evaluations.judge": {"gates": KEY},
     "scores.make": {"model": "secret-model@1"},
@@ -114,6 +116,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "pipelines.step": {"key": KEY, "outputs": {}, "seconds": 1.0},
     "rollouts.decide": {"decision": "roll_back", "reason": "test"},
     "rollouts.start": {"challenger": "secret-model@2", "plan": {"stages": [{"kind": "shadow", "rows": 1}]}},
+    "predictions.expire": {"before": 1},
     "runs.complete_upload": {"parts": ["blake3:" + "0" * 64] * 2},
     "runs.copy_artifact": {"digest": "blake3:" + "0" * 64},
     "runs.correct": {"params": {"a": 1}, "reason": "test"},
@@ -189,6 +192,7 @@ class Other:
         there.models.set_alias("secret-model", "champion", 1)
         request = there.models.request_approval("secret-model", 2).id
         there.endpoints.create("secret-endpoint", "secret-model@1")
+        there.endpoints.set_threshold("secret-endpoint", 0.4, "secret")
         plan = Plan(stages=(Stage(kind="shadow", rows=1),))
         rollout = there.rollouts.start("secret-endpoint", "secret-model@2", plan).id
         there.monitors.declare("secret-endpoint", "data:secret-data@1", "y", "binary", rows=50, look=1)

@@ -377,3 +377,30 @@ def test_what_is_withdrawn_and_served_nevertheless_is_told(
     said = run("models", "withdraw", "visits@1", "--reason", "it leaks")
     assert "model:visits@1 is withdrawn: it leaks" in said.out
     assert "visits still answers by it" in said.err
+
+
+def test_a_threshold_is_set_listed_and_taken_back(shell: Shell, tmp_path: Path) -> None:
+    run = shell.copy(tmp_path)
+    assert "None was set" in run("threshold", "visits").err
+    assert "no-reason" in run("threshold", "visits", "0.3", code=2).err
+    said = run("threshold", "visits", "0.3", "--reason", "too many are missed").out
+    assert "model:visits@1 at visits decides by 0.3 (number 1)." in said
+    assert "--back --version 1" in said
+    assert "packaged with" in run("threshold", "visits", "--back", "--reason", "it was better").out
+    listed = run("threshold", "visits", "--json").json
+    assert [(t["number"], t["how"], t["reason"]) for t in listed] == [
+        (1, "set", "too many are missed"),
+        (2, "rolled_back", "it was better"),
+    ]
+    assert "--back" in run("threshold", "visits", "0.3", "--back", code=2).err
+
+
+def test_a_bundle_is_pulled_and_sent_again(shell: Shell, tmp_path: Path) -> None:
+    run = shell.copy(tmp_path)
+    out = str(tmp_path / "pulled")
+    assert "model:visits@1 is in" in run("models", "pull", "visits@champion", out).out
+    assert "bundle-exists" in run("models", "pull", "visits@1", out, code=2).err
+    assert "is a draft" in run("models", "push", out).out
+    assert run("models", "show", "visits@3", "--json").json["status"] == "draft"
+    assert "not-registered" in run("models", "pull", "visits@3", str(tmp_path / "draft"), code=2).err
+    assert "no-bundle" in run("models", "push", str(tmp_path), code=2).err

@@ -33,7 +33,7 @@ def test_a_folder_is_added_and_synced(bare: Shell, clinic: Path) -> None:
     assert "c.csv has changed: column 'id' holds text where integers were" in failed.err
     assert bare("data", "sync", "visits", "--json", code=2).out == ""
     said = bare("data", "add", "visits", str(clinic), "--on-schema-change", "quarantine").out
-    assert "1 rows are held back (columns 1)" in said
+    assert "1 row is held back (columns 1)" in said
     (version,) = (v for v in bare("data", "log", "visits", "--json").json if v["version"] == 3)
     assert (version["rows"], version["quarantined"]) == (3, 1)
 
@@ -44,7 +44,7 @@ def test_one_that_fails_keeps_no_other(bare: Shell, clinic: Path) -> None:
     (clinic / "a.csv").write_text("id,days\n9,9\n")
     ended = bare("data", "sync", code=2)
     assert "has changed since" in ended.err
-    assert "Added data:second@2: 1 rows" in ended.out
+    assert "Added data:second@2: 1 row of" in ended.out
 
 
 def test_a_database_and_what_is_joined(bare: Shell, clinic: Path, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_database_and_what_is_joined(bare: Shell, clinic: Path, tmp_path: Path
         database.executemany("INSERT INTO lab VALUES (?, ?)", [(1, 0.5), (3, 0.7)])
     address = f"sqlite:///{tmp_path / 'lab.db'}"
     said = bare("data", "add", "lab", address, "--query", "SELECT * FROM lab WHERE value > 0.6").out
-    assert "Added data:lab@1: 1 rows of 2 columns." in said
+    assert "Added data:lab@1: 1 row of 2 columns." in said
     said = bare("data", "add", "marked", address, "--option", "table=lab", "--mark", "id", "--json").json
     assert said["rows"] == 2
     (clinic / "b.csv").write_text("id,ward\n2,n\n3,s\n")

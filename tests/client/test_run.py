@@ -668,6 +668,16 @@ with ll.run("light") as run:
 """
     done = program(folder, text)
     assert done.returncode == 0, done.stderr
+    text = """
+import os, sys
+run = ll.run("to a server", url="http://127.0.0.1:9", console=False, system=None)
+# Before its sender looks for the first time: the verbs, HTTP and the rest of the client come in its thread.
+heavy = {"loopline.catalog", "http.client", "tomllib"} & set(sys.modules)
+print(len(sys.modules), heavy, file=sys.stderr, flush=True)
+os._exit(0 if len(sys.modules) <= 210 and not heavy else 1)
+"""
+    done = program(folder, text)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_quota_is_a_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ class Slow:
     """A source that keeps what it gave until it is told that it is in a version for good, as a broker does."""
 
     name = "slow://clinic"
-    grows = True
+    grows = once = True
 
     def __init__(self, folder: Path) -> None:
         self.log, self.told = folder / "slow.json", folder / "told.json"

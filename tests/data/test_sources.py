@@ -315,6 +315,16 @@ def test_sources_go_one_behind_the_other(clinic: Clinic) -> None:
     assert clinic.rows().rows() == [(1, 2, None), (2, 4, "n")]
 
 
+def test_what_gives_each_message_once_stands_beside_nothing_that_is_read_whole(clinic: Clinic) -> None:
+    clinic.put("wards.csv", "ward", "1")
+    sources = [{"address": "mqtt://127.0.0.1:9/ward/#"}, {"address": str(clinic.folder / "wards.csv")}]
+    for given in ({"join": ("ward",)}, {}):
+        with pytest.raises(Invalid, match=r"mqtt://127\.0\.0\.1:9/ward/# gives each message once") as caught:
+            clinic.session.sources.collect("wards", sources, **given)
+        assert caught.value.hint == "Collect it into a dataset of its own."
+    assert clinic.session.datasets.list() == []
+
+
 def test_sources_are_joined_and_what_does_not_agree_is_counted(clinic: Clinic) -> None:
     clinic.put("visits.csv", "id,patient,age", "1,10,30", "2,11,41", "3,12,", "4,,50", "5,10,31")
     clinic.put("patients.csv", "patient,age,sex", "10,30,f", "11,40,m", "12,52,f", "13,9,m", ",1,m")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,9 +23,13 @@ from loopline.deployment.records import Guards, Plan, Stage
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused
 from loopline.loop.controller import Controller
 from loopline.loop.standing import Standing
+from loopline.loop.table import Table, linear
 from loopline.operations import Body
+from loopline.packaging.bundle import write_bundle
+from loopline.packaging.records import Opening
 from loopline.registry.bundle_tar import pack, unpack
-from loopline.serving.records import BUCKETS
+from loopline.serving.live import prepare
+from loopline.serving.records import BUCKETS, ControlMessage
 from loopline.testing.clock import FakeClock
 
 PLAN = Plan(
@@ -120,6 +127,126 @@ def test_the_salt_stays_so_that_a_key_keeps_its_variant(session: Session) -> Non
     salt = session.endpoints.routes().endpoints["risk"].salt
     session.endpoints.create("risk", "model:risk@2")
     assert session.endpoints.routes().endpoints["risk"].salt == salt
+
+
+# Thresholds
+
+
+def test_a_threshold_is_changed_without_a_new_version(session: Session, platform: Platform) -> None:
+    session.endpoints.create("risk", "model:risk@1")
+    before = session.endpoints.routes()
+    made = session.endpoints.set_threshold("risk", 0.3, "too many are missed")
+    assert (made.number, made.model, made.how, made.by) == (1, "model:risk@1", "set", platform.owner.name)
+    routed = session.endpoints.routes()
+    assert routed.epoch == before.epoch + 1
+    (variant,) = routed.endpoints["risk"].variants
+    assert (variant.threshold, variant.threshold_number) == (pytest.approx(0.3), 1)
+    assert len(session.models.versions("risk")) == 4, "no version is made"
+    (entry,) = [e for e in session.ledger.entries(limit=1000) if e.operation == "endpoints.set_threshold"]
+    assert (entry.principal, entry.outputs) == (platform.owner.name, ("endpoint:risk",))
+    assert "missed" not in str(entry)
+
+
+def test_a_threshold_goes_back_step_by_step(session: Session) -> None:
+    session.endpoints.create("risk", "model:risk@1")
+    for value in (0.3, 0.4, 0.5):
+        session.endpoints.set_threshold("risk", value, "try")
+    for value in (0.4, 0.3, None):
+        back = session.endpoints.roll_back_threshold("risk", "worse")
+        assert back.value == (value if value is None else pytest.approx(value))
+    (variant,) = session.endpoints.routes().endpoints["risk"].variants
+    assert (variant.threshold, variant.threshold_number) == (None, 6)
+    with pytest.raises(Conflict, match="that of the package again"):
+        session.endpoints.roll_back_threshold("risk", "again")
+    assert [t.how for t in session.endpoints.thresholds("risk")] == ["set"] * 3 + ["rolled_back"] * 3
+
+
+def test_a_threshold_is_of_one_version(served: Session) -> None:
+    served.endpoints.set_threshold("risk", 0.3, "for one")
+    served.endpoints.set_threshold("risk", 0.7, "for two", version=2)
+    served.rollouts.start("risk", "model:risk@2", PLAN)
+    routed = {v.name: v for v in served.endpoints.routes().endpoints["risk"].variants}
+    assert routed["champion"].threshold == pytest.approx(0.3)
+    assert routed["challenger"].threshold == pytest.approx(0.7)
+    with pytest.raises(Conflict, match="never changed"):
+        served.endpoints.roll_back_threshold("risk", "no", version=3)
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"value": 1.5, "reason": "x"}, "bad-threshold"), ({"value": 0.5, "reason": " "}, "no-reason"),
+        ({"value": 0.5, "reason": "x", "version": 99}, "no-model-version"),
+    ],
+)  # fmt: skip
+def test_a_threshold_that_is_none(served: Session, given: dict[str, Any], code: str) -> None:
+    with pytest.raises(LooplineError) as told:
+        served.endpoints.set_threshold("risk", **given)
+    assert told.value.code == code
+    assert served.endpoints.thresholds("risk") == ()
+
+
+# Callers
+
+
+def drafted(session: Session, folder: Path, version: int, **columns: Any) -> str:
+    """A registered version of `risk` on these columns beside `x`; one with a None in it is taken missing."""
+    n = 400
+    rng = np.random.default_rng(version)
+    frame = pl.DataFrame({"x": rng.normal(size=n), **{k: np.resize(np.array(v, float), n) for k, v in columns.items()}})
+    frame = frame.with_columns(pl.all().fill_nan(None))
+    x = frame["x"].to_numpy() + sum(frame[k].fill_null(0).to_numpy() for k in columns)
+    frame = frame.with_columns(pl.Series("y", np.where(x + rng.normal(size=n) > 0, "yes", "no")))
+    model = linear(Table(frame[:300], frame[300:], label="y"))
+    example = {"x": 0.5, **dict.fromkeys(columns, 1.0)}
+    write_bundle(
+        model, folder / str(version), name="risk", version=version, example=example, validation_frame=frame[300:], created=0
+    )  # fmt: skip
+    made = session.models.draft("risk", Body(pack(folder / str(version)), name="bundle.tar"))
+    return session.models.register("risk", made.version).ref
+
+
+def test_a_challenger_that_needs_what_callers_do_not_send_is_refused_by_name(served: Session, tmp_path: Path) -> None:
+    needs = drafted(served, tmp_path, 5, bmi=[1, 2, 3])
+    with pytest.raises(Conflict) as told:
+        served.rollouts.start("risk", needs, PLAN)
+    assert told.value.code == "not-sent"
+    assert "needs the column 'bmi' in each row; model:risk@1 does not read it" in told.value.message
+    assert served.rollouts.list() == []
+
+
+def test_a_challenger_that_takes_it_missing_is_rolled_out_and_callers_change_nothing(
+    served: Session, tmp_path: Path, platform: Platform
+) -> None:
+    lenient = drafted(served, tmp_path, 5, bmi=[1, 2, np.nan])
+    canary = Plan(stages=(Stage(kind="canary", percent=50),))
+    rollout = served.rollouts.start("risk", lenient, canary).id
+
+    def answers(row: dict[str, Any]) -> set[str]:
+        """Which models answer the row, whatever its key."""
+        live = prepare(ControlMessage(table=served.endpoints.routes()), {}, Opening()).endpoints["risk"]
+        rows = live.contract.decode(json.dumps([row]).encode(), 10).rows
+        found = {live.route(str(key)).model for key in range(50)}
+        for variant in live.variants:
+            picked = rows if variant.pick is None else [variant.pick(r) for r in rows]
+            assert np.isfinite(variant.served.run(picked)).all()
+        return found
+
+    assert answers({"x": 1.0}) == answers({"x": 1.0, "bmi": 2.0}) == {"model:risk@1", lenient}
+    served.rollouts.decide(rollout, "promote", "good")
+    assert answers({"x": 1.0}) == answers({"x": 1.0, "bmi": 2.0}) == {lenient}
+    # The way back to less: what is sent and read by nobody any more is taken on.
+    again = served.rollouts.start("risk", "model:risk@2", canary).id
+    served.rollouts.decide(again, "promote", "simpler")
+    assert answers({"x": 1.0}) == answers({"x": 1.0, "bmi": 2.0}) == {"model:risk@2"}
+    assert served.endpoints.show("risk").passthrough == ("bmi",)
+
+
+def test_a_challenger_that_cannot_take_it_missing_where_callers_may_leave_it(served: Session, tmp_path: Path) -> None:
+    lenient = drafted(served, tmp_path, 5, bmi=[1, 2, np.nan])
+    served.rollouts.decide(served.rollouts.start("risk", lenient, PLAN).id, "promote", "good")
+    with pytest.raises(Conflict, match="may leave it empty"):
+        served.rollouts.start("risk", drafted(served, tmp_path, 6, bmi=[1, 2, 3]), PLAN)
 
 
 # Rollouts

@@ -33,6 +33,28 @@ def test_canonical_json_is_json_and_says_the_same(value: object) -> None:
     assert hashing.canonical_json(json.loads(text, parse_int=float)) == text
 
 
+names = (
+    st.text(st.characters(max_codepoint=127)) | st.text() | st.from_regex(r"[:,\[]-?[0-9]{1,20}[.e]?", fullmatch=True)
+)
+plain_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | names,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(plain_values | json_values)
+def test_the_short_way_and_the_long_one_give_the_same_text(value: object) -> None:
+    assert hashing.canonical_json(value) == hashing._encode(value).encode()
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf, 2**53 + 1, -(2**53) - 1, 2**70])
+def test_what_json_cannot_carry_is_refused_wherever_it_stands(value: float) -> None:
+    for given_ in (value, [value], {"a": {"b": [1, value]}}, {"null": value}):
+        with pytest.raises(ValueError, match="JSON"):
+            hashing.canonical_json(given_)
+
+
 @pytest.mark.parametrize(
     ("bits", "text"),
     [  # RFC 8785, appendix B

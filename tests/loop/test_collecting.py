@@ -108,6 +108,31 @@ def test_what_fails_is_told_and_tried_ever_less_often(clinic: Clinic) -> None:
     assert not summary(clinic.session).needs
 
 
+def test_what_fails_raises_one_alert_that_closes_once_it_works_again(clinic: Clinic) -> None:
+    clinic.session.sources.schedule("visits", waiting=1)
+    (clinic.folder / "1.csv").write_text("id\nmany\n")
+    for _ in range(3):
+        clinic.after(24 * 60)
+    (alert,) = clinic.session.alerts.list()
+    assert (alert.kind, alert.dataset, alert.endpoint, alert.status, alert.found) == (
+        "collecting", "visits", "", "open", 3,
+    )  # fmt: skip
+    assert alert.summary.startswith("data:visits is not collected any more: ")
+    assert len(summary(clinic.session).needs) == 1
+    assert clinic.session.loops.heed().asked == ()
+    clinic.put("1", 1)
+    clinic.after(24 * 60)
+    closed = clinic.session.alerts.show(alert.id)
+    assert (closed.status, closed.comment) == ("closed", "closed: it is collected again")
+    turns = [entry for entry in clinic.session.ledger.entries(limit=1000) if entry.operation == "sources.turn"]
+    assert [alert.ref in entry.outputs for entry in turns] == [True, True]
+    (clinic.folder / "2.csv").write_text("id\nmany\n")
+    clinic.after(24 * 60)
+    assert len(clinic.session.alerts.list(status="open")) == 1
+    clinic.session.sources.unschedule("visits")
+    assert clinic.session.alerts.list(status="open") == []
+
+
 def test_one_that_fails_keeps_no_other_from_its_turn(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
     clinic.session.sources.collect("another", [{"address": str(clinic.folder / "0.csv")}])
     for name in ("another", "visits"):

@@ -119,3 +119,21 @@ def test_the_newest_revision_is_as_the_script_writes_it() -> None:
     spec.loader.exec_module(script)
     file = script.FOLDER / f"{REVISION}_tables.py"
     assert file.read_text() == script.rendered(), "run `make migration`"
+
+
+def test_tables_of_another_state_of_the_program_are_refused_by_name(database_url: str) -> None:
+    database = by_history(database_url)
+    database.create()
+    for change, said in (
+        ("ALTER TABLE alerts DROP COLUMN comment", "its table alerts lacks the column comment"),
+        ("ALTER TABLE alerts ADD COLUMN remark TEXT", "its table alerts lacks the column comment"),
+        ("ALTER TABLE alerts ADD COLUMN comment TEXT", "its table alerts has the column remark"),
+    ):
+        with database.engine.connect().execution_options(loopline_write=True) as connection:
+            connection.execute(sa.text(change))
+            connection.commit()
+        with pytest.raises(Conflict, match=said) as caught:
+            database.create()
+        assert caught.value.code == "workspace-other"
+        assert "--workspace DIR" in caught.value.hint
+    database.close()

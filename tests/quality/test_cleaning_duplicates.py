@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loopline.quality import cleaning_duplicates
 from loopline.quality.cleaning import Applied, Cleaning
 from loopline.quality.cleaning_columns import Text
 from loopline.quality.cleaning_duplicates import near
@@ -106,6 +107,27 @@ def test_near_duplicates_are_those_of_the_plain_comparison() -> None:
     assert set(found) == _plainly(texts, 0.8)
     assert len(found) == 40
     assert {place: other for place, (other, _) in found.items()} == {60 + n: n for n in range(40)}
+
+
+def test_texts_of_one_template_are_not_all_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    head, tail = (
+        "Dear customer, thank you for the order that you placed with us",
+        "Yours sincerely, the shop at the corner.",
+    )
+    words = [f"{''.join(rng.choice(list('abcdefghijklmnopqrstuvwxyz'), 7))}" for _ in range(3000)]
+    texts = [f"{head}: {' '.join(rng.choice(words, 12))}. {tail}" for _ in range(1500)]
+    again = rng.choice(1500, 100, replace=False)
+    texts += [texts[n].replace("Dear", "dear").replace(" us:", " you:") for n in again]
+    compared = []
+    monkeypatch.setattr(cleaning_duplicates, "_jaccard", lambda one, other: compared.append(1) or _alike(one, other))
+    found = near(Text.of(texts), 0.8)
+    assert len(compared) <= 32 * len(texts)  # all with all: 1.2 million
+    assert {place: other for place, (other, _) in found.items()} == {1500 + i: int(n) for i, n in enumerate(again)}
+
+
+def _alike(one: frozenset[str], other: frozenset[str]) -> float:
+    return len(one & other) / len(one | other)
 
 
 @settings(deadline=None)

@@ -132,6 +132,8 @@ def test_what_else_gives_the_label_away() -> None:
          + [f"{i % 20 + 10}. Mai 2026" for i in range(200)], "mixed-dates"),
         ([f"A{i % 900 + 100}" for i in range(1000)], ""),
         ([f"{'free text ' * (i % 7)}{i}" for i in range(1000)], ""),
+        ([f"[{i % 100 // 10 * 10}-{i % 100 // 10 * 10 + 10})" for i in range(2000) if i % 100 >= 10 or i < 100], ""),
+        ([f"[{10 + i % 80}-{20 + i % 80})" for i in range(990)] + ["elderly"] * 10, "odd-spelling"),
         ([f"2026-0{i % 9 + 1}-{i % 20 + 10} in words" for i in range(1000)], ""),
     ],
 )  # fmt: skip

@@ -5,14 +5,19 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from loopline.app import Platform
 from loopline.database import Database
 from loopline.errors import Invalid
+from loopline.registry import terms
 from loopline.registry.records import Condition
+from loopline.registry.tables import model_terms, model_versions
 from loopline.registry.tables import models as models_table
 from loopline.tracking.search.pages import Token, printed
 
@@ -185,30 +190,102 @@ def test_the_newest_are_found_by_an_index(either: Platform) -> None:
 
 def planned(database: Database, verbs: Any) -> str:
     """How the database goes about the first page of the versions that changed last, among many."""
-    import sqlalchemy as sa
-
     verbs.create("many")
     first = verbs.add("many")
     with database.begin() as tx:
-        from loopline.registry.tables import model_versions as t
-
+        t = model_versions
         row = tx.first(sa.select(t).where(t.c.version == first.version))._asdict()
         tx.execute(t.insert(), [{**row, "version": n, "changed": n} for n in range(2, 3000)])
     if not database.sqlite:
         with database.begin() as tx:
             tx.execute(sa.text("ANALYZE"))
     said: list[str] = []
+    with explained(database, said):
+        page = verbs.search_versions((), ("changed DESC",), 10)
+    assert [one.version for one in page.versions] == [1, *range(2999, 2990, -1)]
+    return "\n".join(said)
+
+
+MANY = 10_000
+
+
+@contextmanager
+def explained(database: Database, said: list[str]) -> Iterator[None]:
+    """Writes down how the database goes about each search for versions within."""
 
     def explain(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        if "FROM model_versions" in statement and "ORDER BY" in statement and not statement.startswith("EXPLAIN"):
+        searched = ("FROM model_versions" in statement and "ORDER BY" in statement) or "FROM model_terms" in statement
+        if searched and not statement.startswith("EXPLAIN"):
             how = "EXPLAIN QUERY PLAN " if database.sqlite else "EXPLAIN "
             found = connection.exec_driver_sql(how + statement, parameters)
             said.extend(str(row[-1]) for row in found)
 
     sa.event.listen(sa.engine.Engine, "before_cursor_execute", explain)
     try:
-        page = verbs.search_versions((), ("changed DESC",), 10)
+        yield
     finally:
         sa.event.remove(sa.engine.Engine, "before_cursor_execute", explain)
-    assert [one.version for one in page.versions] == [1, *range(2999, 2990, -1)]
-    return "\n".join(said)
+
+
+def test_a_tag_a_run_and_a_source_are_found_by_an_index(either: Platform) -> None:
+    """Among ten thousand versions only those that are found are read, of one condition or of several together."""
+    database, verbs = either.database, either.session().models
+    verbs.create("many")
+    first = verbs.add("many", tags={"team": "red"})
+    with database.begin() as tx:
+        row = tx.first(sa.select(model_versions).where(model_versions.c.version == first.version))._asdict()
+        made = [
+            {**row, "version": n, "tags": {"nr": str(n), "half": str(n % 2)},
+             "facts": {"run_id": f"r{n // 2}", "source": f"s3://bucket/{'x' * 80}/{n}"}}
+            for n in range(2, MANY)
+        ]  # fmt: skip
+        tx.execute(model_versions.insert(), made)
+        tx.execute(model_terms.insert(), [term for each in made for term in terms.of(tx, SimpleNamespace(**each))])
+    if not database.sqlite:
+        with database.begin() as tx:
+            tx.execute(sa.text("ANALYZE"))
+    nr, run = Condition(field="tags.nr", op="=", value="77"), Condition(field="run", op="=", value="r38")
+    for where, found in (
+        ([nr], [77]),
+        ([run], [77, 76]),
+        ([run, nr], [77]),
+        ([Condition(field="tags.nr", op="in", value=("5", "9", "none"))], [9, 5]),
+        ([Condition(field="source", op="=", value=f"s3://bucket/{'x' * 80}/500")], [500]),
+        ([Condition(field="source", op="=", value="loopline:/model:many@1")], [1]),
+        ([Condition(field="tags.half", op="=", value="1"), nr], [77]),
+        ([Condition(field="tags.team", op="=", value="red")], [1]),
+    ):
+        plan: list[str] = []
+        with explained(database, plan):
+            page = verbs.search_versions(tuple(where))
+        assert [one.version for one in page.versions] == found
+        read = "\n".join(plan)
+        assert "SCAN model_versions" not in read, read
+        assert "Seq Scan on model_" not in read, read
+        assert ("version=?" if database.sqlite else "Index Scan") in read, read
+    with database.begin(lazy=True) as tx:
+        assert terms.narrow(tx, (Condition(field="tags.half", op="=", value="1"),)) is None, (
+            "they are too many to look at each"
+        )
+    assert len(verbs.search_versions((Condition(field="tags.half", op="=", value="1"),), limit=7).versions) == 7
+
+
+def test_what_is_said_anew_is_found_and_what_was_said_before_is_not(either: Platform) -> None:
+    verbs = either.session().models
+    verbs.create("a")
+    verbs.add("a", tags={"team": "red", "stage": "x"})
+
+    def found(key: str, value: str) -> int:
+        return len(verbs.search_versions((Condition(field=f"tags.{key}", op="=", value=value),)).versions)
+
+    assert (found("team", "red"), found("team", "blue")) == (1, 0)
+    verbs.tag("a", {"team": "blue", "stage": None}, 1)
+    assert (found("team", "red"), found("team", "blue"), found("stage", "x")) == (0, 1, 0)
+    verbs.delete("a", 1)
+    assert found("team", "blue") == 0
+    verbs.restore("a", 1)
+    assert found("team", "blue") == 1
+    verbs.delete("a", 1)
+    verbs.purge("a", 1)
+    with either.database.begin(lazy=True) as tx:
+        assert tx.rows(sa.select(model_terms)) == []

@@ -9,17 +9,18 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
 from loopline.features.records import Field
-from loopline.serving.log import read_segment, segments
-from loopline.serving.records import ControlMessage, PredictionRecord, RouteTable
+from loopline.serving.log import read_on, read_segment, segments
+from loopline.serving.records import ControlMessage, Endpoint, PredictionRecord, RouteTable
 from loopline.serving.supervisor import Supervisor, listen
 
-from .conftest import EXAMPLE, FIELDS, Load, call, live, table
+from .conftest import EXAMPLE, FIELDS, Load, call, expected, live, table
 
 Bundle = Callable[..., Path]
 Serve = Callable[..., Supervisor]
@@ -239,3 +240,57 @@ def test_sigterm_drains_and_sighup_reads_the_table_again(serve: Serve, bundle: B
     assert response.getheader("connection") == "close"
     assert json.loads(response.read())["version"] == 2
     connection.close()
+
+
+def test_the_threshold_is_changed_with_the_table_and_answers_say_which(
+    serve: Serve, bundle: Bundle, folder: Path
+) -> None:
+    made = bundle(threshold=0.9)
+    server = serve(table(1, live(made)))
+
+    def label(**wanted: Any) -> str:
+        answer = call(server.port, "POST", "/predict/risk", [EXAMPLE]).json
+        assert {k: answer[k] for k in wanted} == wanted
+        (one,) = answer["predictions"]
+        assert one.get("threshold_number", 0) == wanted["threshold_number"]
+        found: str = one["label"]
+        return found
+
+    probability = expected(EXAMPLE)
+    assert probability > 0.5
+    assert label(threshold=0.9, threshold_number=0) == ("yes" if probability >= 0.9 else "no")
+    for number, value in enumerate((0.0625, 1.0, 0.5), 1):
+        variant = msgspec.structs.replace(live(made), threshold=value, threshold_number=number)
+        server.push(table(1 + number, variant))
+        assert label(threshold=value, threshold_number=number) == ("yes" if probability >= value else "no")
+    tensors = {"inputs": [{"name": k, "shape": [1, 1], "datatype": d, "data": [v]} for k, d, v in (
+        ("age", "FP32", 61.5), ("visits", "INT64", 2), ("insured", "BOOL", True), ("admitted", "BYTES", "2024-05-31"),
+        ("ward", "BYTES", "north"),
+    )]}  # fmt: skip
+    said = call(server.port, "POST", "/v2/models/risk/infer", tensors).json["parameters"]
+    assert (said["threshold"], said["threshold_number"]) == (0.5, 3)
+    kept = [r.output for _, _, found in read_on(folder / "log", {}) for r in found if r.output]
+    assert [output.get("threshold_number") for output in kept] == [None, 1, 2, 3, 3]
+
+
+def test_models_come_and_go_under_load_and_no_request_fails(serve: Serve, bundle: Bundle, tmp_path: Path) -> None:
+    steady = Endpoint(name="risk", variants=(live(bundle()),))
+    coming = [Endpoint(name="guest", variants=(live(bundle(version=n, bias=n / 10), n),)) for n in (1, 2, 3)]
+    server = serve(RouteTable(epoch=1, endpoints={"risk": steady}))
+    epoch = 1
+    with Load(server.port) as load:
+        for turn in range(30):
+            epoch += 1
+            server.push(RouteTable(epoch=epoch, endpoints={"risk": steady, "guest": coming[turn % 3]}))
+            assert call(server.port, "POST", "/predict/guest", [EXAMPLE]).json["version"] == turn % 3 + 1
+            epoch += 1
+            server.push(RouteTable(epoch=epoch, endpoints={"risk": steady}))
+            assert call(server.port, "POST", "/predict/guest", [EXAMPLE]).status == 404
+            with pytest.raises(LooplineError):
+                server.push(RouteTable(epoch=epoch + 1, endpoints={"risk": steady, "guest": missing(tmp_path)}))
+            load.wait(3)
+    assert Counter(status for status, _ in load.answers) == {200: len(load.answers)}
+
+
+def missing(folder: Path) -> Endpoint:
+    return Endpoint(name="guest", variants=(live(folder / "nothing"),))

@@ -40,6 +40,16 @@ class Runs:
         session.runs.note(self.run, f"Why {NASTY}")
         session.runs.create("a fold", group=group, parent=self.run)
         session.runs.finish(self.run)
+        many = [(f"p{place:06}", place) for place in range(100_000)]
+        metrics = [{"key": f"m{place:04}", "value": 0.5, "step": 0} for place in range(150)]
+        self.wide = session.runs.create(
+            "wide", params={"note": "x" * 60_000}, tags={f"t{n}": "" for n in range(101)}
+        ).id
+        session.runs.log(self.wide, metrics)
+        for start in range(0, len(many), 10_000):
+            session.runs.params(self.wide, dict(many[start : start + 10_000]))
+        for place in range(101):
+            session.runs.create(f"fold {place}", parent=self.wide)
         self.other = platform.session(project="clinic").runs.create("elsewhere").id
 
 
@@ -146,3 +156,52 @@ def test_what_is_not_there_is_told_and_no_script_but_ours_runs(made: Runs) -> No
         status, _, text = ask(path)
         assert status in (400, 404), path
         assert "elsewhere" not in json.dumps(text)
+
+
+@pytest.mark.chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_run_of_a_hundred_thousand_params_opens_with_the_first_and_leads_to_all(
+    browser: Any, made: Runs, scheme: str, tmp_path: Path
+) -> None:
+    page, said = opened(browser, f"{made.url}/runs/{made.wide}", scheme)
+    tables = dict(
+        page.locator("section:has(h2)").evaluate_all(
+            "all => all.map(s => [s.querySelector('h2').innerText, s.querySelectorAll('tbody tr').length])"
+        )
+    )
+    assert tables == {"Metrics": 100, "Params": 100, "Tags": 100}
+    assert page.locator("h2:text('Runs in it') ~ div tbody tr").count() == 100
+    text = page.locator("main").inner_text()
+    for told in ("60,000 characters", "126 more are not drawn", "The newest 100 of them are here"):
+        assert told in text
+    assert page.evaluate("document.documentElement.outerHTML.length") < 200_000
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.screenshot(path=tmp_path / f"wide-{scheme}.png", full_page=True)
+    page.locator("a", has_text="all 100,001").click()
+    seen = []
+    while True:
+        seen += page.locator("tbody tr td:first-child").all_inner_texts()
+        if len(seen) == 2_000:
+            page.screenshot(path=tmp_path / f"part-{scheme}.png")
+            page.goto(f"{made.url}/runs/{made.wide}?project=default&part=params&from=99000")
+        elif page.locator("a", has_text="Next").count():
+            page.locator("a", has_text="Next").first.click()
+        else:
+            break
+    assert seen[:2000] == ["note", *(f"p{place:06}" for place in range(1999))]
+    assert seen[2000:] == [f"p{place:06}" for place in range(98_999, 100_000)]
+    page.locator("a", has_text="Before").first.click()
+    assert page.locator("tbody tr").first.inner_text().startswith("p098999")
+    page.locator("h1 a").click()
+    assert page.locator("h1").inner_text() == "wide"
+    assert said == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("query", ["part=params&from=999999", "part=tags&from=x", "part=nothing", "part=tags&from=-1"])
+def test_a_part_that_is_not_there_is_told(made: Runs, query: str) -> None:
+    import urllib.request
+
+    with urllib.request.urlopen(f"{made.url}/runs/{made.wide}?project=default&{query}") as answer:
+        assert answer.status == 200
+        assert len(answer.read()) < 200_000

@@ -37,8 +37,8 @@ def ls(ctx: click.Context, endpoint: str | None, status: str | None, limit: int,
         show.print_json(found)
         return
     show.table(
-        ["alert", "endpoint", "kind", "status", "finding", "raised"],
-        [(a.id, a.endpoint, a.kind, a.status, a.summary, show.when(a.raised)) for a in found],
+        ["alert", "of", "kind", "status", "finding", "raised"],
+        [(a.id, a.endpoint or f"data:{a.dataset}", a.kind, a.status, a.summary, show.when(a.raised)) for a in found],
         empty="No alerts.",
     )
 
@@ -58,6 +58,7 @@ def show_alert(ctx: click.Context, alert: str, json: bool) -> None:
     show.facts(
         [
             ("endpoint", found.endpoint),
+            ("dataset", found.dataset),
             ("finding", found.summary),
             ("columns", found.columns),
             ("kind", found.kind),

@@ -40,7 +40,7 @@ def purge(
     if json:
         show.print_json(found)
         return
-    count = f"{len(found.versions):,} version{'' if len(found.versions) == 1 else 's'}"
+    count = show.count(len(found.versions), "version")
     click.echo(
         f"{count} would be removed for good." if dry_run else f"{count} removed for good; the bytes go in a day."
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loopline.cli import data_contract, data_files, names, show
+from loopline.cli.data_inbox import held_back, say_taken
 from loopline.cli.problems import report
 from loopline.cli.session import as_json, session
 
@@ -140,8 +141,8 @@ def sync_sources(
 ) -> None:
     """Read what came since into the next version of the datasets NAME (else of all that were added from a source).
 
-    Each row of a source is taken once, whatever was ended in between. With --every, --cron, --on-arrival or --when-rows a
-    running `loopline up` does it from then on; --never takes that back.
+    What was posted to them and waits is taken first. Each row of a source is taken once, whatever was ended in between. With
+    --every, --cron, --on-arrival or --when-rows a running `loopline up` does it from then on; --never takes that back.
     """
     waiting = when_rows if when_rows is not None else 1 if on_arrival else None
     ruled = any(value is not None for value in (every, cron, waiting))
@@ -186,8 +187,15 @@ def lines(collection: Collection) -> list[tuple[str, Any]]:
 def _sync(s: Session, chosen: list[str], message: str, json: bool) -> tuple[list[Collected], int]:
     """Each dataset in its turn; where one fails the others are read all the same."""
     found, code = [], 0
+    collected = {one.name for one in s.sources.list()}
     for name in chosen:
         try:
+            taken = s.inbox.take(name) if s.inbox.waiting(name).posts else None
+            if taken is not None:
+                if not json:
+                    say_taken(taken)
+                if name not in collected:
+                    continue
             one = s.sources.sync(name, message=message)
         except Exception as e:
             if len(chosen) == 1:
@@ -206,18 +214,20 @@ def _sync(s: Session, chosen: list[str], message: str, json: bool) -> tuple[list
 
 def _say(version: DatasetVersion, *, new: bool) -> None:
     said = "Added" if new else "The same content is there already:"
-    click.echo(f"{said} {version.ref}: {version.rows:,} rows of {len(version.columns)} columns.")
+    click.echo(
+        f"{said} {version.ref}: {show.count(version.rows, 'row')} of {show.count(len(version.columns), 'column')}."
+    )
     if version.quarantined:
         broken = ", ".join(f"{rule} {count:,}" for rule, count in version.broken.items())
-        click.echo(
-            f"  {version.quarantined:,} rows are held back ({broken}): loopline data quarantine list {version.ref}"
-        )
+        click.echo(f"  {held_back(version.quarantined)} ({broken}): loopline data quarantine list {version.ref}")
     if version.warned:
         warned = ", ".join(f"{rule} {count:,}" for rule, count in version.warned.items())
         click.echo(f"  Rules that only warn: {warned}")
     for one in version.labels:
         if one.immature:
-            click.echo(f"  {one.immature:,} labels of {one.column} are not known yet ({one.matures} after {one.time}).")
+            known = "is not known yet" if one.immature == 1 else "are not known yet"
+            labels = show.count(one.immature, "label")
+            click.echo(f"  {labels} of {one.column} {known} ({one.matures} after {one.time}).")
     for name, text in version.facts.items():
         if name == "told" or name.startswith("joined"):
             click.echo(f"  {text[0].upper()}{text[1:]}.")

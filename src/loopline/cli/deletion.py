@@ -25,7 +25,7 @@ def delete(ctx: click.Context, runs: tuple[str, ...], json: bool) -> None:
         ids = [s.runs.show(names.one(s, run, "run")).id for run in runs]  # one that is not there: none is deleted
         found = [s.runs.delete(run) for run in ids]
     ids = [run.id for run in found]
-    show.done(found, json, f"{_count(len(ids), 'run')} deleted.", f"loopline runs restore {' '.join(ids)}")
+    show.done(found, json, f"{show.count(len(ids), 'run')} deleted.", f"loopline runs restore {' '.join(ids)}")
 
 
 @click.command()
@@ -37,7 +37,7 @@ def restore(ctx: click.Context, runs: tuple[str, ...], json: bool) -> None:
     with session(ctx) as s:
         ids = [s.runs.show(names.one(s, run, "run")).id for run in runs]
         found = [s.runs.restore(run) for run in ids]
-    show.done(found, json, f"{_count(len(ids), 'run')} live again.", f"loopline runs delete {' '.join(ids)}")
+    show.done(found, json, f"{show.count(len(ids), 'run')} live again.", f"loopline runs delete {' '.join(ids)}")
 
 
 @click.command()
@@ -100,11 +100,11 @@ def purged(s: Session, json: bool, *, dry_run: bool, **which: Any) -> None:
     if json:
         show.print_json({"runs": runs, "groups": groups, "needed": part.needed, "more": part.more})
         return
-    said = f"{_count(len(runs), 'run')}" + (f" and {_count(len(groups), 'group')}" if groups else "")
+    said = f"{show.count(len(runs), 'run')}" + (f" and {show.count(len(groups), 'group')}" if groups else "")
     more = ", and more" if part.more else ""
     click.echo(f"{said} would be removed for good{more}." if dry_run else f"{said} removed for good.")
     if part.needed:
-        click.echo(f"{_count(len(part.needed), 'run')} kept, since something names them:")
+        click.echo(f"{show.count(len(part.needed), 'run')} kept, since something names them:")
         show.table(["run", "named by"], [(needed.run, needed.by) for needed in part.needed])
 
 
@@ -137,10 +137,6 @@ def _policy(found: Retention) -> str:
 
 def _kept(deleted: int | None) -> str:
     return "for ever" if deleted is None else f"for {show.lasting(deleted)}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 COMMANDS = (delete, restore, purge, retention)

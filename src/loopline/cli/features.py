@@ -134,7 +134,7 @@ def join(
     if json:
         show.print_json(found)
         return
-    click.echo(f"Made {found.ref}: {found.rows:,} rows of {len(found.columns)} columns.")
+    click.echo(f"Made {found.ref}: {show.count(found.rows, 'row')} of {show.count(len(found.columns), 'column')}.")
 
 
 @features.command()
@@ -153,7 +153,10 @@ def materialize(ctx: click.Context, view: str, as_of: int | None, json: bool) ->
         return
     click.echo(f"{found.view} is online for {found.entities:,} entities of {found.source}.")
     if found.sealed:
-        click.echo(f"  {found.sealed:,} rows of {found.source} are sealed for evaluation and left out.")
+        left = (
+            "is sealed for evaluation and left out" if found.sealed == 1 else "are sealed for evaluation and left out"
+        )
+        click.echo(f"  {show.count(found.sealed, 'row')} of {found.source} {left}.")
 
 
 @features.command()

@@ -63,7 +63,7 @@ def listed(ctx: click.Context, ref: str, rule: str | None, limit: int, json: boo
 def release(ctx: click.Context, ref: str, rule: str | None, rows: tuple[int, ...], reason: str, json: bool) -> None:
     """Take held rows after all: they go behind the newest version, as its next one."""
     found = _decide(ctx, "release", ref, rule, rows, reason)
-    _told(found, f"are taken: {found.into}", json)
+    _told(found, f"taken into {found.into}", json)
 
 
 @quarantine.command()
@@ -75,7 +75,7 @@ def release(ctx: click.Context, ref: str, rule: str | None, rows: tuple[int, ...
 @click.pass_context
 def drop(ctx: click.Context, ref: str, rule: str | None, rows: tuple[int, ...], reason: str, json: bool) -> None:
     """Decide that held rows are never taken. They stay on record, and counted."""
-    _told(_decide(ctx, "drop", ref, rule, rows, reason), "are dropped", json)
+    _told(_decide(ctx, "drop", ref, rule, rows, reason), "dropped", json)
 
 
 def _decide(ctx: click.Context, verb: str, ref: str, rule: str | None, rows: tuple[int, ...], reason: str) -> Decision:
@@ -86,4 +86,5 @@ def _decide(ctx: click.Context, verb: str, ref: str, rule: str | None, rows: tup
 
 
 def _told(found: Decision, what: str, json: bool) -> None:
-    show.done(found, json, f"{found.rows:,} rows of {found.ref} {what}. {found.held:,} are held still.")
+    held = f"{found.held:,} {'is' if found.held == 1 else 'are'} held still."
+    show.done(found, json, f"{show.count(found.rows, 'row')} of {found.ref} {what}. {held}")

@@ -89,6 +89,11 @@ def ago(milliseconds: int | None, now: int) -> str:
     return "" if milliseconds is None else f"{lasting(max(0, now - milliseconds))} ago"
 
 
+def count(number: int, thing: str) -> str:
+    """How many of a thing: 1 row, 2,000 rows."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def lasting(milliseconds: int) -> str:
     """How long something takes, roughly: 3 min."""
     seconds = milliseconds / 1000

@@ -8,11 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from loopline.catalog import Session
 from loopline.client.refused import FOLDER, can_be, put_aside, put_file_aside
 from loopline.errors import Invalid, LooplineError, NotFound, Unavailable
 from loopline.operations import Body
@@ -21,6 +20,9 @@ from loopline.tracking.journal import Journal, Position, Target
 from loopline.tracking.journal_format import Entry, decode, pack
 from loopline.tracking.journal_lock import claimed
 from loopline.tracking.outbox import Batch, Outbox, is_journal
+
+if TYPE_CHECKING:  # a script's start does not wait for the verbs: they come with the session, in the sender's thread
+    from loopline.catalog import Session
 
 log = logging.getLogger("loopline.sender")
 

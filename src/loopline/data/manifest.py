@@ -16,6 +16,8 @@ WHOLE = 1 << 20
 LARGEST = 4 << 20
 """Bytes of the largest object: no chunk is longer."""
 
+_NOWHERE = frozenset(("", ".", ".."))
+
 
 class Chunk(msgspec.Struct, frozen=True):
     """A part of a large file, which is kept as an object of its own."""
@@ -119,14 +121,15 @@ def check(manifest: Manifest) -> None:
 def unfit(path: str) -> str | None:
     """Why a path cannot be one of a version; None where it can."""
     parts = path.split("/")
-    if not path or "\0" in path or any(part in ("", ".", "..") for part in parts):
+    if "\0" in path or not _NOWHERE.isdisjoint(parts):
         return "is no path inside of a folder"
     try:
-        if any(len(part.encode()) > 255 for part in parts) or len(path) > 4096:
+        long = len(path.encode()) > 255  # few are, and each is asked
+        if long and (any(len(part.encode()) > 255 for part in parts) or len(path) > 4096):
             return "is too long"
     except UnicodeEncodeError:
         return "is not UTF-8"
-    if any(part.casefold() == ".git" for part in parts):
+    if ".git" in path.casefold().split("/"):
         return "is of a Git repository, which is no data"
     return None
 

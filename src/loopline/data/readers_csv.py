@@ -75,17 +75,21 @@ def read_csv(
 def _texts(content: Content, body: int, separator: str, names: list[str], called: str, *, spaced: bool) -> Blocks:
     """The rows of plain lines as texts."""
     schema = pl.Schema(dict.fromkeys(names, pl.String()))
+    # With a first line of our own: polars takes rows that begin like a packed file ("x" and U+0001) for one.
+    header = separator.join(map(str, range(len(names)))).encode() + b"\n"
 
     def read(chosen: Sequence[str]) -> Iterator[pl.DataFrame]:
+        kept = {str(place): name for place, name in enumerate(names) if name in chosen}
         for lines in records(content, body):
             try:
-                frame = pl.read_csv(lines, separator=separator, has_header=False, schema=schema).select(chosen)
+                frame = pl.read_csv(header + lines, separator=separator, infer_schema=False, columns=list(kept))
             except pl.exceptions.PolarsError as error:
                 raise Invalid(
                     f"{called} cannot be read as CSV: {str(error).partition(chr(10))[0]}.",
                     code="csv-broken",
                     hint="Look at its quotes and separators.",
                 ) from error
+            frame = frame.select(pl.col(place).alias(name) for place, name in kept.items()).select(chosen)
             yield frame.with_columns(pl.all().str.strip_chars_start(" ")) if spaced else frame
 
     return Blocks(schema, 0, read)  # how many they are is known once they are typed
@@ -151,40 +155,37 @@ def _check_names(names: list[str], called: str) -> None:
 
 def _scan(content: Content, body: int, separator: str, width: int) -> bool:
     """Whether every line has `width` fields and every quote is at the edge of one."""
-    clean, quoted, sep, wanted = width > 1, False, separator.encode(), width - 1
-    for _, block in blocks(content, body):
-        if not clean:
-            return False
-        if not quoted and b'"' not in block:
-            lines = block.split(b"\n")
-            if lines and not lines[-1]:
-                lines.pop()
-            counts = {line.count(sep) for line in lines}
-            clean = counts <= {wanted}
-        else:
-            clean, quoted = _scan_quoted(block, sep, wanted, quoted=quoted)
-    return clean and not quoted
+    sep, wanted = separator.encode(), width - 1
+    return width > 1 and all(
+        _scan_quoted(block, sep, wanted)
+        if b'"' in block
+        else {line.count(sep) for line in block.removesuffix(b"\n").split(b"\n")} == {wanted}
+        for _, block in blocks(content, body)
+    )
 
 
-def _scan_quoted(block: bytes, sep: bytes, wanted: int, *, quoted: bool) -> tuple[bool, bool]:
+def _scan_quoted(block: bytes, sep: bytes, wanted: int) -> bool:
     """As `_scan` for a block that holds quotes; a record that runs on into the next block counts as unclean."""
     raw = np.frombuffer(block, dtype=np.uint8)
-    quotes = np.flatnonzero(raw == 34)
-    inside = np.cumsum(raw == 34, dtype=np.int32) % 2 == (0 if quoted else 1)
-    if inside[-1] or quoted:  # rare: a line break in quotes just at a block's edge
-        return False, bool(inside[-1])
-    edge = np.zeros(256, dtype=bool)
-    edge[[10, 13, 34, sep[0]]] = True
+    special = np.zeros(256, dtype=bool)
+    special[[10, 34, sep[0]]] = True
+    places = np.flatnonzero(special[raw])  # of what cuts fields and records, and of quotes
+    signs = raw[places]
+    is_quote = signs == 34
+    outside = np.cumsum(is_quote, dtype=np.int32) % 2 == 0  # a closing quote counts as outside, too
+    if not outside[-1]:  # rare: a line break in quotes just at a block's edge
+        return False
+    edge = special.copy()
+    edge[13] = True
     around = np.concatenate([[10], raw, [10]])
-    opening = quotes[0::2]
-    closing = quotes[1::2]
-    tidy = bool((around[opening] != 13).all() and edge[around[opening]].all() and edge[around[closing + 2]].all())
-    separators = np.flatnonzero((raw == sep[0]) & ~inside)
-    ends = np.flatnonzero((raw == 10) & ~inside)
-    if not len(ends) or ends[-1] != len(raw) - 1:
-        ends = np.append(ends, len(raw))
-    counts = np.diff(np.searchsorted(separators, ends), prepend=0)
-    return tidy and bool((counts == wanted).all()), False
+    opening, closing = places[is_quote & ~outside], places[is_quote & outside]
+    if not ((around[opening] != 13).all() and edge[around[opening]].all() and edge[around[closing + 2]].all()):
+        return False
+    cuts = signs[outside & ~is_quote]
+    ends = np.flatnonzero(cuts == 10)
+    if raw[-1] != 10:
+        ends = np.append(ends, len(cuts))
+    return bool((np.diff(ends, prepend=-1) == wanted + 1).all())
 
 
 def _bare_returns(content: Content, start: int) -> bool:

@@ -16,6 +16,7 @@ from loopline.access import authority
 from loopline.data.asked import Asked
 from loopline.data.collecting import OpenSource, Read, acknowledge, opened, read, unreadable
 from loopline.data.joining import join as join_parts
+from loopline.data.quarantine import all_held
 from loopline.data.reconcile import OnChange, Part, reconcile, widened
 from loopline.data.records import Collected, Collection, DatasetVersion, LabelColumn, Schedule, SourceState
 from loopline.data.schedules import Schedules
@@ -43,9 +44,16 @@ _S = dataset_sources.c
 
 class SourcesService(SourcesVerbs):
     """What datasets are collected from; `open_source` opens a source by its address; `kept` is a folder for what sources keep
-    that is nowhere else."""
+    that is nowhere else. `tell` is told of a dataset whose turn failed, and why, or ("") that it fails no more."""
 
-    def __init__(self, tx: Tx, datasets: DatasetsService, open_source: Callable[..., Source], kept: Path) -> None:
+    def __init__(
+        self,
+        tx: Tx,
+        datasets: DatasetsService,
+        open_source: Callable[..., Source],
+        kept: Path,
+        tell: Callable[[str, str], None] = lambda name, problem: None,
+    ) -> None:
         self.tx = tx
         self.datasets = datasets
         self.named = datasets.named
@@ -53,6 +61,7 @@ class SourcesService(SourcesVerbs):
         self._scratch = datasets.scratch
         self._kept = kept
         self._schedules = Schedules(tx)
+        self._tell = tell
 
     def collect(
         self,
@@ -100,11 +109,13 @@ class SourcesService(SourcesVerbs):
     def unschedule(self, name: str) -> Collection:
         row = self._needed(name)
         self._schedules.remove(name)
+        self._tell(name, "")
         return self._record(row)
 
     def turn(self, name: str, problem: str = "") -> Collection:
         row = self._needed(name)
         self._schedules.turn(name, problem)
+        self._tell(name, problem[:2000])
         return self._record(row)
 
     def _collect(
@@ -163,6 +174,14 @@ class SourcesService(SourcesVerbs):
         with contextlib.ExitStack() as stack:
             sources = [stack.enter_context(opened(state, open_source, self._scratch)) for state in states]
             grows = not join and all(source.grows for source in sources)
+            for source in sources:
+                if source.once and not grows:
+                    raise Invalid(
+                        f"{source.name} gives each message once; what is {'joined' if join else 'read beside it'} is read whole "
+                        "each time.",
+                        code="bad-source",
+                        hint="Collect it into a dataset of its own.",
+                    )
             after = grows or len(states) == 1
             found = [
                 read(source, state, self._scratch, after=after) for source, state in zip(sources, states, strict=True)
@@ -219,13 +238,7 @@ class SourcesService(SourcesVerbs):
         aside_rows = quarantined.height if quarantined is not None else 0
         assert came + len(refused) == good.height + aside_rows, "rows in are rows taken and rows held back"
         if good.height == 0 and (base is None or base.rows == 0):
-            worst = max(broken, key=broken.__getitem__)
-            raise Invalid(
-                f"No row of {', '.join(one.state.address for one in found)} can be taken into {name}: {worst!r} alone is broken "
-                f"by {broken[worst]:,}.",
-                code="all-quarantined",
-                hint="Mend the data, or the contract.",
-            )
+            raise all_held(", ".join(one.state.address for one in found), name, broken)
         said = [text for one in found for text in one.told] + fitted.changes
         made = written.write(
             name,

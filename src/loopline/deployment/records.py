@@ -62,10 +62,28 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     challenger_percent: int
     route_key: str | None
     passthrough: tuple[str, ...]
+    optional: tuple[str, ...]
+    """Columns that callers may leave out, though a version reads them: it takes them missing, and came after the callers."""
     policy: Policy
     epoch: int
     created: int
     updated: int
+
+
+class Threshold(msgspec.Struct, frozen=True, kw_only=True):
+    """From which probability on a model version calls a row positive at an endpoint, from a moment on.
+
+    `number` counts over the endpoint; answers name it. `value` None: the one that the version was packaged with.
+    """
+
+    endpoint: str
+    number: int
+    model: str
+    value: float | None
+    how: Literal["set", "rolled_back"]
+    reason: str
+    at: int
+    by: str
 
 
 class RolloutStep(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The deployment room's verbs, within one transaction."""
+"""The verbs of endpoints, within one transaction, and what rollouts need of them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import sqlalchemy as sa
 
 from loopline.data.named import Named
 from loopline.database import Tx
-from loopline.deployment.plan import check_plan
 from loopline.deployment.policy import check_policy
 from loopline.deployment.proof import prove
-from loopline.deployment.records import CHALLENGER, CHAMPION, Decision, Endpoint, Plan, Rollout, RolloutStep
-from loopline.deployment.tables import decisions, endpoints, rollouts, routing
-from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
+from loopline.deployment.records import CHALLENGER, CHAMPION, Endpoint, Plan, Threshold
+from loopline.deployment.tables import endpoints, rollouts, routing
+from loopline.deployment.thresholds import Thresholds
+from loopline.deployment.verbs import EndpointsVerbs
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, did_you_mean
 from loopline.hashing import digest_json
-from loopline.operations import check_limit
 from loopline.outcomes.records import SEPARATOR
 from loopline.packaging.manifest import read_manifest
 from loopline.packaging.records import Opening
@@ -71,6 +70,7 @@ class EndpointsService(EndpointsVerbs):
                     project=self.tx.project,
                     name=name,
                     salt=secrets.token_hex(8),
+                    optional=[],
                     policy=msgspec.to_builtins(Policy()),
                     created=self.tx.now,
                     **values,
@@ -126,6 +126,38 @@ class EndpointsService(EndpointsVerbs):
         turn(self.tx)
         self.tx.note(inputs=[self.tx.ref("endpoint", name)])
 
+    def set_threshold(self, name: str, value: float, reason: str, version: int | None = None) -> Threshold:
+        model, number = self._decided(name, version)
+        return self._threshold(model, number, Thresholds(self.tx).put(name, model, number, value, "set", reason))
+
+    def roll_back_threshold(self, name: str, reason: str, version: int | None = None) -> Threshold:
+        model, number = self._decided(name, version)
+        return self._threshold(model, number, Thresholds(self.tx).roll_back(name, model, number, reason))
+
+    def thresholds(self, name: str) -> tuple[Threshold, ...]:
+        known(self.tx, name)
+        return tuple(Thresholds(self.tx).history(name))
+
+    def _decided(self, name: str, version: int | None) -> tuple[str, int]:
+        """Model and version whose threshold at an endpoint is meant. Raises `Invalid` where it decides between other than two."""
+        row = known(self.tx, name)
+        number = row.champion if version is None else version
+        found = self.models.show(row.model, number)
+        if found.task != "binary":
+            raise Invalid(
+                f"{found.ref} does not decide between two classes, and so has no threshold.", code="bad-threshold"
+            )
+        return row.model, number
+
+    def _threshold(self, model: str, number: int, made: Threshold) -> Threshold:
+        turn(self.tx)
+        self.tx.note(
+            inputs=[self.tx.ref("model", model, number)],
+            outputs=[made.endpoint],
+            digests={"threshold": digest_json(msgspec.to_builtins(made))},
+        )
+        return made
+
     def routes(self) -> RouteTable:
         table: dict[str, Routed] = {}
         for row in self.tx.rows(sa.select(endpoints)):
@@ -139,19 +171,32 @@ class EndpointsService(EndpointsVerbs):
             shares = [(CHAMPION, f"{ref}{row.champion}", BUCKETS - percent * BUCKETS // 100, LIVE)]
             if open_rollout is not None:
                 shares.append((CHALLENGER, f"{ref}{open_rollout.challenger}", percent * BUCKETS // 100, mode))
+            decided = Thresholds(self.tx).current(row.project, row.name, row.model)
             address = routed_name(row.project, row.name)
             table[address] = Routed(
                 name=address,
-                variants=tuple(
-                    Variant(name=name, bundle=self._bundle(model), model=model, weight=weight, mode=how)
-                    for name, model, weight, how in shares
-                ),
+                variants=tuple(self._variant(name, model, weight, how, decided) for name, model, weight, how in shares),
                 salt=row.salt,
                 route_key=row.route_key,
                 passthrough=tuple(row.passthrough),
+                optional=tuple(row.optional),
                 policy=msgspec.convert(row.policy, Policy),
             )
         return RouteTable(epoch=epoch(self.tx), endpoints=table)
+
+    def _variant(
+        self, name: str, model: str, weight: int, mode: Mode, decided: dict[int, tuple[int, float | None]]
+    ) -> Variant:
+        number, value = decided.get(int(model.rpartition("@")[2]), (0, None))
+        return Variant(
+            name=name,
+            bundle=self._bundle(model),
+            model=model,
+            weight=weight,
+            mode=mode,
+            threshold=value,
+            threshold_number=number,
+        )
 
     def _bundle(self, ref: str) -> str:
         """The folder of a version that is routed already; "" where the registry does not give it: the others are served."""
@@ -179,181 +224,11 @@ class EndpointsService(EndpointsVerbs):
             challenger_percent=percent,
             route_key=row.route_key,
             passthrough=tuple(row.passthrough),
+            optional=tuple(row.optional),
             policy=msgspec.convert(row.policy, Policy),
             epoch=epoch(self.tx),
             created=row.created,
             updated=row.updated,
-        )
-
-
-class RolloutsService(RolloutsVerbs):
-    """Rollouts. Each change of a weight is a new routing epoch, in the transaction of its decision."""
-
-    def __init__(self, tx: Tx, models: ModelsVerbs, folder: Callable[[str], Path], opening: Opening) -> None:
-        self.tx = tx
-        self.models = models
-        self.folder = folder
-        self.opening = opening
-
-    def start(self, endpoint: str, challenger: str, plan: Plan) -> Rollout:
-        check_plan(plan)
-        self._prove(known(self.tx, endpoint), servable(self.tx, self.models, challenger).ref, plan)
-        self.tx.write()  # the long work came before the lock
-        row = known(self.tx, endpoint)
-        version = servable(self.tx, self.models, challenger)
-        if version.name != row.model:
-            raise Invalid(
-                f"{version.ref} is no version of {row.model}, which {endpoint} serves.",
-                code="other-model",
-                hint="Create another endpoint for it.",
-            )
-        if version.version == row.champion:
-            raise Conflict(f"{version.ref} is the champion of {endpoint} already.", code="is-champion")
-        if (other := running(self.tx, endpoint)) is not None:
-            raise Conflict(
-                f"The rollout {other.id} is under way on {endpoint}.",
-                code="rollout-running",
-                hint="Let it end, or roll it back: loopline rollout back " + endpoint,
-            )
-        rollout = f"{self.tx.now:012x}{secrets.token_hex(5)}"
-        self.tx.execute(
-            rollouts.insert().values(
-                project=self.tx.project,
-                id=rollout,
-                endpoint=endpoint,
-                champion=row.champion,
-                challenger=version.version,
-                plan=msgspec.to_builtins(plan),
-                status="running",
-                stage=0,
-                stage_since=self.tx.now,
-                started=self.tx.now,
-                reason="",
-            )
-        )
-        turn(self.tx)
-        self.tx.note(
-            inputs=[self.tx.ref("endpoint", endpoint), version.ref, self.tx.ref("model", row.model, row.champion)],
-            outputs=[self.tx.ref("rollout", rollout)],
-        )
-        return self.show(rollout)
-
-    def decide(self, rollout: str, decision: Decision, reason: str, measured: dict[str, Any] | None = None) -> Rollout:
-        row = self._row(rollout)
-        if row.status != "running":
-            raise Conflict(f"The rollout {rollout} is {row.status} already.", code="rollout-ended")
-        plan = msgspec.convert(row.plan, Plan)
-        if decision == "wait":
-            raise Invalid("To wait is nothing to record.", code="bad-decision")
-        changes: dict[str, Any] = {"stage_since": self.tx.now}
-        if decision == "advance":
-            if row.stage + 1 >= len(plan.stages):
-                raise Conflict(
-                    f"The rollout {rollout} is at its last stage.",
-                    code="last-stage",
-                    hint="Promote, keep or roll back.",
-                )
-            changes["stage"] = row.stage + 1
-        else:
-            ends = {"promote": "promoted", "keep": "kept", "roll_back": "rolled_back"}
-            changes |= {"status": ends[decision], "ended": self.tx.now, "reason": reason}
-        self.tx.execute(
-            rollouts.update().where(rollouts.c.project == self.tx.project, rollouts.c.id == rollout).values(**changes)
-        )
-        number = 1 + self.tx.scalar(
-            sa.select(sa.func.count())
-            .select_from(decisions)
-            .where(decisions.c.project == self.tx.project, decisions.c.rollout == rollout)
-        )
-        self.tx.execute(
-            decisions.insert().values(
-                project=self.tx.project,
-                rollout=rollout,
-                number=number,
-                at=self.tx.now,
-                stage=row.stage,
-                decision=decision,
-                reason=reason,
-                measured=measured or {},
-            )
-        )
-        model = known(self.tx, row.endpoint).model
-        if decision == "promote":
-            self.tx.execute(
-                endpoints.update()
-                .where(endpoints.c.project == self.tx.project, endpoints.c.name == row.endpoint)
-                .values(champion=row.challenger, updated=self.tx.now)
-            )
-            self.models.set_alias(model, "champion", row.challenger, reason=reason)
-        turn(self.tx)
-        self.tx.note(
-            inputs=[self.tx.ref("rollout", rollout), self.tx.ref("model", model, row.challenger)],
-            outputs=[self.tx.ref("endpoint", row.endpoint)],
-        )
-        return self.show(rollout)
-
-    def show(self, rollout: str) -> Rollout:
-        return self._record(self._row(rollout))
-
-    def list(self, endpoint: str | None = None, status: str | None = None, limit: int = 50) -> list[Rollout]:
-        check_limit(limit, "rollouts")
-        query = sa.select(rollouts).where(rollouts.c.project == self.tx.project)
-        if endpoint is not None:
-            query = query.where(rollouts.c.endpoint == endpoint)
-        if status is not None:
-            query = query.where(rollouts.c.status == status)
-        found = self.tx.rows(query.order_by(rollouts.c.started.desc(), rollouts.c.id.desc()).limit(limit))
-        return [self._record(row) for row in found]
-
-    def _prove(self, row: Any, challenger: str, plan: Plan) -> None:
-        """Raises what a worker would refuse champion and challenger side by side for, at any stage of the plan."""
-        live = any(stage.kind == "canary" for stage in plan.stages)
-        champion = self.tx.ref("model", row.model, row.champion)
-        shares = (
-            (CHAMPION, champion, BUCKETS - live, LIVE),
-            (CHALLENGER, challenger, int(live), LIVE if live else SHADOW),
-        )
-        variants = tuple(
-            Variant(name=name, bundle=str(self.folder(ref)), model=ref, weight=weight, mode=mode)
-            for name, ref, weight, mode in shares
-        )
-        routed = Routed(name=row.name, variants=variants, route_key=row.route_key, passthrough=tuple(row.passthrough))
-        prove(routed, self.opening)
-
-    def _row(self, rollout: str) -> Any:
-        row = self.tx.first(sa.select(rollouts).where(rollouts.c.project == self.tx.project, rollouts.c.id == rollout))
-        if row is None:
-            raise NotFound(
-                f"There is no rollout {rollout!r}.", code="no-rollout", hint="`loopline rollout ls` lists them."
-            )
-        return row
-
-    def _record(self, row: Any) -> Rollout:
-        taken = self.tx.rows(
-            sa.select(decisions)
-            .where(decisions.c.project == row.project, decisions.c.rollout == row.id)
-            .order_by(decisions.c.number)
-        )
-        model = self.tx.scalar(
-            sa.select(endpoints.c.model).where(endpoints.c.project == row.project, endpoints.c.name == row.endpoint)
-        )
-        return Rollout(
-            ref=self.tx.ref("rollout", row.id),
-            id=row.id,
-            endpoint=row.endpoint,
-            champion=self.tx.ref("model", model or row.endpoint, row.champion),
-            challenger=self.tx.ref("model", model or row.endpoint, row.challenger),
-            plan=msgspec.convert(row.plan, Plan),
-            status=row.status,
-            stage=row.stage,
-            stage_since=row.stage_since,
-            started=row.started,
-            ended=row.ended,
-            reason=row.reason,
-            steps=tuple(
-                RolloutStep(at=d.at, stage=d.stage, decision=d.decision, reason=d.reason, measured=d.measured)
-                for d in taken
-            ),
         )
 
 

@@ -1,4 +1,4 @@
-"""The deployment room's tables: endpoints, rollouts with their decisions, and the routing epoch."""
+"""The deployment room's tables: endpoints with their thresholds, rollouts with their decisions, and the routing epoch."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ endpoints = sa.Table(
     sa.Column("champion", sa.Integer, nullable=False),
     sa.Column("route_key", sa.String(200)),
     sa.Column("passthrough", sa.JSON, nullable=False),
+    sa.Column("optional", sa.JSON, nullable=False),
     sa.Column("policy", sa.JSON, nullable=False),
     sa.Column("salt", sa.String(40), nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
@@ -50,6 +51,21 @@ decisions = sa.Table(
     sa.Column("decision", sa.String(16), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("measured", sa.JSON, nullable=False),
+)
+
+thresholds = sa.Table(
+    "endpoint_thresholds",
+    metadata,
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("endpoint", sa.String(128), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("model", sa.String(128), nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False),
+    sa.Column("value", sa.Float),
+    sa.Column("how", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String(128), nullable=False),
 )
 
 routing = sa.Table(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from loopline.deployment.records import Decision, Endpoint, Plan, Rollout
+from loopline.deployment.records import Decision, Endpoint, Plan, Rollout, Threshold
 from loopline.operations import operation
 from loopline.serving.records import Policy, RouteTable
 
@@ -44,6 +44,25 @@ class EndpointsVerbs(Protocol):
     @operation("DELETE /projects/{project}/endpoints/{name}", action="deploy")
     def remove(self, name: str, reason: str = "") -> None:
         """Stop serving an address. Its predictions and labels stay on record."""
+        ...
+
+    @operation("PUT /projects/{project}/endpoints/{name}/threshold", action="deploy")
+    def set_threshold(self, name: str, value: float, reason: str, version: int | None = None) -> Threshold:
+        """Set from which probability on a row is positive, at once and without a new model version.
+
+        It holds for one version of the endpoint's model (default: its champion), and goes with it: a new champion begins with the
+        threshold that it was packaged with. Undone by roll_back_threshold.
+        """
+        ...
+
+    @operation("POST /projects/{project}/endpoints/{name}/threshold/roll_back", action="deploy")
+    def roll_back_threshold(self, name: str, reason: str, version: int | None = None) -> Threshold:
+        """Take the threshold of a version (default: the champion's) back to the one before."""
+        ...
+
+    @operation("GET /projects/{project}/endpoints/{name}/thresholds", action="read")
+    def thresholds(self, name: str) -> tuple[Threshold, ...]:
+        """List the thresholds of an endpoint, oldest first: who set which, when and why."""
         ...
 
     @operation("GET /endpoints/routes", action="audit")

@@ -15,7 +15,7 @@ _STYLES = ("-", DASHES, (0, (1, 2)))
 _NAMED = 4 * len(_STYLES)
 """So many lines can be told apart; all further ones are faint and have no name."""
 
-_LONGEST = 40
+_LONGEST, _END = 40, 15
 
 
 def draw(title: str, x: str, lines: Sequence[Line], form: PlotForm) -> bytes:
@@ -32,8 +32,13 @@ def overlay(title: str, x: str, lines: Sequence[Line], palette: Palette) -> Figu
         dot = "o" if len(line.x) == 1 else ""
         if place < _NAMED:
             style, colour = looks[place]
-            label = line.label if len(line.label) <= _LONGEST else f"{line.label[: _LONGEST - 1]}…"
-            look = {"color": colour, "lw": THICK, "ls": style, "label": label, "zorder": 3 + _NAMED - place}
+            look = {
+                "color": colour,
+                "lw": THICK,
+                "ls": style,
+                "label": _short(line.label),
+                "zorder": 3 + _NAMED - place,
+            }
         else:
             look = {"color": palette.faint, "lw": HAIR, "alpha": 0.5, "zorder": 2}
         axes.plot(line.x, line.y, marker=dot, markersize=4, **look)
@@ -46,3 +51,8 @@ def overlay(title: str, x: str, lines: Sequence[Line], palette: Palette) -> Figu
     if all(place.is_integer() for line in lines for place in line.x):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
+
+
+def _short(label: str) -> str:
+    """A label that fits; its end stays, for there stands what tells runs of one name apart."""
+    return label if len(label) <= _LONGEST else f"{label[: _LONGEST - _END - 1]}…{label[-_END:]}"

@@ -141,9 +141,9 @@ class LoopsService(LoopsVerbs):
 
     def _against(self, alert: Alert) -> str | None:
         """Why an alert asks for no run now, if it does not."""
-        row = self._row(alert.endpoint)
+        row = self._row(alert.endpoint) if alert.endpoint else None
         if row is None:
-            return f"no loop serves {alert.endpoint}"
+            return f"no loop serves {alert.endpoint or alert.dataset}"
         rule = row.declaration.get("retrain")
         if not rule or alert.kind not in rule["on"]:
             return f"the loop {row.name} does not retrain on {alert.kind}"

@@ -188,6 +188,7 @@ def _needs(house: House, collected: Sequence[Collection]) -> tuple[Need, ...]:
             command=f"loopline alerts show {a.id}",
         )
         for a in house.alerts.list(status="open")
+        if a.endpoint  # of a dataset that is not collected any more is told below
     ]
     found += [
         Need(

@@ -54,13 +54,24 @@ class AlertsService(AlertsVerbs):
         self.tx.note(inputs=[self.tx.ref("alert", alert)])
         return self.show(alert)
 
-    def raise_alert(self, endpoint: str, kind: str, summary: str, columns: Sequence[str], since: int) -> str:
+    def collecting(self, dataset: str, problem: str) -> None:
+        """Raises an alert of a dataset that could not be collected, or closes it once it was ("")."""
+        if problem:
+            text = f"data:{dataset} is not collected any more: {problem}"
+            self.tx.note(outputs=[self.raise_alert("", "collecting", text, (), self.tx.now, dataset=dataset)])
+        elif (standing := self._standing("", "collecting", dataset)) is not None:
+            self._close(alerts.c.id == standing.id, "closed: it is collected again")
+            self.tx.note(outputs=[self.tx.ref("alert", standing.id)])
+
+    def raise_alert(
+        self, endpoint: str, kind: str, summary: str, columns: Sequence[str], since: int, *, dataset: str = ""
+    ) -> str:
         """Puts what a monitor's look found on record; gives the alert's ref.
 
         One that is not closed takes it in, so that a person has one alert of a kind for an endpoint, however many looks tell of
         the same change, column by column.
         """
-        standing = self._standing(endpoint, kind)
+        standing = self._standing(endpoint, kind, dataset)
         if standing is not None:
             self.tx.execute(
                 alerts.update()
@@ -80,6 +91,7 @@ class AlertsService(AlertsVerbs):
                 project=self.tx.project,
                 id=alert,
                 endpoint=endpoint,
+                dataset=dataset,
                 kind=kind,
                 status="open",
                 summary=summary,
@@ -97,19 +109,19 @@ class AlertsService(AlertsVerbs):
 
     def close_all(self, endpoint: str, comment: str) -> None:
         """Closes the alerts of an endpoint whose monitor begins anew."""
+        self._close(alerts.c.endpoint == endpoint, comment)
+
+    def _close(self, which: sa.ColumnElement[bool], comment: str) -> None:
         self.tx.execute(
             alerts.update()
-            .where(alerts.c.project == self.tx.project, alerts.c.endpoint == endpoint, alerts.c.status != "closed")
+            .where(alerts.c.project == self.tx.project, which, alerts.c.status != "closed")
             .values(status="closed", comment=comment, silent_until=None, changed=self.tx.now, by=self.tx.principal)
         )
 
-    def _standing(self, endpoint: str, kind: str) -> Any:
+    def _standing(self, endpoint: str, kind: str, dataset: str) -> Any:
         c = alerts.c
-        return self.tx.first(
-            sa.select(alerts).where(
-                c.project == self.tx.project, c.endpoint == endpoint, c.kind == kind, c.status != "closed"
-            )
-        )
+        of = (c.project == self.tx.project, c.endpoint == endpoint, c.dataset == dataset, c.kind == kind)
+        return self.tx.first(sa.select(alerts).where(*of, c.status != "closed"))
 
     def _status(self) -> sa.ColumnElement[str]:
         """An alert's status now: one that was silenced until a time is open again after it."""
@@ -135,4 +147,5 @@ class AlertsService(AlertsVerbs):
             changed=row.changed,
             by=row.by,
             comment=row.comment,
+            dataset=row.dataset,
         )

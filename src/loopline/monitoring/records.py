@@ -15,13 +15,14 @@ AlertStatus = Literal["open", "acknowledged", "silenced", "closed"]
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """What a monitor found on record, with its life: one of a kind for an endpoint, until it is closed.
 
-    `since` is when the change is thought to have begun. `found` counts the looks that found something, `last` is the newest.
+    `since` is when the change is thought to have begun. `found` counts the looks that found something, `last` is the newest. Of the
+    kind "collecting" it is about a `dataset` that is not collected any more, and closes by itself once it is again.
     """
 
     ref: str
     id: str
     endpoint: str
-    kind: Literal["drift", "quality"]
+    kind: Literal["drift", "quality", "collecting"]
     status: AlertStatus
     summary: str
     columns: tuple[str, ...]
@@ -32,6 +33,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     changed: int
     by: str
     comment: str
+    dataset: str = ""
 
 
 class MonitorRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,8 @@ alerts = sa.Table(
     metadata,
     sa.Column("project", sa.String(128), primary_key=True),
     sa.Column("id", sa.String(40), primary_key=True),
-    sa.Column("endpoint", sa.String(128), nullable=False),
+    sa.Column("endpoint", sa.String(128), nullable=False),  # empty: it is about a dataset
+    sa.Column("dataset", sa.String(128), nullable=False),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("summary", sa.Text, nullable=False),

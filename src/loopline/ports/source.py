@@ -8,7 +8,8 @@
 3. A position is of JSON values (numbers below 2**53), holds no secret and no value of a row but what orders them, and is as good
    in another process.
 4. What is there and cannot be taken is told as `Refusal`, with the reason and its bytes; nothing is left out in silence.
-5. What a source may forget, it keeps until `done`; nothing else is changed where it reads.
+5. What a source may forget, it keeps until `done`; nothing else is changed where it reads. One that forgets it then says so
+   (`once`): what is read whole each time cannot be made of it.
 6. Where it cannot be read (gone, closed, wrong) an error of the family is raised, that names it without any secret. What was
    given before is good; the next reading goes on from there.
 """
@@ -60,6 +61,11 @@ class Source(Protocol):
     @property
     def grows(self) -> bool:
         """Whether what it gives goes behind what it gave; else each reading is the whole table as it is now."""
+        ...
+
+    @property
+    def once(self) -> bool:
+        """Whether what is `done` is nowhere any more, so that it can never be read whole again."""
         ...
 
     def read(self, after: Position | None) -> Iterator[Piece]:

@@ -1,12 +1,15 @@
 """Rows that are there more than once: exactly, or by a text that is nearly another's. Which ones go, and the row that stays.
 
 Near duplicates share most of their shingles (runs of five characters of the text in small letters, its spaces as one): MinHash
-(Broder 1997) with banding finds the candidates, and the Jaccard similarity of the shingles themselves decides.
+(Broder 1997) with banding finds the candidates, and the Jaccard similarity of the shingles themselves decides. Texts made from one
+template share bands without being alike: each is compared with so many at most, those with which it shares the most bands, so that
+the work grows with the rows and not with their square. What two texts share beyond the template puts them into bands of their own.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import heapq
+from collections import Counter, defaultdict, deque
 
 import numpy as np
 import polars as pl
@@ -19,6 +22,8 @@ _HASHES = 128
 _STRICT = (
     0.9  # from here on, of pairs as similar one in eight thousand is overlooked; below, of pairs of 0.5 one in eight
 )
+_IN_BUCKET = 64  # of the texts that share a band, the newest so many are candidates
+_COMPARED = 32  # of the candidates, those that share the most bands are compared
 _PRIME = (1 << 31) - 1
 _ROW = "_loopline_row"
 
@@ -55,7 +60,7 @@ def near(column: Text, similarity: float) -> dict[int, tuple[int, float]]:
     first: dict[str, int] = {}
     found: dict[int, tuple[int, float]] = {}
     kept: dict[int, frozenset[str]] = {}
-    buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+    buckets: dict[tuple[int, bytes], deque[int]] = defaultdict(lambda: deque(maxlen=_IN_BUCKET))
     told: dict[str, tuple[int, float]] = {}
     for place, text in enumerate(column.values()):
         plain = " ".join(text.casefold().split())
@@ -67,7 +72,8 @@ def near(column: Text, similarity: float) -> dict[int, tuple[int, float]]:
         first[plain] = place
         shingles = frozenset(plain[i : i + _SHINGLE] for i in range(max(1, len(plain) - _SHINGLE + 1)))
         keys = [(band, part.tobytes()) for band, part in enumerate(_signature(shingles).reshape(-1, in_band))]
-        candidates = sorted({other for key in keys for other in buckets[key]})
+        shared = Counter(other for key in keys if key in buckets for other in buckets[key])
+        candidates = heapq.nsmallest(_COMPARED, shared, key=lambda other: (-shared[other], other))
         best = max(((_jaccard(shingles, kept[other]), -other) for other in candidates), default=(0.0, 0))
         if best[0] >= similarity:
             found[place] = told[plain] = (-best[1], best[0])

@@ -31,8 +31,8 @@ from loopline.quality.profile_sketch import (
     Prefixes,
     estimate_distinct,
     hash_names,
-    hash_numbers,
     join_registers,
+    number_registers,
     ordered,
     registers,
 )
@@ -143,7 +143,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
         if self.registers is not None:
             return self.registers
         if self.prefixes is not None:
-            return registers(hash_numbers(self.prefixes.keys))
+            return number_registers(self.prefixes.keys)
         if self.levels is not None and not self.levels.frozen:
             return registers(hash_names(self.levels.counts))
         return None
@@ -224,24 +224,26 @@ def number_column(
     nans, values = len(values) - there, values[:there]
     low = int(np.searchsorted(values, -math.inf, side="right"))
     high = int(np.searchsorted(values, math.inf, side="left"))
+    infinities, moments = (low, there - high), Moments.of(values[low:high])
     prefixes = bins = seen = None
     if like is not None and like.bins is not None:
         bins = Bins.of(values, np.array(like.bins.edges, np.float64))
     else:
         keys = ordered(values)
+        del values  # what follows takes as much several times over
         starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))) if len(keys) else np.zeros(0, np.int64)
         counts = np.diff(np.concatenate((starts, [len(keys)]))).astype(np.int64)
         prefixes = Prefixes.of(keys[starts], counts)
         if prefixes.shift:
-            seen = registers(hash_numbers(keys[starts]))
+            seen = number_registers(keys[starts])
     return ColumnProfile(
         kind=kind,
         rows=rows,
         nulls=nulls,
         nans=nans,
         mistyped=mistyped,
-        infinities=(low, len(values) - high),
-        moments=Moments.of(values[low:high]),
+        infinities=infinities,
+        moments=moments,
         prefixes=prefixes,
         bins=bins,
         registers=seen,

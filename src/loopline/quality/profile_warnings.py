@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -10,7 +11,7 @@ import msgspec
 from loopline.quality.profile_column import NUMERIC, ColumnProfile
 from loopline.quality.profile_full import Full
 from loopline.quality.profile_parts import Levels
-from loopline.quality.spelling import is_date
+from loopline.quality.spelling import is_date, of_one_kind
 
 _FEW = 30  # below this many rows nothing is said of shares
 _TELLING = 0.5  # the share of the label's uncertainty from which a hint is a suspicion
@@ -87,7 +88,10 @@ def findings(columns: Mapping[str, ColumnProfile], full: Full, *, label: str | N
 
 def _of_patterns(name: str, patterns: Levels) -> Iterator[ProfileWarning]:
     """Dates of several spellings, or a few values that are spelled unlike all others."""
-    total, ranked = patterns.total, sorted(patterns.counts.items(), key=lambda item: (-item[1], item[0]))
+    counts: Counter[str] = Counter()
+    for shape, n in patterns.counts.items():
+        counts[of_one_kind(shape)] += n
+    total, ranked = patterns.total, sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     dates = [(shape, n) for shape, n in ranked if is_date(shape) and n >= _DATES * total]
     if len(dates) > 1 and sum(n for _, n in dates) >= 0.8 * total:
         spelled = ", ".join(f"{shape} in {n / total:.0%}" for shape, n in dates[:4])

@@ -13,6 +13,8 @@ _DATE = re.compile(
     r"(9{1,4}[-/. ]9{1,2}[-/. ]9{1,4}|9{1,2}[-. ]{0,2}a[-. ,]{0,2}9{2,4}|a 9{1,2},? 9{4})([T ]9{1,2}:99(:99)?(\.9+)?)?"
 )
 
+_INTERVAL = re.compile(r"[\[(] ?-?9+(\.9+)? ?[-,;:] ?-?9+(\.9+)? ?[\])]")
+
 
 def shape_of(text: pl.Expr) -> pl.Expr:
     """The shape of each text: `9999-99-99` for a day, `a-999` for a code."""
@@ -23,6 +25,11 @@ def shape_of(text: pl.Expr) -> pl.Expr:
         .str.replace_all(r"\s+", " ")
         .str.slice(0, LONGEST)
     )
+
+
+def of_one_kind(shape: str) -> str:
+    """The shape that stands for all intervals like this one: `[9-99)` and `[99-99)` are both `[9-9)`; any other shape as it is."""
+    return re.sub("9+", "9", shape) if _INTERVAL.fullmatch(shape) else shape
 
 
 def is_date(shape: str) -> bool:

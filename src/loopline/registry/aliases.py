@@ -144,7 +144,7 @@ class Aliases:
             by=self.tx.principal,
             reason=reason,
         )
-        self.tx.execute(alias_moves.insert(), {"project": self.tx.project, **msgspec.structs.asdict(made)})
+        self.tx.run(_NEW, {"project": self.tx.project, **msgspec.structs.asdict(made)})
         place = {"project": self.tx.project, "name": name, "alias": alias}
         if version is None:
             at = model_aliases.c
@@ -201,6 +201,7 @@ _MOVES = (
     .order_by(alias_moves.c.number.desc())
     .limit(1)
 )
+_NEW = Prepared(alias_moves.insert())
 _LAST = Prepared(_MOVES)
 _LAST_BY = Prepared(_MOVES.where(alias_moves.c.at <= sa.bindparam("by_time")))
 _STATUS = Prepared(

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from loopline.database import Tx
 from loopline.errors import Conflict
 from loopline.failpoints import failpoint
-from loopline.registry.tables import approvals, model_comments, model_documents, model_versions
+from loopline.registry.tables import approvals, model_comments, model_documents, model_terms, model_versions
 from loopline.registry.versions import Versions
 from loopline.store.service import Store
 
@@ -75,7 +75,7 @@ class Deletion:
         store = Store(self.tx, self.versions.blobs)
         for number in numbers:
             self.check_free(name, number, "purged")
-            for table in (model_documents, approvals, model_comments, model_versions):
+            for table in (model_documents, approvals, model_comments, model_terms, model_versions):
                 self.tx.execute(table.delete().where(*self._at(table, name), table.c.version == number))
             store.release_all(self.tx.ref("model", name, number))
             failpoint("registry.purge.after_version")

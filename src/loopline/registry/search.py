@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql
 
 from loopline.database import Tx
 from loopline.errors import Invalid, did_you_mean
+from loopline.registry import terms
 from loopline.registry.records import RUN_FACT, SOURCE_FACT, Condition
 from loopline.registry.tables import model_versions, models
 from loopline.tracking.search.columns import Bool
@@ -58,6 +59,10 @@ class Search:
             query = query.where(*self._of_models([one for one in where if one.field.startswith(("title", _MODEL))]))
         if after is not None:
             query = query.where(behind(columns, checked(read(after, search).values, columns)))
+        if self.versions:
+            few = terms.narrow(self.tx, where)
+            if few is not None:
+                query = query.where(sa.tuple_(model_versions.c.name, model_versions.c.version).in_(few))
         query = query.order_by(*(c.value.desc() if c.descending else c.value.asc() for c in columns))
         rows: list[Any] = list(self.tx.rows(query.limit(limit + 1)))
         if len(rows) <= limit:

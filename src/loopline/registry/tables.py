@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from loopline.database import metadata, names
 from loopline.tracking.records import Lifecycle
+from loopline.tracking.tables import INDEXED
 
 models = sa.Table(
     "models",
@@ -64,6 +65,27 @@ model_versions = sa.Table(
     sa.Column("deleted", sa.BigInteger),
     sa.Index("ix_model_versions_changed", "project", "changed"),
     sa.Index("ix_model_versions_created", "project", "created"),
+)
+
+model_terms = sa.Table(
+    "model_terms",
+    metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    # Behind them: SQLite would take a key that begins with the project for a better way than the index over values.
+    sa.Column("project", sa.String(128), primary_key=True),
+    sa.Column("term", sa.String(500), primary_key=True),  # a field of a search: "run", "source", "tags.KEY"
+    sa.Column("value", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What a version is found by, once more than in its own row: written with that, and read by the search alone."""
+sa.Index(
+    "ix_model_terms_value",
+    model_terms.c.project,
+    model_terms.c.term,
+    sa.func.substr(model_terms.c.value, 1, sa.literal_column(str(INDEXED))),
+    model_terms.c.name,
+    model_terms.c.version,
 )
 
 model_documents = sa.Table(

@@ -18,7 +18,7 @@ from loopline.hashing import canonical_json, digest_json
 from loopline.ports.blobs import BlobStore
 from loopline.prepared import Prepared
 from loopline.refs import version_number
-from loopline.registry import summaries
+from loopline.registry import summaries, terms
 from loopline.registry.aliases import LATEST, Aliases
 from loopline.registry.models import Models
 from loopline.registry.records import Document, DocumentKind, ModelVersion
@@ -52,7 +52,8 @@ class Versions:
         )
         if sign is not None:
             vars(row).update(sign(row))
-        self.tx.execute(model_versions.insert(), vars(row))
+        self.tx.run(_NEW, vars(row))
+        terms.keep(self.tx, row)
         ref = self.tx.ref("model", name, row.version)
         store = Store(self.tx, self.blobs)
         for digest in sorted(set(values["forms"].values())):
@@ -168,6 +169,8 @@ class Versions:
         """Changes what may change of a version: its status and what comes with it."""
         where = self._at(model_versions, name, version)
         self.tx.execute(model_versions.update().where(*where).values(changed=self.tx.now, **values))
+        if values.keys() & {"run", "facts", "tags"}:
+            terms.change(self.tx, self.tx.first(sa.select(model_versions).where(*where)))
 
     def attach(self, name: str, version: int, kind: DocumentKind, document: dict[str, Any]) -> Document:
         """Stores a document of a draft, in place of a former one of its kind."""
@@ -370,6 +373,7 @@ _SHOWN = (
     .order_by(model_aliases.c.alias)
 )
 _BY_NUMBER = Prepared(_SHOWN.where(model_versions.c.version == sa.bindparam("of_version")))
+_NEW = Prepared(model_versions.insert())
 _BY_ALIAS = Prepared(
     _SHOWN.where(
         model_versions.c.version

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,16 @@ class Engine:
         return {**self.previous.served, **self.live.served}
 
     def swap(self, live: Live) -> None:
-        """Puts a prepared table in force: one assignment. The models of the table before stay warm."""
-        gone = {k: m for k, m in self.known().items() if k not in live.served and k not in self.live.served}
+        """Puts a prepared table in force: one assignment. The models of the table before stay warm until others come again."""
+        gone: dict[str, ServedModel] = {}
+        if live.served.keys() != self.live.served.keys():
+            gone = {k: m for k, m in self.known().items() if k not in live.served and k not in self.live.served}
+            self.previous = self.live
         for name, endpoint in live.endpoints.items():
             old = self.live.endpoints.get(name)
             if old is not None and old.limit is not None and old.record.policy == endpoint.record.policy:
                 endpoint.limit = old.limit  # what a caller has used up stays used up
-        self.previous, self.live = self.live, live
+        self.live = live
         self.counters.epoch = live.epoch
         for model in gone.values():
             self._threads.retire(model)
@@ -198,8 +202,8 @@ class Engine:
                     share.problem = unanswered(model, output)
                     share.call.pending -= 1
                 continue
-            finite = bool(np.isfinite(output).all())
             values, at = output.tolist(), 0
+            finite = math.isfinite(sum(map(sum, values)))  # of few numbers found sooner than by an array
             for share in shares:
                 end = at + len(share.rows)
                 share.output = values[at:end]

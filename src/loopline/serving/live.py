@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Container
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import xxhash
@@ -43,20 +44,27 @@ class LiveVariant:
         self.counted = (endpoint, record.name, self.version)
         self.propensity = record.weight / BUCKETS if record.mode == "live" else 1.0
         self.part = Part(record.model, record.name, record.mode, self.propensity)
-        self.threshold = 0.5 if manifest.threshold is None else manifest.threshold
+        packaged = 0.5 if manifest.threshold is None else manifest.threshold
+        self.threshold = packaged if record.threshold is None else record.threshold
+        self.decision: dict[str, Any] = {}
+        """What answers say of the threshold, where there is one: its value, and the number of the decision (0: as packaged)."""
+        if self.task == "binary":
+            self.decision = {"threshold": self.threshold, "threshold_number": record.threshold_number}
         self.labels = list(manifest.classes)
         self.pick = _pick(contract.names, (*manifest.numbers, *manifest.strings))
         quoted = {k: msgspec.json.encode(k).decode() for k in (endpoint, self.name, self.model, *manifest.classes)}
+        decided = "".join(f',"{key}":{value:.9g}' for key, value in self.decision.items())
         self.head = (
             f'{{"endpoint":{quoted[endpoint]},"model":{quoted[self.model]},"version":{manifest.version},'
-            f'"variant":{quoted[self.name]},"predictions":['
+            f'"variant":{quoted[self.name]}{decided},"predictions":['
         ).encode()
         self.named = f',"model":{quoted[self.model]},"variant":{quoted[self.name]}}}'
         # Filled by the % operator, so a class's own percent signs are doubled.
         classes = [quoted[c].replace("%", "%%") for c in manifest.classes]
         if self.task == "binary":
             low, high = classes
-            each = f'"probabilities":{{{low}:%.9g,{high}:%.9g}}}}'
+            by = f',"threshold_number":{record.threshold_number}' if record.threshold_number else ""
+            each = f'"probabilities":{{{low}:%.9g,{high}:%.9g}}{by}}}'
             self._low, self._high = (f'","label":{c},"probability":%.9g,{each}' for c in classes)
         elif self.task == "multiclass":
             each = ",".join(f"{c}:%.9g" for c in classes)
@@ -118,6 +126,8 @@ class LiveEndpoint:
                 hint="Give them endpoints of their own.",
             )
         required, optional = merge((v.name, manifests[v.name].signature, v.mode == "live") for v in record.variants)
+        optional += tuple(f for f in required if f.name in record.optional)
+        required = tuple(f for f in required if f.name not in record.optional)
         needed = {n for m in manifests.values() for n in (*m.numbers, *m.strings)}
         if unknown := needed - {f.name for f in (*required, *optional)}:
             raise Invalid(

@@ -50,7 +50,7 @@ class Outcome:
         """Who answered, and the predictions' ids: what other protocols have no field for."""
         first = self.first
         found: dict[str, Any] = {
-            "model": first.model, "version": first.version, "variant": first.name, "ids": self.ids(),
+            "model": first.model, "version": first.version, "variant": first.name, **first.decision, "ids": self.ids(),
         }  # fmt: skip
         if self.mixed:
             found["variants"] = self.variants
@@ -63,10 +63,11 @@ def tensors(call: Call) -> tuple[bytes, Headers]:
     assert call.asked is not None
     outcome = Outcome(call)
     first = outcome.first
-    parameters = {
+    parameters: dict[str, Any] = {
         "model": first.model,
         "model_version": first.version,
         "variant": first.name,
+        **first.decision,
         "prediction_ids": ",".join(outcome.ids()),
     }
     if outcome.mixed:

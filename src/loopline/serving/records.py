@@ -21,8 +21,9 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """A model version behind an endpoint.
 
     `bundle` is the folder that holds it ("": it cannot be had, and its endpoint is not served), `model` its ref
-    (`model:readmission@3`). A live variant answers `weight` of 10,000 buckets; a shadow one is scored after the answer is out,
-    and only recorded.
+    (`model:readmission@3`). `threshold` is from which probability on a row is positive, by the number of that decision (None: as it
+    was packaged). A live variant answers `weight` of 10,000 buckets; a shadow one is scored after the answer is out, and only
+    recorded.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     weight: int = 0
     mode: Mode = "live"
+    threshold: float | None = None
+    threshold_number: int = 0
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +62,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     The routing key of a request (header `x-loopline-route-key`, else the column `route_key`, else the request's own id) is
     hashed with `salt` into one of 10,000 buckets. `passthrough` are columns that callers may send and no model reads: they
-    are kept in the prediction log for grouping.
+    are kept in the prediction log for grouping. `optional` are columns that models read and callers may leave out.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     salt: str = ""
     route_key: str | None = None
     passthrough: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     policy: Policy = Policy()
 
 
@@ -105,6 +109,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = ()
     open: bool = False
     """Whether whoever reaches this server may call, without a token."""
+    tls_cert: str = ""
+    tls_key: str = ""
+    """PEM files of a certificate and its key; empty: no TLS."""
     grpc: tuple[str, int] | None = None
     """Address and port on which gRPC is answered, too."""
     body_limit: int = 16 << 20

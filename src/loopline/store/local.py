@@ -71,40 +71,39 @@ class LocalBlobs:
 
     def take_all(self, files: Mapping[str, Path]) -> None:
         with disk_errors(self.folder):
-            written: dict[Path, list[tuple[Path, Path]]] = {}
+            written: dict[Path, list[tuple[Path, str]]] = {}
             disk = self.folder.stat().st_dev
             for digest, file in files.items():
-                found = file.stat()
+                found = os.stat(file)
                 if found.st_dev != disk:
                     self.take(file, digest)
                 elif self._again(digest, found.st_size) is not None:
                     file.unlink()
                 else:
-                    path = self._path(digest)
-                    written.setdefault(path.parent, []).append((file, path))
-            if written:
-                _sync_all(self.folder, [file for some in written.values() for file, _ in some])
+                    name = check_digest(digest)
+                    written.setdefault(self.folder / name[:2], []).append((file, name[2:]))
+            if not written:
+                return
+            _sync_all(self.folder, [file for some in written.values() for file, _ in some])
             for folder, some in written.items():
                 self._make(folder)
                 with _alone(folder):
-                    for file, path in some:
+                    for file, name in some:
                         failpoint("store.take_all.before_rename")
                         os.utime(file)
-                        os.replace(file, path)
-                sync_folder(folder)
+                        os.replace(file, f"{folder}/{name}")
+            _sync_all(self.folder, written)
 
     def _again(self, digest: str, size: int) -> Blob | None:
         """The blob as it is there already, young again; None where it is not there or not whole.
 
         To read it is faster than to wait until the disk has the same bytes once more.
         """
+        if (found := self._stat(digest)) is None or found.st_size != size:
+            return None
         path = self._path(digest)
         try:
-            if (
-                (found := self._stat(digest)) is None
-                or found.st_size != size
-                or digest_chunks(self.chunks(digest)) != digest
-            ):
+            if digest_chunks(self.chunks(digest)) != digest:
                 return None
             with _alone(path.parent):
                 os.utime(path)
@@ -225,11 +224,11 @@ def placed(folder: Path, digest: str) -> Path:
     return Path(folder, name[:2], name[2:])
 
 
-def _sync_all(folder: Path, files: Iterable[Path]) -> None:
-    """Makes files durable that were written on the disk of a folder: all at once where the system can, which is far faster."""
+def _sync_all(folder: Path, places: Iterable[Path]) -> None:
+    """Makes files, or the names in folders, durable on a folder's disk: all at once where the system can, which is far faster."""
     at_once = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     failpoint("store.take_all.before_sync")
-    for place in (folder,) if at_once is not None else files:
+    for place in (folder,) if at_once is not None else places:
         descriptor = os.open(place, os.O_RDONLY)
         try:
             if at_once is None:

@@ -122,6 +122,15 @@ class SourceLaws:
         found = _given(_pieces(place, last.position))
         assert found == (_rows(4, 7) if _grows(place) else _rows(0, 7))
 
+    def test_what_is_done_is_there_still_unless_the_source_says_otherwise(self, place: Place) -> None:
+        place.put(_rows(0, 4))
+        with contextlib.closing(place.open()) as source:
+            *_, last = source.read(None)
+            source.done(last.position)
+            if source.once:
+                return
+        assert _given(_pieces(place)) == _rows(0, 4)
+
     def test_names_and_positions_hold_no_secret(self, place: Place) -> None:
         if not place.secret:
             return

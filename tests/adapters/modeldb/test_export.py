@@ -30,6 +30,7 @@ RUN: dict[str, Any] = {
     ],
     "artifacts": [{"key": "model", "path": "m.pkl", "artifact_type": "MODEL"}],
     "datasets": [{"key": "rows", "path": "r.csv", "artifact_type": "DATA"}],
+    "features": [{"name": "age"}], "versioned_inputs": {"repository_id": "1", "commit": "c"}, "code_version_from_blob": {},
     "code_version_snapshot": {"git_snapshot": {"hash": "c" * 40, "repo": "git@host:x.git", "is_dirty": "TRUE"}},
 }  # fmt: skip
 CHILD = {"id": "7b2c", "parentId": "6f1a", "name": "fold", "dateCreated": "1600000005000"}
@@ -48,6 +49,8 @@ def test_each_field_is_mapped(either: Platform, tmp_path: Path) -> None:
     assert found[0].left_out == (
         "the bytes of model, rows, which ModelDB's answers do not hold",
         "2 observations that are no numbers",
+        "names of features",
+        "inputs in a repository of ModelDB",
     )
     session = either.session()
     run, child = (session.runs.show(one.run) for one in found)

@@ -224,3 +224,12 @@ def test_a_page_shows_names_as_names(platform: Platform) -> None:
     assert "b $y$ &amp; c" in picture
     assert "<b>" not in picture
     assert runs.plot((a, b), "auc").read().startswith(b"\x89PNG")
+
+
+def test_runs_of_one_long_name_are_told_apart_in_a_picture(platform: Platform) -> None:
+    runs = platform.session().runs
+    given = tuple(runs.create("a name of many words that is the same for each of them " * 3).id for _ in range(3))
+    for run in given:
+        runs.log(run, [Point(key="auc", value=0.5, step=step) for step in (0, 1)])
+    picture = runs.plot(given, "auc", "svg").read().decode()
+    assert all(f"({run[-6:]})" in picture for run in given)

@@ -55,6 +55,11 @@ class DeltaSource:
         """Whether what is appended goes behind; else it is a version, or the newest one each time."""
         return not self._whole
 
+    @property
+    def once(self) -> bool:
+        """Never: it stays where it is."""
+        return False
+
     def read(self, after: Position | None) -> Iterator[Piece]:
         """A piece a file of the table, its rows in the types of the table.
 

@@ -53,6 +53,11 @@ class FolderSource:
         """Whether later files go behind; of one file never."""
         return bool(self._pattern) and not self._whole
 
+    @property
+    def once(self) -> bool:
+        """Never: it stays where it is."""
+        return False
+
     def read(self, after: Position | None) -> Iterator[Piece]:
         """A piece a file. Raises `Conflict` (code "source-changed") where a file that was taken has changed since."""
         taken: dict[str, list[int]] = dict((after or {}).get("files", {}))

@@ -98,6 +98,11 @@ class GlueSource:
         """Whether later files and partitions go behind."""
         return not self._whole
 
+    @property
+    def once(self) -> bool:
+        """Never: it stays where it is."""
+        return False
+
     def read(self, after: Position | None) -> Iterator[Piece]:
         """A piece a file, with the columns of the catalog and those of its partition.
 

@@ -87,6 +87,11 @@ class HttpSource:
         """Whether rows are only added."""
         return self._options.get("grows", "false").lower() == "true"
 
+    @property
+    def once(self) -> bool:
+        """Never: it stays where it is."""
+        return False
+
     def read(self, after: Position | None) -> Iterator[Piece]:
         """One piece, of all pages that there are."""
         self._scratch.mkdir(parents=True, exist_ok=True)

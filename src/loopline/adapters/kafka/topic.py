@@ -105,6 +105,11 @@ class KafkaTopic:
         """Always: a topic is only written behind its end."""
         return True
 
+    @property
+    def once(self) -> bool:
+        """Never: it stays where it is."""
+        return False
+
     def read(self, after: Position | None) -> Iterator[Piece]:
         """Pieces of 100,000 messages, 32 MiB or 20 million cells, through all partitions.
 

@@ -21,6 +21,12 @@ from loopline.ports.foreign_runs import ForeignPoint, ForeignRun, Unread
 _LARGEST = 512 << 20  # bytes of a file
 _LATEST = 253_402_300_799_999
 _MOST = 2**63
+_LEFT = {
+    "features": "names of features",
+    "versioned_inputs": "inputs in a repository of ModelDB",
+    "code_version_from_blob": "code versions in a repository of ModelDB",
+}
+"""Fields of a run that have no place here."""
 
 
 class ModeldbExport:
@@ -87,6 +93,7 @@ def _run(one: dict[str, Any]) -> ForeignRun:
     names = [str(artifact["key"]) for part in ("artifacts", "datasets") for artifact in one.get(part, ())]
     left = [f"the bytes of {', '.join(names)}, which ModelDB's answers do not hold"] if names else []
     left += [f"{others} observations that are no numbers"] if others else []
+    left += [words for field, words in _LEFT.items() if one.get(field)]
     return ForeignRun(
         source=str(one["id"]),
         name=str(one.get("name") or one["id"]),

@@ -84,6 +84,11 @@ class MqttTopics:
         """Always: what comes later goes behind."""
         return True
 
+    @property
+    def once(self) -> bool:
+        """Always: a broker keeps what comes until it is taken."""
+        return True
+
     def read(self, after: Position | None) -> Iterator[Piece]:
         """Pieces of the spool, once all that the broker has is there, or 256 MiB, or a minute has passed.
 

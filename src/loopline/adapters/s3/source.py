@@ -73,6 +73,11 @@ class S3Source:
         """Whether later objects go behind; of one object never."""
         return not self._whole
 
+    @property
+    def once(self) -> bool:
+        """Never: it stays where it is."""
+        return False
+
     def read(self, after: Position | None) -> Iterator[Piece]:
         """A piece an object.
 

@@ -75,6 +75,11 @@ class SqlSource:
         """Whether rows are read by a mark."""
         return self._mark is not None
 
+    @property
+    def once(self) -> bool:
+        """Never: it stays where it is."""
+        return False
+
     def read(self, after: Position | None) -> Iterator[Piece]:
         """Pieces of some thousands of rows."""
         with self._answering(), self._connected() as connection:

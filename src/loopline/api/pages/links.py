@@ -38,9 +38,10 @@ def home(project: str) -> str:
     return f"/?{urlencode({'project': project})}"
 
 
-def run(project: str, run: str) -> str:
-    """The page of a run."""
-    return f"/runs/{quote(run, safe='')}?{urlencode({'project': project})}"
+def run(project: str, run: str, part: str = "", first: int = 0) -> str:
+    """The page of a run; of one part of it, from a row on."""
+    asked = {"project": project, "part": part, "from": str(first) if first else ""}
+    return f"/runs/{quote(run, safe='')}?{urlencode({name: value for name, value in asked.items() if value})}"
 
 
 def group(project: str, number: int) -> str:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from loopline.access.records import Principal
-from loopline.api.pages import links
+from loopline.api.pages import links, parts
 from loopline.api.pages.html import Html, element, joined
+from loopline.api.pages.parts import Part
 from loopline.api.pages.style import document, status, table
 from loopline.api.pages.times import ago, length
 from loopline.app import Platform
 from loopline.catalog import Session
-from loopline.tracking.records import Artifact, Run, RunGroup, RunStatus
+from loopline.tracking.records import Run, RunGroup, RunPage, RunStatus
 
 _PLOTS = 24
 _RUNS = 100
@@ -33,9 +34,18 @@ def run(request: Request, platform: Platform, principal: Principal | None) -> Re
     session, project = _session(request, platform, principal)
     found = session.runs.show(request.path_params["run"])
     group = session.groups.show(found.group)
-    children = session.runs.list(parent=found.id, limit=_RUNS).runs
-    files = session.runs.artifacts(found.id)
-    body = run_page(project, found, group, children, files, platform.clock.now())
+    children = session.runs.list(parent=found.id, limit=_RUNS)
+    lists = parts.of_run(project, found, session.runs.artifacts(found.id))
+    part = request.query_params.get("part", "")
+    if part in lists:
+        start = request.query_params.get("from", "")
+        first = int(start) if _NUMBER.fullmatch(start) else 0
+        back = element("a", found.name, href=links.run(project, found.id))
+        body = joined(
+            element("h1", back), parts.page(lists[part], first, lambda row: links.run(project, found.id, part, row))
+        )
+    else:
+        body = run_page(project, found, group, children, lists, platform.clock.now())
     return HTMLResponse(document(f"{found.name}: {project}", _nav(project, group), body, joined()))
 
 
@@ -46,20 +56,17 @@ def group(request: Request, platform: Platform, principal: Principal | None) -> 
     found = session.groups.show(int(given) if _NUMBER.fullmatch(given) else -1)  # which is no number of a group
     lifecycle: Any = "live" if found.deleted is None else "all"
     page = session.runs.list(groups=(found.number,), limit=_RUNS, lifecycle=lifecycle)
-    more = element("p", f"The newest {_RUNS} of them are here; `loopline runs ls` has all.", class_="soft")
+    tags: list[list[object]] = [[key, parts.text(value)] for key, value in sorted(found.tags.items())]
     body = joined(
         element("h1", found.name),
         element("p", found.note) if found.note else None,
-        _pairs("Tags", found.tags),
-        _runs(project, page.runs, platform.clock.now()) or element("p", "It has no runs.", class_="soft"),
-        more if page.after else None,
+        element("section", element("h2", "Tags"), table(["tag", "value"], tags)) if tags else None,
+        _runs(project, page, platform.clock.now()) or element("p", "It has no runs.", class_="soft"),
     )
     return HTMLResponse(document(f"{found.name}: {project}", _nav(project, None), body, joined()))
 
 
-def run_page(
-    project: str, found: Run, of: RunGroup, children: tuple[Run, ...], files: tuple[Artifact, ...], now: int
-) -> Html:
+def run_page(project: str, found: Run, of: RunGroup, children: RunPage, lists: Mapping[str, Part], now: int) -> Html:
     """All that a run holds."""
     facts: dict[str, object] = {
         "group": element("a", of.name, href=links.group(project, of.number)),
@@ -76,12 +83,13 @@ def run_page(
         element("p", found.message, class_="verdict") if found.message else None,
         element("dl", *told, class_="facts"),
         element("section", element("h2", "Note"), element("pre", found.note)) if found.note else None,
-        _metrics(project, found),
-        _pairs("Params", {key: _text(value) for key, value in found.params.items()}),
-        _pairs("Tags", found.tags),
-        _refs(found),
-        _files(project, found.id, files),
-        joined(element("h2", "Runs in it"), _runs(project, children, now)) if children else None,
+        *(
+            parts.begins(
+                part, links.run(project, found.id, name), *(_plots(project, found) if name == "metrics" else ())
+            )
+            for name, part in lists.items()
+        ),
+        joined(element("h2", "Runs in it"), _runs(project, children, now)) if children.runs else None,
         _environment(found.environment),
     )
 
@@ -98,61 +106,32 @@ def _nav(project: str, of: RunGroup | None) -> Html:
     return joined(element("span", "Loopline", class_="brand"), element("nav", home, back, aria_label="Pages"))
 
 
-def _metrics(project: str, found: Run) -> Html | None:
-    if not found.metrics:
-        return None
-    rows: list[list[object]] = [[key, _text(value)] for key, value in found.metrics.items()]
+def _plots(project: str, found: Run) -> Iterator[Html]:
+    """The first metrics, drawn."""
     keys = list(found.metrics)[:_PLOTS]
     plots = (
         element("img", src=links.plot(project, found.id, key), alt=f"{key} by step", loading="lazy", class_="plot")
         for key in keys
     )
-    left = len(found.metrics) - len(keys)
-    return element(
-        "section",
-        element("h2", "Metrics"),
-        table(["metric", "last"], rows, numbers=(1,)),
-        element("div", *plots, class_="plots"),
-        element("p", f"{left} more are not drawn.", class_="soft") if left else None,
-    )
+    yield element("div", *plots, class_="plots")
+    if left := len(found.metrics) - len(keys):
+        yield element("p", f"{left:,} more are not drawn.", class_="soft")
 
 
-def _pairs(title: str, pairs: Mapping[str, str]) -> Html | None:
-    if not pairs:
-        return None
-    rows: list[list[object]] = [[key, value] for key, value in sorted(pairs.items())]
-    return element("section", element("h2", title), table([title.lower().removesuffix("s"), "value"], rows))
-
-
-def _refs(found: Run) -> Html | None:
-    rows: list[list[object]] = [["read", element("span", ref, class_="id")] for ref in found.inputs]
-    rows += [["made", element("span", ref, class_="id")] for ref in found.outputs]
-    rows += [[f"read ({one.context or 'elsewhere'})", f"{one.name} ({one.digest})"] for one in found.external]
-    return element("section", element("h2", "Read and made"), table(["", "what"], rows)) if rows else None
-
-
-def _files(project: str, of: str, files: tuple[Artifact, ...]) -> Html | None:
-    if not files:
-        return None
-    rows: list[list[object]] = [
-        [element("a", file.path, href=links.artifact(project, of, file.path)), f"{file.size:,}"] for file in files
-    ]
-    return element("section", element("h2", "Artifacts"), table(["file", "bytes"], rows, numbers=(1,)))
-
-
-def _runs(project: str, found: tuple[Run, ...], now: int) -> Html | None:
-    if not found:
+def _runs(project: str, found: RunPage, now: int) -> Html | None:
+    if not found.runs:
         return None
     rows: list[list[object]] = [
         [
             element("a", one.name, href=links.run(project, one.id)),
             status(_KINDS[one.status], one.status),
             ago(one.created, now),
-            ", ".join(f"{key} {_text(value)}" for key, value in list(one.metrics.items())[:_METRICS]),
+            ", ".join(f"{key} {parts.text(value)}" for key, value in list(one.metrics.items())[:_METRICS]),
         ]
-        for one in found
+        for one in found.runs
     ]
-    return table(["run", "status", "begun", "metrics"], rows, whole=(1, 2))
+    more = element("p", f"The newest {_RUNS} of them are here; `loopline runs ls` has all.", class_="soft")
+    return joined(table(["run", "status", "begun", "metrics"], rows, whole=(1, 2)), more if found.after else None)
 
 
 def _environment(given: Mapping[str, Any]) -> Html | None:
@@ -160,9 +139,3 @@ def _environment(given: Mapping[str, Any]) -> Html | None:
         return None
     text = json.dumps(given, indent=1, ensure_ascii=False)
     return element("details", element("summary", "Environment"), element("pre", text))
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

@@ -31,7 +31,7 @@ _MOST = 2_000
 """Files that are read and sent at once."""
 
 _AVERAGE = 1 << 20
-_THREADS = min(4, os.cpu_count() or 1)
+_THREADS = 4
 
 
 def add(

@@ -102,7 +102,7 @@ class _Plan:
         self.folder, self.wanted, self.found = folder, wanted, found
         self.gone = 0
         before = known.manifest if known is not None else Manifest()
-        changed, stamps = changes(known, folder, found) if known is not None else (set(), {})
+        changed, stamps = changes(known, folder, found, known.unchanged()) if known is not None else (set(), {})
         old = {file.path: file for file in before.files if file.path in stamps}  # as they were kept
         target = {file.path: file for file in wanted.files}
         links = {link.path: link for link in wanted.links}

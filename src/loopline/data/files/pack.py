@@ -13,15 +13,21 @@ from loopline.data.manifest import LARGEST
 from loopline.errors import Invalid
 from loopline.ports.blobs import check_digest
 
-_HEAD = 40
+HEAD = 40
+"""Bytes that stand before an object's own."""
 
 
-def packed(objects: Iterable[tuple[str, bytes]]) -> bytes:
+def packed(objects: Iterable[tuple[str, bytes | memoryview]]) -> bytes:
     """The pack of some objects, each with its digest."""
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     for digest, data in objects:
-        parts += bytes.fromhex(check_digest(digest)), len(data).to_bytes(8, "little"), data
+        parts += head(digest, len(data)), data
     return b"".join(parts)
+
+
+def head(digest: str, size: int) -> bytes:
+    """What stands before an object."""
+    return bytes.fromhex(check_digest(digest)) + size.to_bytes(8, "little")
 
 
 def unpacked(chunks: Iterable[bytes]) -> Iterator[tuple[str, memoryview]]:
@@ -46,11 +52,11 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[tuple[str, memoryview]]:
             held = memoryview(next(source, b""))
             if not held:
                 return
-        head = take(_HEAD)
-        size = int.from_bytes(head[32:], "little")
+        begin = take(HEAD)
+        size = int.from_bytes(begin[32:], "little")
         if size > LARGEST:
             raise _bad(f"an object of {size:,} bytes is too large")
-        data, claimed = take(size), head[:32].hex()
+        data, claimed = take(size), begin[:32].hex()
         if blake3(data).hexdigest() != claimed:
             raise _bad(f"the bytes of {claimed} are not what it says")
         yield f"blake3:{claimed}", data

@@ -51,10 +51,12 @@ class FilesService(FilesVerbs):
             for digest, data in unpacked(objects.chunks()):
                 if digest not in files:
                     files[digest] = file = Path(folder) / digest.partition(":")[2]
-                    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444), "wb", buffering=0) as out:
-                        rest = data
-                        while rest:  # an unbuffered write may take a part only
-                            rest = rest[out.write(rest) :]
+                    out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+                    try:
+                        while data:  # a write may take a part only
+                            data = data[os.write(out, data) :]
+                    finally:
+                        os.close(out)
             self.blobs.take_all(files)
         self.tx.write()
         self.store.retain_all(files, self._upload(name))

@@ -93,8 +93,9 @@ def status(states: Path, folder: Path) -> Status:
             hint="loopline data add NAME FOLDER --files, or loopline data checkout REF FOLDER.",
         )
     begun, found = now(), _there(folder)
-    changed, stamps = changes(known, folder, found)
-    distrusted = len(known.unchanged()) < len(stamps) and begun // _SECOND > known.time // _SECOND
+    trusted = known.unchanged()
+    changed, stamps = changes(known, folder, found, trusted)
+    distrusted = len(trusted) < len(stamps) and begun // _SECOND > known.time // _SECOND
     if distrusted or stamps != known.stamps:
         write_state(states, folder, msgspec.structs.replace(known, stamps=stamps, time=begun))
     kept = known.manifest
@@ -120,9 +121,10 @@ def status(states: Path, folder: Path) -> Status:
     )
 
 
-def changes(known: State, folder: Path, found: Found) -> tuple[set[str], dict[str, tuple[int, int, int]]]:
-    """The files of a version that differ now, and the stamps of those that do not."""
-    trusted = known.unchanged()
+def changes(
+    known: State, folder: Path, found: Found, trusted: dict[str, tuple[tuple[int, int, int], File]]
+) -> tuple[set[str], dict[str, tuple[int, int, int]]]:
+    """The files of a version that differ now, and the stamps of those that do not; `trusted` is `known.unchanged()`."""
     changed: set[str] = set()
     stamps: dict[str, tuple[int, int, int]] = {}
     for file in known.manifest.files:

@@ -16,6 +16,7 @@ def upgrade() -> None:
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("endpoint", sa.String(length=128), nullable=False),
+        sa.Column("dataset", sa.String(length=128), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("summary", sa.Text(), nullable=False),
@@ -158,6 +159,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("pk_dataset_versions")),
     )
     op.create_table(
+        "endpoint_thresholds",
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("endpoint", sa.String(length=128), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(length=128), nullable=False),
+        sa.Column("model_version", sa.Integer(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=True),
+        sa.Column("how", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.String(length=128), nullable=False),
+        sa.PrimaryKeyConstraint("project", "endpoint", "number", name=op.f("pk_endpoint_thresholds")),
+    )
+    op.create_table(
         "endpoints",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -165,6 +180,7 @@ def upgrade() -> None:
         sa.Column("champion", sa.Integer(), nullable=False),
         sa.Column("route_key", sa.String(length=200), nullable=True),
         sa.Column("passthrough", sa.JSON(), nullable=False),
+        sa.Column("optional", sa.JSON(), nullable=False),
         sa.Column("policy", sa.JSON(), nullable=False),
         sa.Column("salt", sa.String(length=40), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
@@ -375,6 +391,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project", "name", "version", "kind", name=op.f("pk_model_documents")),
     )
     op.create_table(
+        "model_terms",
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("project", sa.String(length=128), nullable=False),
+        sa.Column("term", sa.String(length=500), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "version", "project", "term", name=op.f("pk_model_terms")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "model_versions",
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -465,6 +491,7 @@ def upgrade() -> None:
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("endpoint", sa.String(length=128), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("until", sa.Integer(), nullable=False),
         sa.Column("blob", sa.String(length=80), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("first", sa.BigInteger(), nullable=False),
@@ -870,6 +897,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run", "key", name=op.f("pk_run_tags")),
         info={"statistics": "CREATE STATISTICS st_run_tags (mcv) ON key, substr(value, 1, 64) FROM run_tags"},
         sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_model_terms_value",
+        "model_terms",
+        ["project", "term", sa.literal_column("substr(value, 1, 64)"), "name", "version"],
+        unique=False,
     )
     op.create_index(
         "ix_run_params_value",

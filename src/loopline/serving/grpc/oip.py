@@ -67,7 +67,7 @@ class Inference:
         answer = OIP["ModelInferResponse"](model_name=call.endpoint.name, model_version=first.version, id=request.id)
         said = {
             "model": first.model, "model_version": first.version, "variant": first.name,
-            "prediction_ids": ",".join(outcome.ids()),
+            "prediction_ids": ",".join(outcome.ids()), **{k: f"{v:g}" for k, v in first.decision.items()},
         } | ({"variants": ",".join(outcome.variants)} if outcome.mixed else {})  # fmt: skip
         for key, value in said.items():
             answer.parameters[key].string_param = value

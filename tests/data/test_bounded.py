@@ -1,0 +1,106 @@
+"""How much memory a table takes on its way into a version: no more for a large file than for a small one."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+_ADD = """
+import sys
+from pathlib import Path
+from loopline.app import Platform
+from loopline.operations import Body
+
+import loopline as ll
+import msgspec
+
+rules = ll.contract(ll.column("n0").between(-1e9, 500), ll.column("word").not_null(), ll.column("code").matches("P[0-9]+"))
+folder, file = Path(sys.argv[1]), Path(sys.argv[2])
+platform = Platform.open(workspace=folder / "workspace", checkpoints=str(folder / "copies"))
+made = platform.session().datasets.add("big", Body(file), contract=msgspec.to_builtins(rules))
+platform.close()
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(made.rows, made.quarantined, int(peak.split()[1]) >> 10)
+"""
+
+linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="a process's peak is read from /proc")
+
+
+def block(rows: int, first: int, columns: int) -> pl.DataFrame:
+    """Rows of identifiers, numbers, times and texts."""
+    rng = np.random.default_rng(first)
+    numbers = {f"n{i}": np.round(rng.normal(50, 100, rows), i % 4) for i in range(columns)}
+    at = pl.datetime(2026, 1, 1) + pl.duration(seconds=pl.Series(rng.integers(0, 10**7, rows)))
+    return pl.DataFrame(
+        {
+            "id": np.arange(first, first + rows),
+            "code": [f"P{n:09}" for n in rng.integers(0, 10**9, rows)],
+            "word": rng.choice(["fine", "so, so", 'he said "no"'], rows),
+            **numbers,
+        }
+    ).with_columns(at=at.dt.strftime("%Y-%m-%dT%H:%M:%S"))
+
+
+def write(path: Path, size: int, columns: int = 10) -> int:
+    """A CSV file of about so many bytes; gives how many rows it has."""
+    rows = 0
+    with path.open("wb") as file:
+        while file.tell() < size:
+            file.write(block(100_000, rows, columns).write_csv(include_header=not rows).encode())
+            rows += 100_000
+    return rows
+
+
+def added(folder: Path, file: Path) -> tuple[int, int, int]:
+    """Rows taken, rows held back, and the peak in MiB of a process that adds a file."""
+    folder.mkdir()
+    env = {**os.environ, "POLARS_MAX_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", _ADD, str(folder), str(file)], check=True, capture_output=True, text=True, env=env
+    )
+    good, held, peak = map(int, done.stdout.split())
+    return good, held, peak
+
+
+@linux
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    small, large = tmp_path / "small.csv", tmp_path / "large.csv"
+    rows = write(small, 30 << 20), write(large, 90 << 20)
+    found = added(tmp_path / "a", small), added(tmp_path / "b", large)
+    assert [good + held for good, held, _ in found] == list(rows)
+    assert all(held for _, held, _ in found)
+    assert found[1][2] < found[0][2] + 100, "60 MiB more of text took 350 MiB more when tables were read whole"
+
+
+@linux
+@pytest.mark.parametrize("how", ["gzip", "zstd", "parquet"])
+def test_nor_with_a_packed_one(tmp_path: Path, how: str) -> None:
+    plain, packed = tmp_path / "plain.csv", tmp_path / f"packed.{how}"
+    rows = write(plain, 50 << 20)
+    content = plain.read_bytes()
+    if how == "gzip":
+        packed.write_bytes(gzip.compress(content, 1))
+    elif how == "zstd":
+        packed.write_bytes(pa.Codec("zstd").compress(content, asbytes=True))
+    else:
+        pl.read_csv(content, try_parse_dates=True).write_parquet(packed, row_group_size=50_000)
+    good, held, peak = added(tmp_path / "a", packed)
+    assert good + held == rows
+    assert peak < added(tmp_path / "b", plain)[2] + 100
+
+
+@linux
+@pytest.mark.soak
+def test_three_gigabytes_take_less_than_one_of_memory(tmp_path: Path) -> None:
+    rows = write(tmp_path / "big.csv", 3 << 30, columns=16)
+    good, held, peak = added(tmp_path / "a", tmp_path / "big.csv")
+    assert good + held == rows
+    assert peak < 1024
