@@ -396,12 +396,11 @@ class DatasetsService(Retained, DatasetsVerbs):
         self.named.check_sound([row])
         windows, stored = self._windows(row.name), self.written.stored(row)
         labels = {label.column for label in self.written.labels_of(row)}
-        if any(window.opened is None for window in windows.all()):
-            whole, height = stored, sum(windows.readable(block).height for block in stored)
-            stored = Blocks(
-                whole.schema, height, lambda names: (windows.readable(block).select(names) for block in whole)
-            )
-        return stored.only([column for column in stored.columns if column not in labels])
+        kept = [column for column in stored.columns if column not in labels]
+        if all(window.opened is not None for window in windows.all()):
+            return stored.only(kept)
+        height = sum(windows.readable(block).height for block in stored)
+        return Blocks(stored.schema, height, lambda n: (windows.readable(b).select(n) for b in stored)).only(kept)
 
     def _rows(self, row: Any) -> Readable:
         rows = self._windows(row.name).readable(self.written.rows_read(row))
