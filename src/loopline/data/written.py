@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -187,9 +188,9 @@ class Written:
                 earlier = [folder / file for file in files_of(folder, behind.delta_version)]
         else:
             whole = rows
-        profiler = BlockProfiler(rows.empty)
-        file = versions.save(folder, whole if number is None else rows, profiler.add, number or 0)
-        summary = profiler.profile()
+        with contextlib.closing(BlockProfiler(rows.empty)) as profiler:
+            file = versions.save(folder, whole if number is None else rows, profiler.add, number or 0)
+            summary = profiler.profile()
         if number is not None:
             summary = Profile.from_json(self.blobs.read(behind.profile)).merge(summary)
         digest = versions.digest(rows.schema, [*earlier, file.path])

@@ -149,10 +149,17 @@ def _aside(rows: Blocks, mask: pl.Series, masks: pl.DataFrame, names: dict[str, 
             broken = masks.slice(start, block.height) if names else pl.DataFrame(height=block.height)
             here = mask.slice(start, block.height)
             start += block.height
-            told = broken.with_columns(said_all).select(RULE, REASON)
-            yield block.hstack(told).filter(here).select(chosen)
+            if here.any():
+                told = broken.with_columns(said_all).select(RULE, REASON)
+                yield _alone(block.hstack(told).filter(here).select(chosen))
 
     return Blocks(pl.Schema({**rows.schema, RULE: pl.String(), REASON: pl.String()}), int(mask.sum()), read)
+
+
+def _alone(frame: pl.DataFrame) -> pl.DataFrame:
+    """A few rows of a block whose texts do not hold those of the whole block in memory."""
+    texts = (one for one in frame if one.dtype == pl.String)
+    return frame.with_columns(pl.Series(one.name, one.to_arrow(compat_level=pl.CompatLevel.oldest())) for one in texts)
 
 
 def _count(result: RuleResult) -> str:

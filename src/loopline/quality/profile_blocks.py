@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+
 import numpy as np
 import polars as pl
 
@@ -10,6 +13,9 @@ from loopline.quality.profile_column import ColumnProfile
 from loopline.quality.profile_frame import columns_of, row_hashes
 from loopline.quality.profile_records import Profile
 from loopline.quality.profile_sketch import Hashes
+
+_IN_MEMORY = 32 << 20
+_PIECE = 4 << 20
 
 
 class BlockProfiler:
@@ -22,7 +28,7 @@ class BlockProfiler:
         self._reference = reference
         self._rows = 0
         self._columns: dict[str, ColumnProfile] = columns_of(empty, reference)
-        self._hashes: list[Hashes] = []
+        self._repeats = Repeats()
 
     def add(self, block: pl.DataFrame) -> None:
         """Takes some rows in."""
@@ -30,7 +36,11 @@ class BlockProfiler:
         self._columns = {name: one.merge(found[name], name) for name, one in self._columns.items()}
         self._rows += block.height
         if self._reference is None:
-            self._hashes.append(np.unique(row_hashes(block)))
+            self._repeats.add(row_hashes(block))
+
+    def close(self) -> None:
+        """Lets go of what was kept to count repeated rows."""
+        self._repeats.file.close()
 
     def profile(self) -> Profile:
         """The profile of all rows so far."""
@@ -39,22 +49,41 @@ class BlockProfiler:
             columns=self._columns,
             label=self._reference.label if self._reference is not None else None,
             frozen=self._reference is not None,
-            duplicates=self._rows - _distinct(self._hashes) if self._reference is None else None,
+            duplicates=self._repeats.count() if self._reference is None else None,
         )
 
 
 def profile_blocks(rows: Blocks, reference: Profile | None = None) -> Profile:
     """The profile of a table, as `profile` makes it of a frame."""
-    profiler = BlockProfiler(rows.empty, reference)
-    for block in rows:
-        profiler.add(block)
-    return profiler.profile()
+    with contextlib.closing(BlockProfiler(rows.empty, reference)) as profiler:
+        for block in rows:
+            profiler.add(block)
+        return profiler.profile()
 
 
-def _distinct(hashes: list[Hashes]) -> int:
-    """How many there are in arrays that ascend; of 256 ranges one after the other, so that they are not in memory twice."""
-    if len(hashes) < 2:
-        return sum(map(len, hashes))
-    bounds = np.arange(1, 256, dtype=np.uint64) << np.uint64(56)
-    pieces = [np.split(one, np.searchsorted(one, bounds)) for one in hashes]
-    return sum(len(np.unique(np.concatenate(of_range))) for of_range in zip(*pieces, strict=True))
+class Repeats:
+    """How many rows repeat another one, by a hash a row. Many of them lie in a file that has no name."""
+
+    def __init__(self) -> None:
+        self._rows = self._kept = 0
+        self.file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - as long as it is filled
+
+    def add(self, hashes: Hashes) -> None:
+        """Takes those of some rows in."""
+        distinct = np.unique(hashes)
+        self._rows += len(hashes)
+        self._kept += len(distinct)
+        self.file.write(distinct.tobytes())
+
+    def count(self) -> int:
+        """The number; counted in as many ranges of hashes as it takes for each to fit in memory."""
+        ranges = 1 + 8 * self._kept // _IN_MEMORY
+        return self._rows - sum(self._distinct(part, ranges) for part in range(ranges))
+
+    def _distinct(self, part: int, ranges: int) -> int:
+        self.file.seek(0)
+        found = [np.zeros(0, np.uint64)]
+        while piece := self.file.read(_PIECE):
+            hashes = np.frombuffer(piece, np.uint64)
+            found.append(hashes[(hashes >> np.uint64(32)) * np.uint64(ranges) >> np.uint64(32) == part])
+        return len(np.unique(np.concatenate(found)))
