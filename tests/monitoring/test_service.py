@@ -359,7 +359,15 @@ def test_a_caller_who_probes_is_told_and_not_blocked(place: Place) -> None:
     place.answer(600, caller="cafe0123cafe0123")
     assert place.session.monitors.look("risk").alert is None  # no bound is declared
     policy = {"probes": 1000, "hashed": ["ward"]}
-    made = {"project": "default", "name": "risk", "model": "risk", "champion": 1, "passthrough": [], "salt": "s"}
+    made = {
+        "project": "default",
+        "name": "risk",
+        "model": "risk",
+        "champion": 1,
+        "passthrough": [],
+        "optional": [],
+        "salt": "s",
+    }
     with place.platform.database.begin() as tx:
         tx.execute(endpoints.insert().values(**made, policy=policy, created=1, updated=1))
     place.answer(700, caller="beef")
