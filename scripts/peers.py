@@ -23,13 +23,24 @@ _BOUNDS = {"mlflow==3.6.0": ("sqlalchemy<2.1",)}
 """What must not be newer beside a version that does not say so itself."""
 
 
-def environment(requirement: str, *more: str) -> Path:
-    """The Python of an environment that holds what is required, made at the first call; named after it."""
+def environment(requirement: str, *more: str, alone: bool = False) -> Path:
+    """The Python of an environment that holds what is required, made at the first call; named after it.
+
+    `alone`: without what that requires itself, where it is said in full.
+    """
     folder = PEERS / "-".join(re.sub(r"[^\w.]+", "-", one) for one in (requirement, *more))
     python, stamp = folder / "bin" / "python", folder / "installed"
     if not stamp.exists():
         venv.create(folder, with_pip=True, clear=True)
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        pip = [
+            python,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "install",
+            "--quiet",
+            *(["--no-deps"] if alone else []),
+        ]
         subprocess.run([*pip, requirement, *more, *_BOUNDS.get(requirement, ())], check=True)
         stamp.write_text(f"{requirement}\n")
     return python

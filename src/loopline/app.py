@@ -108,7 +108,7 @@ class Platform:
                 return result
         except Refused as e:
             if e.code == "forbidden":
-                self._deny(op, principal, project)
+                self.deny(op, principal, project)
             raise
 
     def allow(self, action: Action, principal: Principal, project: str) -> None:
@@ -116,16 +116,6 @@ class Platform:
         check_name(project, "project")
         with self.database.begin(principal=principal.name, project=project, lazy=True) as tx:
             authority.authorise(tx, principal, action, project)
-
-    def admit(self, name: str, principal: Principal, project: str) -> None:
-        """Raises and records what `call` would, where the principal may not: for who has yet to take a large body."""
-        op = OPERATIONS[name]
-        try:
-            self.allow(op.action, principal, project)
-        except Refused as e:
-            if e.code == "forbidden":
-                self._deny(op, principal, project)
-            raise
 
     def session(self, principal: Principal | None = None, project: str | None = None) -> loopline.catalog.Session:
         """The verbs for one principal (default: the operating-system user) in one project."""
@@ -144,10 +134,9 @@ class Platform:
     def upkeep(self) -> None:
         """Signs what the ledger has not signed yet, and removes what nobody needs."""
         self.ledger.close(self.database)
-        settings = self.settings
-        upkeep(self.database, self._by_itself, settings.workspace, settings.project, self.clock.now())
+        upkeep(self.database, self._by_itself, self.settings, self.clock.now())
 
-    def _by_itself(self, operation: str, project: str, **args: str) -> Any:
+    def _by_itself(self, operation: str, project: str, **args: Any) -> Any:
         """The result of an operation that nobody called: nobody is asked for a permission, and it is recorded as any other."""
         op = OPERATIONS[operation]
         record = partial(self._record, op)
@@ -178,7 +167,8 @@ class Platform:
             count=tx.count,
         )
 
-    def _deny(self, op: Operation, principal: Principal, project: str) -> None:
+    def deny(self, op: Operation, principal: Principal, project: str) -> None:
+        """Records that the principal may not do this."""
         with self.database.begin(principal=principal.name, project=project) as tx:
             self.ledger.append(
                 tx,

@@ -105,6 +105,17 @@ def test_an_upload_that_is_cut_off_leaves_nothing(served: Any, place: str) -> No
     assert len(served.platform.session().ledger.entries()) == before
 
 
+def test_a_body_is_what_comes_whatever_the_caller_says_of_a_file(served: Any, place: str) -> None:
+    secret = served.platform.settings.workspace / "incoming" / "1-secret"
+    secret.write_bytes(b"somebody else's")
+    for kind in (RAW, {"Content-Type": "application/json"}):
+        told = {**kind, "x-loopline-body": secret.name, "x-loopline-body-size": "15"}
+        reply = served.ask("PUT", place, body=b"mine", headers=told)
+        assert (reply.status, reply.json["digest"]) == (200, digest_bytes(b"mine"))
+    assert secret.read_bytes() == b"somebody else's"
+    secret.unlink()
+
+
 def test_a_full_disk_is_told_and_leaves_nothing(served: Any, place: str) -> None:
     for name, sent in (("incoming.add.write", bytes(1 << 20)), ("store.take.before_sync", b"small")):
         failpoints.arm(f"{name}=ENOSPC")

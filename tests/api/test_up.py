@@ -145,6 +145,24 @@ def test_a_bundle_that_cannot_be_had_keeps_nothing_else_down(tmp_path: Path, cap
         assert ask(service, "POST", "/predict/risk", b'{"x": 1.0}')[0] == 200
 
 
+def test_what_changes_comes_into_force_by_itself(tmp_path: Path) -> None:
+    platform = served(tmp_path)
+    settings = load(workspace=str(tmp_path / "workspace"), checkpoints=str(tmp_path / "copies"), port=0)
+    with Service(settings, turn=0.05) as service:
+        while service.controller.due():  # until it rests; the test's own timeout ends this
+            time.sleep(0.05)
+        platform.session().endpoints.create("second", "model:risk@2")
+        while ask(service, "POST", "/predict/second", b'{"x": 1.0}')[0] != 200:
+            time.sleep(0.05)
+        while service.controller.due():
+            time.sleep(0.05)
+        assert platform.session().predictions.traffic("second").variants["champion"].rows == 1, "it was collected"
+        platform.session().endpoints.remove("second")
+        while ask(service, "POST", "/predict/second", b'{"x": 1.0}')[0] != 404:
+            time.sleep(0.05)
+    platform.close()
+
+
 def test_what_arrives_is_collected(tmp_path: Path) -> None:
     folder = tmp_path / "clinic"
     folder.mkdir()

@@ -274,9 +274,9 @@ def test_run_refuses(declared: Path, loopline: Loopline, made: Callable[[Path], 
     told = loopline("run", "visits", "--data", made(declared))
     assert told.code == 2
     if made is group_all_null:  # its rows break the contract first
-        says, way_out = "No row of visits.parquet keeps the contract", "Mend the data"
+        says, way_out = "No row of visits.parquet can be taken into visits", "Mend the data"
     elif made is label_all_null:
-        says, way_out = "'ill.not_null()' alone is broken by 200", "Mend the data"
+        says, way_out = "'ill.not_null()' alone holds back 200", "Mend the data"
     elif made is label_absent:  # so does a column that its rules name
         says, way_out = "'ill'", "'il'"
     assert says in told.error

@@ -289,3 +289,29 @@ def test_a_damaged_copy_is_fetched_anew(registry: Platform, alone: Callable[...,
     (copy,) = (server.supervisor.folder / "bundles").iterdir()
     change(copy, "cut")
     assert call(alone(CHAMPION).supervisor.port, "POST", "/predict/risk", [EXAMPLE]).status == 200
+
+
+def test_grpc_beside_it_and_whoever_reaches_it(folder: Path, bundle: Bundle) -> None:
+    import tritonclient.grpc as triton
+
+    with served(folder, str(bundle()), "--grpc-port", "0", "--open") as (_, port, said):
+        (line,) = (text for text in said if text.startswith("gRPC"))
+        client = triton.InferenceServerClient(line.split()[-1].rstrip("."))
+        assert client.is_model_ready("risk")
+        far = {"X-Forwarded-For": "192.0.2.7"}
+        assert client.get_model_metadata("risk", headers={k.lower(): v for k, v in far.items()}).name == "risk"
+        client.close()
+        assert call(port, "POST", "/predict/risk", [EXAMPLE], far).status == 200
+        assert call(port, "POST", "/invocations", {"instances": [EXAMPLE]}, far).status == 200
+        # A token that is sent is looked at all the same.
+        assert call(port, "POST", "/predict/risk", [EXAMPLE], {"Authorization": "Bearer x"}).status == 401
+
+
+def test_without_a_model_it_says_what_to_name(folder: Path) -> None:
+    assert "Name a MODEL" in refused(folder)
+
+
+def test_grpc_s_library_is_loaded_only_where_it_is_asked_for() -> None:
+    program = "import sys, loopline.serving.worker, loopline.serving.alone; print('grpc' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

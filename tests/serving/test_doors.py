@@ -422,6 +422,14 @@ def test_metrics_are_read_by_prometheus_own_parser(serve: Serve, bundle: Bundle)
     counts = [s.value for s in families["loopline_request_seconds"].samples if s.name.endswith("_count")]
     assert sum(counts) == 16
     assert families["loopline_workers"].samples[0].value == 2
+    errors = {(s.labels["endpoint"], s.labels["code"]): s.value for s in families["loopline_errors"].samples if s.value}
+    assert errors == {("risk", "no-rows"): 1, ("", "no-endpoint"): 5}
+    batches = families["loopline_batch_rows"]
+    assert batches.type == "histogram"
+    sizes = {s.labels["le"]: s.value for s in batches.samples if s.name.endswith("_bucket")}
+    assert [sizes[le] for le in ("1", "2", "4", "8", "16", "+Inf")] == [1, 2, 4, 8, 10, 10]
+    assert sum(s.value for s in batches.samples if s.name.endswith("_sum")) == 55
+    assert families["loopline_waiting_batches"].samples[0].value == 0
 
 
 def test_in_flight_limit(serve: Serve, bundle: Bundle) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -117,3 +118,19 @@ def test_a_native_model_shadows_and_stalls_nobody(
         time.sleep(0.02)
     server.stop()
     assert not Path(f"/proc/{child}").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
+def test_the_version_before_stays_warm_while_its_successor_s_table_changes(
+    serve: Serve, trained: tuple[Any, pl.DataFrame], tmp_path: Path, bundle: Callable[..., Path]
+) -> None:
+    folder, rows = packaged(trained, tmp_path / "b", "native")
+    server = serve(table(1, live(folder)))
+    (child,) = children(server.pids[0])
+    successor = live(bundle(), 2)
+    for epoch in range(2, 6):  # a threshold, a weight, a token: none of them is a new model
+        server.push(table(epoch, msgspec.structs.replace(successor, threshold=epoch / 10)))
+        assert children(server.pids[0]) == [child]
+    server.push(table(6, live(folder)))
+    assert call(server.port, "POST", "/predict/risk", rows[:1]).status == 200
+    assert children(server.pids[0]) == [child], "it was there all the time"

@@ -17,7 +17,7 @@ import pytest
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
 from loopline.features.records import Field
 from loopline.serving.log import read_on, read_segment, segments
-from loopline.serving.records import ControlMessage, PredictionRecord, RouteTable
+from loopline.serving.records import ControlMessage, Endpoint, PredictionRecord, RouteTable
 from loopline.serving.supervisor import Supervisor, listen
 
 from .conftest import EXAMPLE, FIELDS, Load, call, expected, live, table
@@ -271,3 +271,26 @@ def test_the_threshold_is_changed_with_the_table_and_answers_say_which(
     assert (said["threshold"], said["threshold_number"]) == (0.5, 3)
     kept = [r.output for _, _, found in read_on(folder / "log", {}) for r in found if r.output]
     assert [output.get("threshold_number") for output in kept] == [None, 1, 2, 3, 3]
+
+
+def test_models_come_and_go_under_load_and_no_request_fails(serve: Serve, bundle: Bundle, tmp_path: Path) -> None:
+    steady = Endpoint(name="risk", variants=(live(bundle()),))
+    coming = [Endpoint(name="guest", variants=(live(bundle(version=n, bias=n / 10), n),)) for n in (1, 2, 3)]
+    server = serve(RouteTable(epoch=1, endpoints={"risk": steady}))
+    epoch = 1
+    with Load(server.port) as load:
+        for turn in range(30):
+            epoch += 1
+            server.push(RouteTable(epoch=epoch, endpoints={"risk": steady, "guest": coming[turn % 3]}))
+            assert call(server.port, "POST", "/predict/guest", [EXAMPLE]).json["version"] == turn % 3 + 1
+            epoch += 1
+            server.push(RouteTable(epoch=epoch, endpoints={"risk": steady}))
+            assert call(server.port, "POST", "/predict/guest", [EXAMPLE]).status == 404
+            with pytest.raises(LooplineError):
+                server.push(RouteTable(epoch=epoch + 1, endpoints={"risk": steady, "guest": missing(tmp_path)}))
+            load.wait(3)
+    assert Counter(status for status, _ in load.answers) == {200: len(load.answers)}
+
+
+def missing(folder: Path) -> Endpoint:
+    return Endpoint(name="guest", variants=(live(folder / "nothing"),))

@@ -31,6 +31,7 @@ _BY_FAMILY = 20  # SOCK_DIAG_BY_FAMILY, of requests and answers
 _ESTABLISHED = 1
 _REQUEST = struct.Struct("=IHHII BBBBI")  # nlmsghdr; inet_diag_req_v2 up to the socket's id
 _ENDS = struct.Struct("!HH16s16s")  # the id: both ports and addresses in network order
+_MAPPED = b"\0" * 10 + b"\xff\xff"
 _REST = struct.Struct("=III")  # interface, and a cookie: none
 _ANSWER = struct.Struct("=BBBB 48s IIIII")  # inet_diag_msg
 
@@ -81,7 +82,11 @@ def _ask(peer: Address, server: Address) -> int | None:
     if kind != _BY_FAMILY:
         return None
     _, state, _, _, ident, _, _, _, uid, inode = _ANSWER.unpack_from(answer, 16)
-    if state != _ESTABLISHED or ident[: len(wanted)] != wanted:
+    # Where a socket of IPv6 speaks IPv4, its addresses are shown as mapped ones.
+    shown = (
+        wanted if family == socket.AF_INET6 else _ENDS.pack(peer[1], server[1], *(_MAPPED + ip.packed for ip in plain))
+    )
+    if state != _ESTABLISHED or ident[: len(wanted)] not in (wanted, shown):
         return None
     # A socket that its process has left is shown as the superuser's, whoever opened it.
     return int(uid) if inode else UNKNOWN

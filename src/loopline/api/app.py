@@ -25,7 +25,7 @@ from loopline.api.mlflow import problems, routes
 from loopline.api.mlflow.endpoints import Ask, Found
 from loopline.api.routing import PREFIX, Routes
 from loopline.app import Platform
-from loopline.errors import Invalid, NotFound
+from loopline.errors import Invalid, NotFound, Refused
 from loopline.operations import OPERATIONS, Body, Operation
 from loopline.ports.incoming import sweep
 
@@ -146,8 +146,17 @@ class Door:
 
     async def _admit(self, request: Request, operation: str, principal: Principal, project: str) -> None:
         """Refuses a large body of who may not send it, before it is taken; a small one, the operation itself."""
+
+        def work(op: Operation) -> None:
+            try:
+                self.platform.allow(op.action, principal, project)
+            except Refused as e:
+                if e.code == "forbidden":
+                    self.platform.deny(op, principal, project)
+                raise
+
         if operation and is_large(request):
-            await self.run(lambda: self.platform.admit(operation, principal, project))
+            await self.run(lambda: work(OPERATIONS[operation]))
 
     async def _call(
         self,

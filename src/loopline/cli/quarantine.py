@@ -86,4 +86,5 @@ def _decide(ctx: click.Context, verb: str, ref: str, rule: str | None, rows: tup
 
 
 def _told(found: Decision, what: str, json: bool) -> None:
-    show.done(found, json, f"{show.count(found.rows, 'row')} of {found.ref} {what}. {found.held:,} still held.")
+    held = f"{found.held:,} {'is' if found.held == 1 else 'are'} held still."
+    show.done(found, json, f"{show.count(found.rows, 'row')} of {found.ref} {what}. {held}")

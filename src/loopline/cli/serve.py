@@ -18,14 +18,23 @@ if TYPE_CHECKING:
     from loopline.catalog import Session
     from loopline.serving.alone import Wanted
 
+CONTAINER = Path("/opt/ml/model")
+"""Where SageMaker puts the model of a container."""
 LOOK = 2.0
 """Seconds between two looks at where aliases point."""
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("models", nargs=-1, metavar="[MODEL...]")
 @click.option("--host", help="Address to listen on (default: 127.0.0.1).")
 @click.option("--port", type=int, help="Port (default: 8400; 0: any free one).")
+@click.option(
+    "--grpc-port",
+    type=click.IntRange(0, 65535),
+    help="Answer gRPC there, too (0: any free port); needs the extra grpc.",
+)
+@click.option("--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate (PEM); see loopline certificate.")
+@click.option("--tls-key", metavar="FILE", help="The certificate's key.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that answer.")
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("loopline-serve"), show_default=True,
@@ -39,32 +48,50 @@ LOOK = 2.0
     "--tokens", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
     help="Who sends a line of this file as its bearer token may call from elsewhere.",
 )  # fmt: skip
+@click.option(
+    "--open",
+    "anyone",
+    is_flag=True,
+    help="Answer whoever reaches it, without a token: behind a door of somebody else's.",
+)
 @click.pass_context
 def serve(
     ctx: click.Context,
+    /,
     models: tuple[str, ...],
     host: str | None,
     port: int | None,
+    grpc_port: int | None,
     workers: int,
     folder: Path,
     keys: tuple[Path, ...],
     tokens: Path | None,
+    anyone: bool,
+    **tls: str | None,
 ) -> None:
     """Serve MODELs alone: each at an endpoint of its name, without a workspace in service.
 
     A MODEL is the folder of a bundle, which needs no workspace and no database, or a ref (model:NAME@3, NAME@champion) of the
     workspace or of --server. Where an alias moves, its endpoint follows within seconds; no request fails by it. End it with
-    Ctrl-C or SIGTERM: requests under way are finished first.
+    Ctrl-C or SIGTERM: requests under way are finished first. Without a MODEL it is the bundle in /opt/ml/model, where SageMaker
+    puts a container's.
     """
+    if not models:
+        if not CONTAINER.is_dir():
+            raise click.UsageError("Name a MODEL: a bundle's folder, or a ref such as fraud@champion.")
+        models = (str(CONTAINER),)
     from loopline.loop.lease import held
     from loopline.packaging.records import Opening, Trust
     from loopline.serving.alone import Alone
+    from loopline.serving.tls import check_pair
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    settings = settings_of(ctx, host=host, port=port)
+    settings = settings_of(ctx, host=host, port=port, **tls)
+    check_pair(settings.tls_cert, settings.tls_key)
+    scheme = "https" if settings.tls_cert else "http"
     with contextlib.ExitStack() as opened:
         refs = [text for text in models if not _is_folder(text)]
         registry = opened.enter_context(session(ctx)) if refs else None
@@ -82,13 +109,21 @@ def serve(
             host=settings.host,
             port=settings.port,
             workers=workers,
-            allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), settings.host) if h),
+            grpc_port=grpc_port,
+            open=anyone,
+            allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), "" if anyone else settings.host) if h),
+            tls_cert=settings.tls_cert and str(Path(settings.tls_cert).absolute()),
+            tls_key=settings.tls_key and str(Path(settings.tls_key).absolute()),
+            sync=settings.log_sync,
+            disk_full=settings.log_full,
         )
         served = server.start()
         opened.callback(server.stop)
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
         for name, ref in served.items():
-            click.echo(f"{ref} is served: POST http://{shown}:{server.supervisor.port}/predict/{name}")
+            click.echo(f"{ref} is served: POST {scheme}://{shown}:{server.supervisor.port}/predict/{name}")
+        if grpc_port is not None:
+            click.echo(f"gRPC is answered at {shown}:{server.supervisor.grpc_port}.")
         click.echo(f"The prediction log is in {folder / 'log'}; end it with Ctrl-C.")
         while not stop.wait(LOOK):
             for ref in server.follow():

@@ -10,9 +10,10 @@ import polars as pl
 
 from loopline.data.maturity import READ, Readable, stretches_of, with_read
 from loopline.data.named import Named
+from loopline.data.quarantine import all_held
 from loopline.data.records import Cleaned
 from loopline.data.written import Written
-from loopline.errors import Invalid, NotFound
+from loopline.errors import NotFound
 from loopline.hashing import canonical_json
 from loopline.ports.blobs import BlobStore
 from loopline.quality.blocks import Blocks
@@ -63,11 +64,7 @@ class CleanedVersions:
         fitted = Cleaning.fit(teach.frame, declared, keep=sorted(keep), hidden=sorted(hidden))
         done = fitted.apply(came.frame, training=source == lesson)
         if not done.kept.height:
-            raise Invalid(
-                f"The cleaning sets every row of {source} aside: {done.report.aside}.",
-                code="all-quarantined",
-                hint="Declare wider bounds.",
-            )
+            raise all_held(source, f"{name}.clean", done.report.aside, "the bounds of its cleaning")
         kept = _Kept(
             made_from=source,
             fitted_on=lesson,

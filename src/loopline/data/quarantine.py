@@ -5,7 +5,7 @@ The rows stay where they were written; a decision names them by their places. Ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +24,16 @@ from loopline.quality.contract_check import REASON, RULE
 ROW = "_row"
 Mask = NDArray[np.bool_]
 _C = quarantine_decisions.c
+
+
+def all_held(source: str, name: str, broken: Mapping[str, int], way_out: str = "the contract") -> Invalid:
+    """What is told where every row is held back, by the rules that it broke first; no version is made then."""
+    worst = max(broken, key=broken.__getitem__)
+    return Invalid(
+        f"No row of {source} can be taken into {name}: {worst!r} alone holds back {broken[worst]:,}.",
+        code="all-quarantined",
+        hint=f"Mend the data, or {way_out}.",
+    )
 
 
 class Held:

@@ -75,17 +75,21 @@ def read_csv(
 def _texts(content: Content, body: int, separator: str, names: list[str], called: str, *, spaced: bool) -> Blocks:
     """The rows of plain lines as texts."""
     schema = pl.Schema(dict.fromkeys(names, pl.String()))
+    # With a first line of our own: polars takes rows that begin like a packed file ("x" and U+0001) for one.
+    header = separator.join(map(str, range(len(names)))).encode() + b"\n"
 
     def read(chosen: Sequence[str]) -> Iterator[pl.DataFrame]:
+        kept = {str(place): name for place, name in enumerate(names) if name in chosen}
         for lines in records(content, body):
             try:
-                frame = pl.read_csv(lines, separator=separator, has_header=False, schema=schema).select(chosen)
+                frame = pl.read_csv(header + lines, separator=separator, infer_schema=False, columns=list(kept))
             except pl.exceptions.PolarsError as error:
                 raise Invalid(
                     f"{called} cannot be read as CSV: {str(error).partition(chr(10))[0]}.",
                     code="csv-broken",
                     hint="Look at its quotes and separators.",
                 ) from error
+            frame = frame.select(pl.col(place).alias(name) for place, name in kept.items()).select(chosen)
             yield frame.with_columns(pl.all().str.strip_chars_start(" ")) if spaced else frame
 
     return Blocks(schema, 0, read)  # how many they are is known once they are typed

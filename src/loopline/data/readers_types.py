@@ -6,7 +6,7 @@ A column is looked at block by block, and once more where that leaves it text; t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
@@ -99,12 +99,14 @@ def _typed(
     nulls |= {name: height - one.values + one.gaps for name, one in seen.items()}
     nulls |= {name: height - seen[name].values + one.gaps for name, one in again.items()}
 
-    def typed_block(block: pl.DataFrame) -> pl.DataFrame:
-        return block.with_columns(read[name](block[name]) for name in block.columns if name in read)
+    def read_as(names: Sequence[str]) -> Iterator[pl.DataFrame]:
+        with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+            for block in rows.only(names):
+                yield pl.DataFrame(list(pool.map(lambda c: read[c.name](c) if c.name in read else c, block)))
 
-    found = rows.mapped(typed_block)
+    kinds = {name: read[name](one).dtype if name in read else one.dtype for name, one in rows.empty.to_dict().items()}
     warnings = tuple(said for one in again.values() if (said := one.warning()))
-    return Blocks(found.schema, height, lambda names: map(typed_block, rows.only(names)), nulls), warnings
+    return Blocks(pl.Schema(kinds), height, read_as, nulls), warnings
 
 
 def plain(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:

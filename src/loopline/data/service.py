@@ -19,7 +19,7 @@ from loopline.data.diff_page import page as diff_page
 from loopline.data.learning import check_learning
 from loopline.data.maturity import READ, Readable, check_labels, counted, known, stretches_of, with_read, without
 from loopline.data.named import Named
-from loopline.data.quarantine import Held
+from loopline.data.quarantine import Held, all_held
 from loopline.data.readers import read_table
 from loopline.data.records import (
     By,
@@ -112,13 +112,7 @@ class DatasetsService(Retained, DatasetsVerbs):
                 read_from += asked.refs
                 broken, warned = report.counts("quarantine"), report.counts("warn")
                 if good.height == 0:
-                    worst = max(broken, key=broken.__getitem__)
-                    raise Invalid(
-                        f"No row of {source.name} keeps the contract of {name}: {worst!r} alone is broken by "
-                        f"{broken[worst]:,}.",
-                        code="all-quarantined",
-                        hint="Mend the data, or the contract.",
-                    )
+                    raise all_held(source.name, name, broken)
             labels = self.written.labels(name) if labels is None else labels
             check_labels(good.empty, labels)
             if learning is not None:

@@ -16,6 +16,7 @@ from loopline.access import authority
 from loopline.data.asked import Asked
 from loopline.data.collecting import OpenSource, Read, acknowledge, opened, read, unreadable
 from loopline.data.joining import join as join_parts
+from loopline.data.quarantine import all_held
 from loopline.data.reconcile import OnChange, Part, reconcile, widened
 from loopline.data.records import Collected, Collection, DatasetVersion, LabelColumn, Schedule, SourceState
 from loopline.data.schedules import Schedules
@@ -237,13 +238,7 @@ class SourcesService(SourcesVerbs):
         aside_rows = quarantined.height if quarantined is not None else 0
         assert came + len(refused) == good.height + aside_rows, "rows in are rows taken and rows held back"
         if good.height == 0 and (base is None or base.rows == 0):
-            worst = max(broken, key=broken.__getitem__)
-            raise Invalid(
-                f"No row of {', '.join(one.state.address for one in found)} can be taken into {name}: {worst!r} alone is broken "
-                f"by {broken[worst]:,}.",
-                code="all-quarantined",
-                hint="Mend the data, or the contract.",
-            )
+            raise all_held(", ".join(one.state.address for one in found), name, broken)
         said = [text for one in found for text in one.told] + fitted.changes
         made = written.write(
             name,

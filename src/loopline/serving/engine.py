@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,16 @@ class Engine:
         return {**self.previous.served, **self.live.served}
 
     def swap(self, live: Live) -> None:
-        """Puts a prepared table in force: one assignment. The models of the table before stay warm."""
-        gone = {k: m for k, m in self.known().items() if k not in live.served and k not in self.live.served}
+        """Puts a prepared table in force: one assignment. The models of the table before stay warm until others come again."""
+        gone: dict[str, ServedModel] = {}
+        if live.served.keys() != self.live.served.keys():
+            gone = {k: m for k, m in self.known().items() if k not in live.served and k not in self.live.served}
+            self.previous = self.live
         for name, endpoint in live.endpoints.items():
             old = self.live.endpoints.get(name)
             if old is not None and old.limit is not None and old.record.policy == endpoint.record.policy:
                 endpoint.limit = old.limit  # what a caller has used up stays used up
-        self.previous, self.live = self.live, live
+        self.live = live
         self.counters.epoch = live.epoch
         for model in gone.values():
             self._threads.retire(model)
@@ -190,7 +194,7 @@ class Engine:
                     share.problem = output
                     share.call.pending -= 1
                 continue
-            self.counters.ran(shares[0].variant.counted, seconds)
+            self.counters.ran(shares[0].variant.counted, seconds, sum(len(share.rows) for share in shares))
             if isinstance(output, Exception):
                 model = shares[0].variant.model
                 logger.warning("%s failed: %s", model, output)
@@ -198,8 +202,8 @@ class Engine:
                     share.problem = unanswered(model, output)
                     share.call.pending -= 1
                 continue
-            finite = bool(np.isfinite(output).all())
             values, at = output.tolist(), 0
+            finite = math.isfinite(sum(map(sum, values)))  # of few numbers found sooner than by an array
             for share in shares:
                 end = at + len(share.rows)
                 share.output = values[at:end]
@@ -325,26 +329,15 @@ class Engine:
         if not call.request:
             call.request = f"{self._prefix}{self._next:08x}"
             self._next += 1
+        endpoint = call.endpoint.name if call.endpoint is not None else ""
+        self.counters.refused(endpoint, problem.error.code)
         if self._log is not None:
-            variant = call.shares[0].variant if call.shares else None
-            parts = [] if variant is None else [variant.part]
-            frames.append(
-                encode(
-                    Frame(
-                        time_ms=now,
-                        request=call.request,
-                        endpoint=call.endpoint.name if call.endpoint is not None else "",
-                        parts=parts,
-                        status=problem.status,
-                        latency_us=int((elapsed - call.started) * 1e6),
-                        form="none",
-                        sent=b"",
-                        answered=b"",
-                        error=problem.error.code,
-                        caller=call.caller,
-                    )
-                )
-            )
+            parts = [call.shares[0].variant.part] if call.shares else []
+            frame = Frame(
+                now, call.request, endpoint, parts, problem.status, int((elapsed - call.started) * 1e6), "none", b"", b"",
+                None, problem.error.code, call.caller,
+            )  # fmt: skip
+            frames.append(encode(frame))
         return call, problem.status, *call.refusal(problem)
 
     # ------------------------------------------------------------------ the log
@@ -371,7 +364,7 @@ class Engine:
 
     def totals(self) -> tuple[Counters, int]:
         """The counts of all workers of the port, and how many workers that were."""
-        self.counters.in_flight = self._in_flight
+        self.counters.in_flight, self.counters.waiting = self._in_flight, self._threads.waiting
         if not self.settings.metrics:
             return self.counters, 1
         return gather(self.counters, Path(self.settings.metrics), self.settings.worker)

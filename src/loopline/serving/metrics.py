@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from loopline.failpoints import failpoint
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds of the latency histogram's buckets, in seconds."""
 
+
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+"""Upper bounds of the buckets of a batch's rows."""
 
 Counted = tuple[str, str, str]
 """(endpoint, variant, version of its model); the last two empty where nothing was scored, "several" and empty for a mixed answer"""
@@ -35,6 +38,10 @@ class Counters(msgspec.Struct):
     batches: dict[Counted, int] = {}
     """Runs of the model; where endpoints share one, by whoever was first of the batch. So is `model_seconds`."""
     model_seconds: dict[Counted, float] = {}
+    batch_rows: dict[Counted, list[int]] = {}
+    """Of `batches`: one count a bucket of `ROWS`, the last two for what is larger than all bounds and for the rows in sum"""
+    errors: dict[tuple[str, str], int] = {}
+    """(endpoint, code of the error)"""
     unknown: dict[tuple[str, str], int] = {}
     """(endpoint, column)"""
     shadow: dict[tuple[str, str, str], int] = {}
@@ -44,6 +51,8 @@ class Counters(msgspec.Struct):
     log_errors: int = 0
     log_bytes: int = 0
     in_flight: int = 0
+    waiting: int = 0
+    """Batches that wait for a model in a thread or process of its own"""
     epoch: int = 0
 
     def answered(self, who: Counted, status: int, seconds: float, rows: int, now: int) -> None:
@@ -63,8 +72,17 @@ class Counters(msgspec.Struct):
         else:
             self.failed_seconds[who] += seconds
 
-    def ran(self, who: Counted, seconds: float) -> None:
+    def refused(self, endpoint: str, code: str) -> None:
+        """Counts one error."""
+        self.errors[endpoint, code] = self.errors.get((endpoint, code), 0) + 1
+
+    def ran(self, who: Counted, seconds: float, rows: int) -> None:
         """Counts one run of a model."""
+        sizes = self.batch_rows.get(who)
+        if sizes is None:
+            sizes = self.batch_rows[who] = [0] * (len(ROWS) + 2)
+        sizes[bisect_left(ROWS, rows)] += 1
+        sizes[-1] += rows
         self.batches[who] = self.batches.get(who, 0) + 1
         self.model_seconds[who] = self.model_seconds.get(who, 0.0) + seconds
 
@@ -79,14 +97,17 @@ class Counters(msgspec.Struct):
         _add(self.failed_seconds, other.failed_seconds)
         _add(self.batches, other.batches)
         _add(self.model_seconds, other.model_seconds)
-        for who, buckets in other.latency.items():
-            own = self.latency.setdefault(who, [0] * len(buckets))
-            self.latency[who] = [a + b for a, b in zip(own, buckets, strict=True)]
+        _add(self.errors, other.errors)
+        for mine, theirs in ((self.latency, other.latency), (self.batch_rows, other.batch_rows)):
+            for who, buckets in theirs.items():
+                own = mine.setdefault(who, [0] * len(buckets))
+                mine[who] = [a + b for a, b in zip(own, buckets, strict=True)]
         for who, at in other.last.items():
             self.last[who] = max(at, self.last.get(who, 0))
         self.log_errors += other.log_errors
         self.log_bytes += other.log_bytes
         self.in_flight += other.in_flight
+        self.waiting += other.waiting
         self.epoch = min(self.epoch, other.epoch)
 
 
@@ -107,14 +128,16 @@ def text(counters: Counters, workers: int = 1) -> bytes:
         f"loopline_requests_total{_who(who, status=str(status))} {n}"
         for (who, status), n in sorted(counters.requests.items())
     )
+    family("loopline_errors_total", "counter", "Requests refused or failed, by the code of the error.")
+    lines.extend(
+        f"loopline_errors_total{_labels(endpoint=e, code=code)} {n}" for (e, code), n in sorted(counters.errors.items())
+    )
     family("loopline_request_seconds", "histogram", "Time from a request's last byte to its answer.")
     for who, buckets in sorted(counters.latency.items()):
-        total = 0
-        for bound, n in zip((*map(repr, BOUNDS), "+Inf"), buckets, strict=True):
-            total += n
-            lines.append(f"loopline_request_seconds_bucket{_who(who, le=bound)} {total}")
-        lines.append(f"loopline_request_seconds_sum{_who(who)} {counters.seconds[who]!r}")
-        lines.append(f"loopline_request_seconds_count{_who(who)} {total}")
+        lines += _histogram("loopline_request_seconds", who, BOUNDS, buckets, counters.seconds[who])
+    family("loopline_batch_rows", "histogram", "Rows of one run of a model.")
+    for who, (*buckets, rows) in sorted(counters.batch_rows.items()):
+        lines += _histogram("loopline_batch_rows", who, ROWS, buckets, rows)
     counts: tuple[tuple[str, str, Mapping[Counted, float]], ...] = (
         ("loopline_rows_total", "Rows scored.", counters.rows),
         ("loopline_invalid_outputs_total", "Rows whose output was not finite.", counters.invalid),
@@ -138,12 +161,21 @@ def text(counters: Counters, workers: int = 1) -> bytes:
         ("loopline_log_errors_total", "counter", "Writes to the prediction log that failed.", counters.log_errors),
         ("loopline_log_bytes_total", "counter", "Bytes written to the prediction log.", counters.log_bytes),
         ("loopline_in_flight", "gauge", "Requests being answered.", counters.in_flight),
+        ("loopline_waiting_batches", "gauge", "Batches that wait for a slow model.", counters.waiting),
         ("loopline_route_epoch", "gauge", "Epoch of the routing table in force.", counters.epoch),
         ("loopline_workers", "gauge", "Worker processes counted here.", workers),
     ):
         family(name, kind, about)
         lines.append(f"{name} {value}")
     return ("\n".join(lines) + "\n").encode()
+
+
+def _histogram(name: str, who: Counted, bounds: Sequence[float], buckets: Sequence[int], total: float) -> list[str]:
+    lines, below = [], 0
+    for bound, n in zip((*map(repr, bounds), "+Inf"), buckets, strict=True):
+        below += n
+        lines.append(f"{name}_bucket{_who(who, le=bound)} {below}")
+    return [*lines, f"{name}_sum{_who(who)} {total!r}", f"{name}_count{_who(who)} {below}"]
 
 
 def _who(who: Counted, **labels: str) -> str:

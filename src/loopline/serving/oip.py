@@ -22,20 +22,14 @@ from loopline.serving.bodies import said
 from loopline.serving.contract import Contract, Rows
 from loopline.serving.problems import bad_input, too_large
 
-DTYPES: dict[str, Any] = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "UINT16": np.uint16,
-    "UINT32": np.uint32,
-    "UINT64": np.uint64,
-    "INT8": np.int8,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP16": np.float16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-}
+DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(code)
+    for name, code in {
+        "BOOL": "?", "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "<i1", "INT16": "<i2",
+        "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+    }.items()
+}  # fmt: skip
+"""Each numeric datatype as binary tensors have it."""
 SHOWN = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "category": "BYTES", "text": "BYTES", "date": "BYTES"}
 
 
@@ -164,7 +158,7 @@ def _length(tensor: Tensor) -> int:
     return shape[0]
 
 
-def _kind(tensor: Tensor) -> Any:
+def _kind(tensor: Tensor) -> np.dtype[Any]:
     kind = DTYPES.get(tensor.datatype)
     if kind is None:
         bad_input(
@@ -201,7 +195,7 @@ def _binary(tensor: Tensor, data: bytes, n: int) -> list[Any]:
                 got=len(texts),
             )
         return texts
-    kind = np.dtype(_kind(tensor))
+    kind = _kind(tensor)
     if len(data) != n * kind.itemsize:
         bad_input(
             f"Input {tensor.name!r}: {n} values of {tensor.datatype} are {n * kind.itemsize} bytes, got {len(data)}.",
@@ -210,11 +204,8 @@ def _binary(tensor: Tensor, data: bytes, n: int) -> list[Any]:
             expected=n * kind.itemsize,
             got=len(data),
         )
-    array: npt.NDArray[Any] = np.frombuffer(data, dtype=kind.newbyteorder("<"))
-    values: list[Any] = array.tolist()
-    if kind.kind == "f" and np.isnan(array).any():
-        values = [None if v != v else v for v in values]
-    return values
+    values: list[Any] = np.frombuffer(data, dtype=kind).tolist()
+    return [None if v != v else v for v in values] if kind.kind == "f" else values
 
 
 def _listed(tensor: Tensor, n: int) -> list[Any]:

@@ -107,6 +107,11 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     metrics: str = ""
     """Folder in which the workers of one port show each other their counters; empty: a worker reports only its own."""
     allowed_hosts: tuple[str, ...] = ()
+    open: bool = False
+    """Whether whoever reaches this server may call, without a token."""
+    tls_cert: str = ""
+    tls_key: str = ""
+    """PEM files of a certificate and its key; empty: no TLS."""
     grpc: tuple[str, int] | None = None
     """Address and port on which gRPC is answered, too."""
     body_limit: int = 16 << 20

@@ -22,6 +22,11 @@ class ModelThreads:
         self._threads: dict[ServedModel, ThreadPoolExecutor] = {}
         self._waiting: dict[ServedModel, int] = {}
 
+    @property
+    def waiting(self) -> int:
+        """Batches that are not done yet."""
+        return sum(self._waiting.values())
+
     def submit(self, model: ServedModel, work: Callable[[], T], done: Callable[[T], None]) -> bool:
         """Has `work` done in the model's thread and `done` called with the result in the loop; False where the queue is full."""
         waiting = self._waiting.get(model, 0)

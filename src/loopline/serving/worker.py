@@ -53,12 +53,14 @@ class WorkerServer(Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Waits for what is under way, live and not ready; stops accepting; closes the log."""
         self._engine.draining = True
+        ended = None
+        if self._rpc is not None:
+            ended = asyncio.create_task(self._rpc.stop(self._engine.settings.drain))
         left = await self.drain(self._engine.settings.drain)
         self.config.timeout_graceful_shutdown = max(1, int(left))
-        ending = [super().shutdown(sockets)]
-        if self._rpc is not None:
-            ending.append(self._rpc.stop(left))
-        await asyncio.gather(*ending)
+        await super().shutdown(sockets)
+        if ended is not None:
+            await ended
         self._engine.close()
         self._captured_signals.clear()  # it was asked to end and does: exit status 0
 
@@ -83,7 +85,7 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
     if (message := read_state(state)) is not None:
         # One endpoint that cannot be served keeps none of the others down.
         engine.swap(lives.prepare(message, {}, settings.opening, message.table.endpoints))
-    gate = Gate(settings.allowed_hosts)
+    gate = Gate(settings.allowed_hosts, open=settings.open)
     incoming = Path(settings.incoming) if settings.incoming else None
     if incoming is not None:
         sweep(incoming)
@@ -99,6 +101,8 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ssl_certfile=settings.tls_cert or None,
+        ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=int(settings.drain),
     )
     rpc = None
