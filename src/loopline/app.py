@@ -134,10 +134,9 @@ class Platform:
     def upkeep(self) -> None:
         """Signs what the ledger has not signed yet, and removes what nobody needs."""
         self.ledger.close(self.database)
-        settings = self.settings
-        upkeep(self.database, self._by_itself, settings.workspace, settings.project, self.clock.now())
+        upkeep(self.database, self._by_itself, self.settings, self.clock.now())
 
-    def _by_itself(self, operation: str, project: str, **args: str) -> Any:
+    def _by_itself(self, operation: str, project: str, **args: Any) -> Any:
         """The result of an operation that nobody called: nobody is asked for a permission, and it is recorded as any other."""
         op = OPERATIONS[operation]
         record = partial(self._record, op)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -33,6 +33,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: int = PORT
     allowed_hosts: str = ""
     """Further Host header names that the server answers to, separated by commas."""
+    tls_cert: str = ""
+    """Certificate (PEM file) that the server shows; empty: no TLS."""
+    tls_key: str = ""
+    """The certificate's key (PEM file)."""
     body_limit: int = 1 << 30
     """Largest body that the control plane takes, in bytes."""
     rules: str = ""
@@ -45,6 +49,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Bytes of memory that a model's child process may take; 0: no bound."""
     journal_quota: int = 2 << 30
     """Bytes that what is logged may have on this machine until a server has taken it."""
+    log_sync: Literal["off", "interval", "always"] = "off"
+    """When the prediction log is brought to the disk itself: left to the system, once a second, or before each answer."""
+    log_full: Literal["answer", "refuse"] = "answer"
+    """What becomes of predictions that the log cannot take (a full disk): answered and counted, or refused with 503."""
+    log_hours: float = 24.0
+    """Hours that segments of the prediction log stay after they are on record."""
     test_mode: bool = False
     """Whether `POST /__reset__` makes projects for test suites; never where anything is kept that matters."""
     origins: dict[str, str] = {}

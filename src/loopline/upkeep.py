@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from loopline.data.tables import dataset_inbox, dataset_retention, dataset_versions
 from loopline.database import Database
+from loopline.deployment import tidying
 from loopline.errors import LooplineError
 from loopline.idempotency import forget
+from loopline.settings import Settings
 from loopline.tracking.tables import run_retention
 from loopline.tracking.uploads import expire
 
@@ -24,10 +26,11 @@ LEFT_MILLISECONDS = 24 * 3_600_000
 """No call works so long on a file that it writes nothing."""
 
 
-def upkeep(database: Database, by_itself: Callable[..., Any], workspace: Path, project: str, now: int) -> None:
+def upkeep(database: Database, by_itself: Callable[..., Any], settings: Settings, now: int) -> None:
     """Removes what nobody needs: answers to calls of more than a day ago, deleted runs and old dataset versions as each project's
-    retention says, files of tables that no version has needed for a day, uploads that got no part for a day, what calls that were
-    killed a day ago left under way, and blobs that nothing has referred to for a day. Takes what was posted to datasets.
+    retention says, answers that are older than their endpoint's policy says, files of tables that no version has needed for a day,
+    uploads that got no part for a day, what calls that were killed a day ago left under way, and blobs that nothing has referred
+    to for a day. Takes what was posted to datasets.
 
     `by_itself` runs an operation in a project, and records it as any other.
     """
@@ -46,14 +49,15 @@ def upkeep(database: Database, by_itself: Callable[..., Any], workspace: Path, p
         by_itself("datasets.purge", row.project)
     for row in holding:
         by_itself("datasets.vacuum", row.project)
-    expire(workspace / "uploads", now)
-    tidy(workspace / "scratch", now)
+    expire(settings.workspace / "uploads", now)
+    tidy(settings.workspace / "scratch", now)
     for row in waiting:
         try:
             by_itself("inbox.take", row.project, name=row.name)
         except LooplineError as e:  # it waits on
             log.warning("What was posted to data:%s/%s is not taken: %s", row.project, row.name, e)
-    by_itself("store.sweep", project)
+    tidying.tidy(database, by_itself, settings.workspace / "serving" / "log", now, settings.log_hours)
+    by_itself("store.sweep", settings.project)
 
 
 def tidy(scratch: Path, now: int) -> None:

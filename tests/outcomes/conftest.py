@@ -79,7 +79,7 @@ def platform(tmp_path: Path, clock: FakeClock) -> Iterator[Platform]:
     with platform.database.begin() as tx:
         tx.execute(
             segments.insert().values(
-                project="default", endpoint="risk", number=0, blob=empty, rows=0, first=0, last=0, collected=0
+                project="default", endpoint="risk", number=0, until=0, blob=empty, rows=0, first=0, last=0, collected=0
             )
         )
         Store(tx, platform.blobs).retain(empty, "endpoint:risk@log.0")

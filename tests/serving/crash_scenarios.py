@@ -12,7 +12,7 @@ from typing import Any
 
 def log(folder: Path) -> None:
     """A worker after one that died in the middle of a frame: four answers, each on the disk when it is given."""
-    from loopline.serving.log import MAGIC, SUFFIX, PredictionLog, encode
+    from loopline.serving.log import MAGIC, SUFFIX, PredictionLog, encode, remove_read, segments
 
     torn = folder / "log" / f"{1:013d}-09-dead{SUFFIX}"
     torn.parent.mkdir(exist_ok=True)
@@ -26,6 +26,10 @@ def log(folder: Path) -> None:
             mine.sync()
             mine.rotate(20)
     mine.close()
+    read = PredictionLog(folder / "read", 0, segment_bytes=1 << 20, segment_age_ms=1 << 40, now=10)
+    read.append([encode(_frame("read"))], 10)
+    read.close()
+    remove_read(folder / "read", {path.name: path.stat().st_size for path in segments(folder / "read")}, 20)
 
 
 def _frame(request: str) -> Any:
@@ -52,7 +56,10 @@ def check_log(folder: Path, finished: bool) -> None:
     acknowledged = folder / "acknowledged"
     assert said >= set(acknowledged.read_text().split() if acknowledged.exists() else [])
     assert said <= {"before", "r0", "r1", "r2", "r3"}
+    left = [record.request for _, _, found in read_on(folder / "read", {}) for record in found]
+    assert set(left) <= {"read"}
     if finished:
+        assert left == []
         assert said == {"before", "r0", "r1", "r2", "r3"}
         assert recover(folder / "log") == []
 

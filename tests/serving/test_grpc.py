@@ -21,8 +21,9 @@ from tritonclient.utils import InferenceServerException
 from loopline.errors import Conflict
 from loopline.serving.grpc.messages import TENSORFLOW
 from loopline.serving.log import read_segment, segments
-from loopline.serving.records import BUCKETS
+from loopline.serving.records import BUCKETS, Policy
 from loopline.serving.supervisor import Supervisor
+from loopline.serving.tls import make_certificate
 
 from .conftest import EXAMPLE, call, expected, live, table
 
@@ -412,3 +413,26 @@ def test_bad_predictions_are_named(channel: grpc.Channel) -> None:
     request = predict_request()
     request.output_filter.append("labels")
     assert "Did you mean 'label'" in refused(request)
+
+
+def test_callers_have_rates_and_deadlines_over_grpc_too(serve: Serve, bundle: Bundle) -> None:
+    server = serve(table(1, live(bundle()), policy=Policy(rate=0.001, burst=2)), grpc_port=0)
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as late:
+            stub.ModelInfer(typed(), metadata=(("x-loopline-deadline-ms", "0"),))
+        assert late.value.code() == grpc.StatusCode.UNAVAILABLE
+        stub.ModelInfer(typed(), timeout=20)
+        with pytest.raises(grpc.RpcError) as beyond:
+            stub.ModelInfer(typed())
+        assert beyond.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_the_workers_certificate_is_that_of_grpc(serve: Serve, bundle: Bundle, tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path / "tls", ["localhost"])
+    server = serve(table(1, live(bundle())), grpc_port=0, tls_cert=str(certificate), tls_key=str(key))
+    address = f"localhost:{server.grpc_port}"
+    with triton.InferenceServerClient(address, ssl=True, root_certificates=str(certificate)) as client:
+        assert client.infer("risk", inputs([EXAMPLE])).as_numpy("label").tolist() == [LABELS[0].encode()]
+    with triton.InferenceServerClient(address) as plain, pytest.raises(InferenceServerException):
+        plain.is_server_live()

@@ -32,6 +32,7 @@ from loopline.refs import DEFAULT_PROJECT
 from loopline.serving.log import segments
 from loopline.serving.records import KNOWN, RouteTable
 from loopline.serving.supervisor import Supervisor
+from loopline.serving.tls import check_pair
 from loopline.settings import Settings
 from loopline.tracking.journal import Target
 
@@ -95,9 +96,11 @@ class Service:
         """Takes the lease, binds the port, starts workers, API and controller; ready when it returns."""
         settings = self.settings
         workspace = settings.workspace
+        check_pair(settings.tls_cert, settings.tls_key)
+        scheme = "https" if settings.tls_cert else "http"
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
         with contextlib.ExitStack() as opening:
-            opening.enter_context(held(workspace, "loopline up", f"http://{shown}:{settings.port}"))
+            opening.enter_context(held(workspace, "loopline up", f"{scheme}://{shown}:{settings.port}"))
             self.platform = Platform.open(settings)
             opening.callback(self.platform.close)
             control = workspace / "control.sock"
@@ -112,6 +115,10 @@ class Service:
                 incoming=str(workspace / INCOMING),
                 allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), settings.host) if h),
                 forward_limit=settings.body_limit,
+                tls_cert=settings.tls_cert and str(Path(settings.tls_cert).absolute()),
+                tls_key=settings.tls_key and str(Path(settings.tls_key).absolute()),
+                sync=settings.log_sync,
+                disk_full=settings.log_full,
                 opening=opening_of(settings),
             )
             api = ApiServer(self.platform, control=control)
@@ -124,7 +131,7 @@ class Service:
             self._in_force = (table, tokens)
             self.supervisor.start(table, tokens)
             opening.callback(self.supervisor.stop)
-            self.url = f"http://{shown}:{self.supervisor.port}"
+            self.url = f"{scheme}://{shown}:{self.supervisor.port}"
             note(workspace, Address(url=self.url, pid=os.getpid(), started=self.platform.clock.now()))
             opening.callback((workspace / SERVER_FILE).unlink, missing_ok=True)
             self.controller = Controller(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -74,6 +75,25 @@ def show_prediction(ctx: click.Context, endpoint: str, prediction: str, json: bo
         ]
     )
     show.table(["column", "value"], [(k, v if isinstance(v, str) else str(v)) for k, v in found.row.items()])
+
+
+@predictions.command()
+@click.argument("endpoint")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_SINCE
+@click.option("--labelled", is_flag=True, help="Only those whose label has come.")
+@click.pass_context
+def export(ctx: click.Context, endpoint: str, file: Path, since: int, labelled: bool) -> None:
+    """Write answers with their rows and labels to FILE (Parquet), for DuckDB or any other. That you did is put on the ledger."""
+    import io
+
+    import polars as pl
+
+    with session(ctx) as s:
+        name = names.one(s, endpoint, "endpoint")
+        frame = pl.read_ipc_stream(io.BytesIO(s.predictions.read(name, since=since, labelled=labelled).read()))
+    frame.write_parquet(file)
+    show.done(None, False, f"{frame.height:,} answers of {name} are in {file}.")
 
 
 @predictions.command()

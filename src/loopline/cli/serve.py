@@ -33,6 +33,8 @@ LOOK = 2.0
     type=click.IntRange(0, 65535),
     help="Answer gRPC there, too (0: any free port); needs the extra grpc.",
 )
+@click.option("--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate (PEM); see loopline certificate.")
+@click.option("--tls-key", metavar="FILE", help="The certificate's key.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that answer.")
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("loopline-serve"), show_default=True,
@@ -55,6 +57,7 @@ LOOK = 2.0
 @click.pass_context
 def serve(
     ctx: click.Context,
+    /,
     models: tuple[str, ...],
     host: str | None,
     port: int | None,
@@ -64,6 +67,7 @@ def serve(
     keys: tuple[Path, ...],
     tokens: Path | None,
     anyone: bool,
+    **tls: str | None,
 ) -> None:
     """Serve MODELs alone: each at an endpoint of its name, without a workspace in service.
 
@@ -82,12 +86,15 @@ def serve(
     from loopline.packaging.opening import opening_of
     from loopline.packaging.records import Trust
     from loopline.serving.alone import Alone
+    from loopline.serving.tls import check_pair
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    settings = settings_of(ctx, host=host, port=port)
+    settings = settings_of(ctx, host=host, port=port, **tls)
+    check_pair(settings.tls_cert, settings.tls_key)
+    scheme = "https" if settings.tls_cert else "http"
     opening = opening_of(settings)
     if keys:
         trust = Trust(keys=tuple(key.read_text() for key in keys), every=True)
@@ -108,12 +115,16 @@ def serve(
             grpc_port=grpc_port,
             open=anyone,
             allowed_hosts=tuple(h for h in (*settings.allowed_hosts.split(","), "" if anyone else settings.host) if h),
+            tls_cert=settings.tls_cert and str(Path(settings.tls_cert).absolute()),
+            tls_key=settings.tls_key and str(Path(settings.tls_key).absolute()),
+            sync=settings.log_sync,
+            disk_full=settings.log_full,
         )
         served = server.start()
         opened.callback(server.stop)
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
         for name, ref in served.items():
-            click.echo(f"{ref} is served: POST http://{shown}:{server.supervisor.port}/predict/{name}")
+            click.echo(f"{ref} is served: POST {scheme}://{shown}:{server.supervisor.port}/predict/{name}")
         if grpc_port is not None:
             click.echo(f"gRPC is answered at {shown}:{server.supervisor.grpc_port}.")
         click.echo(f"The prediction log is in {folder / 'log'}; end it with Ctrl-C.")

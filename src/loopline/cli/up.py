@@ -20,10 +20,19 @@ from loopline.cli.session import settings_of
     help="Answer gRPC there, too (0: any free port); needs the extra grpc.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Prediction workers.")
+@click.option("--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate (PEM); see loopline certificate.")
+@click.option("--tls-key", metavar="FILE", help="The certificate's key.")
 @click.option("--workspace", metavar="DIR", help="The workspace, as before the command.")
 @click.pass_context
 def up(
-    ctx: click.Context, host: str | None, port: int | None, grpc_port: int | None, workers: int, workspace: str | None
+    ctx: click.Context,
+    /,
+    host: str | None,
+    port: int | None,
+    grpc_port: int | None,
+    workers: int,
+    workspace: str | None,
+    **tls: str | None,
 ) -> None:
     """Serve the workspace: API, predictions, monitors and the loop, at one address.
 
@@ -37,7 +46,7 @@ def up(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    settings = settings_of(ctx, host=host, port=port)
+    settings = settings_of(ctx, host=host, port=port, **tls)
     with Service(settings, workers=workers, grpc_port=grpc_port) as service:
         click.echo(f"Loopline serves {settings.workspace} at {service.url}")
         click.echo(f"  page     {service.url}/\n  API      {service.url}/api/docs\n  end it   Ctrl-C")

@@ -89,7 +89,7 @@ def _texts(content: Content, body: int, separator: str, names: list[str], called
                     code="csv-broken",
                     hint="Look at its quotes and separators.",
                 ) from error
-            frame = frame.rename(kept).select(chosen)
+            frame = frame.select(pl.col(place).alias(name) for place, name in kept.items()).select(chosen)
             yield frame.with_columns(pl.all().str.strip_chars_start(" ")) if spaced else frame
 
     return Blocks(schema, 0, read)  # how many they are is known once they are typed

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from loopline.database import Tx
 from loopline.deployment.tables import endpoints
 from loopline.errors import Invalid, did_you_mean
+from loopline.outcomes.tables import segments
 from loopline.serving.records import Policy
 
 _MOST_DAYS = 36_500.0
@@ -44,3 +45,11 @@ def unkept(tx: Tx, endpoint: str) -> frozenset[str]:
     query = sa.select(endpoints.c.policy).where(endpoints.c.project == tx.project, endpoints.c.name == endpoint)
     found = msgspec.convert(tx.scalar(query) or {}, Policy)
     return frozenset((*found.hidden, *found.hashed))
+
+
+def retentions(tx: Tx) -> list[tuple[str, str, float]]:
+    """The endpoints of all projects whose answers do not stay for good and are on record: project, name, days."""
+    kept = sa.exists().where(segments.c.project == endpoints.c.project, segments.c.endpoint == endpoints.c.name)
+    found = tx.rows(sa.select(endpoints.c.project, endpoints.c.name, endpoints.c.policy).where(kept))
+    policies = [(row.project, row.name, msgspec.convert(row.policy, Policy)) for row in found]
+    return [(project, name, policy.days) for project, name, policy in policies if policy.days]

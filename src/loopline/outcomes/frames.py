@@ -21,6 +21,7 @@ SCHEMA: dict[str, Any] = {
     "latency_us": pl.Int64,
     "status": pl.Int32,
     "error": pl.String,
+    "caller": pl.String,
     "label_given": pl.String,
     "score": pl.Float64,
     "row": pl.String,
@@ -48,6 +49,7 @@ class Logged(Protocol):
     latency_us: int
     status: int
     error: str
+    caller: str
 
 
 def of_log(records: Iterable[Logged]) -> pl.DataFrame:
@@ -68,6 +70,7 @@ def of_log(records: Iterable[Logged]) -> pl.DataFrame:
             r.latency_us,
             r.status,
             r.error,
+            r.caller,
             None if output.get("label") is None else str(output["label"]),
             float(score) if isinstance(score, int | float) and not isinstance(score, bool) else math.nan,
             encode(r.row).decode() if r.row is not None else None,

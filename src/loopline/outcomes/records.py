@@ -55,6 +55,20 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     errors: int
 
 
+class Compacted(msgspec.Struct, frozen=True, kw_only=True):
+    """How many segments were put together, and how many rows they hold."""
+
+    segments: int
+    rows: int
+
+
+class Expired(msgspec.Struct, frozen=True, kw_only=True):
+    """How many answers were removed from the record, and how many labels with them."""
+
+    answers: int
+    labels: int
+
+
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """What an endpoint answered, by variant, since a time."""
 

@@ -15,12 +15,14 @@ from loopline.database import Tx
 from loopline.errors import Invalid, NotFound
 from loopline.hashing import digest_json
 from loopline.operations import Bytes, check_limit
-from loopline.outcomes import frames
+from loopline.outcomes import frames, tidying
 from loopline.outcomes.frames import Logged
 from loopline.outcomes.records import (
     SEPARATOR,
     SHADOWED,
     Collected,
+    Compacted,
+    Expired,
     Label,
     LabelsTaken,
     Prediction,
@@ -80,7 +82,7 @@ class PredictionsService(PredictionsVerbs):
         for (project, endpoint), (frame, digest) in kept.items():
             number = 1 + (
                 self.tx.scalar(
-                    sa.select(sa.func.max(segments.c.number)).where(
+                    sa.select(sa.func.max(segments.c.until)).where(
                         segments.c.project == project, segments.c.endpoint == endpoint
                     )
                 )
@@ -93,6 +95,7 @@ class PredictionsService(PredictionsVerbs):
                     project=project,
                     endpoint=endpoint,
                     number=number,
+                    until=number,
                     blob=digest,
                     rows=frame.height,
                     first=frame["at"].min(),
@@ -107,6 +110,12 @@ class PredictionsService(PredictionsVerbs):
         self.tx.count = sum(frame.height for frame, _ in kept.values())
         answered = sum(int((frame["status"] < 400).sum()) for frame, _ in kept.values())
         return Collected(segments=len(kept), predictions=answered, errors=errors)
+
+    def compact(self) -> Compacted:
+        return tidying.compact(self.tx, self.blobs)
+
+    def expire(self, endpoint: str, before: int) -> Expired:
+        return tidying.expire(self.tx, self.blobs, check_name(endpoint, "name of an endpoint"), before)
 
     def list(
         self, endpoint: str, since: int = 0, limit: int = 100, variant: str | None = None, labelled: bool = False

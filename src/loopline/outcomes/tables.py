@@ -19,6 +19,7 @@ segments = sa.Table(
     sa.Column("project", sa.String(128), primary_key=True),
     sa.Column("endpoint", sa.String(128), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("until", sa.Integer, nullable=False),
     sa.Column("blob", sa.String(80), nullable=False),
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("first", sa.BigInteger, nullable=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from loopline.operations import Bytes, operation
-from loopline.outcomes.records import Collected, Label, LabelsTaken, Prediction, Traffic
+from loopline.outcomes.records import Collected, Compacted, Expired, Label, LabelsTaken, Prediction, Traffic
 
 
 class PredictionsVerbs(Protocol):
@@ -14,6 +14,20 @@ class PredictionsVerbs(Protocol):
     @operation("POST /predictions/collect", action="administer", record="digest", prepares=True)
     def collect(self) -> Collected:
         """Take what the workers logged into the record, each segment once, with its digest."""
+        ...
+
+    @operation("POST /projects/{project}/predictions/compact", action="administer", record="digest", prepares=True)
+    def compact(self) -> Compacted:
+        """Put small segments of the record together; nothing that can be read of it changes. A server does so by itself."""
+        ...
+
+    @operation("POST /projects/{project}/endpoints/{endpoint}/expire", action="administer", prepares=True)
+    def expire(self, endpoint: str, before: int) -> Expired:
+        """Remove what an endpoint answered before a time (in milliseconds) from the record, with its rows and labels, for good.
+
+        It goes by segments: one goes when its last answer is old enough. A server does so by itself where the policy says how
+        many days answers stay.
+        """
         ...
 
     @operation("GET /projects/{project}/endpoints/{endpoint}/predictions", action="read_personal", record="entry")

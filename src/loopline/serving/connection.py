@@ -206,7 +206,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.response_complete = True
         if not self.transport.is_closing():
             self.flow.resume_reading()
-            self.transport.write_eof()
+            if (
+                self.transport.can_write_eof()
+            ):  # not with TLS: there it is left to the client to hang up, or to its time
+                self.transport.write_eof()
 
     def end(self) -> None:
         """Ends the connection after an answer that closes it."""

@@ -305,8 +305,26 @@ def read_on(folder: Path, offsets: dict[str, int]) -> Iterator[tuple[str, int, l
     for path in segments(folder):
         offset = offsets.get(path.name, 0)
         while True:
-            found, end = read_segment(path, offset)
+            try:
+                found, end = read_segment(path, offset)
+            except NotFound:  # it was removed since, so all of it was read before
+                break
             if not found:
                 break
             yield path.name, end, found
             offset = end
+
+
+def remove_read(folder: Path, offsets: dict[str, int], before: int) -> list[str]:
+    """Removes the segments that were begun before a moment, are closed, and were read to their end (`offsets`); gives their names.
+
+    Whoever keeps the offsets forgets those after that, and not before: a segment without one is read from its start.
+    """
+    gone = []
+    for path in segments(folder):
+        begun = int(path.name.partition("-")[0])
+        if begun < before and not is_open(path) and offsets.get(path.name) == path.stat().st_size:
+            failpoint("serving.log.before_remove")
+            path.unlink()
+            gone.append(path.name)
+    return gone

@@ -109,6 +109,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = ()
     open: bool = False
     """Whether whoever reaches this server may call, without a token."""
+    tls_cert: str = ""
+    tls_key: str = ""
+    """PEM files of a certificate and its key; empty: no TLS."""
     grpc: tuple[str, int] | None = None
     """Address and port on which gRPC is answered, too."""
     body_limit: int = 16 << 20

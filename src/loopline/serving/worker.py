@@ -101,6 +101,8 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ssl_certfile=settings.tls_cert or None,
+        ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=int(settings.drain),
     )
     rpc = None

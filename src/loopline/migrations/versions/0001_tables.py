@@ -491,6 +491,7 @@ def upgrade() -> None:
         sa.Column("project", sa.String(length=128), nullable=False),
         sa.Column("endpoint", sa.String(length=128), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("until", sa.Integer(), nullable=False),
         sa.Column("blob", sa.String(length=80), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("first", sa.BigInteger(), nullable=False),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -39,7 +40,10 @@ SERVICES: Services = {**oip.SERVICES, **tensorflow.SERVICES}
 
 
 async def start(engine: Engine, gate: Gate, host: str, port: int) -> grpc.aio.Server:
-    """Listens and serves until the server's `stop`. Several workers may listen on one port. Raises RuntimeError."""
+    """Listens and serves until the server's `stop`, with the worker's certificate where it has one.
+
+    Several workers may listen on one port. Raises RuntimeError.
+    """
     settings = engine.settings
     server = grpc.aio.server(
         options=[
@@ -56,8 +60,14 @@ async def start(engine: Engine, gate: Gate, host: str, port: int) -> grpc.aio.Se
         handlers = {name: methods.handler(*call) for name, call in calls.items()}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     shown = f"[{host}]" if ":" in host else host
-    if server.add_insecure_port(f"{shown}:{port}") != port:
-        raise RuntimeError(f"gRPC cannot listen on {shown}:{port}")
+    address = f"{shown}:{port}"
+    if settings.tls_cert:
+        pair = (Path(settings.tls_key).read_bytes(), Path(settings.tls_cert).read_bytes())
+        taken = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+    else:
+        taken = server.add_insecure_port(address)
+    if taken != port:
+        raise RuntimeError(f"gRPC cannot listen on {address}")
     await server.start()
     return server
 
