@@ -14,7 +14,7 @@ from loopline.data.readers_packed import Content, release
 from loopline.errors import Invalid
 
 _BLOCK = 4 << 20
-_RECORDS = 16 << 20
+_RECORDS = 8 << 20
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _HIGH = re.compile(rb"[\x80-\xff]+")
