@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -54,8 +55,6 @@ async def load(port: int, seconds: float) -> None:
     request = OIP["ModelInferRequest"](model_name="bench")
     for n, value in enumerate(rows(1)[0]):
         request.inputs.add(name=f"x{n:02d}", datatype="FP64", shape=[1, 1])
-        import struct
-
         request.raw_input_contents.append(struct.pack("<d", value))
     body = request.SerializeToString()
     channels = [

@@ -46,6 +46,20 @@ def environment(requirement: str, *more: str, alone: bool = False) -> Path:
     return python
 
 
+def debian(package: str) -> Path:
+    """The folder of a Debian package's programs, unpacked at the first call; nothing is installed on the machine."""
+    folder = PEERS / f"debian-{package}"
+    stamp = folder / "installed"
+    if not stamp.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["apt-get", "download", package], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        (archive,) = folder.glob(f"{package}_*.deb")
+        subprocess.run(["dpkg-deb", "--extract", archive, folder], check=True)
+        archive.unlink()
+        stamp.write_text(f"{package}\n")
+    return folder / "usr" / "bin"
+
+
 if __name__ == "__main__":
     for given in sys.argv[1:]:
         print(environment(given))

@@ -278,6 +278,10 @@ class Platform:
                 )
             case "predictions":
                 return self._predictions(tx)
+            case "scores":
+                from loopline.outcomes.scoring import ScoresService
+
+                return ScoresService(tx, self._service("datasets", tx), partial(self.open_model, tx=tx))
             case "labels":
                 from loopline.deployment.truth import classes
                 from loopline.outcomes.service import LabelsService

@@ -18,7 +18,7 @@ from loopline.ledger.verbs import LedgerVerbs, LineageVerbs
 from loopline.loop.verbs import LoopsVerbs
 from loopline.monitoring.verbs import AlertsVerbs, MonitorsVerbs
 from loopline.operations import OPERATIONS, Body, Operation
-from loopline.outcomes.verbs import LabelsVerbs, PredictionsVerbs
+from loopline.outcomes.verbs import LabelsVerbs, PredictionsVerbs, ScoresVerbs
 from loopline.pipeline.verbs import PipelinesVerbs
 from loopline.registry.verbs import ModelsVerbs
 from loopline.store.verbs import StoreVerbs
@@ -52,6 +52,7 @@ class Session:
     rollouts: RolloutsVerbs
     predictions: PredictionsVerbs
     labels: LabelsVerbs
+    scores: ScoresVerbs
     monitors: MonitorsVerbs
     alerts: AlertsVerbs
     loops: LoopsVerbs

@@ -93,6 +93,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "endpoints.set_threshold": {"value": 0.3, "reason": "test"},
     "endpoints.set_policy": {"policy": {"rate": 5}},
     "evaluations.judge": {"gates": KEY},
+    "scores.make": {"model": "secret-model@1"},
     "features.define": {"declaration": VIEW},
     "files.missing": {"digests": [digest_bytes(b"secret")]},
     "files.objects": {"digests": [digest_bytes(b"secret")]},
@@ -215,6 +216,7 @@ class Other:
             "files": {"name": "secret-files", "version": "1"},
             "groups": {"group": str(group), "name": "secret-group"},
             "inbox": {"name": "secret-data"},
+            "scores": {"name": "secret-data", "version": "1"},
             "labels": {"endpoint": "secret-endpoint"},
             "loops": {"name": "secret-loop", "request": asked},
             "models": {

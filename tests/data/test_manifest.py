@@ -19,7 +19,7 @@ def file(path: str, data: bytes = b"x", **more: object) -> File:
 @pytest.mark.parametrize(
     "path",
     ["../a", "/a", "a//b", "a/./b", "", ".", "..", "a/../../b", "a\0b", "a/", ".git/hooks/post-checkout", "x/.GIT/config",
-     "\udcff", "a" * 256],
+     "\udcff", "a" * 256, "x/" + "é" * 128, "/".join(["a" * 200] * 21)],
 )  # fmt: skip
 def test_a_path_that_leaves_its_folder_is_refused(path: str) -> None:
     with pytest.raises(Invalid) as caught:
@@ -27,6 +27,10 @@ def test_a_path_that_leaves_its_folder_is_refused(path: str) -> None:
     assert caught.value.code == "bad-manifest"
     with pytest.raises(Invalid):
         check(Manifest(folders=(path,)))
+
+
+def test_a_long_path_of_short_names_is_good() -> None:
+    check(Manifest(files=(file("/".join(["é" * 127, "a" * 255, ".gitignore", "b..c", "git"])),)))
 
 
 @pytest.mark.parametrize(

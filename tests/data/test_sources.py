@@ -315,6 +315,29 @@ def test_sources_go_one_behind_the_other(clinic: Clinic) -> None:
     assert clinic.rows().rows() == [(1, 2, None), (2, 4, "n")]
 
 
+def test_another_contract_is_asked_of_a_file_that_is_as_it_was(clinic: Clinic) -> None:
+    clinic.put("a.csv", "id,days", "1,2", "2,99")
+    rules = {"rules": [{"rule": "between", "column": "days", "low": 0, "high": 31}]}
+    assert several(clinic, "a.csv", contract=rules).quarantined == 1
+    assert several(clinic, "a.csv", contract=rules).new is False
+    wider = {"rules": [{"rule": "between", "column": "days", "low": 0, "high": 99}]}
+    found = several(clinic, "a.csv", contract=wider)
+    assert (found.new, found.version.version, found.version.rows, found.quarantined) == (True, 2, 2, 0)
+    assert clinic.sync().new is False
+
+
+def test_another_contract_of_a_folder_waits_for_rows_and_says_so(clinic: Clinic) -> None:
+    clinic.put("a.csv", "id,days", "1,2", "2,99")
+    clinic.collect()
+    rules = {"rules": [{"rule": "between", "column": "days", "low": 0, "high": 31}]}
+    with pytest.raises(Invalid, match="Nothing came for visits that the other contract could be asked of") as caught:
+        clinic.collect(contract=rules)
+    assert caught.value.code == "contract-unasked"
+    clinic.put("b.csv", "id,days", "3,3", "4,98")
+    found = clinic.collect(contract=rules)
+    assert (found.version.rows, found.quarantined) == (3, 1)
+
+
 def test_what_gives_each_message_once_stands_beside_nothing_that_is_read_whole(clinic: Clinic) -> None:
     clinic.put("wards.csv", "ward", "1")
     sources = [{"address": "mqtt://127.0.0.1:9/ward/#"}, {"address": str(clinic.folder / "wards.csv")}]

@@ -14,6 +14,7 @@ import pytest
 
 from loopline import failpoints
 from loopline.app import Platform
+from loopline.deployment.tables import endpoints
 from loopline.errors import Invalid, NotFound, Refused
 from loopline.operations import Body
 from loopline.outcomes.records import Label
@@ -60,7 +61,14 @@ class Place:
         self.session.monitors.declare("risk", "data:risk@1", "y", "binary", **options)
 
     def answer(
-        self, count: int = 1000, *, variant: str = "champion", shadow: bool = False, good: bool = True, **given: Any
+        self,
+        count: int = 1000,
+        *,
+        variant: str = "champion",
+        shadow: bool = False,
+        good: bool = True,
+        caller: str = "",
+        **given: Any,
     ) -> list[Label]:
         """Answers new rows, an hour later; gives the labels to come."""
         self.clock.forward(milliseconds=HOUR)
@@ -76,7 +84,7 @@ class Place:
             time_ms=self.clock.now(), request=mark, endpoint="risk",
             parts=[Part("model:risk@1", variant, "shadow" if shadow else "live", 1.0)], status=200, latency_us=10,
             form="none" if shadow else "list", sent=msgspec.json.encode(frame.drop("y").to_dicts()),
-            answered=msgspec.json.encode(answered),
+            answered=msgspec.json.encode(answered), caller=caller,
         )  # fmt: skip
         self.log.append([encode(made)], self.clock.now())
         self.session.predictions.collect()
@@ -344,3 +352,34 @@ def test_another_projects_alert_is_not_found(alerted: Place) -> None:
     assert other.monitors.list() == []
     with pytest.raises(NotFound):
         other.alerts.change(alert.id, "closed")
+
+
+def test_a_caller_who_probes_is_told_and_not_blocked(place: Place) -> None:
+    place.watch()
+    place.answer(600, caller="cafe0123cafe0123")
+    assert place.session.monitors.look("risk").alert is None  # no bound is declared
+    policy = {"probes": 1000, "hashed": ["ward"]}
+    made = {
+        "project": "default",
+        "name": "risk",
+        "model": "risk",
+        "champion": 1,
+        "passthrough": [],
+        "optional": [],
+        "salt": "s",
+    }
+    with place.platform.database.begin() as tx:
+        tx.execute(endpoints.insert().values(**made, policy=policy, created=1, updated=1))
+    place.answer(700, caller="beef")
+    assert place.session.monitors.look("risk").alert is None
+    place.answer(600, caller="cafe0123cafe0123")
+    look = place.session.monitors.look("risk")
+    (alert,) = place.session.alerts.list("risk")
+    assert look.alert == alert.ref
+    assert alert.kind == "probing"
+    assert "begins with cafe0123cafe0123 asked 1,200 different rows" in alert.summary
+    assert "beef" not in alert.summary
+    place.clock.forward(milliseconds=24 * HOUR)
+    place.answer(600, caller="cafe0123cafe0123")
+    place.session.monitors.look("risk")
+    assert place.session.alerts.list("risk")[0].found == 1  # another day, another count

@@ -157,7 +157,7 @@ def test_severities_are_those_of_all_rules() -> None:
         (listing, "listing gave a list"),
         (silent, "silent gave nothing"),
         (lost, "lost raised ColumnNotFoundError"),
-        (unstable, "unstable says other things of the same rows when it is asked of them alone"),
+        (unstable, "unstable says something else of a row when it is asked of that row alone"),
     ],
 )
 def test_what_is_no_answer_is_refused_by_rule_and_reason(asked: Function, said: str) -> None:

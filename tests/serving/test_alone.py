@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from loopline.app import Platform
 from loopline.errors import LooplineError
 from loopline.operations import Body
+from loopline.packaging.foreign import package
 from loopline.packaging.pulling import pull
 from loopline.packaging.signing import ModelSigner
 from loopline.registry.bundle_tar import pack
@@ -184,6 +186,20 @@ def test_only_what_a_trusted_key_signed(folder: Path, bundle: Bundle, registry: 
     for name in ("model.onnx", "manifest.json"):
         shutil.copy(other_bundle / name, folder / "signed" / name)
     assert "[bundle-unsigned]" in refused(folder, "signed", "--key", str(mine))
+
+
+def test_code_that_the_workspace_here_signed_is_served(folder: Path, registry: Platform) -> None:
+    (folder / "code").mkdir()
+    (folder / "code" / "model.py").write_text(
+        "class Model:\n    def load(self, folder): pass\n    def predict(self, rows): return [r['x'] / 10 for r in rows]\n"
+    )
+    signer = ModelSigner(registry.settings.workspace / "keys")
+    rows = pl.DataFrame({"x": [1.0, 2.0], "y": ["no", "yes"]})
+    package(folder / "code", folder / "b", kind="code", name="risk", rows=rows, label="y", signer=signer, created=0)
+    assert "it holds code" in refused(folder, "./b")
+    with served(folder, "./b", "--workspace", str(registry.settings.workspace)) as (_, port, _):
+        (one,) = call(port, "POST", "/predict/risk", [{"x": 7.0}]).json["predictions"]
+    assert (one["label"], one["probability"]) == ("yes", pytest.approx(0.7))
 
 
 # From a registry

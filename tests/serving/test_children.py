@@ -48,6 +48,13 @@ class Model:
             case "leak":
                 while True:
                     self.kept.append(bytearray(16 << 20))
+            case "flood":
+                while True:
+                    for fd in range(3, 10):
+                        try:
+                            os.write(fd, bytes([255]) * 65536)
+                        except OSError:
+                            pass
             case "raise":
                 raise ValueError("not this one")
             case "nap":
@@ -98,7 +105,14 @@ def answers_again(port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("do", "code"), [("crash", "model-down"), ("leave", "model-down"), ("leak", "model-down"), ("hang", "model-slow")]
+    ("do", "code"),
+    [
+        ("crash", "model-down"),
+        ("leave", "model-down"),
+        ("leak", "model-down"),
+        ("hang", "model-slow"),
+        ("flood", "model-down"),
+    ],
 )
 def test_a_model_that_gives_no_answer_is_started_again(serve: Serve, made: Made, do: str, code: str) -> None:
     server = serve(table(1, live(made.folder)), opening=made.opening(timeout=1.5, memory=400 << 20))

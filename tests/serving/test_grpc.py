@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from loopline.errors import Conflict
+from loopline.errors import Conflict, MissingExtra
 from loopline.serving.grpc.messages import TENSORFLOW
 from loopline.serving.log import read_segment, segments
 from loopline.serving.records import BUCKETS, Policy
@@ -288,6 +289,14 @@ def test_a_port_that_is_taken_is_named(serve: Serve, bundle: Bundle) -> None:
         taken.listen()
         with pytest.raises(Conflict, match="in use"):
             serve(table(1, live(bundle())), grpc_port=taken.getsockname()[1])
+
+
+def test_without_grpcio_the_command_to_install_it_is_told(
+    serve: Serve, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'loopline\[grpc\]'"):
+        serve(table(1, live(bundle())), grpc_port=0)
 
 
 # ---------------------------------------------------------------------- TensorFlow Serving

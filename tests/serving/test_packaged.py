@@ -64,6 +64,8 @@ def test_the_server_answers_as_the_reference_does(
     np.testing.assert_allclose(
         [p["probability"] for p in answer.json["predictions"]], [e["probability"] for e in expected], rtol=1e-6
     )
+    told = f'loopline_model_info{{endpoint="risk",variant="champion",version="1",runtime="{runtime}"}} 1'
+    assert told in call(server.port, "GET", "/metrics").body.decode()
 
 
 def children(pid: int) -> list[int]:

@@ -38,6 +38,16 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
+def test_an_output_that_is_no_number_fails_its_request_alone(start: Callable[..., int], bundle: Bundle) -> None:
+    port = start(table(1, live(bundle(task="regression", bias=3.38e38))))
+    good, bad = EXAMPLE, {**EXAMPLE, "age": 3.4e38}  # whose value is beyond float32
+    assert call(port, "POST", "/predict/risk", [good, good]).status == 200  # though their sum is, too
+    refused = call(port, "POST", "/predict/risk", [good, bad])
+    assert refused.status >= 500
+    assert "not a finite number" in refused.json["error"]["message"]
+    assert call(port, "POST", "/predict/risk", [good]).status == 200
+
+
 def test_rows_are_answered_as_the_model_reckons(start: Callable[..., int], bundle: Bundle) -> None:
     port = start(table(1, live(bundle(version=3), 3)))
     answer = call(port, "POST", "/predict/risk", ROWS)

@@ -28,6 +28,15 @@ class TestMemory(BlobStoreLaws):
         return MemoryBlobs()
 
 
+class TestSyncedOneByOne(BlobStoreLaws):
+    """On a system without syncfs."""
+
+    @pytest.fixture
+    def blobs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BlobStore:
+        monkeypatch.setattr("ctypes.CDLL", lambda *named, **more: object())
+        return LocalBlobs(tmp_path / "blobs")
+
+
 @pytest.fixture
 def local(tmp_path: Path) -> LocalBlobs:
     return LocalBlobs(tmp_path / "blobs")

@@ -80,8 +80,11 @@ def serve(
         if not CONTAINER.is_dir():
             raise click.UsageError("Name a MODEL: a bundle's folder, or a ref such as fraud@champion.")
         models = (str(CONTAINER),)
+    import msgspec
+
     from loopline.loop.lease import held
-    from loopline.packaging.records import Opening, Trust
+    from loopline.packaging.opening import opening_of
+    from loopline.packaging.records import Trust
     from loopline.serving.alone import Alone
     from loopline.serving.tls import check_pair
 
@@ -92,6 +95,10 @@ def serve(
     settings = settings_of(ctx, host=host, port=port, **tls)
     check_pair(settings.tls_cert, settings.tls_key)
     scheme = "https" if settings.tls_cert else "http"
+    opening = opening_of(settings)
+    if keys:
+        trust = Trust(keys=tuple(key.read_text() for key in keys), every=True)
+        opening = msgspec.structs.replace(opening, trust=trust)
     with contextlib.ExitStack() as opened:
         refs = [text for text in models if not _is_folder(text)]
         registry = opened.enter_context(session(ctx)) if refs else None
@@ -101,11 +108,7 @@ def serve(
             [_wanted(registry, text) for text in models],
             registry.models if registry is not None else None,
             tokens=tokens.read_text().split() if tokens is not None else (),
-            opening=Opening(
-                trust=Trust(keys=tuple(key.read_text() for key in keys), every=bool(keys)),
-                timeout=settings.model_timeout,
-                memory=settings.model_memory,
-            ),
+            opening=opening,
             host=settings.host,
             port=settings.port,
             workers=workers,

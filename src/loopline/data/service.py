@@ -387,6 +387,21 @@ class DatasetsService(Retained, DatasetsVerbs):
         self.named.check_sound([row])
         return self._rows(row)
 
+    def unsealed(self, row: Any) -> Blocks:
+        """The rows of a version in blocks, without those sealed for evaluation and without labels, for the rooms above.
+
+        Raises `Refused` for a version that is sealed or withdrawn.
+        """
+        self.named.check_open(row)
+        self.named.check_sound([row])
+        windows, stored = self._windows(row.name), self.written.stored(row)
+        labels = {label.column for label in self.written.labels_of(row)}
+        kept = [column for column in stored.columns if column not in labels]
+        if all(window.opened is not None for window in windows.all()):
+            return stored.only(kept)
+        height = sum(windows.readable(block).height for block in stored)
+        return Blocks(stored.schema, height, lambda n: (windows.readable(b).select(n) for b in stored)).only(kept)
+
     def _rows(self, row: Any) -> Readable:
         rows = self._windows(row.name).readable(self.written.rows_read(row))
         labels = self.written.labels_of(row)

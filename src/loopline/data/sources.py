@@ -81,11 +81,12 @@ class SourcesService(SourcesVerbs):
             raise Invalid("One source has nothing to be joined to.", code="bad-source", hint="Name two or more.")
         given = tuple(_normal(source) for source in sources)
         row = self._state(name)
-        rules = self.datasets.rules(contract) if contract else None
+        rules, other = self.datasets.rules(contract) if contract else None, False
         if row is not None and (_places(row.sources), tuple(row.join)) == (_places(msgspec.to_builtins(given)), join):
             given = _states(row)
+            other = rules is not None and rules.digest != self.named.row(name, str(row.version)).contract
             rules = rules or self._contract(name, row.version)
-        return self._collect(name, row, given, join, on_change, rules, message, 1, labels)
+        return self._collect(name, row, given, join, on_change, rules, message, 1, labels, other_rules=other)
 
     def sync(self, name: str, message: str = "", waiting: int = 1) -> Collected:
         row = self._needed(name)
@@ -129,16 +130,24 @@ class SourcesService(SourcesVerbs):
         message: str,
         waiting: int,
         labels: tuple[LabelColumn, ...] | None = None,
+        *,
+        other_rules: bool = False,
     ) -> Collected:
         before = self.named.newest(name)
         going_on = row is not None and any(state.position is not None for state in states)
         open_source = partial(self._open, kept=self._kept / self.tx.project / name)
-        found, grows = self._read(states, join, open_source)
+        found, grows = self._read(states, join, open_source, whole=other_rules)
         came = sum(one.rows for one in found)
         after = tuple(one.state for one in found)
         if not any(one.pieces for one in found) or (grows and going_on and came == 0):
             if not going_on:
                 raise _empty(states)
+            if other_rules:
+                raise Invalid(
+                    f"Nothing came for {name} that the other contract could be asked of; it is not on record.",
+                    code="contract-unasked",
+                    hint="Rows that were taken before are not asked again: give it when more have come.",
+                )
             if after != states:
                 self._enter(name, row, row.version, after, join, on_change)
                 self.tx.recorded = False  # how far nothing was read is nothing to record
@@ -167,9 +176,9 @@ class SourcesService(SourcesVerbs):
         )
 
     def _read(
-        self, states: Sequence[SourceState], join: tuple[str, ...], open_source: OpenSource
+        self, states: Sequence[SourceState], join: tuple[str, ...], open_source: OpenSource, *, whole: bool
     ) -> tuple[Sequence[Read], bool]:
-        """What the sources give, and whether that goes behind what is there."""
+        """What the sources give, and whether that goes behind what is there. `whole`: else all, though it is as it was."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             sources = [stack.enter_context(opened(state, open_source, self._scratch)) for state in states]
@@ -182,7 +191,7 @@ class SourcesService(SourcesVerbs):
                         code="bad-source",
                         hint="Collect it into a dataset of its own.",
                     )
-            after = grows or len(states) == 1
+            after = grows or (len(states) == 1 and not whole)
             found = [
                 read(source, state, self._scratch, after=after) for source, state in zip(sources, states, strict=True)
             ]

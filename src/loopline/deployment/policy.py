@@ -40,11 +40,10 @@ def check_policy(policy: Policy, columns: Collection[str], endpoint: str) -> Non
             )
 
 
-def unkept(tx: Tx, endpoint: str) -> frozenset[str]:
-    """The columns whose values are not on record as they were sent; none where there is no such endpoint."""
+def policy_of(tx: Tx, endpoint: str) -> Policy:
+    """The policy of an endpoint; the default one where there is no such endpoint any more."""
     query = sa.select(endpoints.c.policy).where(endpoints.c.project == tx.project, endpoints.c.name == endpoint)
-    found = msgspec.convert(tx.scalar(query) or {}, Policy)
-    return frozenset((*found.hidden, *found.hashed))
+    return msgspec.convert(tx.scalar(query) or {}, Policy)
 
 
 def retentions(tx: Tx) -> list[tuple[str, str, float]]:

@@ -116,7 +116,7 @@ class EndpointsService(EndpointsVerbs):
     def _columns(self, row: Any) -> set[str]:
         """The columns that callers of an endpoint may send."""
         manifest = read_manifest(self.folder(self.tx.ref("model", row.model, row.champion)), verify=False)
-        return {*row.passthrough, *(field.name for field in manifest.signature.inputs)}
+        return {*row.passthrough, *row.optional, *(field.name for field in manifest.signature.inputs)}
 
     def remove(self, name: str, reason: str = "") -> None:
         known(self.tx, name)

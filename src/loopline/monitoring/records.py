@@ -22,7 +22,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     ref: str
     id: str
     endpoint: str
-    kind: Literal["drift", "quality", "collecting"]
+    kind: Literal["drift", "quality", "probing", "collecting"]
     status: AlertStatus
     summary: str
     columns: tuple[str, ...]

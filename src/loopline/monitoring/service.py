@@ -11,15 +11,16 @@ import sqlalchemy as sa
 
 from loopline.data.service import DatasetsService
 from loopline.database import Tx
-from loopline.deployment.policy import unkept
+from loopline.deployment.policy import policy_of
 from loopline.errors import Invalid, NotFound, did_you_mean
 from loopline.features.labels import infer_task
 from loopline.monitoring import quality
 from loopline.monitoring.alerts import AlertsService
+from loopline.monitoring.probing import DAY, probing
 from loopline.monitoring.records import FEWEST_ROWS, Look, MonitorRecord, QualityReport
 from loopline.monitoring.tables import monitors
 from loopline.monitoring.verbs import MonitorsVerbs
-from loopline.monitoring.watch import Budget, Finding, WatchState, begin
+from loopline.monitoring.watch import Budget, Finding, WatchState, begin, fitting
 from loopline.monitoring.watch import look as look_at
 from loopline.operations import Bytes
 from loopline.outcomes import frames
@@ -158,13 +159,13 @@ class MonitorsService(MonitorsVerbs):
         rows_until, labels_until = row.rows_until, row.labels_until
         findings, report, drop = list[Finding](), None, None
         if enough:
-            left_out = {settings.label, *unkept(self.tx, endpoint)}
+            left_out = {settings.label, *policy_of(self.tx, endpoint).unkept}
             features = reference.only([n for n in reference.columns if n not in left_out])
             builder = ProfileBuilder(features)
             builder.add(frames.rows(came))
             window = builder.profile()
             start, rows_until = _span(came, "at")
-            state, found = look_at(state, features, window, start=start, end=rows_until)
+            state, found = look_at(fitting(state, features), features, window, start=start, end=rows_until)
             findings += [found] if found else []
             report = compare(features, window, false_alarms=state.budget.level(0))
         if enough_labels:
@@ -173,7 +174,8 @@ class MonitorsService(MonitorsVerbs):
             labels_until = _span(labelled, "truth_received")[1]
         report = findings[0].report if findings else report
         until, states = (rows_until, labels_until), (state, label_state)
-        return self._keep(endpoint, row, came.height, report, until, states, findings, drop)
+        probed = probing(self._came(endpoint, self.tx.now - DAY), policy_of(self.tx, endpoint).probes)
+        return self._keep(endpoint, row, came.height, report, until, states, findings, drop, probed)
 
     def drift(self, endpoint: str, form: str = "json") -> Bytes:
         row = self._known(endpoint)
@@ -263,11 +265,12 @@ class MonitorsService(MonitorsVerbs):
         states: tuple[WatchState, WatchState],
         findings: Sequence[Finding],
         drop: str | None,
+        probed: str | None,
     ) -> Look:
         """The look on record, in one transaction with its alerts; `until` and `states` are those of the rows and of the labels."""
         kept = self.blobs.put([msgspec.json.encode(report)]).digest if report is not None else row.report
         drift = "; ".join(finding.report.verdict for finding in findings)
-        summary = "; ".join(filter(None, (drift, drop))) or "no drift"
+        summary = "; ".join(filter(None, (drift, drop, probed))) or "no drift"
         self.tx.write()
         now = self._known(endpoint)
         if (now.looks, now.declared) != (row.looks, row.declared):
@@ -275,6 +278,9 @@ class MonitorsService(MonitorsVerbs):
         alert = None
         if drop is not None:
             alert = AlertsService(self.tx).raise_alert(endpoint, "quality", drop, (), row.labels_until)
+            self.tx.note(outputs=[alert])
+        if probed is not None:
+            alert = AlertsService(self.tx).raise_alert(endpoint, "probing", probed, (), self.tx.now - DAY)
             self.tx.note(outputs=[alert])
         if findings:
             columns = [column for finding in findings for column in finding.columns]

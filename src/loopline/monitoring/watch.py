@@ -131,6 +131,14 @@ def begin(budget: Budget) -> WatchState:
     return WatchState(budget=budget)
 
 
+def fitting(state: WatchState, reference: Profile) -> WatchState:
+    """The state without runs of other columns than those watched from now on: they cannot be taken together with new ones."""
+    kept = (
+        r if r is not None and r.profile.columns.keys() == reference.columns.keys() else None for r in state.pending
+    )
+    return msgspec.structs.replace(state, pending=tuple(kept))
+
+
 def look(
     state: WatchState,
     reference: Profile,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from loopline.data.records import DatasetVersion
 from loopline.operations import Bytes, operation
 from loopline.outcomes.records import Collected, Compacted, Expired, Label, LabelsTaken, Prediction, Traffic
 
@@ -52,6 +53,21 @@ class PredictionsVerbs(Protocol):
     @operation("GET /projects/{project}/endpoints/{endpoint}/traffic", action="read")
     def traffic(self, endpoint: str, since: int = 0) -> Traffic:
         """What an endpoint answered, by variant: rows, errors, latencies, labels; `NAME:shadow` is what a variant only scored."""
+        ...
+
+
+class ScoresVerbs(Protocol):
+    """What model versions say to datasets."""
+
+    @operation("POST /projects/{project}/datasets/{name}/versions/{version}/scores", action="run", prepares=True)
+    def make(
+        self, name: str, model: str, version: str = "latest", into: str | None = None, message: str = ""
+    ) -> DatasetVersion:
+        """Score the rows of a dataset version by a model version, into the next version of the dataset NAME.scores, or `into`.
+
+        It has the columns of the version, without labels, and `prediction`; for classes, `probability.CLASS` too. Rows that are
+        sealed for evaluation are left out. Raises `Invalid` where the version lacks a column that the model reads.
+        """
         ...
 
 

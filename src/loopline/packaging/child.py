@@ -33,6 +33,8 @@ FAILURES = 3
 """So many ends without an answer between them, and the next child is waited for..."""
 PAUSE = (1.0, 30.0)
 """...so many seconds, twice as many each time, and at most."""
+_SAID, _ROW = 1 << 16, 1 << 13
+"""Bytes that an answer has at most: what it says, and what each row takes."""
 _KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "SYSTEMROOT")
 
 
@@ -67,7 +69,7 @@ class ChildRuntime:
             deadline = time.monotonic() + self._opening.timeout
             try:
                 self._send(request, deadline)
-                error, shape, data = self._read(deadline)
+                error, shape, data = self._read(deadline, _SAID + rows * _ROW)
             except TimeoutError as e:
                 self._restart()
                 raise ModelSlow(f"no answer in {self._opening.timeout:g} s; its process was ended") from e
@@ -168,9 +170,10 @@ class ChildRuntime:
             with contextlib.suppress(BlockingIOError):
                 left = left[os.write(fd, left) :]
 
-    def _read(self, deadline: float) -> Any:
+    def _read(self, deadline: float, most: int = 1 << 20) -> Any:
+        """What the child says. Raises EOFError, TimeoutError, or ValueError for what no child of ours says."""
         assert self._child.stdout is not None
-        return msgspec.msgpack.decode(read(self._child.stdout.fileno(), deadline))
+        return msgspec.msgpack.decode(read(self._child.stdout.fileno(), deadline, most))
 
 
 def frame(value: Any) -> bytes:
@@ -179,8 +182,8 @@ def frame(value: Any) -> bytes:
     return struct.pack("<I", len(data)) + data
 
 
-def read(fd: int, deadline: float | None = None) -> bytes:
-    """One frame. Raises EOFError at the end, TimeoutError after the deadline."""
+def read(fd: int, deadline: float | None = None, most: int = 1 << 32) -> bytes:
+    """One frame. Raises EOFError at the end, TimeoutError after the deadline, ValueError for one of more than `most` bytes."""
 
     def exactly(count: int) -> bytes:
         found = bytearray()
@@ -193,4 +196,7 @@ def read(fd: int, deadline: float | None = None) -> bytes:
             found += part
         return bytes(found)
 
-    return exactly(struct.unpack("<I", exactly(4))[0])
+    (size,) = struct.unpack("<I", exactly(4))
+    if size > most:
+        raise ValueError(f"{size} bytes are more than an answer has")
+    return exactly(size)

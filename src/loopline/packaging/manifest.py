@@ -112,5 +112,9 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
                 file=name,
             )
         check_file(folder / name, name)
-        if name.endswith(".onnx") and points_outside(data):
+        try:
+            outside = name.endswith(".onnx") and points_outside(data)
+        except Invalid as e:
+            raise Invalid(f"{name!r} in {folder} is no ONNX graph.", code="bad-onnx", file=name) from e
+        if outside:
             raise Refused(f"{name!r} in {folder} points at data outside itself.", code="bundle-external-data")

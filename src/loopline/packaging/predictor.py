@@ -25,6 +25,7 @@ class BundlePredictor:
         manifest = self._session.manifest
         self.task: str = manifest.task
         self.classes = manifest.classes
+        self.inputs = tuple(field.name for field in manifest.signature.inputs)
         self.threshold = manifest.threshold
 
     def predict(self, frame: pl.DataFrame) -> npt.NDArray[np.float64]:

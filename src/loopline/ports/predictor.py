@@ -15,6 +15,8 @@ class Predictor(Protocol):
     """A model version, opened. `task` is "binary", "multiclass" or "regression"; `classes` as in its signature."""
 
     task: str
+    inputs: tuple[str, ...]
+    """The columns that it reads."""
     classes: tuple[str, ...]
     threshold: float | None
 

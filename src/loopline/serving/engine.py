@@ -82,7 +82,7 @@ class Engine:
             if old is not None and old.limit is not None and old.record.policy == endpoint.record.policy:
                 endpoint.limit = old.limit  # what a caller has used up stays used up
         self.live = live
-        self.counters.epoch = live.epoch
+        self.counters.epoch, self.counters.runtimes = live.epoch, live.runtimes
         for model in gone.values():
             self._threads.retire(model)
 

@@ -195,6 +195,8 @@ class Live:
         self.tokens = {name: frozenset(digests) for name, digests in message.tokens.items()}
         self.endpoints = endpoints
         self.failed = failed
+        both = (v for one in endpoints.values() for v in (*one.variants, *one.shadows))
+        self.runtimes: dict[tuple[str, str, str], str] = {v.counted: v.served.manifest.runtime for v in both}
         self.paths: dict[bytes, Route] = {}
         for name, endpoint in self.endpoints.items():
             if name != endpoint.record.name:

@@ -48,6 +48,8 @@ class Counters(msgspec.Struct):
     """(endpoint, variant, "scored" | "dropped" | "failed")"""
     invalid: dict[Counted, int] = {}
     """outputs that are not finite"""
+    runtimes: dict[Counted, str] = {}
+    """What computes each variant of the table in force, which is one for all workers"""
     log_errors: int = 0
     log_bytes: int = 0
     in_flight: int = 0
@@ -147,6 +149,12 @@ def text(counters: Counters, workers: int = 1) -> bytes:
     for name, about, pairs in counts:
         family(name, "counter", about)
         lines.extend(f"{name}{_who(who)} {n!r}" for who, n in sorted(pairs.items()))
+    family(
+        "loopline_model_info", "gauge", "What computes a variant's model: onnx, or a library in a process of its own."
+    )
+    lines.extend(
+        f"loopline_model_info{_who(who, runtime=runtime)} 1" for who, runtime in sorted(counters.runtimes.items())
+    )
     family("loopline_unknown_categories_total", "counter", "Values of a category column not seen in training.")
     lines.extend(
         f"loopline_unknown_categories_total{_labels(endpoint=e, column=c)} {n}"

@@ -56,6 +56,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hashed: tuple[str, ...] = ()
     days: float = 0.0
 
+    @property
+    def unkept(self) -> frozenset[str]:
+        """The columns whose values are not on record as they were sent."""
+        return frozenset((*self.hidden, *self.hashed))
+
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A stable address and what stands behind it.

@@ -78,6 +78,18 @@ class BlobStoreLaws:
         assert blobs.read(digest) == b"taken"
         assert not file.exists()
 
+    def test_many_files_are_taken_known_ones_too(self, blobs: BlobStore, tmp_path: Path) -> None:
+        contents = [bytes([n]) * (n + 1) for n in range(40)]
+        files = {digest_bytes(content): tmp_path / str(n) for n, content in enumerate(contents)}
+        for content, file in zip(contents, files.values(), strict=True):
+            file.write_bytes(content)
+        blobs.put([contents[3]])
+        blobs.take_all(files)
+        assert [blobs.read(digest) for digest in files] == contents
+        assert {blob.digest for blob in blobs.list()} == files.keys()
+        assert not any(file.exists() for file in files.values())
+        blobs.take_all({})
+
     def test_delete(self, blobs: BlobStore) -> None:
         kept, gone = blobs.put([b"kept"]), blobs.put([b"gone"])
         blobs.delete(gone.digest)

@@ -82,9 +82,9 @@ def test_an_alias_of_mlflows_brings_nothing_to_serve(made: Any) -> None:
 def test_what_an_endpoint_serves_is_not_deleted(made: Any) -> None:
     from loopline.deployment.tables import endpoints
 
-    row = {"project": "default", "name": "e", "model": "Fraud-model", "champion": 1, "passthrough": [], "salt": "s"}
+    row = {"project": "default", "name": "e", "model": "Fraud-model", "champion": 1, "salt": "s"}
     with made.platform.database.begin() as tx:
-        tx.execute(endpoints.insert().values(**row, created=1, updated=1))
+        tx.execute(endpoints.insert().values(**row, passthrough=[], optional=[], policy={}, created=1, updated=1))
     status, answer = _delete(made, "model-versions/delete", {"name": "Fraud model", "version": "1"})
     assert (status, answer["error_code"]) == (409, "RESOURCE_CONFLICT")
     assert made.get("model-versions/get", {"name": "Fraud model", "version": "1"})[0] == 200

@@ -18,6 +18,8 @@ from loopline.pipeline.records import PipelineRun
 from loopline.registry.records import ModelVersion
 
 DAY = 86_400_000
+_ALERTED = {"drift": "drifting", "quality": "worse", "probing": "probed", "collecting": "not collected"}
+"""An open alert, in a word."""
 FAILING = 0.05
 """The share of requests answered by an error from which an endpoint counts as failing."""
 
@@ -225,7 +227,7 @@ def _standing(
         sentence = f"The loop runs again{f', since: {why}' if why else '.'}"
         return Standing(kind="moving", word="learning", sentence=_sentence(sentence))
     if live:
-        return Standing(kind="warn", word="drifting" if live[0].kind == "drift" else "worse", sentence=live[0].summary)
+        return Standing(kind="warn", word=_ALERTED[live[0].kind], sentence=live[0].summary)
     if last is not None and last.status == "failed":
         return Standing(kind="bad", word="run failed", sentence=_sentence(f"The last run failed: {last.message}"))
     if last is not None and last.status == "stopped":
