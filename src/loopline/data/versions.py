@@ -112,7 +112,7 @@ def save(folder: Path, rows: Blocks, seen: Callable[[pl.DataFrame], None] = lamb
 
 def write(folder: Path, file: File) -> int:
     """Makes a file, as it was saved, the next version of the Delta table in `folder`; gives the Delta version."""
-    with _alone(folder), _space(file.rows):
+    with _alone(folder), _space(file.rows), _named(folder, file):
         schema, action = deltalake.Schema.from_arrow(file.schema), _action(file)
         failpoint("data.versions.write")
         if not deltalake.DeltaTable.is_deltatable(str(folder)):
@@ -149,7 +149,7 @@ def next_number(folder: Path, base: int, schema: pl.Schema) -> int | None:
 
 def append(folder: Path, base: int, file: File) -> int:
     """Puts the rows of a file, as it was saved, behind those of the Delta version `base`; gives the Delta version."""
-    with _alone(folder), _space(file.rows):
+    with _alone(folder), _space(file.rows), _named(folder, file):
         delta = deltalake.DeltaTable(str(folder))
         if files_of(folder, delta.version()) != files_of(folder, base):
             delta.restore(base)  # something else was written since, and is not what these rows go behind
@@ -217,6 +217,19 @@ def _space(rows: int) -> Iterator[None]:
                 code="disk-full",
                 hint="Free some space and run it again; no version was made.",
             ) from e
+        raise
+
+
+@contextlib.contextmanager
+def _named(folder: Path, file: File) -> Iterator[None]:
+    """Removes the file where the table did not come to name it."""
+    try:
+        yield
+    except BaseException:
+        table = str(folder)
+        there = deltalake.DeltaTable.is_deltatable(table)
+        if not there or file.path.name not in files_of(folder, deltalake.DeltaTable(table).version()):
+            file.path.unlink()
         raise
 
 
