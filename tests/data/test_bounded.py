@@ -73,7 +73,7 @@ def added(folder: Path, file: Path) -> tuple[int, int, int]:
 @linux
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     small, large = tmp_path / "small.csv", tmp_path / "large.csv"
-    rows = write(small, 30 << 20), write(large, 90 << 20)
+    rows = write(small, 60 << 20), write(large, 120 << 20)
     found = added(tmp_path / "a", small), added(tmp_path / "b", large)
     assert [good + held for good, held, _ in found] == list(rows)
     assert all(held for _, held, _ in found)

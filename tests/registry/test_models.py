@@ -201,9 +201,9 @@ def test_what_is_named_or_served_is_not_deleted(platform: Platform, bundle: Bund
     session.models.remove_alias("fraud", "champion")
     from loopline.deployment.tables import endpoints
 
-    row = {"project": "default", "name": "claims", "model": "fraud", "champion": 1, "passthrough": [], "salt": "s"}
+    row = {"project": "default", "name": "claims", "model": "fraud", "champion": 1, "salt": "s"}
     with platform.database.begin() as tx:
-        tx.execute(endpoints.insert().values(**row, created=1, updated=1))
+        tx.execute(endpoints.insert().values(**row, passthrough=[], optional=[], policy={}, created=1, updated=1))
     assert session.models.withdraw("fraud", 1, "why").status == "withdrawn", "it serves on, and is not promoted"
     with pytest.raises(Conflict, match="served by the endpoint 'claims'"):
         session.models.delete("fraud", 1)

@@ -120,4 +120,27 @@ def check_door(folder: Path, finished: bool) -> None:
         assert (state.table.epoch, total.epoch, os.stat(folder / "state.json").st_mode & 0o777) == (3, 3, 0o600)
 
 
-SCENARIOS = {"prediction log": (log, check_log), "control door": (door, check_door)}
+def certificate(folder: Path) -> None:
+    """A certificate is made."""
+    from loopline.serving.tls import make_certificate
+
+    make_certificate(folder / "tls", ["localhost"])
+
+
+def check_certificate(folder: Path, finished: bool) -> None:
+    """A certificate stands only behind its key; what is half there is told, and is not served."""
+    from loopline.errors import Invalid
+    from loopline.serving.tls import check_pair
+
+    pair = str(folder / "tls" / "cert.pem"), str(folder / "tls" / "key.pem")
+    try:
+        check_pair(*pair)
+    except Invalid:
+        assert not finished
+    else:
+        assert os.stat(pair[1]).st_mode & 0o077 == 0
+
+
+SCENARIOS = {
+    "prediction log": (log, check_log), "control door": (door, check_door), "certificate": (certificate, check_certificate),
+}  # fmt: skip

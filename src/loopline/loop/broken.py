@@ -14,7 +14,8 @@ from loopline.loop.house import House
 from loopline.loop.table import Table, constant
 from loopline.operations import Body
 from loopline.packaging.bundle import write_bundle
-from loopline.registry.bundle_tar import pack
+from loopline.packaging.manifest import read_manifest
+from loopline.registry.bundle_tar import pack, unpack
 
 
 def register_constant(house: House, name: str, scratch: Path, *, label: str) -> str:
@@ -23,12 +24,17 @@ def register_constant(house: House, name: str, scratch: Path, *, label: str) -> 
     train, validation = (
         pl.read_ipc_stream(io.BytesIO(house.datasets.read(*named(house, ref)).read())) for ref in champion.inputs[:2]
     )
-    table = Table(train, validation, label=label)
     folder = scratch / f"constant-{name}"
     shutil.rmtree(folder, ignore_errors=True)
-    model = constant(table)
-    example = train.select([f.name for f in model.signature.inputs]).head(1).to_dicts()[0]
     try:
+        unpack([house.models.bundle(name, "champion").read()], folder)
+        read = {
+            field.name for field in read_manifest(folder).signature.inputs
+        }  # what callers send is what this one reads, too
+        shutil.rmtree(folder)
+        ignored = [column for column in train.columns if column not in read and column != label]
+        model = constant(Table(train, validation, label=label, ignore=ignored))
+        example = train.select([f.name for f in model.signature.inputs]).head(1).to_dicts()[0]
         write_bundle(
             model,
             folder,
