@@ -19,7 +19,7 @@ MLFLOW = ("mlflow==3.17.2", "mlflow==3.6.0")
 """The versions of MLflow that the protocol is held against: the newest, and the oldest that is promised."""
 
 
-_BOUNDS = {"mlflow==3.6.0": ("sqlalchemy<2.1",)}
+_BOUNDS = {"mlflow==3.6.0": ("sqlalchemy<2.1", "starlette<1")}
 """What must not be newer beside a version that does not say so itself."""
 
 

@@ -117,10 +117,17 @@ def ask(port: int, body: Any, kind: str) -> Answer:
     return call(port, "POST", "/invocations", data, {"Content-Type": kind})
 
 
+OLDER_FAILS = {"not UTF-8"}
+"""What the server of MLflow 3.6.0 fails at by itself (500), where the newest one refuses it."""
+
+
 def test_both_servers_answer_alike(theirs: int, ours: int, python: Path) -> None:
     found = {}
     for name, (body, kind) in REQUESTS.items():
         a, b = ask(theirs, body, kind), ask(ours, body, kind)
+        if name in OLDER_FAILS and "3.6.0" in str(python):
+            assert (a.status, b.status) == (500, 400)
+            continue
         assert a.status == b.status, (name, a.body, b.body)
         predictions = a.json["predictions"] if a.status == 200 else None
         if predictions is not None:
