@@ -121,14 +121,20 @@ def check_door(folder: Path, finished: bool) -> None:
 
 
 def certificate(folder: Path) -> None:
-    """A certificate is made."""
+    """A certificate is made; what a kill left of one is in the way, and is removed, as the error says."""
+    from loopline.errors import Conflict
     from loopline.serving.tls import make_certificate
 
-    make_certificate(folder / "tls", ["localhost"])
+    try:
+        make_certificate(folder / "tls", ["localhost"])
+    except Conflict:
+        for file in (folder / "tls").iterdir():
+            file.unlink()
+        make_certificate(folder / "tls", ["localhost"])
 
 
 def check_certificate(folder: Path, finished: bool) -> None:
-    """A certificate stands only behind its key; what is half there is told, and is not served."""
+    """What is half there is told, and is not served; a key is its owner's alone."""
     from loopline.errors import Invalid
     from loopline.serving.tls import check_pair
 
