@@ -28,11 +28,12 @@ def register_constant(house: House, name: str, scratch: Path, *, label: str) -> 
     shutil.rmtree(folder, ignore_errors=True)
     try:
         unpack([house.models.bundle(name, "champion").read()], folder)
-        read = {
-            field.name for field in read_manifest(folder).signature.inputs
-        }  # what callers send is what this one reads, too
+        # What callers send, and may leave empty, is what this one takes, too.
+        read = {field.name: field.nullable for field in read_manifest(folder).signature.inputs}
         shutil.rmtree(folder)
         ignored = [column for column in train.columns if column not in read and column != label]
+        missing = [column for column in train.columns if read.get(column)]
+        train = train.with_columns(pl.when(pl.int_range(pl.len()) < train.height - 1).then(pl.col(missing)))
         model = constant(Table(train, validation, label=label, ignore=ignored))
         example = train.select([f.name for f in model.signature.inputs]).head(1).to_dicts()[0]
         write_bundle(
