@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import os
 import shutil
 import socket
@@ -36,6 +37,7 @@ FIELDS = (
     Field(name="admitted", kind="date", nullable=True),
     Field(name="ward", kind="category", nullable=True, categories=("east", "north", "west")),
 )
+KINDS = {"age": ("FP64", np.float64), "visits": ("INT64", np.int64), "insured": ("BOOL", np.bool_)}
 NUMBERS = ("age", "visits", "insured", "admitted")
 EXAMPLE = {"age": 61.5, "visits": 2, "insured": True, "admitted": "2024-05-31", "ward": "north"}
 WEIGHTS = [0.02, 0.4, -0.5, 0.0001, 1.0]
@@ -145,6 +147,19 @@ def bundle(tmp_path: Path) -> Callable[..., Path]:
     """Writes a bundle `bundle(version=3, ...)` and gives its folder."""
     count = iter(range(1000))
     return lambda **given: write(tmp_path / f"bundle-{next(count)}", **given)
+
+
+def tensors(triton: Any, rows: list[dict[str, Any]], shape: tuple[int, ...], **how: Any) -> list[Any]:
+    """Rows as the inputs of one of tritonclient's modules (http, grpc); `how` is for `set_data_from_numpy`."""
+    found = []
+    for name in EXAMPLE:
+        datatype, kind = KINDS.get(name, ("BYTES", np.object_))
+        values = [math.nan if r[name] is None else r[name] for r in rows]
+        array = np.array([v.encode() for v in values] if kind is np.object_ else values, dtype=kind).reshape(shape)
+        tensor = triton.InferInput(name, array.shape, datatype)
+        tensor.set_data_from_numpy(array, **how)
+        found.append(tensor)
+    return found
 
 
 def table(epoch: int, *variants: Variant, name: str = "risk", **options: Any) -> RouteTable:

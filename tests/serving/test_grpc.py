@@ -26,7 +26,7 @@ from loopline.serving.records import BUCKETS, Policy
 from loopline.serving.supervisor import Supervisor
 from loopline.serving.tls import make_certificate
 
-from .conftest import EXAMPLE, call, expected, live, table
+from .conftest import EXAMPLE, KINDS, call, expected, live, table, tensors
 
 Bundle = Callable[..., Path]
 Serve = Callable[..., Supervisor]
@@ -37,7 +37,6 @@ ROWS: list[dict[str, Any]] = [
 ]
 YES = [expected(r) for r in (EXAMPLE, {**ROWS[1], "admitted": None}, {**ROWS[2], "ward": "unknown"})]
 LABELS = ["yes" if p >= 0.5 else "no" for p in YES]
-KINDS = {"age": ("FP64", np.float64), "visits": ("INT64", np.int64), "insured": ("BOOL", np.bool_)}
 
 
 @pytest.fixture
@@ -60,15 +59,7 @@ def channel(server: Supervisor) -> Iterator[grpc.Channel]:
 
 
 def inputs(rows: list[dict[str, Any]], shape: tuple[int, ...] = (-1, 1)) -> list[triton.InferInput]:
-    found = []
-    for name in EXAMPLE:
-        datatype, kind = KINDS.get(name, ("BYTES", np.object_))
-        values = [math.nan if r[name] is None else r[name] for r in rows]
-        array = np.array([v.encode() for v in values] if kind is np.object_ else values, dtype=kind).reshape(shape)
-        tensor = triton.InferInput(name, array.shape, datatype)
-        tensor.set_data_from_numpy(array)
-        found.append(tensor)
-    return found
+    return tensors(triton, rows, shape)
 
 
 def test_a_client_finds_its_way(client: triton.InferenceServerClient) -> None:

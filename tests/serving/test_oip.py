@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 from loopline.serving.log import read_segment, segments
 from loopline.serving.supervisor import Supervisor
 
-from .conftest import EXAMPLE, call, expected, live, table
+from .conftest import EXAMPLE, call, expected, live, table, tensors
 
 Bundle = Callable[..., Path]
 ROWS: list[dict[str, Any]] = [
@@ -42,16 +42,7 @@ def client(server: Supervisor) -> Iterator[triton.InferenceServerClient]:
 def inputs(
     rows: list[dict[str, Any]], binary: bool = True, shape: tuple[int, ...] = (-1, 1)
 ) -> list[triton.InferInput]:
-    kinds = {"age": ("FP64", np.float64), "visits": ("INT64", np.int64), "insured": ("BOOL", np.bool_)}
-    found = []
-    for name in EXAMPLE:
-        datatype, kind = kinds.get(name, ("BYTES", np.object_))
-        values = [math.nan if r[name] is None else r[name] for r in rows]
-        array = np.array([v.encode() for v in values] if kind is np.object_ else values, dtype=kind).reshape(shape)
-        tensor = triton.InferInput(name, array.shape, datatype)
-        tensor.set_data_from_numpy(array, binary_data=binary)
-        found.append(tensor)
-    return found
+    return tensors(triton, rows, shape, binary_data=binary)
 
 
 def test_a_client_finds_its_way(client: triton.InferenceServerClient) -> None:

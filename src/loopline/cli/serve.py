@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from loopline.cli import names
-from loopline.cli.session import session, settings_of
+from loopline.cli.session import listening, session, settings_of
 
 if TYPE_CHECKING:
     from loopline.catalog import Session
@@ -26,15 +26,7 @@ LOOK = 2.0
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL...]")
-@click.option("--host", help="Address to listen on (default: 127.0.0.1).")
-@click.option("--port", type=int, help="Port (default: 8400; 0: any free one).")
-@click.option(
-    "--grpc-port",
-    type=click.IntRange(0, 65535),
-    help="Answer gRPC there, too (0: any free port); needs the extra grpc.",
-)
-@click.option("--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate (PEM); see loopline certificate.")
-@click.option("--tls-key", metavar="FILE", help="The certificate's key.")
+@listening
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that answer.")
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("loopline-serve"), show_default=True,

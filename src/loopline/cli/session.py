@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 as_json = click.option("--json", "json", is_flag=True, help="Print JSON for programs.")
 
 
+def listening(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a command that serves: where it listens, and with which certificate."""
+    port = click.IntRange(0, 65535)
+    for option in (  # the last one is shown first
+        click.option("--tls-key", metavar="FILE", help="The certificate's key."),
+        click.option(
+            "--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate (PEM); see loopline certificate."
+        ),
+        click.option("--grpc-port", type=port, help="Answer gRPC there, too (0: any free port); needs the extra grpc."),
+        click.option("--port", type=int, help="Port (default: 8400; 0: any free one)."),
+        click.option("--host", help="Address to listen on (default: 127.0.0.1)."),
+    ):
+        command = option(command)
+    return command
+
+
 def settings_of(ctx: click.Context, **given: Any) -> Settings:
     """The settings in force for this command."""
     from loopline.settings import load

@@ -8,20 +8,12 @@ import threading
 
 import click
 
-from loopline.cli.session import settings_of
+from loopline.cli.session import listening, settings_of
 
 
 @click.command()
-@click.option("--host", help="Address to listen on (default: 127.0.0.1).")
-@click.option("--port", type=int, help="Port (default: 8400; 0: any free one).")
-@click.option(
-    "--grpc-port",
-    type=click.IntRange(0, 65535),
-    help="Answer gRPC there, too (0: any free port); needs the extra grpc.",
-)
+@listening
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Prediction workers.")
-@click.option("--tls-cert", metavar="FILE", help="Serve HTTPS with this certificate (PEM); see loopline certificate.")
-@click.option("--tls-key", metavar="FILE", help="The certificate's key.")
 @click.option("--workspace", metavar="DIR", help="The workspace, as before the command.")
 @click.pass_context
 def up(

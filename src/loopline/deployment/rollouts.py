@@ -14,7 +14,7 @@ from loopline.database import Tx
 from loopline.deployment.plan import check_plan
 from loopline.deployment.proof import left_out, prove
 from loopline.deployment.records import CHALLENGER, CHAMPION, Decision, Plan, Rollout, RolloutStep
-from loopline.deployment.service import LIVE, SHADOW, known, running, servable, turn
+from loopline.deployment.service import LIVE, SHADOW, change, known, running, servable, turn
 from loopline.deployment.tables import decisions, endpoints, rollouts
 from loopline.deployment.verbs import RolloutsVerbs
 from loopline.errors import Conflict, Invalid, NotFound
@@ -56,7 +56,7 @@ class RolloutsService(RolloutsVerbs):
                 hint="Let it end, or roll it back: loopline rollout back " + endpoint,
             )
         if optional - set(row.optional):
-            self._admit(endpoint, optional=sorted({*row.optional, *optional}))
+            change(self.tx, endpoint, optional=sorted({*row.optional, *optional}))
         rollout = f"{self.tx.now:012x}{secrets.token_hex(5)}"
         self.tx.execute(
             rollouts.insert().values(
@@ -122,11 +122,7 @@ class RolloutsService(RolloutsVerbs):
         model = known(self.tx, row.endpoint).model
         if decision == "promote":
             self._keep_taking(row, model)
-            self.tx.execute(
-                endpoints.update()
-                .where(endpoints.c.project == self.tx.project, endpoints.c.name == row.endpoint)
-                .values(champion=row.challenger, updated=self.tx.now)
-            )
+            change(self.tx, row.endpoint, champion=row.challenger, updated=self.tx.now)
             self.models.set_alias(model, "champion", row.challenger, reason=reason)
         turn(self.tx)
         self.tx.note(
@@ -143,7 +139,7 @@ class RolloutsService(RolloutsVerbs):
             for n in (row.champion, row.challenger)
         )
         if dropped := [name for name in before if name not in after and name not in passed]:
-            self._admit(row.endpoint, passthrough=[*passed, *dropped])
+            change(self.tx, row.endpoint, passthrough=[*passed, *dropped])
 
     def show(self, rollout: str) -> Rollout:
         return self._record(self._row(rollout))
@@ -181,13 +177,6 @@ class RolloutsService(RolloutsVerbs):
         )
         prove(routed, self.opening)
         return optional
-
-    def _admit(self, endpoint: str, **columns: Any) -> None:
-        self.tx.execute(
-            endpoints.update()
-            .where(endpoints.c.project == self.tx.project, endpoints.c.name == endpoint)
-            .values(**columns)
-        )
 
     def _row(self, rollout: str) -> Any:
         row = self.tx.first(sa.select(rollouts).where(rollouts.c.project == self.tx.project, rollouts.c.id == rollout))

@@ -83,11 +83,7 @@ class EndpointsService(EndpointsVerbs):
                     code="rollout-running",
                     hint="Let it end, or roll it back first.",
                 )
-            self.tx.execute(
-                endpoints.update()
-                .where(endpoints.c.project == self.tx.project, endpoints.c.name == name)
-                .values(**values)
-            )
+            change(self.tx, name, **values)
         turn(self.tx)
         self.tx.note(inputs=[version.ref], outputs=[self.tx.ref("endpoint", name)])
         return self.show(name)
@@ -104,11 +100,7 @@ class EndpointsService(EndpointsVerbs):
     def set_policy(self, name: str, policy: Policy) -> Endpoint:
         row = known(self.tx, name)
         check_policy(policy, self._columns(row), name)
-        self.tx.execute(
-            endpoints.update()
-            .where(endpoints.c.project == self.tx.project, endpoints.c.name == name)
-            .values(policy=msgspec.to_builtins(policy), updated=self.tx.now)
-        )
+        change(self.tx, name, policy=msgspec.to_builtins(policy), updated=self.tx.now)
         turn(self.tx)
         self.tx.note(inputs=[self.tx.ref("endpoint", name)], digests={"policy": digest_json(policy)})
         return self.show(name)
@@ -270,6 +262,13 @@ def running(tx: Tx, endpoint: str, project: str | None = None) -> Any:
             rollouts.c.endpoint == endpoint,
             rollouts.c.status == "running",
         )
+    )
+
+
+def change(tx: Tx, endpoint: str, **columns: Any) -> None:
+    """Writes some columns of an endpoint anew; a routing epoch (`turn`) is the caller's to begin."""
+    tx.execute(
+        endpoints.update().where(endpoints.c.project == tx.project, endpoints.c.name == endpoint).values(**columns)
     )
 
 

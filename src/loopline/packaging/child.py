@@ -38,6 +38,12 @@ _SAID, _ROW = 1 << 16, 1 << 13
 _KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "SYSTEMROOT")
 
 
+def environment() -> dict[str, str]:
+    """What a child is told of this process's environment: no secret of it, and to keep to one thread."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+
+
 class ChildRuntime:
     """A child process that scores batches, one at a time. A `loopline.ports.runtime.Runtime`."""
 
@@ -119,12 +125,11 @@ class ChildRuntime:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._loaded = False
-        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         child = subprocess.Popen(
             [sys.executable, "-m", "loopline.packaging.scoring", str(self._folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"},
+            env=environment(),
         )
         assert child.stdin is not None
         os.set_blocking(child.stdin.fileno(), False)

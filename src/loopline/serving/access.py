@@ -52,17 +52,14 @@ class Gate:
 
     def allow(self, live: Live, endpoint: str | None, headers: Mapping[bytes, bytes], peer: Peer) -> None:
         """Raises `Problem` unless this caller may use the endpoint (None: anything of the worker, with any token)."""
-        header = headers.get(b"authorization")
-        if header is not None:
-            kind, _, token = header.partition(b" ")
-            if kind.lower() == b"bearer" and token:
-                digest = hashlib.sha256(token.strip()).hexdigest()
-                if digest in live.tokens.get("*", ()) or (endpoint and digest in live.tokens.get(endpoint, ())):
-                    return
-                named = [name for name, digests in live.tokens.items() if digest in digests]
-                if endpoint is None and any(name != KNOWN for name in named):
-                    return
-                raise wrong_token(endpoint) if named else no_token()
+        digest = _digest(headers)
+        if digest:
+            if digest in live.tokens.get("*", ()) or (endpoint and digest in live.tokens.get(endpoint, ())):
+                return
+            named = [name for name, digests in live.tokens.items() if digest in digests]
+            if endpoint is None and any(name != KNOWN for name in named):
+                return
+            raise wrong_token(endpoint) if named else no_token()
         if not self._open and peer_uid(headers, peer) != os.geteuid():
             raise no_token()
 
@@ -83,10 +80,13 @@ class Gate:
 
 def caller(headers: Mapping[bytes, bytes]) -> str:
     """What tells one allowed caller from another: the beginning of its token's digest; "" without a token, as this user."""
+    return _digest(headers)[:16]
+
+
+def _digest(headers: Mapping[bytes, bytes]) -> str:
+    """The SHA-256 of the bearer token in hex; "" without one: a signature of AWS, say, is another one each time."""
     kind, _, token = headers.get(b"authorization", b"").partition(b" ")
-    if kind.lower() != b"bearer" or not token:  # a signature of AWS is another one each time
-        return ""
-    return hashlib.sha256(token.strip()).hexdigest()[:16]
+    return hashlib.sha256(token.strip()).hexdigest() if kind.lower() == b"bearer" and token else ""
 
 
 def peer_uid(headers: Mapping[bytes, bytes], peer: Peer) -> int:

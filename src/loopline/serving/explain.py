@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections import OrderedDict
 from pathlib import Path
@@ -13,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from loopline.errors import Unavailable
+from loopline.packaging.child import environment
 from loopline.packaging.manifest import NATIVE
 from loopline.packaging.records import Manifest
 from loopline.serving.call import Call
@@ -28,7 +28,6 @@ CHILDREN = 4
 TIMEOUT = 30.0
 """Seconds for one request; the first one of a model waits for its child to start, too."""
 _LINE = 64 << 20
-_KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 
 
 class _Child:
@@ -52,13 +51,12 @@ class _Child:
     async def _ask(self, rows: list[Any]) -> list[dict[str, Any]]:
         process = self._process
         if process is None or process.returncode is not None:
-            kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
             process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "loopline.packaging.explaining", str(self.folder),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LINE,
-                env={**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                env=environment(),
             )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
