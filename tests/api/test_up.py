@@ -154,9 +154,9 @@ def test_what_changes_comes_into_force_by_itself(tmp_path: Path) -> None:
         platform.session().endpoints.create("second", "model:risk@2")
         while ask(service, "POST", "/predict/second", b'{"x": 1.0}')[0] != 200:
             time.sleep(0.05)
-        while service.controller.due():
+        while not (variants := platform.session().predictions.traffic("second").variants):  # until it is collected
             time.sleep(0.05)
-        assert platform.session().predictions.traffic("second").variants["champion"].rows == 1, "it was collected"
+        assert variants["champion"].rows == 1
         platform.session().endpoints.remove("second")
         while ask(service, "POST", "/predict/second", b'{"x": 1.0}')[0] != 404:
             time.sleep(0.05)
