@@ -81,6 +81,14 @@ class Bytes(msgspec.Struct, frozen=True, kw_only=True):
         """All bytes."""
         return Path(self.path).read_bytes() if self.path else self.data
 
+    def chunks(self, size: int = 1 << 20) -> Iterator[bytes]:
+        """The bytes, a piece at a time."""
+        if self.path:
+            with Path(self.path).open("rb") as file:
+                yield from iter(lambda: file.read(size), b"")
+        else:
+            yield self.data
+
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """The declaration of one operation."""

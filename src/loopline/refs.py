@@ -20,6 +20,9 @@ KINDS = frozenset(
 )  # fmt: skip
 DEFAULT_PROJECT = "default"
 
+_BY_ID = frozenset({"alert", "evaluation", "prediction", "rollout", "run"})
+"""Kinds whose things have an id, and neither names of their own nor versions."""
+
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9_-])?")
 _REF = re.compile(r"(?P<kind>[a-z]+):(?:(?P<project>[^/@:\s]+)/)?(?P<name>[^/@:\s]+)(?:@(?P<version>[^/@:\s]+))?")
 
@@ -68,6 +71,13 @@ def version_number(version: str) -> int | None:
     )
 
 
+def _form(kind: str | None) -> str:
+    if kind in _BY_ID:
+        return f"Give {kind}:ID, or the ID alone."
+    kind = kind or "model"
+    return f"A ref looks like {kind}:name@version, for example {kind}:visits@3."
+
+
 def parse(text: str, kind: str | None = None, project: str = DEFAULT_PROJECT) -> Ref:
     """The ref that `text` prints. With `kind`, a bare `name@version` is taken as of that kind and any other kind refused.
 
@@ -79,7 +89,7 @@ def parse(text: str, kind: str | None = None, project: str = DEFAULT_PROJECT) ->
         raise Invalid(
             f"{text!r} is not a ref.",
             code="bad-ref",
-            hint=f"A ref looks like {kind or 'model'}:name@version, for example {kind or 'model'}:visits@3.",
+            hint=_form(kind),
         )
     if found["kind"] not in KINDS:
         raise Invalid(
@@ -91,7 +101,7 @@ def parse(text: str, kind: str | None = None, project: str = DEFAULT_PROJECT) ->
         raise Invalid(
             f"{text!r} names a {found['kind']}, and a {kind} is wanted.",
             code="bad-ref",
-            hint=f"Give {kind}:name@version.",
+            hint=_form(kind),
         )
     return Ref(
         kind=found["kind"],

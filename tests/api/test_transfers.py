@@ -18,8 +18,11 @@ import pytest
 
 import loopline as ll
 from loopline import failpoints
+from loopline.client import channel, remote
+from loopline.errors import Unavailable
 from loopline.hashing import digest_bytes, digest_file
 from loopline.operations import Body
+from loopline.packaging.pulling import pull
 
 DATA = bytes(range(256)) * (3 << 12)
 RAW = {"Content-Type": "application/octet-stream"}
@@ -87,6 +90,40 @@ def test_bytes_that_the_project_has_are_not_sent_again(served: Any, tmp_path: Pa
         assert session.runs.artifact(two, "other").read() == file.read_bytes()
         session.runs.delete(two)
         assert session.runs.put_artifact(two, "late", Body(file)).digest == first.digest == again.digest
+
+
+def test_a_file_too_large_for_one_body_goes_in_parts(
+    served: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "PARTED", 2 << 20)
+    monkeypatch.setattr(remote, "PART", 1 << 20)
+    monkeypatch.setattr(channel, "PAUSES", ())
+    trace, file = tmp_path / "trace", tmp_path / "file"
+    file.write_bytes(os.urandom((2 << 20) + 1))
+    uploads = served.platform.settings.workspace / "uploads"
+    with ll.connect(served.url) as session:
+        run = session.runs.create("a").id
+        failpoints.arm("store.put.before_sync=ENOSPC")
+        with pytest.raises(Unavailable) as full:
+            session.runs.put_artifact(run, "file", Body(file))
+        assert full.value.code == "disk-full"
+        assert list(uploads.iterdir()) == [], "an upload that failed is given up"
+        assert session.runs.artifacts(run) == ()
+        failpoints.arm(f"tracking.upload.before_rename=trace:{trace}")
+        kept = session.runs.put_artifact(run, "deep/file", Body(file))
+        assert len(trace.read_text().splitlines()) == 3
+        assert (kept.path, kept.digest, kept.size) == ("deep/file", digest_file(file), (2 << 20) + 1)
+        assert session.runs.artifact(run, "deep/file").read() == file.read_bytes()
+
+
+def test_a_version_of_large_files_is_pulled(served: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "IN_MEMORY", 1000)
+    with ll.connect(served.url) as session:
+        run = session.runs.create("a").id
+        session.runs.put_artifact(run, "model/weights.bin", Body(DATA[:500_000]))
+        session.models.add("fraud", f"run:{run}", "model")
+        pull(session.models, "fraud", 1, tmp_path / "out")
+    assert (tmp_path / "out" / "weights.bin").read_bytes() == DATA[:500_000]
 
 
 def test_an_upload_that_is_cut_off_leaves_nothing(served: Any, place: str) -> None:

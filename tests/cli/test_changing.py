@@ -95,7 +95,7 @@ def test_what_is_said_of_models(two: Shell) -> None:
     two("models", "tag", "visits@1", "checked=yes")
     assert two("models", "show", "visits@1", "--json").json["tags"] == {"checked": "yes"}
     assert two("models", "comments", "visits", "--json").json[0]["text"] == "as good as it gets"
-    assert "is no tag" in two("models", "tag", "later", "x", code=2).err
+    assert "is not KEY=TEXT" in two("models", "tag", "later", "x", code=2).err
     gone = two(*undo(said)).out
     assert "later" in two("models", "ls", "--deleted").out
     two(*undo(gone))

@@ -13,6 +13,7 @@ import pytest
 from loopline.api.server import ApiServer
 from loopline.app import Platform
 from loopline.operations import Body
+from loopline.tracking.records import Point
 
 NASTY = "<script>document.title='owned'</script>"
 
@@ -36,12 +37,14 @@ class Runs:
         for step in range(30):
             metrics = [{"key": key, "value": 1 / (1 + step), "step": step, "time": step + 1} for key in ("loss", NASTY)]
             session.runs.log(self.run, metrics)
+        session.runs.log(self.run, [Point(key="test/auc", value=0.25), Point(key="system/cpu_percent", value=7)])
+        session.runs.create("a model", kind="model", group=group)
         session.runs.put_artifact(self.run, "plots/a b.txt", Body(b"hello", name="a b.txt"))
         session.runs.note(self.run, f"Why {NASTY}")
         session.runs.create("a fold", group=group, parent=self.run)
         session.runs.finish(self.run)
         many = [(f"p{place:06}", place) for place in range(100_000)]
-        metrics = [{"key": f"m{place:04}", "value": 0.5, "step": 0} for place in range(150)]
+        metrics = [{"key": f"m{place:04}", "value": 0.5, "step": 1} for place in range(150)]
         self.wide = session.runs.create(
             "wide", params={"note": "x" * 60_000}, tags={f"t{n}": "" for n in range(101)}
         ).id
@@ -94,8 +97,10 @@ def test_a_link_of_mlflows_client_shows_the_run(browser: Any, made: Runs, scheme
         made.run,
     ):
         assert shown in text, shown
+    rows = page.locator("section:has(h2:text('Metrics')) tbody tr").all_inner_texts()
+    assert [row.split("\t")[0] for row in rows] == [NASTY, "loss", "test/auc", "system/cpu_percent"]
     plots = page.locator("img.plot")
-    assert plots.count() == 2
+    assert plots.count() == 2, "what was logged once is no line"
     plots.last.scroll_into_view_if_needed()
     end = time.monotonic() + 60
     while not plots.evaluate_all("all => all.every(i => i.complete && i.naturalWidth > 100)"):
@@ -115,7 +120,8 @@ def test_a_link_to_an_experiment_shows_its_runs_also_behind_a_project(browser: A
     page, said = opened(browser, f"{made.url}/#/experiments/{made.group}", "light", 420)
     page.wait_for_url(f"**/groups/{made.group}?project=default")
     assert page.locator("h1").inner_text() == f"visits {NASTY}"
-    assert page.locator("tbody tr").count() == 2
+    assert page.locator("tbody tr td:nth-child(2)").all_inner_texts() == ["run", "model", "run"]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.goto(f"{made.url}/ann/clinic.mlflow/#/experiments/0/runs/{made.other}")
     page.wait_for_url(f"**/runs/{made.other}?project=clinic")
     assert page.locator("h1").inner_text() == "elsewhere"

@@ -20,7 +20,7 @@ _MOST_PLOTS = 24  # of a page
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
 @click.option("--metric", "metrics", multiple=True, metavar="KEY", help="Only this metric (repeats).")
-@click.option("--all", "everything", is_flag=True, help="Also what is the same in all of them.")
+@click.option("--all", "everything", is_flag=True, help="Also what is the same in all of them, and the machine's use.")
 @click.option(
     "--plot",
     metavar="FILE",
@@ -58,7 +58,8 @@ def compare(
         if html is not None:
             from loopline.tracking.comparison.result import page
 
-            plots = {one.key: s.runs.plot(given, one.key, "svg").read() for one in found.metrics[:_MOST_PLOTS]}
+            keys = [one.key for one in found.metrics if any(one.values)]  # what folds alone have is no line of a run
+            plots = {key: s.runs.plot(given, key, "svg").read() for key in keys[:_MOST_PLOTS]}
             show.put(str(html), page(found, plots).encode())
             click.echo(f"Wrote {html}.", err=True)
     if json:
@@ -74,10 +75,7 @@ def _tables(found: Comparison) -> None:
     if found.metrics:
         show.table(
             ["metric", *heads],
-            [
-                [one.key, *(tables.said(value, delta) for value, delta in zip(one.values, one.deltas, strict=True))]
-                for one in found.metrics
-            ],
+            [[one.key, *tables.metric(one)] for one in found.metrics],
         )
     for aspect in dict.fromkeys(one.of for one in found.differences):
         show.table(

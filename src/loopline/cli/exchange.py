@@ -120,7 +120,7 @@ def _table(form: str) -> None:
             found = _chosen(s, runs, where)
             pieces = tables.points(s.runs, found) if points else iter([tables.table(list(found))])
             rows = tables.write(pieces, file, "csv" if form == "csv" else "parquet")
-        click.echo(f"Wrote {rows:,} rows to {file}.", err=True)
+        click.echo(f"Wrote {show.count(rows, 'row')} to {file}.", err=True)
 
 
 _table("csv")
@@ -142,7 +142,7 @@ def tensorboard(ctx: click.Context, folder: Path, runs: tuple[str, ...], where: 
             points = (point for key in run.metrics for point in s.runs.history(run.id, key))
             write_events(folder, run, points)
             count += 1
-    click.echo(f"Wrote {count:,} runs to {folder}.", err=True)
+    click.echo(f"Wrote {show.count(count, 'run')} to {folder}.", err=True)
 
 
 @export_group.command("bundle")

@@ -111,16 +111,11 @@ def note(ctx: click.Context, group: str, text: str, json: bool) -> None:
 @click.pass_context
 def tag(ctx: click.Context, group: str, tags: tuple[str, ...], json: bool) -> None:
     """Set tags of a group; KEY= removes one."""
-    given: dict[str, str | None] = {}
-    for each in tags:
-        key, sign, text = each.partition("=")
-        if not sign:
-            raise click.UsageError(f"{each!r} is not KEY=TEXT.")
-        given[key] = text or None
+    given = names.tags(tags)
     with session(ctx) as s:
         before = names.group(s, group)
         found = s.groups.tag(before.number, given)
-    undo = " ".join(shlex.quote(f"{key}={before.tags.get(key, '')}") for key in given)
+    undo = names.untagged(given, before.tags)
     show.done(found, json, f"{found.ref} is tagged.", f"loopline groups tag {found.number} {undo}")
 
 

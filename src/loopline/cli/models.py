@@ -149,6 +149,30 @@ def register(ctx: click.Context, ref: str, json: bool) -> None:
 
 
 @models.command()
+@click.argument("name")
+@click.argument("run")
+@click.argument("path", default="")
+@click.option("--description", default="", help="What it is (Markdown).")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=TEXT", help="A tag of the version (repeats).")
+@as_json
+@click.pass_context
+def add(
+    ctx: click.Context, name: str, run: str, path: str, description: str, tags: tuple[str, ...], json: bool
+) -> None:
+    """Add a version of the files of RUN, or of its folder PATH, as they are: registered and signed at once, and never run."""
+    given = {key: text for key, text in names.tags(tags).items() if text is not None}
+    with session(ctx) as s:
+        name, run = names.one(s, name, "model"), names.one(s, run, "run")
+        found = s.models.add(name, f"run:{run}", path.rstrip("/"), run, description=description, tags=given)
+    show.done(
+        found,
+        json,
+        f"{found.ref} holds {show.count(len(found.forms), 'file')} ({show.size(found.size)}), signed by key {found.signature}.",
+        f"loopline models delete {found.ref}",
+    )
+
+
+@models.command()
 @click.argument("ref")
 @click.argument("alias")
 @click.option("--reason", default="", help="Why; it is kept in the alias's history.")
@@ -158,13 +182,10 @@ def alias(ctx: click.Context, ref: str, alias: str, reason: str, json: bool) -> 
     """Point ALIAS to a registered version. What an endpoint serves is not changed by it: see `loopline deploy`."""
     with session(ctx) as s:
         name, number = names.model_number(s, ref)
+        named = {one.alias for one in s.models.aliases(name)}
         found = s.models.set_alias(name, alias.removeprefix("@"), number, reason=reason)
-    show.done(
-        found,
-        json,
-        f"{name}@{found.alias} is now {name}@{found.version}.",
-        f"loopline models roll-back {name} {found.alias}",
-    )
+    undo = f"loopline models {'roll-back' if found.alias in named else 'remove-alias'} {name} {found.alias}"
+    show.done(found, json, f"{name}@{found.alias} is now {name}@{found.version}.", undo)
 
 
 @models.command()

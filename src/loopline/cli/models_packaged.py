@@ -101,9 +101,9 @@ def push(ctx: click.Context, folder: Path, json: bool) -> None:
 @as_json
 @click.pass_context
 def pull(ctx: click.Context, ref: str, folder: Path | None, json: bool) -> None:
-    """Fetch a registered version as the folder of its bundle (default: NAME-VERSION), with its signature.
+    """Fetch a registered version as a folder (default: NAME-VERSION), held against its signature.
 
-    The folder is all that `loopline serve FOLDER` needs, on any machine.
+    That of a bundle is all that `loopline serve FOLDER` needs, on any machine. A version of files is these files.
     """
     from loopline.packaging.pulling import pull as fetch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -37,9 +38,8 @@ def rename(ctx: click.Context, name: str, title: str, json: bool) -> None:
         name = names.model(s, name)[0]
         before = s.models.model(name).title
         found = s.models.rename(name, title)
-    show.done(
-        found, json, f"{found.ref} is called {found.title!r} now.", f"loopline models rename {found.name} '{before}'"
-    )
+    undo = f"loopline models rename {found.name} {shlex.quote(before)}"
+    show.done(found, json, f"{found.ref} is called {found.title!r} now.", undo)
 
 
 @click.command()
@@ -57,17 +57,12 @@ def describe(ctx: click.Context, ref: str, text: str, json: bool) -> None:
 
 @click.command()
 @click.argument("ref")
-@click.argument("tags", nargs=-1, required=True, metavar="KEY=VALUE...")
+@click.argument("tags", nargs=-1, required=True, metavar="KEY=TEXT...")
 @as_json
 @click.pass_context
 def tag(ctx: click.Context, ref: str, tags: tuple[str, ...], json: bool) -> None:
     """Set tags of a model, or of one version (NAME@VERSION). KEY= removes one."""
-    given: dict[str, str | None] = {}
-    for pair in tags:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise click.UsageError(f"{pair!r} is no tag: write KEY=VALUE, or KEY= to remove it.")
-        given[key] = value or None
+    given = names.tags(tags)
     with session(ctx) as s:
         name, version = _place(s, ref)
         found = s.models.tag(name, given, version=version)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:
     from loopline.catalog import Session
     from loopline.deployment.records import Rollout
     from loopline.refs import Ref
     from loopline.tracking.records import Lifecycle, RunGroup
+
+
+_NAMED = 3  # runs in a hint
 
 
 def dataset(session: Session, text: str) -> tuple[str, str]:
@@ -43,7 +50,25 @@ def model_number(session: Session, text: str) -> tuple[str, int]:
 
 def one(session: Session, text: str, kind: str) -> str:
     """The name or id of a thing that has no versions (a run, an alert, an endpoint), out of its ref or as it is."""
+    if kind == "run":
+        _check_no_title(session, text)
     return _of(session, text, kind).name
+
+
+def _check_no_title(session: Session, text: str) -> None:
+    """Raises `Invalid` where a text is what runs are called, since several may be called so; it tells their ids."""
+    from loopline.errors import Invalid
+    from loopline.tracking.ids import ID
+
+    if text.startswith("run:") or ID.fullmatch(text):
+        return
+    if found := session.runs.list(name=text, limit=_NAMED + 1).runs:
+        ids = ", ".join(run.id for run in found[:_NAMED])
+        raise Invalid(
+            f"{text!r} is what runs are called, and a run is named by its ID.",
+            code="bad-ref",
+            hint=f"The newest of that name: {ids}{' and more' if found[_NAMED:] else ''}.",
+        )
 
 
 def group(session: Session, text: str, lifecycle: Lifecycle = "live") -> RunGroup:
@@ -62,6 +87,22 @@ def group(session: Session, text: str, lifecycle: Lifecycle = "live") -> RunGrou
             hint=did_you_mean(text, known),
         )
     return max(found, key=lambda each: (each.deleted is None, each.number))
+
+
+def tags(given: Sequence[str]) -> dict[str, str | None]:
+    """Tags out of KEY=TEXT; those without a text are to be removed."""
+    found: dict[str, str | None] = {}
+    for each in given:
+        key, sign, text = each.partition("=")
+        if not sign:
+            raise click.UsageError(f"{each!r} is not KEY=TEXT; KEY= removes a tag.")
+        found[key] = text or None
+    return found
+
+
+def untagged(given: Iterable[str], before: Mapping[str, str]) -> str:
+    """The words of a command that put the tags of these keys back to what they were."""
+    return " ".join(shlex.quote(f"{key}={before.get(key, '')}") for key in given)
 
 
 def evaluation(session: Session, text: str) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from json import loads
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from loopline.cli import compare, deletion, exchange, names, search, show
+from loopline.cli import artifacts, compare, deletion, exchange, names, runs_said, search, show
 from loopline.cli.session import as_json, group, session
+
+if TYPE_CHECKING:
+    from loopline.tracking.records import Run
+
+_COUNTED = 1000  # children of a run
 
 
 @group("runs", "Runs: params, metrics and files of each execution. RUN is run:ID or ID.")
@@ -17,17 +21,24 @@ def runs() -> None:
     pass
 
 
-for command in (*search.COMMANDS, *deletion.COMMANDS, *compare.COMMANDS, *exchange.COMMANDS):
-    runs.add_command(command)
+for part in (search, artifacts, runs_said, deletion, compare, exchange):
+    for command in part.COMMANDS:
+        runs.add_command(command)
 
 
 @runs.command()
 @click.option("--name", help="Only runs of this name.")
-@click.option("--kind", type=click.Choice(["run", "pipeline", "step", "trial"]), help="Only runs of this kind.")
-@click.option("--status", type=click.Choice(["running", "finished", "failed", "killed"]), help="Only in this state.")
+@click.option(
+    "--kind", type=click.Choice(["run", "pipeline", "step", "trial", "model"]), help="Only runs of this kind."
+)
+@click.option(
+    "--status",
+    type=click.Choice(["scheduled", "running", "finished", "failed", "killed"]),
+    help="Only in this state.",
+)
 @click.option("--parent", metavar="RUN", help="Only children of this run.")
 @search.of_group
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@search.page
 @as_json
 @click.pass_context
 def ls(
@@ -39,6 +50,7 @@ def ls(
     group: str | None,
     deleted: bool,
     limit: int,
+    after: str | None,
     json: bool,
 ) -> None:
     """The newest runs."""
@@ -49,6 +61,7 @@ def ls(
             status=status,  # type: ignore[arg-type]
             parent=names.one(s, parent, "run") if parent else None,
             limit=limit,
+            after=after,
             groups=search.numbers(s, group),
             lifecycle="deleted" if deleted else "live",
         )
@@ -63,33 +76,45 @@ def ls(
 @as_json
 @click.pass_context
 def show_run(ctx: click.Context, run: str, json: bool) -> None:
-    """One run with its params, metrics, inputs and outputs."""
+    """One run with its params, metrics, inputs and outputs; --json has its whole environment, too."""
+    from loopline.tracking.records import of_work_first
+
     with session(ctx) as s:
         found = s.runs.show(names.one(s, run, "run"))
+        if json:
+            show.print_json(found)
+            return
         of = s.groups.show(found.group)
-    if json:
-        show.print_json(found)
-        return
+        files = s.runs.artifacts(found.id)
+        within = s.runs.list(parent=found.id, limit=_COUNTED)
     show.title(f"{found.ref}  {found.name}")
     show.facts(
         [
             ("kind", found.kind),
             ("status", f"{found.status}{': ' + found.message if found.message else ''}"),
-            ("from", found.inputs),
+            ("from", [*found.inputs, *(f"{data.name} ({data.digest}), elsewhere" for data in found.external)]),
             ("made", found.outputs),
-            ("params", found.params),
+            (
+                "files",
+                f"{show.count(len(files), 'file')}, {show.size(sum(one.size for one in files))}" if files else None,
+            ),
+            ("runs in it", f"{len(within.runs):,}{' and more' if within.after else ''}" if within.runs else None),
             ("tags", found.tags),
             ("note", found.note),
             ("group", of.name if of.number else None),
             ("parent", found.parent),
             ("started", f"{show.when(found.created)} by {found.creator}"),
-            ("ended", show.when(found.ended)),
+            ("ended", f"{show.when(found.ended)}, after {_took(found)}" if found.ended is not None else None),
             ("deleted", show.when(found.deleted)),
-            ("commit", found.environment.get("commit")),
+            ("code", _code(found.environment)),
+            ("command", _command(found.environment)),
+            ("python", found.environment.get("python")),
         ]
     )
+    if found.params:
+        show.table(["param", "value"], [(key, show.exact(value)) for key, value in found.params.items()])
     if found.metrics:
-        show.table(["metric", "last value"], list(found.metrics.items()))
+        show.table(["metric", "last value"], list(of_work_first(found.metrics).items()))
 
 
 @runs.command()
@@ -119,112 +144,20 @@ def history(ctx: click.Context, run: str, metric: str, points: int | None, json:
     show.table(["step", metric, "at"], [(p.step, p.value, show.when(p.time)) for p in found])
 
 
-@runs.command()
-@click.argument("run")
-@click.argument("path", required=False)
-@click.option("-o", "--out", metavar="FILE", help="Where to write the file PATH of the run (else standard output).")
-@as_json
-@click.pass_context
-def artifacts(ctx: click.Context, run: str, path: str | None, out: str | None, json: bool) -> None:
-    """The files of a run; with PATH, that file."""
-    with session(ctx) as s:
-        name = names.one(s, run, "run")
-        if path is not None:
-            show.save(s.runs.artifact(name, path), out, path)
-            return
-        found = s.runs.artifacts(name)
-    if json:
-        show.print_json(found)
-        return
-    show.table(
-        ["path", "size", "digest", "at"],
-        [(a.path, show.size(a.size), a.digest, show.when(a.created)) for a in found],
-        empty="It keeps no files.",
-    )
+def _took(run: Run) -> str:
+    return show.lasting(max(0, (run.ended or 0) - run.created))
 
 
-@runs.command("remove-artifact")
-@click.argument("run")
-@click.argument("path")
-@as_json
-@click.pass_context
-def remove_artifact(ctx: click.Context, run: str, path: str, json: bool) -> None:
-    """Remove a file of a run, or all files of a folder."""
-    with session(ctx) as s:
-        name = names.one(s, run, "run")
-        found = s.runs.remove_artifact(name, path)
-    gone = ", ".join(f"{file.path} ({show.size(file.size)})" for file in found)
-    show.done(found, json, f"Removed from run:{name}, for good: {gone}. The ledger keeps the digest.")
+def _code(environment: dict[str, Any]) -> str:
+    """The state of the code in a line: `commit 4f1c... on main, changed since: code/patch.diff`."""
+    for name in ("commit", "revision"):
+        if name in environment:
+            branch = f" on {environment['branch']}" if "branch" in environment else ""
+            patched = "changed since: code/patch.diff" if "patch" in environment else "changed since"
+            return f"{name} {environment[name]}{branch}{f', {patched}' if environment.get('dirty') else ''}"
+    return ""
 
 
-@runs.command()
-@click.argument("run")
-@click.option("-o", "--out", metavar="FILE", help="Where to write it (else standard output).")
-@as_json
-@click.pass_context
-def console(ctx: click.Context, run: str, out: str | None, json: bool) -> None:
-    """What a run printed."""
-    with session(ctx) as s:
-        printed = s.runs.console(names.one(s, run, "run"))
-    if json:
-        show.print_json({"text": printed.read().decode()})
-        return
-    show.save(printed, out, "console.log")
-
-
-@runs.command()
-@click.argument("run")
-@click.argument("text")
-@as_json
-@click.pass_context
-def note(ctx: click.Context, run: str, text: str, json: bool) -> None:
-    """Say something of a run, in place of what was said before."""
-    with session(ctx) as s:
-        before = s.runs.show(names.one(s, run, "run"))
-        found = s.runs.note(before.id, text)
-    show.done(found, json, f"{found.ref} is noted.", f"loopline runs note {found.id} {shlex.quote(before.note)}")
-
-
-@runs.command()
-@click.argument("run")
-@click.argument("params", nargs=-1, required=True, metavar="KEY=VALUE...")
-@click.option("--reason", required=True, help="Why they were wrong.")
-@as_json
-@click.pass_context
-def correct(ctx: click.Context, run: str, params: tuple[str, ...], reason: str, json: bool) -> None:
-    """Change params that were set wrongly; what stood there stays on record."""
-    given = {}
-    for param in params:
-        key, sign, value = param.partition("=")
-        if not sign:
-            raise click.UsageError(f"{param!r} is not KEY=VALUE.")
-        given[key] = _value(value)
-    with session(ctx) as s:
-        found = s.runs.correct(names.one(s, run, "run"), given, reason)
-    show.done(found, json, f"{found.ref} is corrected; `loopline runs corrections {found.id}` shows what stood there.")
-
-
-@runs.command()
-@click.argument("run")
-@as_json
-@click.pass_context
-def corrections(ctx: click.Context, run: str, json: bool) -> None:
-    """What params of a run were before they were corrected."""
-    with session(ctx) as s:
-        found = s.runs.corrections(names.one(s, run, "run"))
-    if json:
-        show.print_json(found)
-        return
-    show.table(
-        ["param", "was", "reason", "by", "at"],
-        [(c.key, c.value, c.reason, c.by, show.when(c.at)) for c in found],
-        empty="Nothing was corrected.",
-    )
-
-
-def _value(text: str) -> Any:
-    """What a value on the command line says: JSON where it is some, else the text itself."""
-    try:
-        return loads(text)
-    except ValueError:
-        return text
+def _command(environment: dict[str, Any]) -> str:
+    given = environment.get("argv")
+    return shlex.join(map(str, given)) if isinstance(given, list) else ""

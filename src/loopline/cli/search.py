@@ -12,7 +12,9 @@ from loopline.cli.session import as_json, session
 
 if TYPE_CHECKING:
     from loopline.catalog import Session
-    from loopline.tracking.records import RunPage
+    from loopline.tracking.records import Real, RunPage
+
+_METRICS = 6  # of a run in a list
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -21,6 +23,12 @@ def of_group(command: Command) -> Command:
     """The options of a command that say which group's runs it is about, and whether the deleted ones."""
     command = click.option("--deleted", is_flag=True, help="Those that are deleted and can be restored.")(command)
     return click.option("--group", metavar="GROUP", help="Only runs of this group (its number or name).")(command)
+
+
+def page(command: Command) -> Command:
+    """The options of a command that say which page of the runs it shows."""
+    command = click.option("--after", metavar="TOKEN", help="The page behind the one that gave TOKEN.")(command)
+    return click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)(command)
 
 
 def numbers(session: Session, group: str | None) -> tuple[int, ...]:
@@ -33,8 +41,7 @@ def numbers(session: Session, group: str | None) -> tuple[int, ...]:
 @click.option(
     "--order", multiple=True, metavar="KEY", help="Order by it: metrics.loss, 'params.lr DESC', ... (repeats)."
 )
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@click.option("--after", metavar="TOKEN", help="The page behind the one that gave TOKEN.")
+@page
 @of_group
 @click.option("--saved", metavar="NAME", help="Use a saved search instead of FILTER.")
 @as_json
@@ -53,13 +60,11 @@ def search(
     """Find runs by FILTER, such as "metrics.loss < 0.3 AND created = 'last 7 days'" (docs/search.md)."""
     with session(ctx) as s:
         of = numbers(s, group)
-        page = s.runs.search(filter, order, limit, after, saved, of, "deleted" if deleted else "live")
+        found = s.runs.search(filter, order, limit, after, saved, of, "deleted" if deleted else "live")
     if json:
-        show.print_json(page)
+        show.print_json(found)
         return
-    listed(page, empty="No run is like that.")
-    if page.after:
-        click.echo(f"More: the same with --after {page.after}", err=True)
+    listed(found, empty="No run is like that.")
 
 
 @click.command()
@@ -105,13 +110,24 @@ def forget(ctx: click.Context, name: str, json: bool) -> None:
     show.done(None, json, f"The search {name} has no name any more.")
 
 
-def listed(page: RunPage, *, empty: str) -> None:
-    """Some runs, a line each."""
+def listed(found: RunPage, *, empty: str) -> None:
+    """Some runs, a line each, and how to see those behind them."""
     show.table(
         ["run", "name", "kind", "status", "metrics", "by", "at"],
-        [(r.id, r.name, r.kind, r.status, r.metrics, r.creator, show.when(r.created)) for r in page.runs],
+        [(r.id, r.name, r.kind, r.status, _some(r.metrics), r.creator, show.when(r.created)) for r in found.runs],
         empty=empty,
     )
+    if found.after:
+        click.echo(f"More: the same with --after {found.after}", err=True)
+
+
+def _some(metrics: dict[str, Real]) -> list[str]:
+    """The first metrics of a run, without the machine's use."""
+    from loopline.tracking.records import SYSTEM
+
+    keys = [key for key in metrics if not key.startswith(SYSTEM)]
+    told = [f"{key}={show.cell(metrics[key])}" for key in keys[:_METRICS]]
+    return [*told, f"and {len(keys) - _METRICS:,} more"] if keys[_METRICS:] else told
 
 
 COMMANDS = (search, searches, save, forget)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,22 +51,35 @@ def title(text: str) -> None:
 
 def save(content: Bytes, path: str | None, what: str) -> None:
     """Raw bytes into a file, or on standard output where none is named (`-` is none, too)."""
-    data = content.read()
     if path in (None, "-"):
-        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.writelines(content.chunks())
         sys.stdout.buffer.flush()
         return
-    put(str(path), data)
-    click.echo(f"Wrote {what} to {path} ({size(len(data))}).", err=True)
+    with _written(str(path)), Path(str(path)).open("wb") as file:
+        file.writelines(content.chunks())
+        written = file.tell()
+    click.echo(f"Wrote {what} to {path} ({size(written)}).", err=True)
 
 
 def put(path: str, data: bytes) -> None:
     """Writes a file that the caller named, over one that is there. Raises `Invalid` where it cannot be."""
-    from loopline.errors import Invalid
-
-    try:
+    with _written(path):
         Path(path).write_bytes(data)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder that the caller named, where it is not there. Raises `Invalid` where it cannot be."""
+    with _written(str(path)):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _written(path: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as e:
+        from loopline.errors import Invalid
+
         raise Invalid(f"{path} cannot be written: {e.strerror}.", code="bad-file", hint="Name another file.") from e
 
 
@@ -105,7 +119,7 @@ def lasting(milliseconds: int) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "None yet.") -> None:
     """Rows under their columns: drawn on a terminal, tab-separated otherwise; `empty` where there are none."""
-    found = [[_cell(value) for value in row] for row in rows]
+    found = [[cell(value) for value in row] for row in rows]
     if not found:
         click.echo(empty, err=not sys.stdout.isatty())
         return
@@ -135,7 +149,7 @@ def rows(found: Sequence[dict[str, Any]], *, empty: str) -> None:
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> None:
     """Names and values, one a line; values that say nothing are left out."""
-    shown = [(name, _cell(value)) for name, value in pairs if value not in (None, "", (), [], {})]
+    shown = [(name, cell(value)) for name, value in pairs if value not in (None, "", (), [], {})]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
         click.echo(f"{name:<{width}}  {value}")
@@ -151,7 +165,8 @@ def when(milliseconds: int | None) -> str:
         return f"{milliseconds} ms"
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value in a table: numbers in few digits, counts with commas."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -161,11 +176,18 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_cell, value))
+        return ", ".join(map(cell, value))
     if isinstance(value, dict):
-        return ", ".join(f"{k}={_cell(v)}" for k, v in value.items())
+        return ", ".join(f"{k}={cell(v)}" for k, v in value.items())
     # Names and texts are of anybody: what would steer the terminal (escape sequences, line ends) is shown, not sent.
     return _STEERING.sub(lambda found: repr(found[0])[1:-1], str(value))
+
+
+def exact(value: Any) -> str:
+    """A value as it is, in JSON where it is no text: a param is not rounded, and a seed has no commas."""
+    import msgspec
+
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _plain(value: Any) -> Any:

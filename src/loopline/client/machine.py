@@ -7,6 +7,8 @@ import subprocess
 
 import psutil
 
+from loopline.tracking.records import SYSTEM
+
 _GPU_SECONDS = 5
 
 
@@ -28,11 +30,11 @@ class Machine:
         """
         memory = psutil.virtual_memory()
         found = {
-            "system/cpu_percent": psutil.cpu_percent(),
-            "system/process_cpu_percent": self._process.cpu_percent(),
-            "system/memory_percent": memory.percent,
-            "system/memory_used": float(memory.used),
-            "system/process_memory": float(self._process.memory_info().rss),
+            f"{SYSTEM}cpu_percent": psutil.cpu_percent(),
+            f"{SYSTEM}process_cpu_percent": self._process.cpu_percent(),
+            f"{SYSTEM}memory_percent": memory.percent,
+            f"{SYSTEM}memory_used": float(memory.used),
+            f"{SYSTEM}process_memory": float(self._process.memory_info().rss),
         }
         found |= {key: value - self._start[key] for key, value in _counted().items() if key in self._start}
         return found | self._gpus()
@@ -55,8 +57,8 @@ class Machine:
                 key: value
                 for index, percent, mebibytes in rows
                 for key, value in (
-                    (f"system/gpu_{index:.0f}_percent", percent),
-                    (f"system/gpu_{index:.0f}_memory", mebibytes * 2**20),
+                    (f"{SYSTEM}gpu_{index:.0f}_percent", percent),
+                    (f"{SYSTEM}gpu_{index:.0f}_memory", mebibytes * 2**20),
                 )
             }
         except (OSError, subprocess.SubprocessError, ValueError):  # a driver that is broken or says "[N/A]"
@@ -67,7 +69,7 @@ class Machine:
 def _counted() -> dict[str, float]:
     found: dict[str, float] = {}
     if (disk := psutil.disk_io_counters()) is not None:  # containers may hide it
-        found |= {"system/disk_read": disk.read_bytes, "system/disk_written": disk.write_bytes}
+        found |= {f"{SYSTEM}disk_read": disk.read_bytes, f"{SYSTEM}disk_written": disk.write_bytes}
     if (network := psutil.net_io_counters()) is not None:
-        found |= {"system/network_received": network.bytes_recv, "system/network_sent": network.bytes_sent}
+        found |= {f"{SYSTEM}network_received": network.bytes_recv, f"{SYSTEM}network_sent": network.bytes_sent}
     return found

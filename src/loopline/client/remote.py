@@ -31,6 +31,14 @@ IN_MEMORY = 8 << 20
 LARGE = 1 << 20
 """Bytes from which on a file is asked for by its digest before it is sent."""
 
+PARTED = 512 << 20
+"""A file of a run that has more bytes goes up in parts: a server takes no body without bounds."""
+
+PART = 16 << 20
+"""Bytes of a part, one of which is in memory at a time."""
+
+_MOST_PARTS = 10_000
+
 
 def open_session(url: str, *, token: str | None, project: str, timeout: float) -> Session:
     """See `loopline.client.connect`."""
@@ -54,7 +62,26 @@ class _Remote:
             # Bytes that the project has need not be sent. Where it has not, or something is wrong, the file is sent.
             with contextlib.suppress(NotFound, Conflict):
                 return self._call(OPERATIONS["runs.copy_artifact"], {**args, "digest": digest_file(file)}, None)
+            if file.stat().st_size > PARTED:
+                return self._in_parts(args, file)
         return self._call(op, args, body)
+
+    def _in_parts(self, args: dict[str, Any], file: Path) -> Any:
+        """The file of a run, part by part; each is tried again by itself. An upload that fails is given up."""
+        size = file.stat().st_size
+        piece = max(PART, -(-size // _MOST_PARTS))
+        parts = -(-size // piece)
+        upload = self._call(OPERATIONS["runs.start_upload"], {**args, "parts": parts}, None).id
+        here = {"run": args["run"], "upload": upload}
+        put, kept = OPERATIONS["runs.put_part"], []
+        try:
+            for number, content in enumerate(Body(file).chunks(piece), 1):
+                kept.append(self._call(put, {**here, "number": number}, Body(content)).digest)
+            return self._call(OPERATIONS["runs.complete_upload"], {**here, "parts": tuple(kept)}, None)
+        except BaseException:
+            with contextlib.suppress(LooplineError):
+                self._call(OPERATIONS["runs.abort_upload"], here, None)
+            raise
 
     def _call(self, op: Operation, args: dict[str, Any], body: Body | None) -> Any:
         asked = request(op, args, body, self._project)

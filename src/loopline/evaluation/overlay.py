@@ -48,7 +48,10 @@ def overlay(title: str, x: str, lines: Sequence[Line], palette: Palette) -> Figu
     for text in legend.get_texts():
         text.set_parse_math(False)
     titled(axes, palette, title, x, "")
-    if all(place.is_integer() for line in lines for place in line.x):
+    places = {place for line in lines for place in line.x}
+    if len(places) == 1:  # a scale of parts of a step would say nothing
+        axes.set_xlim(min(places) - 1, max(places) + 1)
+    if all(place.is_integer() for place in places):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from loopline.errors import Conflict, Refused
+from loopline.errors import Conflict, NotFound, Refused
 from loopline.failpoints import failpoint
 from loopline.packaging.manifest import SIGNATURES, read_manifest
 from loopline.packaging.signed import Signed, keep_signature, statement_of
@@ -21,11 +21,12 @@ from loopline.registry.verbs import ModelsVerbs
 
 
 def pull(models: ModelsVerbs, name: str, version: int | str, into: Path) -> ModelVersion:
-    """Fetches the bundle of a registered version, by number or alias, into a new folder; gives the version.
+    """Fetches a registered version, by number or alias, into a new folder; gives the version.
 
     Needs nothing but the verbs, so it works over HTTP as well. What comes is held against the signed statement, file by file;
-    the folder appears whole or not at all. Raises `Conflict` where the folder exists, for a version that is not registered, or
-    that holds files and no bundle; `Refused` where what came is not what was signed.
+    the folder appears whole or not at all. Of a version that holds files and no bundle it has these files, and no signature.
+    Raises `Conflict` where the folder exists, and for a version that is not registered; `NotFound` for one that says only where
+    its files are; `Refused` where what came is not what was signed.
     """
     record = models.show(name, version)
     if record.status != "registered":
@@ -34,11 +35,11 @@ def pull(models: ModelsVerbs, name: str, version: int | str, into: Path) -> Mode
             code="not-registered",
             hint="" if record.status == "withdrawn" else f"loopline models register {name}@{record.version}",
         )
-    if not record.servable:
-        raise Conflict(
-            f"{record.ref} holds files, not a bundle, and so cannot be served.",
-            code="not-a-bundle",
-            hint="Make a bundle of the model (loopline models package) and send it: loopline models push.",
+    if not record.forms:
+        raise NotFound(
+            f"{record.ref} holds no files: it only says where they are.",
+            code="no-files",
+            hint=f"`loopline models show {name}@{record.version}` has what it says.",
         )
     if into.exists():
         raise Conflict(f"{into} exists already.", code="bundle-exists", hint="Name a folder that is not there yet.")
@@ -47,7 +48,7 @@ def pull(models: ModelsVerbs, name: str, version: int | str, into: Path) -> Mode
     into.parent.mkdir(parents=True, exist_ok=True)
     with disk_errors(into), tempfile.TemporaryDirectory(prefix=".pulled-", dir=into.parent) as aside:
         whole = Path(aside) / "bundle"
-        sizes = unpack([models.bundle(name, record.version).data], whole)
+        sizes = unpack(models.bundle(name, record.version).chunks(), whole)
         came = {file: sha256((whole / file).read_bytes()).hexdigest() for file in sizes}
         if came != files:
             wrong = min(f for f in {**files, **came} if files.get(f) != came.get(f))
@@ -57,9 +58,10 @@ def pull(models: ModelsVerbs, name: str, version: int | str, into: Path) -> Mode
                 hint=f"loopline models verify {name}@{record.version}",
                 file=wrong,
             )
-        read_manifest(whole)
-        keep_signature(whole, signed)
-        for path in [*(whole / file for file in sizes), *(whole / SIGNATURES).iterdir()]:
+        if record.servable:
+            read_manifest(whole)
+            keep_signature(whole, signed)
+        for path in [*(whole / file for file in sizes), *(whole / SIGNATURES).glob("*")]:
             with path.open("rb") as file:
                 failpoint("packaging.pull.before_sync")
                 os.fsync(file.fileno())

@@ -48,6 +48,7 @@ from loopline.tracking.records import Lifecycle
 from loopline.tracking.service import RunsService
 
 _PARITY = "parity.json"
+_NAMED = 3  # files in a hint
 
 
 class Described(Protocol):
@@ -366,6 +367,14 @@ class ModelsService(Searches, ModelsVerbs):
             raise Invalid(f"{ref} holds no files.", code="bad-ref", hint="Give a run or a model version.")
         below = f"{path.strip('/')}/" if path.strip("/") else ""
         found = {file.removeprefix(below): what for file, what in kept.items() if file.startswith(below)}
+        if not found:
+            raise NotFound(
+                f"{full} holds no files{f' below {path!r}' if below else ''}.",
+                code="no-files",
+                hint=f"It has {', '.join(sorted(kept)[:_NAMED])}{' and more' if len(kept) > _NAMED else ''}."
+                if kept
+                else "",
+            )
         return full, {file: digest for file, (digest, _) in found.items()}, sum(size for _, size in found.values())
 
     def _set(self, name: str, version: int | None, **values: Any) -> None:

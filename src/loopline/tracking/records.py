@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 RunKind = Literal["run", "pipeline", "step", "trial", "model"]
 """What was executed: a script or notebook, a pipeline, a step of one, a trial of a tuning; or a model that one of them logged.
@@ -22,6 +25,15 @@ Lifecycle = Literal["live", "deleted", "all"]
 
 DEFAULT_GROUP = "Default"
 """The name of the group that every project has, number 0, as long as nobody calls it otherwise."""
+
+SYSTEM = "system/"
+"""How the keys of those metrics begin that tell the use of the machine, and nothing of the work."""
+
+
+def of_work_first(metrics: Mapping[str, T]) -> dict[str, T]:
+    """The metrics, those of the machine's use behind all others."""
+    return dict(sorted(metrics.items(), key=lambda item: item[0].startswith(SYSTEM)))
+
 
 NotFinite = Literal["NaN", "Infinity", "-Infinity"]
 Real = float | NotFinite

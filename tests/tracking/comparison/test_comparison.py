@@ -13,7 +13,7 @@ from loopline.app import Platform
 from loopline.errors import Invalid, NotFound
 from loopline.tracking.comparison.records import Delta
 from loopline.tracking.comparison.result import Comparison, page
-from loopline.tracking.comparison.tables import left_out, tables
+from loopline.tracking.comparison.tables import left_out, metric, tables
 from loopline.tracking.records import Point
 
 COMMIT = {"commit": "a" * 40, "python": "3.11.9", "requirements": ["numpy==2.4.1", "scipy==1.17.0"], "packages": "x"}
@@ -136,6 +136,39 @@ def test_folds_as_child_runs_are_compared_in_pairs(either: Platform) -> None:
     assert better.mean == pytest.approx(0.03, abs=0.01)
     assert better.confidence == pytest.approx(0.975), "two runs are held against the first: each has half of the 5 %"
     assert (same.finding, same.basis) == ("not told apart", "5 folds as child runs")
+
+
+def test_what_folds_alone_say_is_compared_too(either: Platform) -> None:
+    runs = either.session().runs
+    rng = random.Random(4)
+    parents = [made(runs, name) for name in ("a", "b")]
+    for fold in range(5):
+        for parent, value in zip(parents, (0.6, 0.7), strict=True):
+            made(runs, f"fold {fold}", value + rng.gauss(0, 0.003), parent=parent)
+    (one,) = runs.compare(tuple(parents)).metrics
+    assert (one.key, one.values, one.same) == ("auc", (None, None), False)
+    assert one.folds == pytest.approx((0.6, 0.7), abs=0.01)
+    found = delta(runs.compare(tuple(parents)))
+    assert (found.value, found.finding, found.n) == (None, "higher", 5)
+    first, second = metric(one)
+    assert first == f"{one.folds[0]:.4g} by folds"
+    assert second.startswith(f"{one.folds[1]:.4g} by folds (higher: mean +0.")
+    with pytest.raises(NotFound, match="None of these runs has the metric 'auc'"):
+        runs.plot(tuple(parents), "auc")
+
+
+def test_the_use_of_the_machine_is_compared_where_it_is_asked_for(either: Platform) -> None:
+    runs = either.session().runs
+    ids = [made(runs, name, 0.6) for name in ("a", "b")]
+    for place, run in enumerate(ids):
+        runs.log(run, [Point(key="system/cpu_percent", value=place), Point(key="system/memory_used", value=1)])
+    found = runs.compare(tuple(ids))
+    assert (found.metrics, found.system, found.alike) == ((), 2, 2), "alike are the group and auc"
+    assert "2 metrics of the machine's use are not shown." in left_out(found)
+    assert [one.key for one in runs.compare(tuple(ids), ("system/cpu_percent",)).metrics] == ["system/cpu_percent"]
+    whole = runs.compare(tuple(ids), all=True)
+    assert len(whole.metrics) == 3
+    assert whole.system == 0
 
 
 def test_folds_as_steps_of_a_metric_that_says_so(either: Platform) -> None:

@@ -89,21 +89,18 @@ def create(ask: Ask, given: Create) -> dict[str, Any]:
     for key, value in tags.items():
         registry.check_tag(key, value)
     model = registry.find(ask, given.name)
-    said = {SOURCE_FACT: found.uri, registry.LOCATION: found.location, registry.RUN_LINK: given.run_link}
-    facts = {name: text for name, text in said.items() if text}
+    known = {SOURCE_FACT: found.uri, registry.LOCATION: found.location, registry.RUN_LINK: given.run_link}
+    facts = {name: text for name, text in known.items() if text}
     made_by = found.run and _run(ask, found.run)
     if found.run and not made_by:
         facts[RUN_FACT] = found.run
-    version = ask.call(
-        "models.add",
-        name=model.name,
-        files=found.files,
-        path=found.path,
-        run=made_by,
-        facts=facts,
-        description=given.description or "",
-        tags=tags,
-    )
+    said = {"name": model.name, "run": made_by, "facts": facts, "description": given.description or "", "tags": tags}
+    try:
+        version = ask.call("models.add", files=found.files, path=found.path, **said)
+    except NotFound as e:
+        if e.code != "no-files":
+            raise
+        version = ask.call("models.add", **said)  # MLflow's server does not look whether there are files
     if given.model_id and not registry.is_prompt(tags):
         logged.registered(ask, given.model_id, model.title, version.version)
     return {"model_version": registry.version(model.title, version, aliases=True)}

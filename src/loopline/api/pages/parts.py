@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from loopline.api.pages import links
 from loopline.api.pages.html import Html, element
 from loopline.api.pages.style import table
-from loopline.tracking.records import Artifact, Run
+from loopline.tracking.records import Artifact, Run, of_work_first
 
 SHOWN = 100
 """Rows of a part on the page of its run."""
@@ -35,7 +35,7 @@ def of_run(project: str, found: Run, files: Sequence[Artifact]) -> dict[str, Par
     refs = [("read", ref) for ref in found.inputs] + [("made", ref) for ref in found.outputs]
     refs += [(f"read ({one.context or 'elsewhere'})", f"{one.name} ({one.digest})") for one in found.external]
     return {
-        "metrics": Part("Metrics", ("metric", "last"), list(found.metrics.items()), _pair, (1,)),
+        "metrics": Part("Metrics", ("metric", "last"), list(of_work_first(found.metrics).items()), _pair, (1,)),
         "params": Part("Params", ("param", "value"), sorted(found.params.items()), _pair),
         "tags": Part("Tags", ("tag", "value"), sorted(found.tags.items()), _pair),
         "refs": Part("Read and made", ("", "what"), refs, lambda one: [one[0], element("span", one[1], class_="id")]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -18,7 +18,7 @@ from loopline.api.pages.style import document, status, table
 from loopline.api.pages.times import ago, length
 from loopline.app import Platform
 from loopline.catalog import Session
-from loopline.tracking.records import Run, RunGroup, RunPage, RunStatus
+from loopline.tracking.records import Run, RunGroup, RunPage, RunStatus, of_work_first
 
 _PLOTS = 24
 _RUNS = 100
@@ -45,7 +45,8 @@ def run(request: Request, platform: Platform, principal: Principal | None) -> Re
             element("h1", back), parts.page(lists[part], first, lambda row: links.run(project, found.id, part, row))
         )
     else:
-        body = run_page(project, found, group, children, lists, platform.clock.now())
+        drawn = [point.key for point in session.runs.last((found.id,))[found.id] if point.step]
+        body = run_page(project, found, group, children, lists, drawn, platform.clock.now())
     return HTMLResponse(document(f"{found.name}: {project}", _nav(project, group), body, joined()))
 
 
@@ -66,8 +67,16 @@ def group(request: Request, platform: Platform, principal: Principal | None) -> 
     return HTMLResponse(document(f"{found.name}: {project}", _nav(project, None), body, joined()))
 
 
-def run_page(project: str, found: Run, of: RunGroup, children: RunPage, lists: Mapping[str, Part], now: int) -> Html:
-    """All that a run holds."""
+def run_page(
+    project: str,
+    found: Run,
+    of: RunGroup,
+    children: RunPage,
+    lists: Mapping[str, Part],
+    drawn: Sequence[str],
+    now: int,
+) -> Html:
+    """All that a run holds. `drawn`: the metrics that are drawn; one without steps is a dot, which the table says better."""
     facts: dict[str, object] = {
         "group": element("a", of.name, href=links.group(project, of.number)),
         "begun": ago(found.created, now),
@@ -85,7 +94,7 @@ def run_page(project: str, found: Run, of: RunGroup, children: RunPage, lists: M
         element("section", element("h2", "Note"), element("pre", found.note)) if found.note else None,
         *(
             parts.begins(
-                part, links.run(project, found.id, name), *(_plots(project, found) if name == "metrics" else ())
+                part, links.run(project, found.id, name), *(_plots(project, found, drawn) if name == "metrics" else ())
             )
             for name, part in lists.items()
         ),
@@ -106,15 +115,17 @@ def _nav(project: str, of: RunGroup | None) -> Html:
     return joined(element("span", "Loopline", class_="brand"), element("nav", home, back, aria_label="Pages"))
 
 
-def _plots(project: str, found: Run) -> Iterator[Html]:
+def _plots(project: str, found: Run, drawn: Sequence[str]) -> Iterator[Html]:
     """The first metrics, drawn."""
-    keys = list(found.metrics)[:_PLOTS]
+    wanted = [key for key in of_work_first(found.metrics) if key in drawn]
+    keys = wanted[:_PLOTS]
     plots = (
         element("img", src=links.plot(project, found.id, key), alt=f"{key} by step", loading="lazy", class_="plot")
         for key in keys
     )
-    yield element("div", *plots, class_="plots")
-    if left := len(found.metrics) - len(keys):
+    if keys:
+        yield element("div", *plots, class_="plots")
+    if left := len(wanted) - len(keys):
         yield element("p", f"{left:,} more are not drawn.", class_="soft")
 
 
@@ -124,14 +135,19 @@ def _runs(project: str, found: RunPage, now: int) -> Html | None:
     rows: list[list[object]] = [
         [
             element("a", one.name, href=links.run(project, one.id)),
+            one.kind,
             status(_KINDS[one.status], one.status),
             ago(one.created, now),
-            ", ".join(f"{key} {parts.text(value)}" for key, value in list(one.metrics.items())[:_METRICS]),
+            ", ".join(
+                f"{key} {parts.text(value)}" for key, value in list(of_work_first(one.metrics).items())[:_METRICS]
+            ),
         ]
         for one in found.runs
     ]
     more = element("p", f"The newest {_RUNS} of them are here; `loopline runs ls` has all.", class_="soft")
-    return joined(table(["run", "status", "begun", "metrics"], rows, whole=(1, 2)), more if found.after else None)
+    return joined(
+        table(["run", "kind", "status", "begun", "metrics"], rows, whole=(1, 2, 3)), more if found.after else None
+    )
 
 
 def _environment(given: Mapping[str, Any]) -> Html | None:

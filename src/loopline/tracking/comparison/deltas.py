@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from loopline.statistics.records import MeanDifference
 from loopline.statistics.repeats import corrected_t, welch
@@ -31,8 +32,18 @@ class Deltas:
         """One metric of all runs."""
         first = summaries[0]
         deltas = [self._delta(key, run, first, one) for run, one in zip(self._runs[1:], summaries[1:], strict=True)]
-        same = all(one is not None and first is not None and _alike(one, first) for one in summaries)
-        return MetricComparison(key=key, values=tuple(summaries), deltas=(None, *deltas), same=same)
+        by_fold = [self._children(run, key) for run in self._runs]
+        if any(summaries):
+            same = all(one is not None and first is not None and _alike(one, first) for one in summaries)
+        else:
+            same = all(folds == by_fold[0] for folds in by_fold)
+        return MetricComparison(
+            key=key,
+            values=tuple(summaries),
+            deltas=(None, *deltas),
+            same=same,
+            folds=tuple(fmean(folds.values()) if folds else None for folds in by_fold),
+        )
 
     def _delta(self, key: str, run: Run, before: Summary | None, after: Summary | None) -> Delta:
         value: Real | None = None

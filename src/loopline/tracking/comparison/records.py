@@ -68,9 +68,13 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric: what each run says (None: it has none), and each one's delta to the first (None for that one itself)."""
+    """One metric: what each run says (None: it has none), and each one's delta to the first (None for that one itself).
+
+    `folds`: the mean of what each run's folds say last (None: none of them says it), also where the run itself says nothing.
+    """
 
     key: str
     values: tuple[Summary | None, ...]
     deltas: tuple[Delta | None, ...]
     same: bool
+    folds: tuple[float | None, ...] = ()

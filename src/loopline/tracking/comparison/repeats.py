@@ -42,6 +42,10 @@ class Repeats:
             known[name] = self._runs(runs.c.name == name)
         self.of = {run.id: _repeats(run, [*given, *known[run.name]]) for run in given}
 
+    def keys(self) -> set[str]:
+        """The metrics that folds of the runs have."""
+        return {key for folds in self.folds.values() for fold in folds.values() for key in fold.metrics}
+
     def _folds(self, number: int) -> dict[int, Run]:
         """The child runs that are folds, by the number that their param, tag or name gives; of two the newer."""
         found: dict[int, Run] = {}

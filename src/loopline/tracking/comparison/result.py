@@ -25,14 +25,15 @@ img{max-width:100%}
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Runs beside each other, the first of them being what the others are held against.
 
-    `alike` counts the params, tags, ... and metrics that are the same everywhere and were left out. In a notebook it shows as a
-    table.
+    `alike` counts the params, tags, ... and metrics that are the same everywhere and were left out, `system` the metrics of the
+    machine's use that were. In a notebook it shows as a table.
     """
 
     runs: tuple[ComparedRun, ...]
     differences: tuple[Difference, ...]
     metrics: tuple[MetricComparison, ...]
     alike: int
+    system: int = 0
 
     def _repr_html_(self) -> str:
         return tables(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from loopline.ports.drawing import Drawing, Line, PlotForm
 from loopline.tracking import reading
 from loopline.tracking.comparison.records import ComparedRun, Summary
 from loopline.tracking.comparison.result import Comparison
-from loopline.tracking.records import Point, Run, real
+from loopline.tracking.records import SYSTEM, Point, Run, real
 from loopline.tracking.tables import run_series
 from loopline.tracking.words import Words
 
@@ -44,8 +44,10 @@ class Comparisons:
 
         rows = self._compared(runs, least=2)
         given = reading.records(self.tx, self.words, rows)
-        keys = self._keys(given, metrics)
         repeats = Repeats(self.tx, self.words, given, rows)
+        known = {key for run in given for key in run.metrics} | repeats.keys()
+        use = set() if all or metrics else {key for key in known if key.startswith(SYSTEM)}  # which always differs
+        keys = _keys(known - use, metrics)
         deltas = Deltas(given, repeats, self._by_fold)
         summaries = self._summaries(rows)
         compared = [deltas.compare(key, [summaries.get((row.number, key)) for row in rows]) for key in keys]
@@ -71,11 +73,12 @@ class Comparisons:
             differences=tuple(shown),
             metrics=tuple(told),
             alike=len(found) - len(shown) + len(compared) - len(told),
+            system=len(use),
         )
 
     def plot(self, runs: tuple[str, ...], metric: str, form: PlotForm = "png") -> Bytes:
         given = reading.records(self.tx, self.words, self._compared(runs, least=1))
-        self._keys(given, (metric,))
+        _keys({key for run in given for key in run.metrics}, (metric,))
         assert self.draw is not None  # app.py hands it in
         lines = []
         for run in given:
@@ -89,29 +92,15 @@ class Comparisons:
     def _compared(self, runs: Sequence[str], *, least: int) -> list[Any]:
         rows = list({row.number: row for row in (reading.row_of(self.tx, run) for run in runs[: MOST + 1])}.values())
         if not least <= len(rows) <= MOST:
+            count = len(runs) if len(rows) > MOST else len(rows)
             raise Invalid(
-                f"{len(runs) if len(rows) > MOST else len(rows)} runs cannot stand beside each other.",
+                "One run cannot stand beside itself."
+                if count == 1
+                else f"{count} runs cannot stand beside each other.",
                 code="bad-comparison",
                 hint=f"Name {least} to {MOST} runs that are not the same; `loopline runs ls` shows them.",
             )
         return rows
-
-    def _keys(self, runs: Sequence[Run], wanted: Sequence[str]) -> list[str]:
-        """The metrics to compare: those that are wanted, each of which a run must have, or else all."""
-        known = sorted({key for run in runs for key in run.metrics})
-        for key in wanted:
-            if key not in known:
-                raise NotFound(
-                    f"None of these runs has the metric {key!r}.", code="no-metric", hint=did_you_mean(key, known)
-                )
-        keys = list(dict.fromkeys(wanted)) or known
-        if len(keys) > MOST_METRICS:
-            raise Invalid(
-                f"These runs have {len(keys):,} metrics, too many to compare at once.",
-                code="bad-comparison",
-                hint=f"Name those that matter (at most {MOST_METRICS:,}): --metric KEY.",
-            )
-        return keys
 
     def _summaries(self, rows: Sequence[Any]) -> dict[tuple[int, str], Summary]:
         found: list[Any] = self.tx.rows_among(sa.select(run_series), run_series.c.run, [row.number for row in rows])
@@ -121,6 +110,23 @@ class Comparisons:
     def _by_fold(self, run: Run, key: str) -> dict[int, float]:
         points = self.history(run.id, key, None)
         return {point.step: point.number for point in points if math.isfinite(point.number)}
+
+
+def _keys(known: Set[str], wanted: Sequence[str]) -> list[str]:
+    """The metrics to compare: those that are wanted, each of which must be known, or else all that are."""
+    for key in wanted:
+        if key not in known:
+            raise NotFound(
+                f"None of these runs has the metric {key!r}.", code="no-metric", hint=did_you_mean(key, sorted(known))
+            )
+    keys = list(dict.fromkeys(wanted)) or sorted(known)
+    if len(keys) > MOST_METRICS:
+        raise Invalid(
+            f"These runs have {len(keys):,} metrics, too many to compare at once.",
+            code="bad-comparison",
+            hint=f"Name those that matter (at most {MOST_METRICS:,}): --metric KEY.",
+        )
+    return keys
 
 
 def _summary(row: Any) -> Summary:

@@ -26,6 +26,8 @@ class Compared(Protocol):
     def metrics(self) -> tuple[MetricComparison, ...]: ...
     @property
     def alike(self) -> int: ...
+    @property
+    def system(self) -> int: ...
 
 
 def names(comparison: Compared) -> list[str]:
@@ -38,10 +40,7 @@ def tables(comparison: Compared) -> str:
     heads = names(comparison)
     parts = []
     if comparison.metrics:
-        rows = [
-            [one.key, *(said(value, delta) for value, delta in zip(one.values, one.deltas, strict=True))]
-            for one in comparison.metrics
-        ]
+        rows = [[one.key, *metric(one)] for one in comparison.metrics]
         parts.append(_table(["metric", *heads], rows))
     if comparison.differences:
         rows = [[f"{one.of}: {one.key}", *map(written, one.values)] for one in comparison.differences]
@@ -50,23 +49,27 @@ def tables(comparison: Compared) -> str:
     return "".join(parts)
 
 
-def said(value: Summary | None, delta: Delta | None) -> str:
-    """A metric of a run in a few words: its last value, and what it is beside the first run's."""
-    if value is None:
+def metric(one: MetricComparison) -> list[str]:
+    """A metric of each run in a few words: its last value, else the mean of its folds, and how it stands beside the first run."""
+    return [_said(value, folds, delta) for value, folds, delta in zip(one.values, one.folds, one.deltas, strict=True)]
+
+
+def _said(value: Summary | None, folds: float | None, delta: Delta | None) -> str:
+    if value is None and folds is None:
         return ""
-    text = number(value.last)
-    if delta is None or delta.value is None:
-        return text
-    text += f" ({number(delta.value, signed=True)}"
-    if delta.mean is None or delta.low is None or delta.high is None:  # nothing is known of chance
-        return f"{text})"
-    between = f"{number(delta.low, signed=True)} to {number(delta.high, signed=True)}"
-    return f"{text}; {delta.finding}: mean {number(delta.mean, signed=True)} [{between}], n = {delta.n}, {delta.m})"
+    text = number(value.last) if value is not None else f"{number(folds or 0.0)} by folds"
+    told = [] if delta is None or delta.value is None else [number(delta.value, signed=True)]
+    if delta is not None and delta.mean is not None and delta.low is not None and delta.high is not None:
+        between = f"{number(delta.low, signed=True)} to {number(delta.high, signed=True)}"
+        told.append(f"{delta.finding}: mean {number(delta.mean, signed=True)} [{between}], n = {delta.n}, {delta.m}")
+    return f"{text} ({'; '.join(told)})" if told else text
 
 
 def left_out(comparison: Compared) -> str:
     """What a comparison does not show, and what is not known, in a sentence each."""
-    told = [f"{comparison.alike} that are the same in all are not shown."] if comparison.alike else []
+    told = [f"{comparison.alike} values that are the same in all are not shown."] if comparison.alike else []
+    if comparison.system:
+        told.append(f"{comparison.system} metrics of the machine's use are not shown.")
     deltas = [(one.key, delta) for one in comparison.metrics for delta in one.deltas if delta is not None]
     unknown: dict[str, dict[str, None]] = {}  # of each reason the metrics, each once
     for key, delta in deltas:
