@@ -1,8 +1,8 @@
 """Folders as versions beside DVC, git-lfs and the limits, in turns on one disk: hashing and one copy, a stat walk, hard links.
 
-10,000 files of 100 kB: added, looked at, checked out. One file of 1 GB: added, checked out, and what a contiguous change of 1 %
-costs in space. Peers are commands, and so is Loopline in the lines that say so; DVC is installed at the first call
-(scripts/peers.py), git-lfs is measured where it is on PATH (Debian: git-lfs). Medians of the rounds are
+10,000 files of 100 kB: added, looked at, checked out. One file of 1 GB: added, checked out, and what a change of 1 % costs in
+space: a contiguous one, and one scattered over 100 places. Peers are commands, and so is Loopline in the lines that say so; DVC is
+installed at the first call (scripts/peers.py), git-lfs is measured where it is on PATH (Debian: git-lfs). Medians of the rounds are
 printed, with the processor's time.
 
     python bench/files.py [--rounds 3] [--no-peer] [--folder DIR] [--json FILE]
@@ -34,6 +34,7 @@ FILES, SIZE, LARGE = 10_000, 100_000, 1 << 30
 ADD, STATUS, CHECKOUT = "add 10,000 files", "status, unchanged", "check them out"
 LARGE_ADD, LARGE_OUT, CHANGED = "add a file of 1 GB", "check it out", "add it again, 1 % changed"
 SPACE = "space that the change took, share"
+SCATTERED = "space of one in 100 places, share"
 Found = dict[str, dict[str, tuple[float, float]]]
 """Seconds and seconds of the processor of each way, by what was done."""
 
@@ -52,12 +53,13 @@ def made(folder: Path) -> None:
     os.sync()
 
 
-def change(file: Path) -> None:
-    """A hundredth in the middle."""
+def change(file: Path, places: int = 1) -> None:
+    """A hundredth, in the middle or in so many places."""
     file.chmod(0o644)
     with file.open("r+b") as out:
-        out.seek(LARGE // 3)
-        out.write(os.urandom(LARGE // 100))
+        for place in range(places):
+            out.seek((LARGE * place + LARGE // 3) // places)
+            out.write(os.urandom(LARGE // 100 // places))
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:
@@ -97,6 +99,10 @@ def ours(folder: Path, place: Path) -> dict[str, tuple[float, float]]:
     change(one / "large.bin")
     found[CHANGED] = timed(lambda: add(session.files, "one", one, states=states))
     found[SPACE] = ((session.store.usage().bytes - before) / LARGE, 0.0)
+    before = session.store.usage().bytes
+    change(one / "large.bin", 100)
+    add(session.files, "one", one, states=states)
+    found[SCATTERED] = ((session.store.usage().bytes - before) / LARGE, 0.0)
     platform.close()
     return found
 
@@ -219,7 +225,7 @@ def main() -> None:
     }
     print(f"{'':36}" + "".join(f"{way:>22}" for way in ways))
     for what, by in found.items():
-        form = "{:.3f}" if what == SPACE else "{:.3f} (cpu {:.2f})"
+        form = "{:.3f}" if what in (SPACE, SCATTERED) else "{:.3f} (cpu {:.2f})"
         print(f"{what:36}" + "".join(f"{form.format(*by[way]) if way in by else '':>22}" for way in ways))
     ratio = found[ADD]["loopline"][0] / found[ADD]["limit"][0]
     print(

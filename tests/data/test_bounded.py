@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fastavro
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -32,6 +33,19 @@ print(made.rows, made.quarantined, int(peak.split()[1]) >> 10)
 """
 
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="a process's peak is read from /proc")
+
+SCHEMA = {
+    "type": "record",
+    "name": "row",
+    "fields": [
+        {"name": "id", "type": "long"},
+        {"name": "code", "type": "string"},
+        {"name": "word", "type": "string"},
+        *({"name": f"n{i}", "type": "double"} for i in range(10)),
+        {"name": "at", "type": {"type": "long", "logicalType": "local-timestamp-micros"}},
+    ],
+}
+"""Of the rows of `block`, as Avro."""
 
 
 def block(rows: int, first: int, columns: int) -> pl.DataFrame:
@@ -80,21 +94,61 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert found[1][2] < found[0][2] + 100, "60 MiB more of text took 350 MiB more when tables were read whole"
 
 
-@linux
-@pytest.mark.parametrize("how", ["gzip", "zstd", "parquet"])
-def test_nor_with_a_packed_one(tmp_path: Path, how: str) -> None:
-    plain, packed = tmp_path / "plain.csv", tmp_path / f"packed.{how}"
-    rows = write(plain, 50 << 20)
-    content = plain.read_bytes()
-    if how == "gzip":
-        packed.write_bytes(gzip.compress(content, 1))
-    elif how == "zstd":
-        packed.write_bytes(pa.Codec("zstd").compress(content, asbytes=True))
-    else:
-        pl.read_csv(content, try_parse_dates=True).write_parquet(packed, row_group_size=50_000)
-    good, held, peak = added(tmp_path / "a", packed)
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, int]:
+    """A CSV file, its rows, and the peak of adding it."""
+    folder = tmp_path_factory.mktemp("plain")
+    rows = write(folder / "plain.csv", 50 << 20)
+    good, held, peak = added(folder / "a", folder / "plain.csv")
     assert good + held == rows
-    assert peak < added(tmp_path / "b", plain)[2] + 100
+    return folder / "plain.csv", rows, peak
+
+
+@linux
+@pytest.mark.parametrize(
+    "how", ["gzip", "zstd", "parquet", "ndjson", "ndjson.gz", "avro", "arrow", "arrow in one batch", "arrow stream.zst"]
+)
+def test_nor_with_a_packed_one(tmp_path: Path, plain: tuple[Path, int, int], how: str) -> None:
+    file, rows, peak = plain
+    written = tmp_path / f"t.{how.split()[0]}"
+    again_as(how, file, written)
+    good, held, found = added(tmp_path / "a", written)
+    assert good + held == rows
+    assert found < peak + 100
+
+
+def again_as(how: str, file: Path, written: Path) -> None:
+    """The table of a CSV file, as another one."""
+    packed = how.removesuffix(".gz").removesuffix(".zst") != how
+    match how.removesuffix(".gz").removesuffix(".zst"):
+        case "gzip":
+            written.write_bytes(gzip.compress(file.read_bytes(), 1))
+        case "zstd":
+            written.write_bytes(pa.Codec("zstd").compress(file.read_bytes(), asbytes=True))
+        case "parquet":
+            table(file).write_parquet(written, row_group_size=50_000)
+        case "ndjson":
+            table(file).write_ndjson(written)
+        case "avro":
+            frame = table(file)
+            with written.open("wb") as out:
+                fastavro.writer(out, SCHEMA, frame.iter_rows(named=True), codec="deflate", sync_interval=64_000)
+        case "arrow":
+            table(file).write_ipc(written, record_batch_size=50_000)
+        case "arrow in one batch":
+            table(file).rechunk().write_ipc(written, record_batch_size=10**9)
+        case "arrow stream":
+            frame = table(file)
+            with pa.ipc.new_stream(written, frame.to_arrow().schema) as out:
+                out.write_table(frame.to_arrow(), max_chunksize=50_000)
+    if packed:
+        content = written.read_bytes()
+        zstd = how.endswith(".zst")
+        written.write_bytes(pa.Codec("zstd").compress(content, asbytes=True) if zstd else gzip.compress(content, 1))
+
+
+def table(file: Path) -> pl.DataFrame:
+    return pl.read_csv(file, try_parse_dates=True)
 
 
 @linux

@@ -16,7 +16,9 @@ from loopline.catalog import Session
 from loopline.data import versions
 from loopline.data.files.adding import add as add_files
 from loopline.data.records import LIVE
+from loopline.data.service import DatasetsService
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused
+from loopline.evaluation.tables import evaluations
 from loopline.features.definitions import feature, feature_view
 from loopline.operations import Body
 from loopline.pipeline.engine import Node, run
@@ -366,3 +368,42 @@ def test_who_reads_a_version_just_then_reads_to_its_end(place: Place) -> None:
     table = place.platform.settings.workspace / "tables" / "default" / "visits"
     place.session.datasets.purge(versions=("data:visits@1",))
     assert versions.read(table, 0).height == 100
+
+
+def test_a_window_that_was_looked_at_goes_once_it_is_opened_and_its_rows_stay_known(place: Place) -> None:
+    platform, session = place.platform, place.session
+    place.add(place.visits(500))
+    first = session.datasets.split("visits", "back").test
+    seen = looked_at(place, first)
+    with platform.database.begin() as tx:
+        document = platform.blobs.put([b"{}"]).digest
+        row = {"project": "default", "id": "one", "model": "model:m@1", "dataset": first, "document": document}
+        tx.execute(evaluations.insert().values(**row, plots={}, at=tx.now, by="os:tester"))
+    place.add(place.visits(700))
+    session.datasets.split("visits", "back")
+    assert session.datasets.show(*at(first)).opened
+    assert first in session.datasets.purge(older_than=0).versions
+    aged(place)
+    session.datasets.vacuum()
+    assert parquet(place, "visits.test") == 1
+    with pytest.raises(Refused, match="is opened"):  # as before
+        looked_at(place, first)
+    place.add(place.visits(900))
+    third = looked_at(place, session.datasets.split("visits", "back").test)
+    assert len(third) > 100
+    assert not third & seen, "no row is new evidence that was looked at in the window that is gone"
+
+
+def at(ref: str) -> tuple[str, str]:
+    name, _, version = ref.removeprefix("data:").partition("@")
+    return name, version
+
+
+def looked_at(place: Place, ref: str) -> set[int]:
+    """The ids in a window, by a look that is counted."""
+    workspace = place.platform.settings.workspace
+    with place.platform.database.begin(principal="os:tester") as tx:
+        datasets = DatasetsService(tx, place.platform.blobs, workspace / "tables", workspace / "scratch")
+        rows, look = datasets.look(ref)
+        assert datasets.count(ref, look, "a test")
+    return set(rows["id"])

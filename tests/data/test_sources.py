@@ -12,6 +12,7 @@ from typing import Any
 import deltalake
 import polars as pl
 import pytest
+import sqlalchemy as sa
 
 from loopline import failpoints
 from loopline.app import Platform
@@ -19,6 +20,7 @@ from loopline.catalog import Session
 from loopline.data.records import Collected
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused
 from loopline.operations import Body
+from loopline.quality.profile import Profile
 
 
 class Clinic:
@@ -100,6 +102,17 @@ def test_rows_that_are_there_are_not_written_again(clinic: Clinic, either: Platf
     from loopline.hashing import digest_table
 
     assert digest_table(clinic.rows().to_arrow()) == version.digest
+
+
+def test_rows_that_repeat_earlier_ones_are_counted_across_parts(clinic: Clinic) -> None:
+    clinic.put("a.csv", "id,days", "1,1", "2,1", "2,1")
+    clinic.collect()
+    clinic.put("b.csv", "id,days", "1,1", "3,1", "3,1", "2,1")
+    clinic.sync()
+    made, again = (
+        Profile.from_json(clinic.session.datasets.profile("visits", full=full).read()) for full in (False, True)
+    )
+    assert (made.rows, made.duplicates) == (again.rows, again.duplicates) == (7, 4)
 
 
 def test_a_table_of_very_many_parts_is_written_anew(
@@ -458,6 +471,39 @@ def test_what_is_collected_is_shown(clinic: Clinic) -> None:
 
 
 # Versions that others make
+
+
+def test_the_list_asks_the_database_the_same_however_many_datasets_there_are(clinic: Clinic) -> None:
+    asked: list[str] = []
+
+    def listed() -> tuple[int, int]:
+        asked.clear()
+        sa.event.listen(sa.engine.Engine, "before_cursor_execute", note)
+        try:
+            return len(clinic.session.sources.list()), len(asked)
+        finally:
+            sa.event.remove(sa.engine.Engine, "before_cursor_execute", note)
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "dataset_" in statement:
+            asked.append(statement)
+
+    for number in range(4):
+        clinic.put("a.csv", "id", f"{number}")
+        for name in ("one", "two", "three")[: 1 if number == 0 else 3]:
+            clinic.session.sources.collect(name, [{"address": str(clinic.folder / "a.csv")}])
+        if number == 0:
+            first = listed()
+    clinic.session.sources.schedule("two", every="1h")
+    clinic.session.datasets.withdraw("three", "3", "a mistake")
+    assert (first, listed()) == ((1, 2), (3, 2))
+    found = {one.name: one for one in clinic.session.sources.list()}
+    assert list(found) == ["one", "three", "two"]
+    assert {name: one.ref for name, one in found.items()} == {
+        "one": "data:one@4", "two": "data:two@3", "three": "data:three@2",
+    }  # fmt: skip
+    assert all(one == clinic.session.sources.show(name) for name, one in found.items())
+    assert [name for name, one in found.items() if one.schedule] == ["two"]
 
 
 def test_a_withdrawn_version_is_read_again(clinic: Clinic) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from loopline.catalog import Session
 from loopline.data import versions
-from loopline.data.records import Vacuumed
+from loopline.data.records import Learning, Vacuumed
 from loopline.errors import Conflict, Invalid, NotFound, Refused
 from loopline.quality.blocks import Blocks
 
@@ -103,6 +103,21 @@ def test_nothing_is_made_from_a_withdrawn_version(place: Any, session: Session) 
     # The same content may be brought again, on purpose, and is then another version.
     assert place.add(220).version == 3
     assert session.datasets.show("visits").unsound == ""
+
+
+def test_rows_of_another_kind_are_refused_under_a_name_that_has_a_sealed_window(place: Any, session: Session) -> None:
+    place.add(200)
+    session.datasets.split("visits", "back", time="id")
+    other = pl.DataFrame({"sensor": range(300), "watts": [n % 11 for n in range(300)], "failed": [False] * 300})
+    with pytest.raises(Invalid, match=r"visits.parquet holds other things than data:visits.test@1") as caught:
+        place.add(other)
+    assert caught.value.code == "other-kind"
+    assert "a name of its own" in caught.value.hint
+    back = other.rename({"failed": "back"})  # the label's name alone tells no rows apart
+    with pytest.raises(Invalid, match=r"none of its columns are there \(id, days, back\)"):
+        place.add(back, learning=Learning(label="back"))
+    assert session.datasets.show("visits").version == 1
+    assert place.add(200, onto="1").version == 2  # of the same kind they go on
 
 
 def test_a_withdrawal_says_why_once(place: Any, session: Session) -> None:

@@ -1,17 +1,31 @@
-"""Several tables joined by a key into one: rows of all of them are kept, and what does not agree is counted."""
+"""Several tables joined by a key into one: rows of all of them are kept, and what does not agree is counted.
+
+What is too large for memory is first cut by the hash of its key (a Grace join: Kitsuregawa, Tanaka, Moto-oka 1983): rows of one
+key are in one part of each side, the parts are joined one after the other, and what comes of them is put back into order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 import polars as pl
 
 from loopline.data.reconcile import Part
+from loopline.data.spooled import Spools, spooled
 from loopline.errors import Invalid, did_you_mean
+from loopline.quality.blocks import Blocks
 
-_OTHER = "\0other"
-_HERE, _THERE = "\0here", "\0there"
+_OTHER = "\uffffother"
+_HERE, _THERE = "\uffffhere", "\uffffthere"
+_PLACE = "\uffffplace"
+_AT_ONCE = 64 << 20
+"""Bytes of both sides that are joined at once."""
+
+_MOST_PARTS = 128
+_AHEAD = 1 << 18
+"""Rows of all parts together that are read at once when they are put back into order."""
 
 
 class Joined(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,12 +47,13 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
         return text
 
 
-def join(parts: Sequence[Part], key: tuple[str, ...]) -> tuple[pl.DataFrame, list[Joined]]:
+def join(parts: Sequence[Part], key: tuple[str, ...], scratch: Path | None = None) -> tuple[Blocks, list[Joined]]:
     """One table of all rows, in the order of the parts, and what each part after the first brought.
 
     A row without a value in the key matches none. A column that two parts have is taken from the earlier one, from the later one
-    where the earlier has no value. Raises `Invalid` where a part has no such column (code "no-column"), where a column's kinds do
-    not go together (code "join-types"), and where a key stands twice on both sides (code "key-clash").
+    where the earlier has no value. In memory are a part of each side, and all rows of a key that many rows have; what else there is
+    lies in `scratch`. Raises `Invalid` where a part has no such column (code "no-column"), where a column's kinds do not go
+    together (code "join-types"), and where a key stands twice on both sides (code "key-clash").
     """
     for part in parts:
         for name in key:
@@ -48,23 +63,96 @@ def join(parts: Sequence[Part], key: tuple[str, ...]) -> tuple[pl.DataFrame, lis
                     code="no-column",
                     hint=did_you_mean(name, part.rows.columns),
                 )
-    frame, told = parts[0].rows.frame(), []
+    rows, told = parts[0].rows, []
     for part in parts[1:]:
-        frame, said = _with(frame, part.rows.frame(), part.name, key, parts[0].name)
+        rows, said = _with(rows, part.rows, part.name, key, parts[0].name, scratch)
         told.append(said)
-    return frame, told
+    return rows, told
 
 
 def _with(
-    frame: pl.DataFrame, other: pl.DataFrame, called: str, key: tuple[str, ...], first: str
+    rows: Blocks, others: Blocks, called: str, key: tuple[str, ...], first: str, scratch: Path | None
+) -> tuple[Blocks, Joined]:
+    both = [name for name in others.columns if name in rows.columns]
+    kinds = {name: _kind(name, rows, others, called, first) for name in both}
+    count = _parts(rows, others)
+    left, right = (
+        _cut(side.mapped(lambda block: block.cast(kinds)), mark, key, count, scratch)  # type: ignore[arg-type]
+        for side, mark in ((rows, _HERE), (others, _THERE))
+    )
+    made, told, clashing = list[Blocks](), list[Joined](), 0
+    for one, other in zip(left, right, strict=True):
+        here, there = one.frame(), other.frame()
+        clashing += _clashing(here, there, key)
+        if clashing:
+            continue
+        frame, said = _joined(here, there, called, key, both, rows.height)
+        told.append(said)
+        made.append(
+            Blocks.of(frame)
+            if count == 1
+            else spooled(frame.iter_slices(max(1, _AHEAD // count)), frame.schema, scratch)
+        )
+    if clashing:
+        raise Invalid(
+            f"{clashing:,} values of {', '.join(key)} stand more than once both in {called} and in what it is joined to.",
+            code="key-clash",
+            hint="Join by more columns (--join A --join B), or make the key one of a row on one side.",
+        )
+    columns = [name for name in made[0].columns if name != _PLACE]
+    whole = made[0] if count == 1 else spooled(_in_order(made), made[0].schema, scratch)
+    return whole.only(columns), _sum(told, both)
+
+
+def _parts(rows: Blocks, others: Blocks) -> int:
+    """In how many parts both sides are joined, by the size of their first rows."""
+    size = 0
+    for side in (rows, others):
+        block = next(iter(side), side.empty)
+        size += int(block.estimated_size()) * side.height // max(1, block.height)
+    return min(_MOST_PARTS, 1 + size // _AT_ONCE)
+
+
+def _cut(side: Blocks, mark: str, key: tuple[str, ...], count: int, scratch: Path | None) -> list[Blocks]:
+    """A side in so many parts by the hash of the key, with the number of each row."""
+
+    def numbered() -> Iterator[pl.DataFrame]:
+        start = 0
+        for block in side:
+            yield block.with_row_index(mark, offset=start)
+            start += block.height
+
+    if count == 1:
+        return [Blocks.of(pl.concat([side.empty.with_row_index(mark), *numbered()]))]
+    schema = side.empty.with_row_index(mark).schema
+    with Spools(schema, count, scratch) as spools:
+        for block in numbered():
+            placed = block.with_columns((pl.struct(key).hash(seed=0) % count).alias(_PLACE))
+            for (place,), rows in placed.partition_by(_PLACE, as_dict=True, include_key=False).items():
+                spools.add(place, rows)
+        return spools.blocks()
+
+
+def _in_order(parts: Sequence[Blocks]) -> Iterator[pl.DataFrame]:
+    """The rows of parts that are in order themselves, in the order of all."""
+    going = [(rows, block) for rows in map(iter, parts) if (block := next(rows, None)) is not None]
+    while going:
+        last = min(block[_PLACE][-1] for _, block in going)
+        yield pl.concat([block.filter(pl.col(_PLACE) <= last) for _, block in going]).sort(_PLACE)
+        left = []
+        for rows, block in going:
+            rest: pl.DataFrame | None = block.filter(pl.col(_PLACE) > last)
+            if rest is not None and (rest.height or (rest := next(rows, None)) is not None):
+                left.append((rows, rest))
+        going = left
+
+
+def _joined(
+    left: pl.DataFrame, right: pl.DataFrame, called: str, key: tuple[str, ...], both: Sequence[str], height: int
 ) -> tuple[pl.DataFrame, Joined]:
-    both = [name for name in other.columns if name in frame.columns]
-    kinds = {name: _kind(name, frame, other, called, first) for name in both}
-    left = frame.cast(kinds).with_columns(pl.lit(value=True).alias(_HERE))  # type: ignore[arg-type]
-    right = other.cast(kinds).with_columns(pl.lit(value=True).alias(_THERE))  # type: ignore[arg-type]
-    _check_clash(left, right, called, key)
-    right = right.rename({name: name + _OTHER for name in both if name not in key})
-    made = left.join(right, on=list(key), how="full", coalesce=True, maintain_order="left_right")
+    """The rows of both, with the place of each among all: behind those of the first side, which are `height`, what is new."""
+    named = right.rename({name: name + _OTHER for name in both if name not in key})
+    made = left.join(named, on=list(key), how="full", coalesce=True)
     here, there = made[_HERE].is_not_null(), made[_THERE].is_not_null()
     disagreed = {
         name: rows
@@ -73,9 +161,11 @@ def _with(
     }
     taken = [
         pl.coalesce(name, name + _OTHER).alias(name) if name in both and name not in key else pl.col(name)
-        for name in [*frame.columns, *(name for name in other.columns if name not in frame.columns)]
+        for name in [*left.columns, *(name for name in right.columns if name not in left.columns)]
+        if name not in (_HERE, _THERE)
     ]
-    return made.select(taken), Joined(
+    place = pl.col(_HERE).fill_null(height).cast(pl.UInt64) * 2**32 + pl.col(_THERE).fill_null(0)
+    return made.select(*taken, place.alias(_PLACE)).sort(_PLACE), Joined(
         name=called,
         matched=int((here & there).sum()),
         only_before=int((here & ~there).sum()),
@@ -84,8 +174,18 @@ def _with(
     )
 
 
-def _kind(name: str, frame: pl.DataFrame, other: pl.DataFrame, called: str, first: str) -> pl.DataType:
-    ours, theirs = frame.schema[name], other.schema[name]
+def _sum(told: Sequence[Joined], both: Sequence[str]) -> Joined:
+    return Joined(
+        name=told[0].name,
+        matched=sum(one.matched for one in told),
+        only_before=sum(one.only_before for one in told),
+        only_here=sum(one.only_here for one in told),
+        disagreed={name: rows for name in both if (rows := sum(one.disagreed.get(name, 0) for one in told))},
+    )
+
+
+def _kind(name: str, rows: Blocks, others: Blocks, called: str, first: str) -> pl.DataType:
+    ours, theirs = rows.schema[name], others.schema[name]
     if ours == theirs:
         return ours
     if ours.is_numeric() and theirs.is_numeric():
@@ -97,11 +197,7 @@ def _kind(name: str, frame: pl.DataFrame, other: pl.DataFrame, called: str, firs
     )
 
 
-def _check_clash(left: pl.DataFrame, right: pl.DataFrame, name: str, key: tuple[str, ...]) -> None:
+def _clashing(left: pl.DataFrame, right: pl.DataFrame, key: tuple[str, ...]) -> int:
+    """How many keys stand more than once on both sides."""
     twice = [side.drop_nulls(key).filter(pl.struct(key).is_duplicated()).select(key).unique() for side in (left, right)]
-    if clashing := twice[0].join(twice[1], on=list(key), how="semi").height:
-        raise Invalid(
-            f"{clashing:,} values of {', '.join(key)} stand more than once both in {name} and in what it is joined to.",
-            code="key-clash",
-            hint="Join by more columns (--join A --join B), or make the key one of a row on one side.",
-        )
+    return twice[0].join(twice[1], on=list(key), how="semi").height

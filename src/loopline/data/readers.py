@@ -232,7 +232,7 @@ def _read(
     facts = replace(facts, missing=missing, encoding=encoding)
     first = bytes(text[:64]).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if (_TEXT.get(suffix) or ("json" if first in (b"{", b"[") else "csv")) == "json":
-        rows, form, warnings = read_json(text, called, missing, as_text)
+        rows, form, warnings = read_json(text, called, missing, as_text, scratch)
         return ReadTable(rows=rows, facts=replace(facts, format=form, warnings=(*told, *warnings)))
     rows, dialect, warnings = read_csv(text, called, missing, as_text, scratch)
     return ReadTable(rows=rows, facts=replace(facts, format="csv", dialect=dialect, warnings=(*told, *warnings)))
@@ -243,9 +243,9 @@ def _binary(kind: str, content: Content, called: str, missing: tuple[str, ...]) 
         case "parquet":
             return read_parquet(content, called), ()
         case "arrow":
-            return Blocks.of(read_arrow(content, called)), ()
+            return read_arrow(content, called), ()
         case "avro":
-            return Blocks.of(read_avro(content, called)), ()
+            return read_avro(content, called), ()
     frame, said = read_excel(content, called, missing)
     return Blocks.of(frame), said
 

@@ -1,44 +1,92 @@
 """Arrow IPC, a file or a stream: how much its messages unpack to is read from them first, then pyarrow reads and checks them.
 
-The messages and the footer are those of the Arrow columnar format, "Serialization and Interprocess Communication".
+What is not packed is read from the mapped file some rows at a time; a packed batch is unpacked at once. The messages and the footer
+are those of the Arrow columnar format, "Serialization and Interprocess Communication".
 """
 
 from __future__ import annotations
 
-import mmap
+import contextlib
+import itertools
 import struct
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import polars as pl
 import pyarrow as pa
 
-from loopline.data.readers_packed import LARGEST, bound
+from loopline.data.readers_packed import LARGEST, Content, bound, release
 from loopline.data.readers_types import check_names
 from loopline.errors import Invalid
+from loopline.quality.blocks import Blocks
 
 _FILE = b"ARROW1"
 _TAIL = 4 + len(_FILE)  # behind the footer: its length, and the mark again
 _DICTIONARY, _BATCH = 2, 3
+_ROWS = 1 << 17
 
 
-def read_arrow(content: bytes | mmap.mmap, called: str) -> pl.DataFrame:
-    """The frame of an Arrow IPC file or stream. Raises `Invalid` for one that is damaged, cut off or a bomb."""
-    data = pa.py_buffer(bytes(content))
+class _Said(NamedTuple):
+    """What the messages of a file say: bytes of their buffers once unpacked, values, rows."""
+
+    size: int
+    cells: int
+    rows: int
+
+
+def read_arrow(content: Content, called: str) -> Blocks:
+    """The rows of an Arrow IPC file or stream. Raises `Invalid` for one that is damaged, cut off or a bomb."""
+    data = pa.py_buffer(content)
     whole = content[: len(_FILE)] == _FILE
-    try:
-        size, cells = _sizes(_in_footer(data) if whole else pa.ipc.MessageReader.open_stream(data))
-        if size > bound(len(content)) or 8 * cells > LARGEST:
+    with _damaged(called):
+        said = _said(content, _in_footer(data) if whole else pa.ipc.MessageReader.open_stream(data))
+        if said.size > bound(len(content)) or 8 * said.cells > LARGEST:
             raise Invalid(
-                f"{called} unpacks to {max(size, 8 * cells) >> 20:,} MiB, from {len(content):,} bytes.",
+                f"{called} unpacks to {max(said.size, 8 * said.cells) >> 20:,} MiB, from {len(content):,} bytes.",
                 code="table-large",
                 hint="Give it in parts, or as Parquet.",
             )
         with (pa.ipc.open_file if whole else pa.ipc.open_stream)(data) as opened:
             check_names(opened.schema.names, called)
-            table = opened.read_all()
-        table.validate(full=True)  # offsets that point elsewhere would read memory that is not the table's
-        frame = pl.from_arrow(table)
+            empty = pl.DataFrame(pl.from_arrow(opened.schema.empty_table()))
+    return arrow_rows(content, empty.schema, said.rows, called)
+
+
+def arrow_rows(content: Content, schema: pl.Schema, height: int, called: str) -> Blocks:
+    """The rows of an Arrow IPC file or stream of which it is known already what it holds."""
+    data = pa.py_buffer(content)
+    whole = content[: len(_FILE)] == _FILE
+
+    def read(names: Sequence[str]) -> Iterator[pl.DataFrame]:
+        for batch in _batches(data, called, whole=whole):
+            for start in range(0, batch.num_rows, _ROWS):
+                with _damaged(called):
+                    rows = batch.slice(start, _ROWS).select(list(names))
+                    rows.validate(full=True)  # offsets that point elsewhere would read memory that is not the table's
+                    frame = pl.DataFrame(pl.from_arrow(rows))
+                yield frame
+                release(content, 0, len(content))
+
+    return Blocks(schema, height, read)
+
+
+def _batches(data: pa.Buffer, called: str, *, whole: bool) -> Iterator[pa.RecordBatch]:
+    with _damaged(called):
+        opened = (pa.ipc.open_file if whole else pa.ipc.open_stream)(data)
+    with opened:
+        for number in range(opened.num_record_batches) if whole else itertools.count():
+            with _damaged(called):
+                try:
+                    batch = opened.get_batch(number) if whole else opened.read_next_batch()
+                except StopIteration:
+                    return
+            yield batch
+
+
+@contextlib.contextmanager
+def _damaged(called: str) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, IndexError,
             struct.error) as error:  # fmt: skip
         raise Invalid(
@@ -46,8 +94,6 @@ def read_arrow(content: bytes | mmap.mmap, called: str) -> pl.DataFrame:
             code="table-damaged",
             hint="Copy it again, or write it again.",
         ) from error
-    assert isinstance(frame, pl.DataFrame)
-    return frame
 
 
 def _in_footer(data: pa.Buffer) -> Iterator[Any]:
@@ -63,9 +109,8 @@ def _in_footer(data: pa.Buffer) -> Iterator[Any]:
             yield pa.ipc.read_message(data.slice(offset))
 
 
-def _sizes(messages: Iterable[Any]) -> tuple[int, int]:
-    """How many bytes the buffers of all messages are, unpacked, and how many values they are said to hold."""
-    size = cells = 0
+def _said(content: Content, messages: Iterable[Any]) -> _Said:
+    size = cells = rows = 0
     for message in messages:
         said = _Table.root(message.metadata.to_pybytes())
         kind = said.number(1, "B")
@@ -75,6 +120,7 @@ def _sizes(messages: Iterable[Any]) -> tuple[int, int]:
         batch = batch.table(1) if kind == _DICTIONARY and batch is not None else batch
         if batch is None:
             raise ValueError("a message has no batch")
+        rows += batch.number(0, "q") if kind == _BATCH else 0
         cells += batch.number(0, "q") * max(1, batch.length(1))
         packed = batch.table(3) is not None
         for offset, length in batch.structs(2, "<qq"):
@@ -83,7 +129,8 @@ def _sizes(messages: Iterable[Any]) -> tuple[int, int]:
             # A packed buffer begins with its size unpacked, or -1 where it is as it was.
             told = struct.unpack_from("<q", message.body, offset)[0] if packed and length >= 8 else -1
             size += length if told < 0 else told
-    return size, cells
+        release(content, 0, len(content))
+    return _Said(size, cells, rows)
 
 
 class _Table:

@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 import numpy as np
@@ -198,7 +199,13 @@ def _rewritten(
     content: Content, start: int, separator: str, width: int, called: str, scratch: Path | None
 ) -> mmap.mmap | bytes:
     """The same records, but for the first, in plain form; Invalid with the number of the first line that does not fit."""
-    out = tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=scratch)  # noqa: SIM115 - its map holds it
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=scratch) as out:
+        _write_plain(content, start, separator, width, called, out)
+        out.flush()
+        return mapped(out.fileno())  # which holds the file
+
+
+def _write_plain(content: Content, start: int, separator: str, width: int, called: str, out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
     limit = csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.reader(_lines(content, start), delimiter=separator, strict=False)
@@ -229,9 +236,6 @@ def _rewritten(
             line=int(first[0].removeprefix("line ")),
             lines=wrong,
         )
-    out.flush()
-    with out:
-        return mapped(out.fileno())
 
 
 def _lines(content: Content, start: int) -> Iterator[str]:

@@ -14,8 +14,8 @@ import msgspec
 import polars as pl
 
 from loopline.data.readers_excel_child import Sheets
-from loopline.data.readers_json import column
 from loopline.data.readers_types import check_names, typed
+from loopline.data.readers_values import column
 from loopline.errors import Invalid
 from loopline.quality.blocks import Blocks
 

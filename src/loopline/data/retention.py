@@ -23,6 +23,7 @@ from loopline.data.tables import (
     quarantine_decisions,
 )
 from loopline.data.vacuum import GRACE_MILLISECONDS
+from loopline.data.windows import Windows
 from loopline.data.written import Written
 from loopline.database import Tx
 from loopline.durations import written as spelled
@@ -48,6 +49,9 @@ class Retained:
     blobs: BlobStore
     named: Named
     written: Written
+
+    def _windows(self, name: str) -> Windows:
+        return Windows(self.tx, self.blobs, name, self.written.rows)
 
     def retention(self) -> VersionRetention:
         row = self.tx.first(sa.select(dataset_retention).where(dataset_retention.c.project == self.tx.project))
@@ -90,6 +94,8 @@ class Retained:
             self.tx.recorded = False
         else:
             for ref in gone:
+                if rows[ref].sealed and self.named.looks(rows[ref]):
+                    self._windows(rows[ref].name.removesuffix(".test")).mark(rows[ref])
                 self._set(rows[ref], purged=self.tx.now)
             forget(self.tx, gone)
             self.tx.note(outputs=gone)
@@ -155,7 +161,8 @@ class Retained:
         """Those of the versions that are to go which something needs, and what; what goes itself needs nothing."""
         why = dict(self._by_themselves(rows))
         for ref, by in self._elsewhere():
-            if ref in rows:
+            # Of an opened window nothing can be measured again: its evaluation is the record that stays.
+            if ref in rows and not (rows[ref].opened is not None and by.startswith("evaluation:")):
                 why.setdefault(ref, f"{by} names it")
         staying = [ref for ref in rows if ref in why or ref not in going]
         bodies = self._contracts(rows)
@@ -199,8 +206,6 @@ class Retained:
                 yield ref, "it is withdrawn, and stays to be looked at"
             elif row.sealed and row.opened is None:
                 yield ref, "its rows are sealed for evaluation"
-            elif row.sealed and self.named.looks(row):
-                yield ref, "an evaluation has looked at it"
             elif held:
                 yield ref, f"{held:,} of its quarantined rows are held still: release or drop them"
             elif LIVE not in row.facts and row.name not in base:

@@ -64,13 +64,18 @@ class Schedules:
         self.tx.recorded = bool(problem) != bool(known.problem)  # that it fails, and that it works again; not each turn
         self.tx.note(inputs=[self.tx.ref("data", name)])
 
-    def planned(self, name: str) -> dict[str, Any]:
-        """What a `Collection` says of its schedule."""
-        known = self._row(name)
-        if known is None:
-            return {}
-        rule = msgspec.convert(known.rule, Schedule)
-        return {"schedule": rule, "due": known.due, "failures": known.failures, "problem": known.problem}
+    def planned(self, name: str | None = None) -> dict[str, dict[str, Any]]:
+        """What the `Collection` of a dataset, or of each one, says of its schedule, by its name, where it has one."""
+        chosen = self._of(name) if name is not None else (_D.project == self.tx.project,)
+        return {
+            row.name: {
+                "schedule": msgspec.convert(row.rule, Schedule),
+                "due": row.due,
+                "failures": row.failures,
+                "problem": row.problem,
+            }
+            for row in self.tx.rows(sa.select(dataset_schedules).where(*chosen))
+        }
 
     def _row(self, name: str) -> Any:
         return self.tx.first(sa.select(dataset_schedules).where(*self._of(name)))

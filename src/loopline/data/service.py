@@ -42,7 +42,7 @@ from loopline.data.sides import write_sides
 from loopline.data.tables import dataset_contracts, dataset_versions, looks
 from loopline.data.uploads import fitting, on_disk, source_name, told
 from loopline.data.verbs import DatasetsVerbs
-from loopline.data.windows import Windows, check_evidence
+from loopline.data.windows import check_evidence
 from loopline.data.written import Written
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
@@ -115,6 +115,7 @@ class DatasetsService(Retained, DatasetsVerbs):
                     raise all_held(source.name, name, broken)
             labels = self.written.labels(name) if labels is None else labels
             check_labels(good.empty, labels)
+            self._windows(name).check_columns(good.columns, source.name, learning.label if learning else None)
             if learning is not None:
                 taught = with_read(good.frame(), since)
                 check_learning(known(taught, labels, learning.label).drop(READ), learning)
@@ -181,8 +182,7 @@ class DatasetsService(Retained, DatasetsVerbs):
     ) -> dict[str, Any]:
         row = self.named.row(name, version)
         self.named.check_open(row)
-        drafted = suggest(self.readable(row), label=label, time=time, group=group)
-        found: dict[str, Any] = msgspec.to_builtins(drafted)
+        found: dict[str, Any] = msgspec.to_builtins(suggest(self.readable(row), label=label, time=time, group=group))
         return found
 
     def clean(
@@ -372,9 +372,6 @@ class DatasetsService(Retained, DatasetsVerbs):
         self.tx.execute(looks.insert().values(**key, look=look, by=self.tx.principal, at=self.tx.now, purpose=purpose))
         self.tx.note(inputs=[self.tx.ref("data", row.name, row.version)])
         return True
-
-    def _windows(self, name: str) -> Windows:
-        return Windows(self.tx, name, self.written.rows)
 
     def readable(self, row: Any, as_of: int | None = None) -> pl.DataFrame:
         """The rows of a version, but for those sealed for evaluation; labels that are not known are missing."""

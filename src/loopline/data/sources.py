@@ -94,30 +94,30 @@ class SourcesService(SourcesVerbs):
         return self._collect(name, row, _states(row), tuple(row.join), row.on_change, rules, message, waiting)
 
     def list(self) -> tuple[Collection, ...]:
-        found = self.tx.rows(sa.select(_S.name).where(_S.project == self.tx.project).distinct().order_by(_S.name))
-        return tuple(self._record(row) for one in found if (row := self._state(one.name)) is not None)
+        planned = self._schedules.planned()
+        return tuple(self._record(row, planned.get(row.name, {})) for row in self._newest())
 
     def show(self, name: str) -> Collection:
-        return self._record(self._needed(name))
+        return self._planned(self._needed(name))
 
     def schedule(
         self, name: str, every: str | None = None, cron: str | None = None, waiting: int | None = None
     ) -> Collection:
         row = self._needed(name)
         self._schedules.set(name, Schedule(every=every, cron=cron, waiting=waiting))
-        return self._record(row)
+        return self._planned(row)
 
     def unschedule(self, name: str) -> Collection:
         row = self._needed(name)
         self._schedules.remove(name)
         self._tell(name, "")
-        return self._record(row)
+        return self._planned(row)
 
     def turn(self, name: str, problem: str = "") -> Collection:
         row = self._needed(name)
         self._schedules.turn(name, problem)
         self._tell(name, problem[:2000])
-        return self._record(row)
+        return self._planned(row)
 
     def _collect(
         self,
@@ -219,9 +219,9 @@ class SourcesService(SourcesVerbs):
         if base is None and len(found) > 1:
             parts = [_one(one, on_change, free) for one in found if one.parts]
         if join:
-            frame, joined = join_parts(parts, join)
+            whole, joined = join_parts(parts, join, self._scratch)
             facts |= {f"joined {number}": one.said(join) for number, one in enumerate(joined, 2)}
-            parts = [Part(" and ".join(part.name for part in parts), Blocks.of(frame))]
+            parts = [Part(" and ".join(part.name for part in parts), whole)]
         came = sum(part.rows.height for part in parts)
         fitted = reconcile(parts, known, on_change, free=free, earlier=earlier)
         good = fitted.rows
@@ -311,21 +311,29 @@ class SourcesService(SourcesVerbs):
 
     def _state(self, name: str) -> Any:
         """What is on record of a dataset's sources, as the newest version has it that is not withdrawn."""
+        return next(iter(self._newest(name)), None)
+
+    def _newest(self, name: str | None = None) -> Sequence[Any]:
+        """The same of a dataset, or of each one, by name, in one query."""
         d = dataset_versions.c
-        query = (
-            sa.select(dataset_sources)
+        chosen = (_S.project == self.tx.project,) if name is None else (_S.project == self.tx.project, _S.name == name)
+        newest = (
+            sa.select(_S.name, sa.func.max(_S.version).label("version"))
             .join(
                 dataset_versions,
                 (d.project == _S.project) & (d.name == _S.name) & (d.version == _S.version) & d.withdrawn.is_(None),
             )
-            .where(_S.project == self.tx.project, _S.name == name)
+            .where(*chosen)
+            .group_by(_S.name)
+            .subquery()
         )
-        return self.tx.first(query.order_by(_S.version.desc()).limit(1))
+        here = (_S.name == newest.c.name) & (_S.version == newest.c.version)
+        return self.tx.rows(sa.select(dataset_sources).join(newest, here).where(*chosen).order_by(_S.name))
 
     def _needed(self, name: str) -> Any:
         row = self._state(name)
         if row is None:
-            known = [one.name for one in self.list()]
+            known = [one.name for one in self._newest()]
             raise NotFound(
                 f"No source of {name!r} is on record.",
                 code="no-source",
@@ -333,7 +341,10 @@ class SourcesService(SourcesVerbs):
             )
         return row
 
-    def _record(self, row: Any) -> Collection:
+    def _planned(self, row: Any) -> Collection:
+        return self._record(row, self._schedules.planned(row.name).get(row.name, {}))
+
+    def _record(self, row: Any, planned: dict[str, Any]) -> Collection:
         return Collection(
             name=row.name,
             ref=self.tx.ref("data", row.name, row.version),
@@ -341,7 +352,7 @@ class SourcesService(SourcesVerbs):
             join=tuple(row.join),
             on_change=row.on_change,
             read=row.read,
-            **self._schedules.planned(row.name),
+            **planned,
         )
 
 

@@ -10,10 +10,8 @@ import contextlib
 import errno
 import fcntl
 import os
-import queue
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,16 +23,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
-from polars.io.plugins import register_io_source
 
+from loopline.data.cutting import AVERAGE, cut
+from loopline.data.pieces import Pieces
 from loopline.data.vacuum import files_of
 from loopline.errors import Invalid, Unavailable
 from loopline.failpoints import failpoint
 from loopline.hashing import digest_columns
+from loopline.ports.files import sync_folder
 from loopline.quality.blocks import Blocks
 
 _NUMBERED = re.compile(r"part-(\d{5})-")
-_MOST_FILES = 100  # of one version; from there on they are read slower than they are written anew
+_MOST_FILES = 100  # of little rows in one version; from there on they are read slower than they are written anew
+_LEAST_STORED = 4 << 20  # bytes of a file that is none of those
 _SMALLER: dict[Any, Any] = {pl.UInt8: pl.Int16, pl.UInt16: pl.Int32, pl.UInt32: pl.Int64}
 
 
@@ -64,64 +65,81 @@ def storable(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 class File(NamedTuple):
-    """A Parquet file in the folder of a Delta table that no Delta version names yet."""
+    """A Parquet file of some rows in the folder of a Delta table."""
 
     path: Path
     rows: int
+
+
+class Saved(NamedTuple):
+    """Files with rows, in their order, that no Delta version names yet."""
+
+    files: list[File]
     schema: pa.Schema
 
+    @property
+    def paths(self) -> list[Path]:
+        """Where they are."""
+        return [file.path for file in self.files]
 
-def save(folder: Path, rows: Blocks, seen: Callable[[pl.DataFrame], None] = lambda _: None, number: int = 0) -> File:
-    """Writes rows to a file of their own in `folder`, which nothing names; `seen` is handed each block on its way.
+    @property
+    def rows(self) -> int:
+        """Of all of them."""
+        return sum(file.rows for file in self.files)
 
-    `number` is the place of the file among those of a version. Raises `Unavailable` (code "disk-full") where there is no space.
+    def remove(self) -> None:
+        """Removes them."""
+        for path in self.paths:
+            path.unlink(missing_ok=True)
+
+
+def save(folder: Path, rows: Blocks, seen: Callable[[pl.DataFrame], None] = lambda _: None, number: int = 0) -> Saved:
+    """Writes rows to files of their own in `folder`, which nothing names; `seen` is handed each block on its way.
+
+    They are cut where their content says so (`cutting`). A piece that a file in the folder holds already is that file, under one
+    more name. `number` is the place of the first file among those of a version. Raises `Unavailable` (code "disk-full") where there
+    is no space.
     """
-    schema = storable(rows.empty)
-    path = folder / f"part-{number:05}-{uuid.uuid4()}.parquet"
-    handed: queue.Queue[pl.DataFrame | None] = queue.Queue(1)
+    empty = storable(rows.empty)
+    saved = Saved([], empty.to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
 
-    def blocks(*_: Any) -> Iterator[pl.DataFrame]:
-        while (block := handed.get()) is not None:
-            yield block
+    def blocks() -> Iterator[pl.DataFrame]:
+        for block in rows:
+            seen(block)
+            yield storable(block)
 
-    def hand(block: pl.DataFrame | None) -> None:
-        while not written.done():
-            with contextlib.suppress(queue.Full):
-                handed.put(block, timeout=1)
-                break
+    def take(piece: pl.DataFrame) -> None:
+        saved.files.append(File(pieces.kept(piece, number + len(saved.files)), piece.height))
 
-    with _space(rows.height), ThreadPoolExecutor(1) as thread:
+    with _space(rows.height), contextlib.ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
         failpoint("data.versions.save")
-        source = register_io_source(blocks, schema=schema.schema)
-        written = thread.submit(lambda: source.sink_parquet(path, compression="snappy", sync_on_close="all"))
-        try:
-            # All of them in this thread: each of polars' own that reads a block keeps the memory that it took.
-            try:
-                for block in rows:
-                    seen(block)
-                    hand(storable(block))
-            finally:
-                hand(None)
-                written.result()
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-    return File(path, rows.height, schema.to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
+        pieces = Pieces(folder)
+        stack.callback(saved.remove)
+        with ThreadPoolExecutor(1) as thread:
+            # Rows are read in this thread: each of polars' own that reads a block keeps the memory that it took.
+            written = thread.submit(lambda: None)
+            for piece in cut(blocks(), empty):
+                written.result()  # so that two pieces are in memory, and no more
+                written = thread.submit(take, piece)
+            written.result()
+        sync_folder(folder)
+        stack.pop_all()
+    return saved
 
 
-def write(folder: Path, file: File) -> int:
-    """Makes a file, as it was saved, the next version of the Delta table in `folder`; gives the Delta version."""
-    with _alone(folder), _space(file.rows), _named(folder, file):
-        schema, action = deltalake.Schema.from_arrow(file.schema), _action(file)
+def write(folder: Path, saved: Saved) -> int:
+    """Makes files, as they were saved, the next version of the Delta table in `folder`; gives the Delta version."""
+    with _alone(folder), _space(saved.rows), _named(folder, saved):
+        schema, actions = deltalake.Schema.from_arrow(saved.schema), _actions(saved)
         failpoint("data.versions.write")
         if not deltalake.DeltaTable.is_deltatable(str(folder)):
-            create_table_with_add_actions(str(folder), schema, [action])
+            create_table_with_add_actions(str(folder), schema, actions)
         else:
             delta = deltalake.DeltaTable(str(folder))
-            if any(pa.types.is_timestamp(kind) and kind.tz is None for kind in file.schema.types):
+            if any(pa.types.is_timestamp(kind) and kind.tz is None for kind in saved.schema.types):
                 _allow_local_times(delta)
-            delta.create_write_transaction([action], "overwrite", schema)
+            delta.create_write_transaction([*actions], "overwrite", schema)
         failpoint("data.versions.written")
         return deltalake.DeltaTable(str(folder)).version()
 
@@ -136,32 +154,38 @@ def _allow_local_times(delta: deltalake.DeltaTable) -> None:
 def next_number(folder: Path, base: int, schema: pl.Schema) -> int | None:
     """The place of a file behind those of the Delta version `base`; None where rows of this schema cannot go behind them.
 
-    That is where their columns or types are not the same, and where they lie in very many files.
+    That is where their columns or types are not the same, and where they lie in very many files that hold little each.
     """
-    files = files_of(folder, base)
+    table = deltalake.DeltaTable(str(folder), version=base)
+    files, held = files_of(folder, base), pa.table(table.get_add_actions())
     numbers = [int(found[1]) if (found := _NUMBERED.match(file)) else None for file in files]
-    known = pa.schema(deltalake.DeltaTable(str(folder), version=base).schema().to_arrow())
+    known = pa.schema(table.schema().to_arrow())
     given = storable(pl.DataFrame(schema=schema)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-    if len(files) >= _MOST_FILES or None in numbers or not _same(known, given):
+    stored, rows = (sum(n or 0 for n in held[name].to_pylist()) for name in ("size_bytes", "num_records"))
+    full = max(stored // _LEAST_STORED, 8 * rows * len(known) // AVERAGE)  # files that would be there anyway
+    if len(files) >= _MOST_FILES + full or None in numbers or not _same(known, given):
         return None
     return 1 + max((n for n in numbers if n is not None), default=-1)
 
 
-def append(folder: Path, base: int, file: File) -> int:
-    """Puts the rows of a file, as it was saved, behind those of the Delta version `base`; gives the Delta version."""
-    with _alone(folder), _space(file.rows), _named(folder, file):
+def append(folder: Path, base: int, saved: Saved) -> int:
+    """Puts the rows of files, as they were saved, behind those of the Delta version `base`; gives the Delta version."""
+    with _alone(folder), _space(saved.rows), _named(folder, saved):
         delta = deltalake.DeltaTable(str(folder))
         if files_of(folder, delta.version()) != files_of(folder, base):
             delta.restore(base)  # something else was written since, and is not what these rows go behind
         failpoint("data.versions.append")
-        delta.create_write_transaction([_action(file)], "append", delta.schema())
+        delta.create_write_transaction([*_actions(saved)], "append", delta.schema())
         failpoint("data.versions.appended")
         return deltalake.DeltaTable(str(folder)).version()
 
 
-def _action(file: File) -> AddAction:
-    size, now = file.path.stat().st_size, int(time.time() * 1000)
-    return AddAction(file.path.name, size, {}, now, True, f'{{"numRecords":{file.rows}}}')
+def _actions(saved: Saved) -> list[AddAction]:
+    now = int(time.time() * 1000)
+    return [
+        AddAction(path.name, path.stat().st_size, {}, now, True, f'{{"numRecords":{rows}}}')
+        for path, rows in saved.files
+    ]
 
 
 def digest(schema: pl.Schema, files: Sequence[Path]) -> str:
@@ -169,17 +193,17 @@ def digest(schema: pl.Schema, files: Sequence[Path]) -> str:
 
     `schema` is that of the rows as they came; they are stored, and digested, as `storable`.
     """
-    with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(pq.ParquetFile(file)) for file in files]
-        fields = storable(pl.DataFrame(schema=schema)).to_arrow().schema
+    fields = storable(pl.DataFrame(schema=schema)).to_arrow().schema
+    known = [(file, pq.read_metadata(file)) for file in files]
 
-        def column(place: int) -> Iterator[pa.Array]:
-            name = fields[place].name
-            for file in opened:
-                for group in range(file.num_row_groups):
-                    yield from file.read_row_group(group, columns=[name]).column(name).cast(fields[place].type).chunks
+    def column(place: int) -> Iterator[pa.Array]:
+        name = fields[place].name
+        for file, metadata in known:
+            with pq.ParquetFile(file, metadata=metadata) as opened:
+                for group in range(metadata.num_row_groups):
+                    yield from opened.read_row_group(group, columns=[name]).column(name).cast(fields[place].type).chunks
 
-        return digest_columns(fields, sum(file.metadata.num_rows for file in opened), column)
+    return digest_columns(fields, sum(metadata.num_rows for _, metadata in known), column)
 
 
 def _same(known: pa.Schema, given: pa.Schema) -> bool:
@@ -221,15 +245,15 @@ def _space(rows: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _named(folder: Path, file: File) -> Iterator[None]:
-    """Removes the file where the table did not come to name it."""
+def _named(folder: Path, saved: Saved) -> Iterator[None]:
+    """Removes the files where the table did not come to name them."""
     try:
         yield
     except BaseException:
         table = str(folder)
         there = deltalake.DeltaTable.is_deltatable(table)
-        if not there or file.path.name not in files_of(folder, deltalake.DeltaTable(table).version()):
-            file.path.unlink()
+        if not there or saved.paths[0].name not in files_of(folder, deltalake.DeltaTable(table).version()):
+            saved.remove()
         raise
 
 

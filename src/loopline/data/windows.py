@@ -3,21 +3,25 @@
 A window is the test side of a split. While it is closed its rows are left out wherever the dataset is read, in whichever version
 they stand. A later split may make training rows of them (a retraining learns from all that is past): then the window is opened,
 that is on record, and it is evidence no more. Rows that were looked at before and stand in a new window again bring their looks
-along.
+along, also where the window is gone in which that was (`window_marks`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import msgspec
 import polars as pl
 import sqlalchemy as sa
 
 from loopline.data.tables import dataset_versions, looks
+from loopline.data.window_marks import Marks
 from loopline.database import Tx
-from loopline.errors import Refused
+from loopline.errors import Invalid, Refused
+from loopline.ports.blobs import BlobStore
 from loopline.statistics.records import MOST_LOOKS
+from loopline.store.service import Store
 
 _C = dataset_versions.c
 
@@ -41,8 +45,9 @@ def check_evidence(row: Any, ref: str, look: int) -> None:
 class Windows:
     """The windows that splits of one dataset have sealed. `read` gives the rows of a version by its row in the table."""
 
-    def __init__(self, tx: Tx, name: str, read: Callable[[Any], pl.DataFrame]) -> None:
+    def __init__(self, tx: Tx, blobs: BlobStore, name: str, read: Callable[[Any], pl.DataFrame]) -> None:
         self.tx = tx
+        self.blobs = blobs
         self.name = f"{name}.test"
         self._read = read
         self._frames: dict[int, pl.DataFrame] = {}
@@ -51,6 +56,16 @@ class Windows:
         """The rows of all of them, oldest first."""
         mine = (_C.project == self.tx.project) & (_C.name == self.name) & _C.sealed
         return self.tx.rows(sa.select(dataset_versions).where(mine).order_by(_C.version))
+
+    def check_columns(self, columns: Collection[str], called: str, label: str | None) -> None:
+        """Raises `Invalid` (code "other-kind") where rows of these columns cannot be held against a closed window.
+
+        The label alone tells no rows apart.
+        """
+        for window in self.all():
+            theirs = [column["name"] for column in window.columns]
+            if window.opened is None and not set(theirs).intersection(columns) - {label}:
+                raise self._other(window, theirs, called)
 
     def readable(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame without the rows of windows that are closed."""
@@ -84,8 +99,19 @@ class Windows:
                 place = (_C.project == self.tx.project) & (_C.name == self.name) & (_C.version == window.version)
                 self.tx.execute(sa.update(dataset_versions).where(place).values(opened=ref))
 
+    def mark(self, window: Any) -> None:
+        """Keeps of an opened window, whose rows go, by what they are known again."""
+        kept = self.blobs.put([msgspec.json.encode(Marks.of(self._read(window)))])
+        Store(self.tx, self.blobs).retain(kept.digest, self._marked(window))
+
+    def _marked(self, window: Any) -> str:
+        return self.tx.ref("data", self.name, f"marks-{window.version}")
+
     def _held(self, window: Any, frame: pl.DataFrame) -> pl.Series:
         """Which rows of the frame stand in a window."""
+        if window.purged is not None:
+            (digest,) = Store(self.tx, self.blobs).of(self._marked(window))
+            return msgspec.json.decode(self.blobs.read(digest), type=Marks).among(frame)
         rows, on = self._beside(window, frame)
         marked = frame.select(on).join(
             rows.with_columns(pl.lit(True).alias("_held")), on=on, how="left", nulls_equal=True, maintain_order="left"
@@ -98,4 +124,15 @@ class Windows:
             self._frames[window.version] = self._read(window)
         rows = self._frames[window.version]
         on = [column for column, kind in frame.schema.items() if rows.schema.get(column) == kind]
+        if not on:
+            raise self._other(window, rows.columns, "What is read")
         return rows.select(on).unique(), on
+
+    def _other(self, window: Any, columns: Sequence[str], called: str) -> Invalid:
+        kept, names = self.tx.ref("data", self.name, window.version), ", ".join(columns[:5])
+        return Invalid(
+            f"{called} holds other things than {kept}, which is kept for evaluation: none of its columns are there ({names}"
+            f"{', ...' if len(columns) > 5 else ''}).",
+            code="other-kind",
+            hint="Give it a name of its own: a dataset, and a loop, is of one kind of rows from version to version.",
+        )

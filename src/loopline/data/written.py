@@ -29,11 +29,11 @@ from loopline.quality.profile_records import Profile
 from loopline.store.service import Store
 
 
-class _Saved(NamedTuple):
-    """All rows of a version to be, and the file that was written of them, or (`appended`) of those behind earlier ones."""
+class _Made(NamedTuple):
+    """All rows of a version to be, and the files that were written of them, or (`appended`) of those behind earlier ones."""
 
     rows: Blocks
-    file: versions.File
+    saved: versions.Saved
     digest: str
     profile: Profile
     appended: bool
@@ -135,13 +135,13 @@ class Written:
             "manifest": "",
         }
         if (same := self._same(name, said)) is not None:
-            made.file.path.unlink()
+            made.saved.remove()
             return self._again(same, inputs)
         summary = self.blobs.put([made.profile.to_json()])
         delta_version = (
-            versions.append(self.folder(name), behind.delta_version, made.file)
+            versions.append(self.folder(name), behind.delta_version, made.saved)
             if made.appended
-            else versions.write(self.folder(name), made.file)
+            else versions.write(self.folder(name), made.saved)
         )
         held = quarantined.height if quarantined is not None else 0
         beside = None
@@ -163,7 +163,7 @@ class Written:
             files=0,
             bytes=0,
             rows=made.rows.height,
-            columns=[{"name": f.name, "type": str(f.type)} for f in made.file.schema],
+            columns=[{"name": f.name, "type": str(f.type)} for f in made.saved.schema],
             shares=[*shares],
             quarantined=held,
             broken=broken or {},
@@ -174,27 +174,29 @@ class Written:
             read=read,
         )
 
-    def _save(self, name: str, rows: Blocks, behind: Any) -> _Saved:
-        """Writes rows to a file that nothing names yet, in one pass with their profile; then reads it for the digest.
+    def _save(self, name: str, rows: Blocks, behind: Any) -> _Made:
+        """Writes rows to files that nothing names yet, in one pass with their profile; then reads them for the digest.
 
         What is `behind` is not written again, and its profile is that of its version, where the rows can go behind its files.
         """
         folder, earlier, number = self.folder(name), [], None
+        whole, before = rows, Blocks.of(rows.empty)
         if behind is not None:
-            before = versions.stored(folder, behind.delta_version)
+            before = versions.stored(folder, behind.delta_version).mapped(lambda block: widened(block, rows.schema))
             number = versions.next_number(folder, behind.delta_version, rows.schema)
-            whole = rows.behind(before.mapped(lambda block: widened(block, rows.schema)))
+            whole = rows.behind(before)
             if number is not None:
                 earlier = [folder / file for file in files_of(folder, behind.delta_version)]
-        else:
-            whole = rows
         with contextlib.closing(BlockProfiler(rows.empty)) as profiler:
-            file = versions.save(folder, whole if number is None else rows, profiler.add, number or 0)
+            saved = versions.save(folder, whole if number is None else rows, profiler.add, number or 0)
+            for block in before if number is not None else ():
+                profiler.repeat(block)
             summary = profiler.profile()
         if number is not None:
-            summary = Profile.from_json(self.blobs.read(behind.profile)).merge(summary)
-        digest = versions.digest(rows.schema, [*earlier, file.path])
-        return _Saved(whole, file, digest, summary, appended=number is not None)
+            merged = Profile.from_json(self.blobs.read(behind.profile)).merge(summary)
+            summary = msgspec.structs.replace(merged, duplicates=summary.duplicates)  # which are of all rows
+        digest = versions.digest(rows.schema, [*earlier, *saved.paths])
+        return _Made(whole, saved, digest, summary, appended=number is not None)
 
     def write_files(
         self, name: str, kept: str, manifest: Manifest, *, facts: dict[str, str], message: str

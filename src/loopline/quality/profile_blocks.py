@@ -38,6 +38,10 @@ class BlockProfiler:
         if self._reference is None:
             self._repeats.add(row_hashes(block))
 
+    def repeat(self, block: pl.DataFrame) -> None:
+        """Takes rows in that are in another profile, to be merged: of them it is only seen which ones repeat each other."""
+        self._repeats.add(row_hashes(block))
+
     def close(self) -> None:
         """Lets go of what was kept to count repeated rows."""
         self._repeats.file.close()
