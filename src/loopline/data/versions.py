@@ -31,7 +31,7 @@ from loopline.data.vacuum import files_of
 from loopline.errors import Invalid, Unavailable
 from loopline.failpoints import failpoint
 from loopline.hashing import digest_columns
-from loopline.quality.blocks import Blocks
+from loopline.quality.blocks import Blocks, ahead
 
 _NUMBERED = re.compile(r"part-(\d{5})-")
 _MOST_FILES = 100  # of one version; from there on they are read slower than they are written anew
@@ -171,15 +171,32 @@ def digest(schema: pl.Schema, files: Sequence[Path]) -> str:
     """
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(pq.ParquetFile(file)) for file in files]
-        fields = storable(pl.DataFrame(schema=schema)).to_arrow().schema
+        fields = storable(pl.DataFrame(schema=schema)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+        thread = stack.enter_context(ThreadPoolExecutor(1))
 
         def column(place: int) -> Iterator[pa.Array]:
-            name = fields[place].name
+            name, kind = fields[place].name, fields[place].type
             for file in opened:
                 for group in range(file.num_row_groups):
-                    yield from file.read_row_group(group, columns=[name]).column(name).cast(fields[place].type).chunks
+                    for piece in file.read_row_group(group, columns=[name], use_threads=False).column(name).chunks:
+                        yield piece if _large(piece.type) == _large(kind) else piece.cast(kind)
 
-        return digest_columns(fields, sum(file.metadata.num_rows for file in opened), column)
+        rows = sum(file.metadata.num_rows for file in opened)
+        return digest_columns(fields, rows, lambda place: ahead(column(place), thread), _full(opened, len(fields)))
+
+
+def _full(files: Sequence[pq.ParquetFile], columns: int) -> set[int]:
+    """The places of the columns that lack no value, as far as the files themselves say so."""
+    full = set(range(columns))
+    for file in files:
+        for group in (file.metadata.row_group(place) for place in range(file.num_row_groups)):
+            if group.num_columns != columns:  # one of them is nested
+                return set()
+            said = {place: group.column(place).statistics for place in full}
+            full = {
+                place for place, one in said.items() if one is not None and one.has_null_count and not one.null_count
+            }
+    return full
 
 
 def _same(known: pa.Schema, given: pa.Schema) -> bool:
