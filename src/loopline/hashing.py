@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _CHUNK = 1 << 20
+_IN_MEMORY = 16 << 20
 
 
 def canonical_json(value: Any) -> bytes:
@@ -129,10 +130,13 @@ def digest_table(table: pa.Table) -> str:
     return digest_columns(table.schema, table.num_rows, lambda place: table.column(place).chunks)
 
 
-def digest_columns(schema: pa.Schema, rows: int, column: Callable[[int], Iterable[pa.Array]]) -> str:
+def digest_columns(
+    schema: pa.Schema, rows: int, column: Callable[[int], Iterable[pa.Array]], full: Collection[int] = ()
+) -> str:
     """The same digest of a table that is not in memory: `column` gives the values of one of its columns, by its place, in pieces.
 
-    Each column is read by itself, and more than once.
+    Each column is read by itself: once where it is among those that are known to lack no value (`full`, by their places), else
+    twice. The characters of texts lie in a file that has no name, meanwhile.
     """
     from blake3 import blake3
 
@@ -140,27 +144,35 @@ def digest_columns(schema: pa.Schema, rows: int, column: Callable[[int], Iterabl
     state.update(canonical_json([[f.name, _type_name(f.type)] for f in schema]))
     state.update(rows.to_bytes(8, "little"))
     for place, field in enumerate(schema):
-        for data in _hashed(partial(column, place), field.type):
+        for data in [_all_valid(rows)] if place in full else _valid(column(place)):
+            state.update(data)
+        for data in _hashed(column(place), field.type):
             state.update(data)
     return "blake3:" + state.hexdigest()
 
 
-def _hashed(pieces: Callable[[], Iterable[pa.Array]], kind: pa.DataType) -> Iterator[Any]:
-    """What stands for a column in a digest: which values are there, then the values."""
+def _hashed(pieces: Iterable[pa.Array], kind: pa.DataType) -> Iterator[Any]:
+    """What stands for the values of a column in a digest."""
     import pyarrow as pa
 
-    yield from _valid(pieces())
     if pa.types.is_dictionary(kind):
-        given, kind = pieces, kind.value_type
-        pieces = lambda: (piece.dictionary_decode() for piece in given())  # noqa: E731
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        for piece in pieces():
-            yield _lengths(piece)
-        for piece in pieces():
-            yield _joined(_text(piece))
+        pieces, kind = (piece.dictionary_decode() for piece in pieces), kind.value_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        for piece in pieces:
+            yield _values(piece)
         return
-    for piece in pieces():
-        yield _values(piece)
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as characters:
+        for piece in pieces:
+            lengths, joined = _texts(piece)
+            yield lengths
+            characters.write(joined)
+        characters.seek(0)
+        yield from iter(lambda: characters.read(_CHUNK), b"")
+
+
+def _all_valid(rows: int) -> bytes:
+    """As `_valid`, where no value is missing."""
+    return b"\xff" * (rows // 8) + (bytes([0xFF00 >> rows % 8 & 0xFF]) if rows % 8 else b"")
 
 
 def _valid(pieces: Iterable[pa.Array]) -> Iterator[bytes]:
@@ -176,48 +188,44 @@ def _valid(pieces: Iterable[pa.Array]) -> Iterator[bytes]:
     yield np.packbits(left).tobytes()
 
 
-def _values(array: pa.Array) -> bytes:
+def _values(array: pa.Array) -> Any:
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if pa.types.is_floating(array.type):
-        values = np.asarray(pc.fill_null(array, 0.0)).astype(np.float64) + 0.0  # -0.0 + 0.0 is 0.0
-        values[np.isnan(values)] = np.nan
-        return values.tobytes()
+        values = np.asarray(_filled(array, 0.0)).astype(np.float64, copy=False) + 0.0  # -0.0 + 0.0 is 0.0
+        odd = np.isnan(values)
+        if odd.any():
+            values[odd] = np.nan
+        return values.view(np.uint8)
     if pa.types.is_boolean(array.type) or pa.types.is_integer(array.type):
         zero = pa.scalar(0).cast(array.type)
-        return np.asarray(pc.fill_null(array, zero)).astype("<i8").tobytes()
+        return np.ascontiguousarray(np.asarray(_filled(array, zero)).astype("<i8", copy=False)).view(np.uint8)
     if pa.types.is_temporal(array.type) and not pa.types.is_interval(array.type):
         width = pa.int32() if array.type.bit_width == 32 else pa.int64()
-        return np.asarray(pc.fill_null(array.view(width), 0)).astype("<i8").tobytes()
+        return np.ascontiguousarray(np.asarray(_filled(array.view(width), 0)).astype("<i8", copy=False)).view(np.uint8)
     # Nested and rare types: by their printed values, slow but the same everywhere.
     return b"".join(repr(value).encode() + b"\0" for value in array.to_pylist())
 
 
-def _text(array: pa.Array) -> Any:
+def _filled(array: pa.Array, value: Any) -> pa.Array:
+    import pyarrow.compute as pc
+
+    return pc.fill_null(array, value) if array.null_count else array
+
+
+def _texts(array: pa.Array) -> tuple[Any, Any]:
+    """The length of each text in bytes, and their characters, one text after the other."""
+    import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    return pc.fill_null(array.cast(pa.large_string()), "")
-
-
-def _lengths(array: pa.Array) -> bytes:
-    import numpy as np
-    import pyarrow.compute as pc
-
-    return np.asarray(pc.binary_length(_text(array))).astype("<i8").tobytes()
-
-
-def _joined(text: Any) -> memoryview:
-    """The characters of a large_string array, one after the other, whatever its offset."""
-    import numpy as np
-
+    text = _filled(array.cast(pa.large_string()), "")
+    if not len(text):
+        return b"", b""
     _, offsets, data = text.buffers()
-    if data is None:
-        return memoryview(b"")
-    bounds = np.frombuffer(offsets, dtype=np.int64)[text.offset : text.offset + len(text) + 1]
-    return memoryview(data)[int(bounds[0]) : int(bounds[-1])]
+    bounds = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1]
+    joined = memoryview(data)[int(bounds[0]) : int(bounds[-1])] if data is not None else b""
+    return np.diff(bounds).astype("<i8", copy=False).view(np.uint8), joined
 
 
 def _type_name(kind: Any) -> str:

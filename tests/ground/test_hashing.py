@@ -134,6 +134,21 @@ def test_a_table_does_not_depend_on_its_layout(name: str) -> None:
         assert hashing.digest_table(whole.take([1, 0, 2, 3])) != digest
 
 
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, 30])
+def test_columns_known_to_lack_nothing_are_read_once_for_the_same_digest(rows: int) -> None:
+    table = pa.table(
+        {"i": pa.array(range(rows), pa.int64()), "s": [f"{'ä' * i}" for i in range(rows)], "f": [0.5] * rows}
+    )
+    read: list[int] = []
+
+    def column(place: int) -> list[pa.Array]:
+        read.append(place)
+        return [table.column(place).combine_chunks()[at : at + 4] for at in range(0, rows, 4)]
+
+    assert hashing.digest_columns(table.schema, rows, column, full={0, 1}) == hashing.digest_table(table)
+    assert read == [0, 1, 2, 2]
+
+
 def test_equal_values_in_other_clothes_are_equal() -> None:
     digest = hashing.digest_table
     assert digest(pa.table({"f": [0.0, math.nan]})) == digest(pa.table({"f": [-0.0, -math.nan]}))

@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 
 from loopline.errors import Invalid
 from loopline.quality.profile import ColumnProfile, Profile, ProfileBuilder, profile
-from loopline.quality.profile_sketch import estimate_distinct, hash_names, hash_numbers, ordered, registers, unordered
+from loopline.quality.profile_column import level_column
+from loopline.quality.profile_frame import counts_of
+from loopline.quality.profile_sketch import (
+    Floats,
+    Prefixes,
+    estimate_distinct,
+    hash_names,
+    hash_numbers,
+    ordered,
+    registers,
+    unordered,
+)
 
 NUMBERS = st.one_of(
     st.none(),
@@ -33,6 +44,32 @@ ROW = st.fixed_dictionaries(
 )
 ROWS = st.lists(ROW, max_size=40)
 SCHEMA = {"number": pl.Float64, "whole": pl.Int64, "flag": pl.Boolean, "text": pl.String, "day": pl.Date}
+
+
+SHAPES = ("normal", "tiny", "whole", "wide", "narrow", "few", "all exponents", "infinite", "far")
+
+
+def spread(rng: np.random.Generator, n: int, shape: str) -> Floats:
+    """Doubles that lie in this or that way, some more than once."""
+    values = rng.normal(size=n)
+    match shape:
+        case "tiny":
+            values *= 1e-310
+        case "whole":
+            values = np.round(values * 30_000)
+        case "wide":
+            values = np.round(values * 1e15)
+        case "narrow":
+            values = 1e9 + values
+        case "few":
+            values = np.round(values, 2)
+        case "all exponents":
+            values = np.copysign(rng.integers(0, 2**63 - 2**52, n).view(np.float64), values)
+        case "infinite":
+            values[::3], values[1::5] = math.inf, -math.inf
+        case "far":
+            values = np.round(values * 100) * 2.0**60 + 2.0**80
+    return np.concatenate((values, values[: n // 3], [0.0, -0.0] if n % 2 else []))
 
 
 def made(rows: list[dict[str, Any]], reference: Profile | None = None) -> Profile:
@@ -147,6 +184,14 @@ def test_ordered_keys_keep_the_order(values: list[float]) -> None:
     assert (unordered(keys) == np.array(values)).all()
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 4000), st.sampled_from(SHAPES))
+def test_counting_gives_what_sorting_gives(seed: int, n: int, shape: str) -> None:
+    values = spread(np.random.default_rng(seed), n, shape)
+    keys, counts = np.unique(ordered(values), return_counts=True)
+    assert Prefixes.of_values(values) == Prefixes.of(keys, counts)
+
+
 @pytest.mark.parametrize("n", [10, 1000, 30_000])
 def test_distinct_values_are_estimated_within_the_stated_error(n: int) -> None:
     by_number = [estimate_distinct(registers(hash_numbers(np.arange(n) + 10_000_000 * k))) for k in range(20)]
@@ -155,3 +200,18 @@ def test_distinct_values_are_estimated_within_the_stated_error(n: int) -> None:
         error = np.array(found) / n - 1
         assert abs(error.mean()) < 0.03
         assert error.std() < 0.04
+
+
+def test_many_levels_are_counted_where_they_lie() -> None:
+    rng = np.random.default_rng(3)
+    for texts in (
+        [f"{n}" for n in rng.integers(0, 3000, 9000)],
+        [f"P{n}" for n in range(2000)],
+        [f"{'dä' * 3} {n}" for n in rng.geometric(0.001, 9000)],
+        [f"{n} {'long ' * 30}" for n in rng.integers(0, 1500, 4000)],
+    ):
+        series = pl.Series("c", [*texts, None])
+        found = profile(series.to_frame()).columns["c"]
+        assert found == level_column("category", counts_of(series), nulls=1, mistyped=0, like=None)
+        assert found.levels is not None
+        assert found.levels.hashed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -126,17 +127,9 @@ def read_table(
         scratch.mkdir(parents=True, exist_ok=True)
     with file.open("rb") as handle:
         data, before = mapped(handle.fileno()), os.fstat(handle.fileno())
-    computed = digest or digest_file(file)
-    content, compression = data, packed_by(data[:8])
-    if compression == "zip" and is_workbook(data):
-        compression = ""
-    kind = called
-    if compression:
-        content, inside = unpacked(data, compression, called, scratch)
-        if packed_by(content[:8]) and not is_workbook(content):
-            raise Invalid(f"{called} is packed twice.", code="table-archive", hint="Unpack it once.")
-        kind = inside or called
-    read = _read(content, _suffix(kind) or _suffix(file.name), called, tuple(missing), frozenset(as_text), scratch)
+    with ThreadPoolExecutor(1) as thread:  # both take long, and neither waits for the other
+        computed = thread.submit(lambda: digest or digest_file(file))
+        read = _unpacked(data, file, called, tuple(missing), frozenset(as_text), scratch)
 
     def whole(names: Sequence[str]) -> Iterator[pl.DataFrame]:
         yield from rows.only(names)
@@ -158,8 +151,7 @@ def read_table(
         rows=rows.height,
         columns=len(rows.columns),
         bytes=before.st_size,
-        digest=computed,
-        compression=compression,
+        digest=computed.result(),
         all_null=empty,
         left_out=tuple(c for c, kind in read.rows.schema.items() if c not in rows.schema and kind != pl.Struct),
         warnings=(*read.facts.warnings, *said, *(f"column {c!r} has no value in any row" for c in empty)),
@@ -207,6 +199,27 @@ def check_file(file: Path, called: str) -> None:
 def _suffix(name: str) -> str:
     """What a name says of the file's kind: its last ending, but for that of packing."""
     return next((s for s in map(str.lower, reversed(Path(name).suffixes)) if s not in _PACKED), "")
+
+
+def _unpacked(
+    data: Content,
+    file: Path,
+    called: str,
+    missing: tuple[str, ...],
+    as_text: Collection[str],
+    scratch: Path | None,
+) -> ReadTable:
+    content, compression = data, packed_by(data[:8])
+    if compression == "zip" and is_workbook(data):
+        compression = ""
+    kind = called
+    if compression:
+        content, inside = unpacked(data, compression, called, scratch)
+        if packed_by(content[:8]) and not is_workbook(content):
+            raise Invalid(f"{called} is packed twice.", code="table-archive", hint="Unpack it once.")
+        kind = inside or called
+    read = _read(content, _suffix(kind) or _suffix(file.name), called, missing, as_text, scratch)
+    return replace(read, facts=replace(read.facts, compression=compression))
 
 
 def _read(

@@ -65,7 +65,7 @@ class Again:
         if self._hold:
             filled, stands = _filled(raw)
             self._stands.update(stands.to_list())
-            self._hold = comma_numbers(filled) if self._seen.comma else self._numbers.take(filled)
+            self._hold = comma_numbers(filled) if self._seen.comma else self._numbers.take(filled) is not None
         for pattern, odd in self._nearly.values():
             odd.take(~raw.str.contains(pattern), self._rows)
         if self._numeric:
@@ -74,26 +74,27 @@ class Again:
         self._rows += len(raw)
 
     @property
-    def _is_number(self) -> bool:
+    def is_number(self) -> bool:
+        """Whether it is numbers after all."""
         stands = self._stands.total()
         return self._hold and stands > 0 and self._seen.values - stands >= _ENOUGH * self._seen.values
 
     @property
     def gaps(self) -> int:
         """How many of the values are missing once read."""
-        return self._stands.total() + self._numbers.gaps if self._is_number else 0
+        return self._stands.total() + self._numbers.gaps if self.is_number else 0
 
     def read(self, piece: pl.Series) -> pl.Series:
         """Values in the type found."""
         raw = without(piece, self._seen.missing)
-        if not self._is_number:
+        if not self.is_number:
             return raw
         filled = _filled(raw)[0]
         return read_comma(filled) if self._seen.comma else self._numbers.read(filled)
 
     def warning(self) -> str:
         """What is told of the column; "" where nothing is."""
-        if self._is_number:
+        if self.is_number:
             return said_missing(self._name, self._stands)
         values = self._seen.values
         for kind, (_, odd) in self._nearly.items():

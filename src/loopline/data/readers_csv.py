@@ -1,5 +1,7 @@
 """CSV: the separator found, every line looked at, then read by polars as text, a block of lines at a time, and typed over all rows.
 
+A block is read once: what was typed is kept, and only where a later block tells another type is the column read again.
+
 Lines of a well-formed file are only counted (in blocks, at memory speed). A file with blank lines or with quotes in odd
 places goes through Python's own csv module, which either names the line that is wrong or puts it into plain form, on the disk.
 """
@@ -12,6 +14,7 @@ import mmap
 import re
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
@@ -19,8 +22,9 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from loopline.data.readers_encoding import blocks, records
-from loopline.data.readers_packed import Content, mapped
+from loopline.data.readers_encoding import blocks, records, spans
+from loopline.data.readers_kept import Kept
+from loopline.data.readers_packed import Content, mapped, release
 from loopline.data.readers_types import check_names, typed
 from loopline.errors import Invalid
 from loopline.quality.blocks import Blocks
@@ -43,7 +47,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 def read_csv(
     content: Content, called: str, missing: Sequence[str], as_text: Collection[str] = (), scratch: Path | None = None
 ) -> tuple[Blocks, Dialect, tuple[str, ...]]:
-    """The rows, dialect and warnings of a CSV text in UTF-8; what has to be put into plain form is in a file in `scratch`.
+    """The rows, dialect and warnings of a CSV text in UTF-8; what has to be put into plain form is in a file in `scratch`,
+    and so is, of a large one, what was typed.
 
     The columns of `as_text` are left as they are spelled. Raises Invalid for ragged lines (with the line's number), a header
     alone, names that are empty or come twice.
@@ -60,7 +65,7 @@ def read_csv(
     else:
         plain = _rewritten(content, start, written, len(names), called, scratch)
         texts = _texts(plain, 0, ",", names, called, spaced=spaced)
-    rows, warnings = typed(texts, missing, decimal_comma=written != ",", as_text=as_text)
+    rows, warnings = typed(texts, missing, decimal_comma=written != ",", as_text=as_text, kept=Kept(scratch))
     if not rows.height:
         raise Invalid(
             f"{called} has a header of {len(names)} columns but no rows.",
@@ -81,9 +86,9 @@ def _texts(content: Content, body: int, separator: str, names: list[str], called
 
     def read(chosen: Sequence[str]) -> Iterator[pl.DataFrame]:
         kept = {str(place): name for place, name in enumerate(names) if name in chosen}
-        for lines in records(content, body):
+        for lines in records(content, body, header):
             try:
-                frame = pl.read_csv(header + lines, separator=separator, infer_schema=False, columns=list(kept))
+                frame = pl.read_csv(lines, separator=separator, infer_schema=False, columns=list(kept))
             except pl.exceptions.PolarsError as error:
                 raise Invalid(
                     f"{called} cannot be read as CSV: {str(error).partition(chr(10))[0]}.",
@@ -156,37 +161,40 @@ def _check_names(names: list[str], called: str) -> None:
 
 def _scan(content: Content, body: int, separator: str, width: int) -> bool:
     """Whether every line has `width` fields and every quote is at the edge of one."""
-    sep, wanted = separator.encode(), width - 1
-    return width > 1 and all(
-        _scan_quoted(block, sep, wanted)
-        if b'"' in block
-        else {line.count(sep) for line in block.removesuffix(b"\n").split(b"\n")} == {wanted}
-        for _, block in blocks(content, body)
-    )
+
+    def even(span: tuple[int, int]) -> bool:
+        found = _scanned(content[slice(*span)], ord(separator), width)
+        release(content, *span)
+        return found
+
+    if width < 2:
+        return False
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+        try:
+            return all(pool.map(even, spans(content, body)))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _scan_quoted(block: bytes, sep: bytes, wanted: int) -> bool:
-    """As `_scan` for a block that holds quotes; a record that runs on into the next block counts as unclean."""
-    raw = np.frombuffer(block, dtype=np.uint8)
-    special = np.zeros(256, dtype=bool)
-    special[[10, 34, sep[0]]] = True
-    places = np.flatnonzero(special[raw])  # of what cuts fields and records, and of quotes
+def _scanned(block: bytes, separator: int, width: int) -> bool:
+    """As `_scan` for some lines; a record that runs on into the next block counts as unclean."""
+    raw = np.frombuffer(block, np.uint8)
+    places = np.flatnonzero((raw == 10) | (raw == separator) | (raw == 34))  # of what cuts, and of quotes
     signs = raw[places]
-    is_quote = signs == 34
-    outside = np.cumsum(is_quote, dtype=np.int32) % 2 == 0  # a closing quote counts as outside, too
-    if not outside[-1]:  # rare: a line break in quotes just at a block's edge
+    quotes = signs == 34
+    inside = (np.cumsum(quotes, dtype=np.uint8) & 1).astype(bool)  # a closing quote counts as outside
+    if len(inside) and inside[-1]:  # rare: a line break in quotes just at a block's edge
         return False
-    edge = special.copy()
-    edge[13] = True
-    around = np.concatenate([[10], raw, [10]])
-    opening, closing = places[is_quote & ~outside], places[is_quote & outside]
-    if not ((around[opening] != 13).all() and edge[around[opening]].all() and edge[around[closing + 2]].all()):
-        return False
-    cuts = signs[outside & ~is_quote]
-    ends = np.flatnonzero(cuts == 10)
+    opening, closing = places[quotes & inside], places[quotes & ~inside]
+    before = np.where(opening == 0, 10, raw[opening - 1])
+    behind = raw[np.minimum(closing + 1, len(raw) - 1)]
+    for beside, edges in ((before, (10, 34, separator)), (behind, (10, 13, 34, separator))):
+        if not np.isin(beside, edges).all():
+            return False
+    breaks = signs[~(inside | quotes)] == 10
     if raw[-1] != 10:
-        ends = np.append(ends, len(cuts))
-    return bool((np.diff(ends, prepend=-1) == wanted + 1).all())
+        breaks = np.append(breaks, True)
+    return len(breaks) == np.count_nonzero(breaks) * width and bool(breaks[width - 1 :: width].all())
 
 
 def _bare_returns(content: Content, start: int) -> bool:

@@ -10,6 +10,8 @@ import codecs
 import re
 from collections.abc import Iterator
 
+import numpy as np
+
 from loopline.data.readers_packed import Content, release
 from loopline.errors import Invalid
 
@@ -53,32 +55,43 @@ def to_utf8(content: Content, called: str) -> tuple[Content, str, tuple[str, ...
 
 def blocks(content: Content, start: int) -> Iterator[tuple[int, bytes]]:
     """The text in blocks of whole lines, each with its offset."""
+    for begin, end in spans(content, start):
+        yield begin, content[begin:end]
+        release(content, begin, end)
+
+
+def spans(content: Content, start: int) -> Iterator[tuple[int, int]]:
+    """Where each of the blocks of whole lines begins and ends."""
     size = len(content)
     while start < size:
         end = min(start + _BLOCK, size)
         if end < size:
             cut = content.rfind(b"\n", start, end) + 1 or content.find(b"\n", end) + 1
             end = cut or size
-        yield start, content[start:end]
-        release(content, start, end)
+        yield start, end
         start = end
 
 
-def records(content: Content, start: int) -> Iterator[bytes]:
-    """The text in larger blocks of whole records: a line break between quotes ends none."""
+def records(content: Content, start: int, header: bytes = b"") -> Iterator[bytes]:
+    """The text in larger blocks of whole records, each behind a `header`: a line break between quotes ends none."""
     size = len(content)
-    while start < size:
-        end = min(start + _RECORDS, size)
-        if end < size:
-            end = content.rfind(b"\n", start, end) + 1 or end
-        within = content[start:end].count(b'"') % 2  # quotes
-        while end < size and (within or content[end - 1 : end] != b"\n"):
-            stop = content.find(b"\n", end) + 1 or size
-            within ^= content[end:stop].count(b'"') % 2
-            end = stop
-        yield content[start:end]
-        release(content, start, end)
-        start = end
+    with memoryview(content) as whole:
+        while start < size:
+            end = min(start + _RECORDS, size)
+            if end < size:
+                end = content.rfind(b"\n", start, end) + 1 or end
+            within = _quotes(whole[start:end]) % 2
+            while end < size and (within or content[end - 1 : end] != b"\n"):
+                stop = content.find(b"\n", end) + 1 or size
+                within ^= _quotes(whole[end:stop]) % 2
+                end = stop
+            yield b"".join((header, whole[start:end]))
+            release(content, start, end)
+            start = end
+
+
+def _quotes(text: memoryview) -> int:
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == ord('"')))
 
 
 def _first_wrong(content: Content) -> int | None:

@@ -37,11 +37,11 @@ class Texts:
         self._zoned = False
         self._comma = self._commas = decimal_comma and NUMBER in patterns
 
-    def take(self, piece: pl.Series) -> None:
-        """Looks at the next values."""
+    def take(self, piece: pl.Series) -> pl.Series:
+        """Looks at the next values, and reads them in the type that all so far have; `how` tells which."""
         raw = without(piece, self.missing)
         if not (present := len(raw) - raw.null_count()):
-            return
+            return self.read(piece)
         self.values += present
         if len(self.sample) < _SAMPLE:
             more = raw.drop_nulls().head(_SAMPLE - len(self.sample))
@@ -52,16 +52,22 @@ class Texts:
             self._comma = self._comma and (found or len(self.sample) < _SAMPLE)
         if self._comma and self._commas:
             self._commas = comma_numbers(raw)
-        held: list[str] = []
+        held: dict[str, pl.Series] = {}
         for pattern in self._left:
             # What is all days, or all times, is also moments.
             if pattern == MOMENT and held:
                 self._zoned |= ZONED in held
-                held.append(pattern)
-            elif self._numbers.take(raw) if pattern == NUMBER else READERS[pattern](raw) is not None:
+                held[pattern] = raw
+                continue
+            read = self._numbers.take(raw) if pattern == NUMBER else READERS[pattern](raw)
+            if read is not None:
                 self._zoned |= pattern == MOMENT and zoned(raw)
-                held.append(pattern)
-        self._left = held
+                held[pattern] = read
+        self._left = list(held)
+        kind = self._kind
+        if kind is None:
+            return raw
+        return read_comma(raw) if kind == COMMA_NUMBER else self._as_seen(held[kind])
 
     @property
     def comma(self) -> bool:
@@ -84,6 +90,14 @@ class Texts:
             return COMMA_NUMBER if self._commas else None
         return next(iter(self._left), None)
 
+    @property
+    def how(self) -> tuple[object, ...]:
+        """What decides how values are read: pieces that were taken while it was the same are of the same type."""
+        kind = self._kind if self.values else None
+        if kind == NUMBER:
+            return (kind, *self._numbers.how)
+        return (kind, self._zoned) if kind == MOMENT else (kind,)
+
     def read(self, piece: pl.Series) -> pl.Series:
         """Values in the type found."""
         raw = without(piece, self.missing)
@@ -95,4 +109,7 @@ class Texts:
             return read_comma(raw)
         found = READERS[self._kind](raw)
         assert found is not None, "it was so when it was looked at"
+        return self._as_seen(found)
+
+    def _as_seen(self, found: pl.Series) -> pl.Series:
         return found.dt.replace_time_zone(None) if self._kind == MOMENT and not self._zoned else found

@@ -12,14 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 import polars as pl
 
 from loopline.data.readers_again import Again
+from loopline.data.readers_kept import Kept
 from loopline.data.readers_spelled import DATES, NUMBER, TRUTH
 from loopline.data.readers_texts import Texts
 from loopline.errors import Invalid
-from loopline.quality.blocks import Blocks
+from loopline.quality.blocks import Blocks, ahead
 
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
 """Texts that mean a missing value in text formats. "None" is not among them: it is often a category ("none measured")."""
 
+_Reader = Callable[[Sequence[str]], Iterator[pl.DataFrame]]
 _ALL = (NUMBER, TRUTH, *DATES)
 
 MOST_COLUMNS = 10_000
@@ -58,14 +60,16 @@ def typed(
     numbers: bool = True,
     decimal_comma: bool = False,
     as_text: Collection[str] = (),
+    kept: Kept | None = None,
 ) -> tuple[Blocks, tuple[str, ...]]:
     """The rows with their text columns typed, and warnings about columns that nearly are numbers.
 
     `numbers` off leaves texts of digits alone (JSON has numbers of its own), as do the names of `as_text`. Values of other types
-    pass as they are.
+    pass as they are. `kept`, empty as yet, holds what was typed at first sight, for rows that take long to be read again.
     """
     patterns = _ALL if numbers else tuple(p for p in _ALL if p != NUMBER)
-    return _typed(rows, {name: () if name in as_text else patterns for name in _texts(rows)}, missing, decimal_comma)
+    columns = {name: () if name in as_text else patterns for name in _texts(rows)}
+    return _typed(rows, columns, missing, decimal_comma, kept)
 
 
 def dated(rows: Blocks) -> tuple[Blocks, tuple[str, ...]]:
@@ -78,35 +82,77 @@ def _texts(rows: Blocks) -> list[str]:
 
 
 def _typed(
-    rows: Blocks, columns: Mapping[str, Sequence[str]], missing: Sequence[str], decimal_comma: bool
+    rows: Blocks,
+    columns: Mapping[str, Sequence[str]],
+    missing: Sequence[str],
+    decimal_comma: bool,
+    kept: Kept | None = None,
 ) -> tuple[Blocks, tuple[str, ...]]:
     seen = {name: Texts(missing, patterns, decimal_comma=decimal_comma) for name, patterns in columns.items()}
     height, nulls = 0, dict.fromkeys(rows.columns, 0)
-    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
-        for block in rows:
+    hows: list[dict[str, object]] = []
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool, ThreadPoolExecutor(1) as thread:
+        for block in ahead(iter(rows), thread):
             height += block.height
-            list(pool.map(lambda name: seen[name].take(block[name]), seen))  # noqa: B023 - it is done within the turn
+            found = list(pool.map(lambda name: seen[name].take(block[name]), seen))  # noqa: B023 - it is done within the turn
+            if kept is not None:
+                kept.add(pl.DataFrame(found))
+                hows.append({name: one.how for name, one in seen.items()})
             for name in nulls.keys() - seen.keys():
                 nulls[name] += block[name].null_count()
+        # What was kept of a column is right from the block on at which its type was seen for the last time to be another.
+        late = {
+            n: 1 + max((i for i, how in enumerate(hows) if how[n] != one.how), default=-1) for n, one in seen.items()
+        }
         again = {
             name: Again(name, one, numbers=NUMBER in columns[name])
             for name, one in seen.items()
             if columns[name] and one.puzzling
         }
-        for block in rows.only(list(again)) if again else ():
+        plainly = {name: one.read for name, one in seen.items()}
+        texts = _read_as(rows, plainly) if kept is None else _read_kept(rows, kept, late, plainly)
+        for block in texts(list(again)) if again else ():
             list(pool.map(lambda name: again[name].take(block[name]), again))  # noqa: B023
     read: dict[str, Callable[[pl.Series], pl.Series]] = {n: again[n].read if n in again else seen[n].read for n in seen}
     nulls |= {name: height - one.values + one.gaps for name, one in seen.items()}
     nulls |= {name: height - seen[name].values + one.gaps for name, one in again.items()}
+    late |= {name: len(hows) for name, one in again.items() if one.is_number}
+    kinds = {name: read[name](one).dtype if name in read else one.dtype for name, one in rows.empty.to_dict().items()}
+    warnings = tuple(said for one in again.values() if (said := one.warning()))
+    blocks = _read_as(rows, read) if kept is None else _read_kept(rows, kept, late, read)
+    return Blocks(pl.Schema(kinds), height, blocks, nulls), warnings
 
-    def read_as(names: Sequence[str]) -> Iterator[pl.DataFrame]:
+
+def _read_as(rows: Blocks, read: Mapping[str, Callable[[pl.Series], pl.Series]]) -> _Reader:
+    """The columns as they are read anew each time."""
+
+    def blocks(names: Sequence[str]) -> Iterator[pl.DataFrame]:
         with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
             for block in rows.only(names):
                 yield pl.DataFrame(list(pool.map(lambda c: read[c.name](c) if c.name in read else c, block)))
 
-    kinds = {name: read[name](one).dtype if name in read else one.dtype for name, one in rows.empty.to_dict().items()}
-    warnings = tuple(said for one in again.values() if (said := one.warning()))
-    return Blocks(pl.Schema(kinds), height, read_as, nulls), warnings
+    return blocks
+
+
+def _read_kept(
+    rows: Blocks, kept: Kept, late: Mapping[str, int], read: Mapping[str, Callable[[pl.Series], pl.Series]]
+) -> _Reader:
+    """The columns as they were kept; of each the first `late` blocks are read anew."""
+
+    def blocks(names: Sequence[str]) -> Iterator[pl.DataFrame]:
+        anew = [name for name in names if late[name]]
+        texts = iter(rows.only(anew)) if anew else iter(())
+        for place in range(len(kept)):
+            now = [name for name in anew if place < late[name]]
+            block = kept.read(place, [name for name in names if name not in now])
+            if now:
+                spelled = next(texts)
+                found = {name: read[name](spelled[name]) for name in now}
+                block = pl.DataFrame([found[name] if name in found else block[name] for name in names])
+            yield block
+            kept.release(place)
+
+    return blocks
 
 
 def plain(frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -31,7 +31,7 @@ from loopline.errors import Invalid, Unavailable
 from loopline.failpoints import failpoint
 from loopline.hashing import digest_columns
 from loopline.ports.files import sync_folder
-from loopline.quality.blocks import Blocks
+from loopline.quality.blocks import Blocks, ahead
 
 _NUMBERED = re.compile(r"part-(\d{5})-")
 _MOST_FILES = 100  # of little rows in one version; from there on they are read slower than they are written anew
@@ -193,17 +193,34 @@ def digest(schema: pl.Schema, files: Sequence[Path]) -> str:
 
     `schema` is that of the rows as they came; they are stored, and digested, as `storable`.
     """
-    fields = storable(pl.DataFrame(schema=schema)).to_arrow().schema
+    fields = storable(pl.DataFrame(schema=schema)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     known = [(file, pq.read_metadata(file)) for file in files]
 
     def column(place: int) -> Iterator[pa.Array]:
-        name = fields[place].name
+        name, kind = fields[place].name, fields[place].type
         for file, metadata in known:
             with pq.ParquetFile(file, metadata=metadata) as opened:
                 for group in range(metadata.num_row_groups):
-                    yield from opened.read_row_group(group, columns=[name]).column(name).cast(fields[place].type).chunks
+                    for piece in opened.read_row_group(group, columns=[name], use_threads=False).column(name).chunks:
+                        yield piece if _large(piece.type) == _large(kind) else piece.cast(kind)
 
-    return digest_columns(fields, sum(metadata.num_rows for _, metadata in known), column)
+    with ThreadPoolExecutor(1) as thread:
+        rows, full = sum(metadata.num_rows for _, metadata in known), _full([one for _, one in known], len(fields))
+        return digest_columns(fields, rows, lambda place: ahead(column(place), thread), full)
+
+
+def _full(files: Sequence[pq.FileMetaData], columns: int) -> set[int]:
+    """The places of the columns that lack no value, as far as the files themselves say so."""
+    full = set(range(columns))
+    for file in files:
+        for group in (file.row_group(place) for place in range(file.num_row_groups)):
+            if group.num_columns != columns:  # one of them is nested
+                return set()
+            said = {place: group.column(place).statistics for place in full}
+            full = {
+                place for place, one in said.items() if one is not None and one.has_null_count and not one.null_count
+            }
+    return full
 
 
 def _same(known: pa.Schema, given: pa.Schema) -> bool:

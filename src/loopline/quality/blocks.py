@@ -7,8 +7,12 @@ reads the columns that it needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import TypeVar
 
 import polars as pl
+
+_Piece = TypeVar("_Piece")
 
 
 class Blocks:
@@ -110,3 +114,11 @@ class Blocks:
                 break
         order = {place: number for number, place in enumerate(wanted)}
         return pl.concat(found)[[order[place] for place in places]]
+
+
+def ahead(pieces: Iterator[_Piece], thread: Executor) -> Iterator[_Piece]:
+    """The same pieces; while one is worked on, the next is made in a thread."""
+    coming = thread.submit(next, pieces, None)
+    while (piece := coming.result()) is not None:
+        coming = thread.submit(next, pieces, None)
+        yield piece

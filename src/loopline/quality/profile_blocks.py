@@ -12,7 +12,6 @@ from loopline.quality.blocks import Blocks
 from loopline.quality.profile_column import ColumnProfile
 from loopline.quality.profile_frame import columns_of, row_hashes
 from loopline.quality.profile_records import Profile
-from loopline.quality.profile_sketch import Hashes
 
 _IN_MEMORY = 32 << 20
 _PIECE = 4 << 20
@@ -72,9 +71,9 @@ class Repeats:
         self._rows = self._kept = 0
         self.file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - as long as it is filled
 
-    def add(self, hashes: Hashes) -> None:
+    def add(self, hashes: pl.Series) -> None:
         """Takes those of some rows in."""
-        distinct = np.unique(hashes)
+        distinct = hashes.unique().to_numpy()
         self._rows += len(hashes)
         self._kept += len(distinct)
         self.file.write(distinct.tobytes())
@@ -90,4 +89,4 @@ class Repeats:
         while piece := self.file.read(_PIECE):
             hashes = np.frombuffer(piece, np.uint64)
             found.append(hashes[(hashes >> np.uint64(32)) * np.uint64(ranges) >> np.uint64(32) == part])
-        return len(np.unique(np.concatenate(found)))
+        return pl.Series(np.concatenate(found)).n_unique()

@@ -28,12 +28,13 @@ from loopline.quality.profile_parts import (
 from loopline.quality.profile_sketch import (
     DISTINCT,
     Floats,
+    Hashes,
+    Integers,
     Prefixes,
     estimate_distinct,
     hash_names,
     join_registers,
     number_registers,
-    ordered,
     registers,
 )
 
@@ -143,7 +144,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
         if self.registers is not None:
             return self.registers
         if self.prefixes is not None:
-            return number_registers(self.prefixes.keys)
+            return number_registers(self.prefixes.lower)
         if self.levels is not None and not self.levels.frozen:
             return registers(hash_names(self.levels.counts))
         return None
@@ -218,24 +219,20 @@ def number_column(
     kind: Kind, values: Floats, *, nulls: int, mistyped: int, like: ColumnProfile | None
 ) -> ColumnProfile:
     """The profile of numbers (the values that are not null; NaN and infinities may be among them)."""
-    values = np.sort(values)
     rows = len(values) + nulls + mistyped
-    there = int(np.searchsorted(values, math.nan))  # sorting puts NaN last
-    nans, values = len(values) - there, values[:there]
-    low = int(np.searchsorted(values, -math.inf, side="right"))
-    high = int(np.searchsorted(values, math.inf, side="left"))
-    infinities, moments = (low, there - high), Moments.of(values[low:high])
+    odd = np.isnan(values)
+    nans = int(np.count_nonzero(odd))
+    if nans:
+        values = values[~odd]
+    infinities = int(np.count_nonzero(values == -math.inf)), int(np.count_nonzero(values == math.inf))
+    moments = Moments.of(values[np.isfinite(values)] if any(infinities) else values)
     prefixes = bins = seen = None
     if like is not None and like.bins is not None:
-        bins = Bins.of(values, np.array(like.bins.edges, np.float64))
+        bins = Bins.of(np.sort(values), np.array(like.bins.edges, np.float64))
     else:
-        keys = ordered(values)
-        del values  # what follows takes as much several times over
-        starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))) if len(keys) else np.zeros(0, np.int64)
-        counts = np.diff(np.concatenate((starts, [len(keys)]))).astype(np.int64)
-        prefixes = Prefixes.of(keys[starts], counts)
+        prefixes = Prefixes.of_values(values)
         if prefixes.shift:
-            seen = number_registers(keys[starts])
+            seen = number_registers(values)
     return ColumnProfile(
         kind=kind,
         rows=rows,
@@ -280,4 +277,21 @@ def level_column(
             seen = registers(hashes)
     return ColumnProfile(
         kind=kind, rows=rows, nulls=nulls, mistyped=mistyped, levels=levels, lengths=lengths, registers=seen
+    )
+
+
+def many_levels_column(
+    repeated: Mapping[str, int], counts: Integers, hashes: Hashes, lengths: Lengths, *, nulls: int
+) -> ColumnProfile:
+    """As `level_column`, of a category of more than 1,024 levels, none of them long.
+
+    From the counts and hashes of all levels, and the names of those that are there more than once.
+    """
+    return ColumnProfile(
+        kind="category",
+        rows=lengths.count + nulls,
+        nulls=nulls,
+        levels=Levels.of_many(repeated, counts, hashes),
+        lengths=lengths,
+        registers=registers(hashes),
     )

@@ -10,11 +10,12 @@ import polars as pl
 
 from loopline.errors import Invalid, NotFound, did_you_mean
 from loopline.quality.profile_association import association, codes_of
-from loopline.quality.profile_column import ColumnProfile, Kind, level_column, number_column
+from loopline.quality.profile_column import ColumnProfile, Kind, level_column, many_levels_column, number_column
 from loopline.quality.profile_design import Clusters, design_of
 from loopline.quality.profile_pairs import full_of, patterns_of
+from loopline.quality.profile_parts import LONGEST, Lengths
 from loopline.quality.profile_records import Profile
-from loopline.quality.profile_sketch import Floats, Hashes
+from loopline.quality.profile_sketch import DISTINCT, Floats, hash_names
 
 _DAY_US = 86_400_000_000
 
@@ -95,7 +96,7 @@ def profile_frame(
         columns={n: columns[n] for n in names},
         label=label if label is not None else (reference.label if reference is not None else None),
         frozen=reference is not None,
-        duplicates=frame.height - len(np.unique(row_hashes(frame))) if reference is None else None,
+        duplicates=frame.height - row_hashes(frame).n_unique() if reference is None else None,
         groups=sizes,
         full=findings,
     )
@@ -120,8 +121,13 @@ def counts_of(series: pl.Series) -> dict[str, int]:
         true = int(series.sum() or 0)
         found = {"false": len(series) - series.null_count() - true, "true": true}
         return {name: n for name, n in found.items() if n}
+    names, counts = _levels(series)
+    return dict(zip(names.to_list(), counts.to_list(), strict=True))
+
+
+def _levels(series: pl.Series) -> tuple[pl.Series, pl.Series]:
     table = series.drop_nulls().value_counts(name="#")
-    return dict(zip(table.to_series(0).cast(pl.String).to_list(), table["#"].to_list(), strict=True))
+    return table.to_series(0).cast(pl.String), table["#"]
 
 
 def _column(series: pl.Series, name: str, like: ColumnProfile | None) -> ColumnProfile:
@@ -142,10 +148,27 @@ def _column(series: pl.Series, name: str, like: ColumnProfile | None) -> ColumnP
     if kind in ("number", "integer", "date"):
         values = numbers_of(series) if series.dtype != pl.Null else np.zeros(0)
         return number_column(kind, values, nulls=nulls, mistyped=0, like=like)
+    if kind == "category" and series.dtype != pl.Null and like is None:
+        return _category(series, nulls)
     if kind in ("boolean", "category"):
         counts = counts_of(series) if series.dtype != pl.Null else {}
         return level_column(kind, counts, nulls=nulls, mistyped=0, like=like)
     return ColumnProfile(kind=kind, rows=len(series), nulls=nulls)
+
+
+def _category(series: pl.Series, nulls: int) -> ColumnProfile:
+    """The profile of a category; where its levels are many and short, their names are not taken out of polars."""
+    names, found = _levels(series)
+    counts, sizes = found.to_numpy().astype(np.int64), names.str.len_chars().to_numpy().astype(np.int64)
+    if len(counts) <= DISTINCT or sizes.max() > LONGEST:
+        levels = dict(zip(names.to_list(), counts.tolist(), strict=True))
+        return level_column("category", levels, nulls=nulls, mistyped=0, like=None)
+    lengths = Lengths(
+        count=int(counts.sum()), total=int(counts @ sizes), shortest=int(sizes.min()), longest=int(sizes.max())
+    )
+    more = counts > 1
+    repeated = dict(zip(names.filter(pl.Series(more)).to_list(), counts[more].tolist(), strict=True))
+    return many_levels_column(repeated, counts, hash_names(names.to_list()), lengths, nulls=nulls)
 
 
 def columns_of(frame: pl.DataFrame, reference: Profile | None) -> dict[str, ColumnProfile]:
@@ -156,9 +179,9 @@ def columns_of(frame: pl.DataFrame, reference: Profile | None) -> dict[str, Colu
         return dict(zip(names, pool.map(lambda n: _column(frame[n], n, likes.get(n)), names), strict=True))
 
 
-def row_hashes(frame: pl.DataFrame) -> Hashes:
+def row_hashes(frame: pl.DataFrame) -> pl.Series:
     """A hash of each row: equal rows have equal ones, in whatever frame of the same columns."""
     plain = [n for n, t in frame.schema.items() if not t.is_nested() and t != pl.Object]
     if not plain or not frame.height:
-        return np.arange(frame.height, dtype=np.uint64)
-    return frame.select(plain).hash_rows(seed=0).to_numpy()
+        return pl.Series(range(frame.height), dtype=pl.UInt64)
+    return frame.select(plain).hash_rows(seed=0)

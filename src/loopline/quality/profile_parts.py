@@ -35,11 +35,11 @@ class Moments(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, values: Floats) -> Moments:
-        """Of finite values in ascending order."""
+        """Of finite values."""
         n = len(values)
         if not n:
             return cls()
-        low, high = float(values[0]), float(values[-1])
+        low, high = float(values.min()), float(values.max())
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             mean = float(values.mean())
             if not math.isfinite(mean):
@@ -164,12 +164,18 @@ class Levels(msgspec.Struct, frozen=True, kw_only=True):
         return cls._of_many(counts, _hashed(counts, hashes), sum(counts.values()), 0)
 
     @classmethod
-    def _of_many(cls, counts: Mapping[str, int], hashed: Integers, total: int, error: int) -> Levels:
+    def of_many(cls, repeated: Mapping[str, int], counts: Integers, hashes: Hashes) -> Levels:
+        """Of more than 1,024 levels: those that are there more than once, and of all the counts and the hashes of their names."""
+        hashed = np.bincount(_buckets(hashes), weights=counts, minlength=HASHED).astype(np.int64)
+        return cls._of_many(repeated, hashed, int(counts.sum()), 0, once=len(counts) - len(repeated))
+
+    @classmethod
+    def _of_many(cls, counts: Mapping[str, int], hashed: Integers, total: int, error: int, once: int = 0) -> Levels:
         # A level seen once is no frequent one, and in a column of identifiers it would be a person's.
         many = [(name, n) for name, n in counts.items() if n > 1]
         ranked = heapq.nsmallest(TOP + 1, many, key=lambda item: (-item[1], item[0]))
         kept = dict(ranked[:TOP])
-        dropped = ranked[TOP][1] if len(ranked) > TOP else int(len(counts) > len(many))
+        dropped = ranked[TOP][1] if len(ranked) > TOP else int(len(counts) + once > len(many))
         return cls(
             counts=dict(sorted(kept.items())),
             rest=total - sum(kept.values()),

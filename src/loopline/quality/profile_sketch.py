@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +24,8 @@ Hashes = npt.NDArray[np.uint64]
 DISTINCT: Final = 1024  # as many distinct values, or prefixes of values, a column keeps
 _INDEX_BITS: Final = 11  # 2,048 registers: a standard error of 2.3 %
 _AT_HAND: Final = 1 << 15
+_PLACES: Final = 16  # bits: values are counted in as many places as a processor keeps at hand
+_EXPONENT: Final = 52  # the bits of a double below its sign and exponent
 _SIGN: Final = np.int64(0x7FFF_FFFF_FFFF_FFFF)
 
 
@@ -51,6 +53,23 @@ class Prefixes(msgspec.Struct, frozen=True, kw_only=True):
     first: int = 0
     gaps: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
+
+    @classmethod
+    def of_values(cls, values: Floats) -> Prefixes:
+        """From doubles in any order, none of them NaN."""
+        if not len(values):
+            return cls()
+        low, high = float(values.min()), float(values.max())
+        if high - low < 1 << _PLACES and (values == np.floor(values)).all():
+            counts = np.bincount((values - low).astype(np.int64))
+            there = np.flatnonzero(counts)
+            return cls.of(ordered(low + there.astype(np.float64)), counts[there])
+        keys, counts, shift = _counted(values, low, high)
+        if shift and len(keys) <= DISTINCT:  # the values themselves may be few
+            keys = np.sort(ordered(values))
+            starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+            keys, counts, shift = keys[starts], np.diff(np.concatenate((starts, [len(keys)]))), 0
+        return cls.of(keys, counts, shift)
 
     @classmethod
     def of(cls, keys: Integers, counts: Integers, shift: int = 0) -> Prefixes:
@@ -104,6 +123,43 @@ class Prefixes(msgspec.Struct, frozen=True, kw_only=True):
         return Prefixes.of(distinct, total, shift)
 
 
+def _counted(values: Floats, low: float, high: float) -> tuple[Integers, Integers, int]:
+    """Ascending distinct prefixes of values from `low` to `high`, how often each is there, and their shift, without sorting.
+
+    The prefixes are as long as there are places for: counted from the lowest one on, or by the exponents that are there.
+    """
+    first, last = ordered(np.array([low, high])).tolist()
+    shift = max(0, (last - first).bit_length() - _PLACES)
+    if shift <= _EXPONENT - _PLACES:
+        bottom = first >> shift
+        counts = _tally(values, lambda keys: (keys >> shift) - bottom, (last >> shift) - bottom + 1)
+        places = np.flatnonzero(counts)
+        return places + bottom, counts[places], shift
+    bottom = first >> _EXPONENT
+    exponents = np.flatnonzero(
+        _tally(values, lambda keys: (keys >> _EXPONENT) - bottom, (last >> _EXPONENT) - bottom + 1)
+    )
+    rank = np.zeros(int(exponents[-1]) + 1, np.int64)
+    rank[exponents] = np.arange(len(exponents))
+    bits = _PLACES - (len(exponents) - 1).bit_length()
+    shift, mask = _EXPONENT - bits, (1 << bits) - 1
+    counts = _tally(
+        values,
+        lambda keys: (rank[(keys >> _EXPONENT) - bottom] << bits) | ((keys >> shift) & mask),
+        len(exponents) << bits,
+    )
+    places = np.flatnonzero(counts)
+    return ((exponents[places >> bits] + bottom) << bits) | (places & mask), counts[places], shift
+
+
+def _tally(values: Floats, place: Callable[[Integers], Integers], size: int) -> Integers:
+    """How many values are at each place."""
+    counts = np.zeros(size, np.int64)
+    for start in range(0, len(values), 1 << _PLACES):
+        counts += np.bincount(place(ordered(values[start : start + (1 << _PLACES)])), minlength=size)
+    return counts
+
+
 def hash_names(names: Collection[str]) -> Hashes:
     """The XXH3 hashes of some strings: the same on every machine and in every version."""
     try:
@@ -128,11 +184,11 @@ def registers(hashes: Hashes) -> bytes:
     return state.tobytes()
 
 
-def number_registers(keys: Integers) -> bytes:
-    """As `registers`, of the hashes of ordered integers; so many at a time as a processor keeps at hand."""
+def number_registers(values: Floats) -> bytes:
+    """As `registers`, of the hashes of doubles; so many at a time as a processor keeps at hand."""
     state = np.zeros(1 << _INDEX_BITS, np.uint8)
-    for start in range(0, len(keys), _AT_HAND):
-        _note(state, hash_numbers(keys[start : start + _AT_HAND]))
+    for start in range(0, len(values), _AT_HAND):
+        _note(state, hash_numbers(ordered(values[start : start + _AT_HAND])))
     return state.tobytes()
 
 
