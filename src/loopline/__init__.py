@@ -21,6 +21,7 @@ _PLACES = {
     "loopline.quality.cleaning_steps": ("clean",),
     "loopline.quality.contract": ("column", "contract", "fresh", "like", "rows", "rule", "unique"),
     "loopline.operations": ("Body",),
+    "loopline.packaging.ensemble": ("Ensemble", "node"),
 }
 _WHERE = {name: place for place, names in _PLACES.items() for name in names}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loopline.cli import models_packaged, models_said, names, show
+from loopline.cli import models_ensemble, models_packaged, models_said, names, show
 from loopline.cli.moments import Moment
 from loopline.cli.session import as_json, group, session
 
@@ -22,7 +22,7 @@ def models() -> None:
     pass
 
 
-for command in (*models_said.COMMANDS, *models_packaged.COMMANDS):
+for command in (*models_said.COMMANDS, *models_packaged.COMMANDS, models_ensemble.ensemble):
     models.add_command(command)
 
 

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from loopline.cli import names, show
 from loopline.cli.session import as_json, is_there, session, settings_of
 
+if TYPE_CHECKING:
+    from loopline.packaging.records import Manifest
+    from loopline.packaging.signing import ModelSigner
+    from loopline.settings import Settings
+
 PATH = click.Path(path_type=Path)
+INT8 = click.option(
+    "--int8", type=click.FloatRange(0, 1, min_open=True), metavar="AT_MOST",
+    help="Serve the 8-bit form where its answers differ by no more than this.",
+)  # fmt: skip
+OUT = click.option("-o", "--out", type=PATH, metavar="FOLDER", help="Where the bundle goes (default: NAME-bundle).")
 
 
 @click.command()
 @click.argument("form", type=PATH)
-@click.option("--as", "kind", type=click.Choice(["xgboost", "skops", "code"]), required=True, help="What FORM is.")
+@click.option(
+    "--as", "kind", type=click.Choice(["xgboost", "skops", "pytorch", "tensorflow", "code"]), required=True,
+    help="What FORM is.",
+)  # fmt: skip
 @click.option("--name", required=True, help="The model's name.")
 @click.option("--rows", type=PATH, required=True, metavar="FILE", help="Validation rows: its columns, and the label.")
 @click.option("--label", required=True, metavar="COLUMN", help="The column of the rows that it predicts.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="From which probability on a row is positive.")
-@click.option("-o", "--out", type=PATH, metavar="FOLDER", help="Where the bundle goes (default: NAME-bundle).")
+@INT8
+@OUT
 @as_json
 @click.pass_context
 def package(
@@ -32,30 +46,23 @@ def package(
     rows: Path,
     label: str,
     threshold: float | None,
+    int8: float | None,
     out: Path | None,
     json: bool,
 ) -> None:
-    """Make a signed bundle of FORM: XGBoost's .ubj or .json, a .skops file, or a folder of code with model.py.
+    """Make a signed bundle of FORM: XGBoost's .ubj or .json, a .skops file, PyTorch's .pt2 or .pt, a folder of model.py and
+    model.safetensors (--as pytorch), a SavedModel's folder (--as tensorflow), or a folder of code with model.py.
 
-    The rows decide what serves: the ONNX form where it agrees with the library itself, else that one, in a process of its own.
-    Nothing is registered: see `models push`.
+    The rows decide what serves: the ONNX form where it agrees with the library itself, else that one, in a process of its own;
+    with --int8 the 8-bit form where it agrees so far. Nothing is registered: see `models push`.
     """
     import time
 
     from loopline.data.readers import read_table
-    from loopline.errors import NotFound
     from loopline.packaging.foreign import package as write
-    from loopline.packaging.manifest import PARITY
-    from loopline.packaging.signing import ModelSigner
     from loopline.refs import check_name
 
-    settings = settings_of(ctx)
-    if not is_there(settings):
-        raise NotFound(
-            f"There is no workspace at {settings.workspace} whose key could sign it.",
-            code="no-workspace",
-            hint="`loopline init` begins one; or name another one: loopline --workspace DIR ...",
-        )
+    _, signer = signing(ctx)
     folder = out or Path(f"{check_name(name, 'name of a model')}-bundle")
     made = write(
         form,
@@ -65,18 +72,37 @@ def package(
         rows=read_table(rows).frame,
         label=label,
         threshold=threshold,
-        signer=ModelSigner(settings.workspace / "keys"),
+        int8=int8,
+        signer=signer,
         created=time.time_ns() // 1_000_000,
     )
+    said(made, folder, json)
+
+
+def signing(ctx: click.Context) -> tuple[Settings, ModelSigner]:
+    """The settings of the workspace at hand, and its key for bundles. Raises `NotFound` where there is none."""
+    from loopline.errors import NotFound
+    from loopline.packaging.signing import ModelSigner
+
+    settings = settings_of(ctx)
+    if not is_there(settings):
+        raise NotFound(
+            f"There is no workspace at {settings.workspace} whose key could sign it.",
+            code="no-workspace",
+            hint="`loopline init` begins one; or name another one: loopline --workspace DIR ...",
+        )
+    return settings, ModelSigner(settings.workspace / "keys")
+
+
+def said(made: Manifest, folder: Path, json: bool) -> None:
+    """Tells what became of a bundle that was made."""
     import msgspec
 
-    parity = msgspec.json.decode((folder / PARITY).read_bytes(), type=dict[str, Any])
-    show.done(
-        made,
-        json,
-        f"{folder} is a bundle of {name!r}, served by {served_by(parity)}.",
-        f"rm -r {folder}",
-    )
+    from loopline.packaging.manifest import PARITY
+    from loopline.registry import summaries
+
+    parity = summaries.parity(msgspec.json.decode((folder / PARITY).read_bytes(), type=dict[str, Any]))
+    show.done(made, json, f"{folder} is a bundle of {made.name!r}, served by {served_by(parity)}.", f"rm -r {folder}")
 
 
 @click.command()
@@ -86,12 +112,13 @@ def package(
 def push(ctx: click.Context, folder: Path, json: bool) -> None:
     """Send the bundle in FOLDER to the registry, as a draft of its model's next version."""
     from loopline.operations import Body
+    from loopline.packaging.ensemble_running import members_of
     from loopline.packaging.manifest import read_manifest
     from loopline.registry.bundle_tar import pack
 
-    name = read_manifest(folder).name
+    name, members = read_manifest(folder).name, members_of(folder)
     with session(ctx) as s:
-        found = s.models.draft(name, Body(pack(folder), name="bundle.tar"))
+        found = s.models.draft(name, Body(pack(folder), name="bundle.tar"), inputs=members)
     show.done(found, json, f"{found.ref} is a draft. Register it: loopline models register {found.ref}")
 
 
@@ -120,4 +147,6 @@ COMMANDS = [package, push, pull]
 def served_by(parity: Mapping[str, Any]) -> str:
     """What computes a version, and why it is not ONNX where it is not."""
     runtime = str(parity.get("runtime", ""))
-    return runtime if runtime in ("", "onnx") else f"{runtime}, in a process of its own: {parity.get('reason', '')}"
+    if runtime not in ("", "onnx"):
+        return f"{runtime}, in a process of its own: {parity.get('reason', '')}"
+    return f"{runtime}; the int8 form {parity['int8']}" if "int8" in parity else runtime

@@ -63,10 +63,10 @@ def serve(
 ) -> None:
     """Serve MODELs alone: each at an endpoint of its name, without a workspace in service.
 
-    A MODEL is the folder of a bundle, which needs no workspace and no database, or a ref (model:NAME@3, NAME@champion) of the
-    workspace or of --server. Where an alias moves, its endpoint follows within seconds; no request fails by it. End it with
-    Ctrl-C or SIGTERM: requests under way are finished first. Without a MODEL it is the bundle in /opt/ml/model, where SageMaker
-    puts a container's.
+    A MODEL is the folder of a bundle, or of several, which needs no workspace and no database, or a ref (model:NAME@3,
+    NAME@champion) of the workspace or of --server. Where an alias moves, its endpoint follows within seconds; no request fails
+    by it. End it with Ctrl-C or SIGTERM: requests under way are finished first. Without a MODEL it is the bundle in
+    /opt/ml/model, where SageMaker puts a container's.
     """
     if not models:
         if not CONTAINER.is_dir():

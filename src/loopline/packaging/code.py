@@ -9,48 +9,85 @@ class Model:
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from loopline.errors import Invalid, Refused
+from loopline.errors import Invalid, NotFound, Refused
 from loopline.hashing import digest_bytes
 from loopline.packaging.manifest import CODE, file_of
 from loopline.packaging.records import Manifest
 from loopline.ports.runtime import Floats, Score, Strings
+from loopline.registry.formats import check_file
 
 
 def open_code(folder: Path, manifest: Manifest) -> Score:
     """The model of a bundle whose signature was checked. Raises `Refused` where the file changed since, `Invalid` for no model."""
-    name = file_of("code")
-    source = (folder / name).read_bytes()
-    if digest_bytes(source) != manifest.digests[name]:  # what runs is what was signed
-        raise Refused(f"{name!r} in {folder} was changed since the bundle was written.", code="bundle-changed")
-    place = folder / CODE
-    sys.path.insert(0, str(place))
-    sys.dont_write_bytecode = True  # a bundle holds what its manifest lists
-    module = ModuleType("model")
-    module.__file__ = str(folder / name)
-    sys.modules["model"] = module
+    model = made_by_code(folder, manifest)
     try:
-        exec(compile(source, str(folder / name), "exec"), module.__dict__)  # noqa: S102 (signed, and in a process of its own)
-        model = module.Model()
-        model.load(place)
+        model.load(folder / CODE)
         predict = model.predict
     except Exception as e:
-        raise Invalid(
-            f"The code of {folder} does not load: {type(e).__name__}: {e}.",
-            code="bad-code",
-            hint="code/model.py defines a class Model with load(folder) and predict(rows).",
-        ) from e
+        raise _does_not_load(folder, e) from e
     read = _reader(manifest)
 
     def score(numbers: Floats, strings: Strings) -> Any:
         return predict(read(numbers, strings))
 
     return score
+
+
+def made_by_code(folder: Path, manifest: Manifest) -> Any:
+    """`Model()` of the code of a bundle whose signature was checked. Raises as `open_code` does."""
+    name = file_of("code")
+    source = (folder / name).read_bytes()
+    if digest_bytes(source) != manifest.digests[name]:  # what runs is what was signed
+        raise Refused(f"{name!r} in {folder} was changed since the bundle was written.", code="bundle-changed")
+    sys.path.insert(0, str(folder / CODE))
+    sys.dont_write_bytecode = True  # a bundle holds what its manifest lists
+    module = ModuleType("model")
+    module.__file__ = str(folder / name)
+    sys.modules["model"] = module
+    try:
+        exec(compile(source, str(folder / name), "exec"), module.__dict__)  # noqa: S102 (signed, and in a process of its own)
+        return module.Model()
+    except Exception as e:
+        raise _does_not_load(folder, e) from e
+
+
+def copy_code(form: Path, into: Path, *needed: tuple[str, str]) -> None:
+    """Copies a folder of code into a bundle. `needed`: files that it must have, each with what to do where it has not.
+
+    Raises `NotFound` for a file that is missing, `Invalid` for a link or a kind of file that no bundle holds.
+    """
+    for name, hint in needed:
+        if not (form / name).is_file():
+            raise NotFound(f"There is no {name} in {form}.", code="no-code", hint=hint)
+    for path in sorted(form.rglob("*")):
+        name = path.relative_to(form).as_posix()
+        if "__pycache__" in path.parts or path.is_dir():
+            continue
+        copy_file(path, into / name, name)
+
+
+def copy_file(path: Path, to: Path, name: str) -> None:
+    """Copies a file into a bundle, looked into. Raises `Invalid` for a link or a kind of file that no bundle holds."""
+    if path.is_symlink():
+        raise Invalid(f"{path} is a link, and a bundle holds files.", code="bundle-path", hint="Copy what it names.")
+    check_file(path, name)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, to)
+
+
+def _does_not_load(folder: Path, e: Exception) -> Invalid:
+    return Invalid(
+        f"The code of {folder} does not load: {type(e).__name__}: {e}.",
+        code="bad-code",
+        hint="code/model.py defines a class Model with load(folder) and predict(rows).",
+    )
 
 
 def _reader(manifest: Manifest) -> Callable[[Floats, Strings], list[dict[str, Any]]]:

@@ -6,33 +6,39 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from loopline.errors import Invalid, MissingExtra, NotFound
+from loopline.errors import Invalid, MissingExtra
 from loopline.features.boundary import Boundary
 from loopline.features.infer import described
 from loopline.features.labels import infer_task
 from loopline.features.records import Field, Kind, Signature, Task
 from loopline.features.table import raw_rows
-from loopline.hashing import canonical_json, digest_file
+from loopline.hashing import canonical_json
 from loopline.packaging.bundle import appearing
+from loopline.packaging.forms import FormKind, keep_form, listed
 from loopline.packaging.frames import arrays
-from loopline.packaging.manifest import CODE, MANIFEST, MODEL, PARITY, file_of
-from loopline.packaging.native import as_outputs
+from loopline.packaging.manifest import CODE, MANIFEST, MODEL, NATIVE, PARITY
 from loopline.packaging.parity import TOLERANCE, agreement
-from loopline.packaging.records import Manifest, Opening, ParityReport, Runtime, Trust
+from loopline.packaging.quantising import with_int8
+from loopline.packaging.records import PROGRAMS, Manifest, Opening, ParityReport, Runtime, Trust
 from loopline.packaging.runtime import Session, open_session, predict_rows
 from loopline.packaging.signed import sign_bundle
 from loopline.packaging.signing import ModelSigner
-from loopline.ports.runtime import Floats, Score
-from loopline.registry.formats import check_file
+from loopline.ports.runtime import Floats
 
 if TYPE_CHECKING:
     import polars as pl
 
-FormKind = Literal["xgboost", "skops", "code"]
+_OPERATORS = (
+    r"<class '+([\w.]+)'*>",
+    r"OpOverload\(op='([\w.:]+)'",
+    r"[Oo]perator '?(\w+)",
+    r"Tensorflow op \[\w+: (\w+)\]",
+)
+"""How the converters name what they cannot convert: skl2onnx and onnxmltools, torch, any other, tf2onnx."""
 
 
 def package(
@@ -48,14 +54,22 @@ def package(
     task: Task | None = None,
     threshold: float | None = None,
     opening: Opening | None = None,
+    int8: float | None = None,
 ) -> Manifest:
     """Write a bundle of a model in its library's own form; the folder appears whole or not at all.
 
-    `form` is XGBoost's `.ubj` or `.json` file, a `.skops` file, or a folder of code with `model.py` (see `packaging.code`). `rows`
-    are validation rows: the columns that the model takes, in their order, and the label; the first one becomes the example. Their
-    numbers decide whether the ONNX graph, where there is one, or the form itself serves. What is written is signed. Raises
-    `Invalid`, `Refused` (types that are not known as safe), `MissingExtra`, `Conflict` where the folder exists.
+    `form` is XGBoost's `.ubj` or `.json` file, a `.skops` file, a form of PyTorch (see `packaging.pytorch`), the folder of a
+    SavedModel, or a folder of code with `model.py` (see `packaging.code`). `rows` are validation rows: the columns that the model
+    takes, in their order, and the label; the first one becomes the example. Their numbers decide whether the ONNX graph, where
+    there is one, or the form itself serves; a program (PyTorch, TensorFlow) that ONNX serves for is left out of the bundle. With
+    `int8` the graph's 8-bit form serves where it differs by no more than that from the form's own answers. What is written is
+    signed. Raises `Invalid`, `Refused` (types that are not known as safe), `MissingExtra`, `Conflict` where the folder
+    exists.
     """
+    if int8 is not None and kind == "code":
+        raise Invalid(
+            "Code has no int8 form.", code="nothing-to-quantise", hint="Package a model that has an ONNX form."
+        )
     if not rows.height:
         raise Invalid("There are no rows to compare on.", code="no-rows", hint="Give validation rows with their label.")
     found_task, classes = infer_task(rows, label, task)
@@ -66,20 +80,7 @@ def package(
     )
     boundary = Boundary(signature.inputs)
     example = raw_rows(rows[:1], signature.inputs)[0]
-    trusted = opening or Opening()
     with appearing(folder) as work:
-        target = work / file_of(kind)
-        data, parity = None, ParityReport(runtime=kind, reason="Code has no other form.", n=0, tolerance=TOLERANCE)
-        if kind == "code":
-            _copy_code(form, work / CODE)
-        else:
-            target.parent.mkdir(parents=True)
-            scores, graph = _opened(form, target, kind, signature)
-            data, parity = _converted(graph, scores, kind, rows, signature, threshold)
-        if data is not None:
-            (work / MODEL).write_bytes(data)
-        (work / PARITY).write_bytes(canonical_json(parity))
-        files = sorted(path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file())
         manifest = Manifest(
             name=name,
             version=0,
@@ -87,25 +88,42 @@ def package(
             classes=classes,
             threshold=threshold,
             signature=signature,
-            runtime=parity.runtime,
+            runtime=kind,
             numbers=boundary.numbers,
             strings=boundary.strings,
             outputs=("value",) if found_task == "regression" else ("probabilities",),
             example=example,
             golden={},
-            digests={file: digest_file(work / file) for file in files},
+            digests={},
             created=created,
         )
-        (work / MANIFEST).write_bytes(canonical_json(manifest))
-        own = sign_bundle(work, signer)  # code runs only where it is signed, here as well
-        session = Session(work, opening=msgspec.structs.replace(trusted, trust=Trust(keys=(own,))))
+
+        def sign(manifest: Manifest) -> Opening:
+            (work / MANIFEST).write_bytes(canonical_json(manifest))
+            own = sign_bundle(work, signer)  # code runs only where it is signed, here as well
+            return msgspec.structs.replace(opening or Opening(), trust=Trust(keys=(own,)))
+
+        parity = ParityReport(runtime=kind, reason="Code has no other form.", n=0, tolerance=TOLERANCE)
+        kept = keep_form(form, work, manifest, rows, sign)
+        if kept.scores is not None and kept.graph is not None:
+            data, parity = _converted(kept.graph, kept.scores, kind, rows, signature, threshold)
+            if data is not None and int8 is not None:
+                data, parity = with_int8(data, parity, arrays(signature, rows), kept.scores, signature, threshold, int8)
+            if data is not None:
+                (work / MODEL).write_bytes(data)
+            if parity.runtime == "onnx" and kind in PROGRAMS:
+                for place in (CODE, NATIVE):
+                    shutil.rmtree(work / place, ignore_errors=True)
+        (work / PARITY).write_bytes(canonical_json(parity))
+        manifest = listed(msgspec.structs.replace(manifest, runtime=parity.runtime), work)
+        session = Session(work, opening=sign(manifest))
         try:
             golden = predict_rows(session, [example])[0]
         finally:
             session.close()
-        (work / MANIFEST).write_bytes(canonical_json(msgspec.structs.replace(manifest, golden=golden)))
-        sign_bundle(work, signer)
-    return msgspec.structs.replace(manifest, golden=golden)
+        manifest = msgspec.structs.replace(manifest, golden=golden)
+        sign(manifest)
+    return manifest
 
 
 def _field(column: pl.Series) -> Field:
@@ -118,46 +136,9 @@ def _field(column: pl.Series) -> Field:
     return described(column, kind, nullable=column.null_count() > 0)
 
 
-def _copy_code(form: Path, into: Path) -> None:
-    if not (form / "model.py").is_file():
-        raise NotFound(
-            f"There is no model.py in {form}.",
-            code="no-code",
-            hint="It defines a class Model with load(folder) and predict(rows).",
-        )
-    for path in sorted(form.rglob("*")):
-        name = path.relative_to(form).as_posix()
-        if "__pycache__" in path.parts or path.is_dir():
-            continue
-        if path.is_symlink():
-            raise Invalid(
-                f"{path} is a link, and a bundle holds files.", code="bundle-path", hint="Copy what it names."
-            )
-        check_file(path, name)
-        (into / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, into / name)
-
-
-def _opened(form: Path, target: Path, kind: FormKind, signature: Signature) -> tuple[Score, Callable[[], Any]]:
-    """The scores of the form, kept in the bundle, and what makes its ONNX graph."""
-    if kind == "xgboost":
-        from loopline.packaging import xgboosted
-
-        booster = xgboosted.read_trees(form)
-        xgboosted.check_trees(booster, signature)
-        target.write_bytes(booster.save_raw("ubj"))
-        return xgboosted.native(booster), lambda: xgboosted.graph_of(booster)
-    from loopline.packaging import pipelines
-
-    estimator = pipelines.read_pipeline(form)
-    pipelines.check_columns(estimator, signature)
-    shutil.copyfile(form, target)
-    return pipelines.native(estimator, signature), lambda: pipelines.graph_of(estimator, signature)
-
-
 def _converted(
     graph: Callable[[], Any],
-    native: Score,
+    own: Floats,
     kind: Runtime,
     rows: pl.DataFrame,
     signature: Signature,
@@ -167,7 +148,6 @@ def _converted(
     from loopline.packaging.joined import with_two_inputs
 
     numbers, strings = arrays(signature, rows)
-    own = as_outputs(native(numbers, strings), rows.height, signature)
     try:
         data: bytes = with_two_inputs(graph(), signature).SerializeToString(deterministic=True)
         session = open_session(data)
@@ -179,7 +159,7 @@ def _converted(
         raise
     except Exception as e:  # converters and runtimes raise anything; none of it may stop a model from being served
         said = str(e).strip()
-        named = re.search(r"<class '+([\w.]+)'*>", said) or re.search(r"[Oo]perator '?(\w+)", said)
+        named = next((found for pattern in _OPERATORS if (found := re.search(pattern, said))), None)
         return None, ParityReport(
             runtime=kind,
             reason=f"The conversion failed: {said.splitlines()[0][:300] if said else type(e).__name__}",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loopline.errors import Invalid
 from loopline.features import boundary, table
 from loopline.features.records import Signature
 from loopline.packaging.records import Manifest
@@ -30,3 +31,14 @@ def scores(of: Model | Manifest, output: Any) -> Any:
     if of.task == "binary":
         return output[:, 1].astype(np.float64)
     return (output[:, 0] if of.task == "regression" else output).astype(np.float64)
+
+
+def check_numbers(signature: Signature, library: str) -> None:
+    """Raises `Invalid` where a column is text: `library` takes numbers alone."""
+    texts = [field.name for field in signature.inputs if field.kind in boundary.STRING_KINDS]
+    if texts:
+        raise Invalid(
+            f"{library} takes numbers, and {texts[0]!r} is text.",
+            code="not-numbers",
+            hint="Encode it before (its codes as a column of numbers), or leave the column out.",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -21,21 +22,38 @@ CLEANING = "cleaning.json"
 SIGNATURES = "signatures"  # signatures are of the manifest, so it cannot list them
 
 CODE = "code"
+SAVED = f"{NATIVE}/saved_model"
+DECLARED = "ensemble.json"
 
 _ALLOWED = frozenset({".onnx", ".json", ".txt", ".ubj", ".skops"})
-_WITH_CODE = _ALLOWED | {".py", ".csv", ".npy"}
-_FILES: dict[Runtime, str] = {
-    "onnx": MODEL,
-    "native": f"{NATIVE}/model.json",
-    "xgboost": f"{NATIVE}/model.ubj",
-    "skops": f"{NATIVE}/model.skops",
-    "code": f"{CODE}/model.py",
+_WITH_CODE = _ALLOWED | {".py", ".csv", ".npy", ".safetensors"}
+_PROGRAMS: dict[Runtime, frozenset[str]] = {
+    "code": _WITH_CODE,
+    "pytorch": _WITH_CODE | {".pt2", ".pt"},
+    "tensorflow": _ALLOWED | {".pb", ".index", ".csv"},
+    "ensemble": _WITH_CODE | {".pt2", ".pt", ".pb", ".index"},
 }
+_SHARD = re.compile(rf"(nodes/[\w.-]+/)*{SAVED}/variables/variables\.data-\d{{5}}-of-\d{{5}}")
+_FILES: dict[Runtime, tuple[str, ...]] = {
+    "onnx": (MODEL,),
+    "native": (f"{NATIVE}/model.json",),
+    "xgboost": (f"{NATIVE}/model.ubj",),
+    "skops": (f"{NATIVE}/model.skops",),
+    "pytorch": (f"{CODE}/model.py", f"{NATIVE}/model.pt2", f"{NATIVE}/model.pt"),
+    "tensorflow": (f"{SAVED}/saved_model.pb",),
+    "ensemble": (DECLARED,),
+    "code": (f"{CODE}/model.py",),
+}
+
+
+def files_of(runtime: Runtime) -> tuple[str, ...]:
+    """The files of which a runtime opens the one that is there, within a bundle."""
+    return _FILES[runtime]
 
 
 def file_of(runtime: Runtime) -> str:
     """The file that a runtime opens, within a bundle."""
-    return _FILES[runtime]
+    return _FILES[runtime][0]
 
 
 def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
@@ -60,9 +78,9 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
         ) from None
     except msgspec.MsgspecError as error:
         raise Invalid(f"{folder / MANIFEST} is damaged: {error}.", code="bad-manifest") from error
-    needed = file_of(manifest.runtime)
-    if needed not in manifest.digests:
-        raise Refused(f"The manifest in {folder} lists no {needed}.", code="bundle-incomplete")
+    needed = files_of(manifest.runtime)
+    if manifest.digests.keys().isdisjoint(needed):
+        raise Refused(f"The manifest in {folder} lists no {' or '.join(needed)}.", code="bundle-incomplete")
     for name in manifest.digests:
         _check_name(folder, name, manifest.runtime)
     if verify:
@@ -75,7 +93,8 @@ def _check_name(folder: Path, name: str, runtime: Runtime) -> None:
     outside = pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name or str(pure) != name
     if outside or not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise Refused(f"The manifest in {folder} names {name!r}, which is outside the bundle.", code="bundle-path")
-    if pure.suffix not in (_WITH_CODE if runtime == "code" else _ALLOWED):
+    part = runtime in ("tensorflow", "ensemble") and _SHARD.fullmatch(name)
+    if not part and pure.suffix not in _PROGRAMS.get(runtime, _ALLOWED):
         raise Refused(
             f"{name!r} in {folder} is not a form that is ever loaded.",
             code="bundle-format",

@@ -28,6 +28,14 @@ def open_native(folder: Path, manifest: Manifest) -> Score:
             from loopline.packaging.pipelines import open_pipeline
 
             return open_pipeline(folder, manifest)
+        case "pytorch":
+            from loopline.packaging.pytorch import open_module
+
+            return open_module(folder, manifest)
+        case "tensorflow":
+            from loopline.packaging.tensorflow import open_saved
+
+            return open_saved(folder, manifest)
         case _:
             from loopline.training.model import Model
 
@@ -37,6 +45,8 @@ def open_native(folder: Path, manifest: Manifest) -> Score:
 def as_outputs(scores: Any, rows: int, of: Manifest | Signature) -> Floats:
     """Scores as float32 probabilities [n, k] or values [n, 1]. Raises ValueError where they are nothing of that kind."""
     found = np.asarray(scores, dtype=np.float32)
+    if of.task == "binary" and found.shape == (rows, 1):
+        found = found[:, 0]
     if of.task == "binary" and found.ndim == 1:
         found = np.stack([1 - found, found], axis=1)
     elif of.task == "regression" and found.ndim == 1:

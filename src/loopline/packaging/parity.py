@@ -52,13 +52,15 @@ def compare(model: Model, session: Any, frame: pl.DataFrame, *, tolerance: float
     return _report(native, onnx, model.task, model.threshold, tolerance)
 
 
-def agreement(native: Floats, onnx: Floats, signature: Signature, threshold: float | None) -> ParityReport:
+def agreement(
+    native: Floats, onnx: Floats, signature: Signature, threshold: float | None, *, tolerance: float = TOLERANCE
+) -> ParityReport:
     """The same of two forms' outputs for the same rows, as serving has them: probabilities [n, k] or values [n, 1]."""
     if signature.task == "multiclass":
         mine, other = native.astype(np.float64), onnx.astype(np.float64)
     else:
         mine, other = native[:, -1].astype(np.float64), onnx[:, -1].astype(np.float64)
-    return _report(mine, other, signature.task, threshold, TOLERANCE)
+    return _report(mine, other, signature.task, threshold, tolerance)
 
 
 def _report(native: Any, onnx: Any, task: Task, threshold: float | None, tolerance: float) -> ParityReport:

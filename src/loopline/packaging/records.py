@@ -8,8 +8,11 @@ import msgspec
 
 from loopline.features.records import Signature, Task
 
-Runtime = Literal["onnx", "native", "xgboost", "skops", "code"]
+Runtime = Literal["onnx", "native", "xgboost", "skops", "pytorch", "tensorflow", "ensemble", "code"]
 """What computes a bundle: the ONNX graph in the server's own process, or one of the others in a child process."""
+
+PROGRAMS: frozenset[Runtime] = frozenset({"pytorch", "tensorflow", "code"})
+"""The runtimes whose forms are programs: they can do anything, so they are opened only where a trusted key signed them."""
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,11 +26,16 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """How bundles are opened: whom to trust, and the bounds of child processes: seconds a batch, bytes of memory (0: any)."""
+    """How bundles are opened: whom to trust, and the bounds of child processes: seconds a batch, bytes of memory (0: any).
+
+    `vouched` is the digest that the manifest must have of a bundle that is part of another one, which was found to be signed: then
+    no signature of its own is asked for.
+    """
 
     trust: Trust = Trust()
     timeout: float = 30.0
     memory: int = 2 << 30
+    vouched: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +71,24 @@ class NearThreshold(msgspec.Struct, frozen=True, kw_only=True):
     onnx: float
 
 
+class QuantisedReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The int8 form held against the model's own answers on `n` rows that its scales were not taken from.
+
+    It serves only where it is `accepted`. `tolerance`, `difference` and `disagreeing` are as in the parity report,
+    `near_threshold` counts rows whose label may differ; `bytes` and `bytes_before` are the sizes of the two graphs.
+    """
+
+    accepted: bool
+    reason: str
+    tolerance: float
+    n: int = 0
+    difference: float | None = None
+    disagreeing: int = 0
+    near_threshold: int = 0
+    bytes: int = 0
+    bytes_before: int = 0
+
+
 class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
     """The ONNX form held against the native one on `n` validation rows.
 
@@ -78,3 +104,5 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
     disagreeing: int = 0
     near_threshold: tuple[NearThreshold, ...] = ()
     operator: str | None = None
+    int8: QuantisedReport | None = None
+    """The int8 form, where one was asked for."""

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loopline.errors import Invalid
+from loopline.errors import Invalid, Refused
 from loopline.features.boundary import Boundary
+from loopline.hashing import digest_bytes
 from loopline.packaging.cleaned import read_cleaning
-from loopline.packaging.manifest import MODEL, read_manifest
+from loopline.packaging.manifest import MANIFEST, MODEL, read_manifest
 from loopline.packaging.native import as_outputs, open_native
-from loopline.packaging.records import Manifest, Opening
+from loopline.packaging.records import PROGRAMS, Manifest, Opening
 from loopline.ports.runtime import Score
 
 Floats = npt.NDArray[np.float32]
@@ -54,7 +55,10 @@ class Session:
         """`within` says that this is a child process already, where anything may run; else what needs one is given one."""
         opening = opening or Opening()
         self.manifest: Manifest = read_manifest(folder, verify=verify)
-        if opening.trust.every or self.manifest.runtime == "code":
+        if opening.vouched:
+            if digest_bytes((folder / MANIFEST).read_bytes()) != opening.vouched:
+                raise Refused(f"The manifest of {folder} was changed since it was signed.", code="bundle-changed")
+        elif opening.trust.every or self.manifest.runtime in PROGRAMS:
             from loopline.packaging.signed import check_trusted
 
             every = "only such a one is opened" if opening.trust.every else "it holds code"
@@ -67,6 +71,17 @@ class Session:
         self._native: Score | None = None
         if self.manifest.runtime == "onnx":
             self._session = open_session((folder / MODEL).read_bytes())
+        elif within and self.manifest.runtime == "ensemble":
+            from loopline.packaging.ensemble_running import Columns, open_ensemble
+
+            takes = self.cleaning or self.manifest
+            self._native = open_ensemble(
+                folder,
+                self.manifest,
+                Columns(takes.numbers, takes.strings),
+                opening,
+                lambda member, how: Session(member, opening=how),
+            )
         elif within or self.manifest.runtime == "native":
             self._native = open_native(folder, self.manifest)
         else:

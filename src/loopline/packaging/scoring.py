@@ -19,6 +19,7 @@ from loopline.errors import LooplineError
 from loopline.packaging.child import START, frame, read
 from loopline.packaging.records import Opening
 from loopline.packaging.runtime import Session
+from loopline.ports.runtime import ModelDown, ModelSlow
 
 GRACE = 5.0
 """Seconds more than it may take, after which the system ends it: who waited for it may be gone."""
@@ -63,6 +64,8 @@ def main(folder: Path) -> None:
             found = ("", output.shape, np.ascontiguousarray(output, dtype="<f4").tobytes())
         except MemoryError:
             os._exit(77)  # what it has is not given back by anything else
+        except (ModelDown, ModelSlow):
+            os._exit(78)  # of an ensemble: it is as good as its members
         except Exception as e:
             found = (f"{type(e).__name__}: {e}", (), b"")
         _say(out, found)

@@ -12,6 +12,7 @@ import numpy as np
 
 from loopline.errors import Invalid, MissingExtra
 from loopline.features.records import Signature
+from loopline.packaging.frames import check_numbers
 from loopline.packaging.manifest import file_of
 from loopline.ports.runtime import Floats, Score, Strings
 
@@ -33,15 +34,7 @@ def read_trees(path: Path) -> Any:
 
 def check_trees(booster: Any, signature: Signature) -> None:
     """Raises `Invalid` where these columns are not what the trees take."""
-    from loopline.features.boundary import STRING_KINDS
-
-    texts = [field.name for field in signature.inputs if field.kind in STRING_KINDS]
-    if texts:
-        raise Invalid(
-            f"XGBoost takes numbers, and {texts[0]!r} is text.",
-            code="not-numbers",
-            hint="Encode it before (its codes as a column of numbers), or leave the column out.",
-        )
+    check_numbers(signature, "XGBoost")
     names = [field.name for field in signature.inputs]
     if booster.num_features() != len(names):
         raise Invalid(

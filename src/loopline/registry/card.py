@@ -146,8 +146,10 @@ def _limits(made: Mapping[str, Any], said: str) -> list[str]:
         for verdict in made["gates"]["verdicts"]
         if verdict.get("outcome") != "pass"
     )
-    if made["parity"].get("runtime") == "native":
-        found.append(f"It is served in its native form, not ONNX: {made['parity'].get('reason', '')}")
+    runtime = made["parity"].get("runtime", "onnx")
+    if runtime != "onnx":
+        form = "in its native form" if runtime == "native" else f"by {runtime}"
+        found.append(f"It is served {form}, not ONNX: {made['parity'].get('reason', '')}")
     if made["training"]["environment"].get("dirty"):
         found.append("It was trained from a working copy that differed from its commit.")
     if made["training"]["run"] is None:

@@ -18,4 +18,7 @@ def metrics(evidence: Mapping[str, Any]) -> dict[str, Any]:
 def parity(report: Mapping[str, Any]) -> dict[str, Any]:
     """What serves and why, and how far the forms differ, out of a parity report (`packaging.records.ParityReport` as JSON)."""
     parts = ("runtime", "reason", "n", "tolerance", "difference", "disagreeing", "operator")
-    return {part: report[part] for part in parts if part in report and (part != "operator" or report[part])}
+    found = {part: report[part] for part in parts if part in report and (part != "operator" or report[part])}
+    if int8 := report.get("int8"):
+        found["int8"] = f"{'serves' if int8['accepted'] else 'does not serve'}: {int8['reason']}"
+    return found

@@ -1,7 +1,7 @@
 """What a worker tells about itself: the Open Inference Protocol's metadata, statistics and repository index.
 
-Statistics: Triton's extension_statistics.md; repository: extension_model_repository.md. What is served is decided by the
-control process, so that `load` and `unload` are refused with the command to use.
+Statistics: Triton's extension_statistics.md; repository: extension_model_repository.md. Where a control process decides what is
+served, `load` and `unload` are refused with the command to use; models alone are loaded and unloaded (`serving.repository`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def index(live: Live, names: list[str], body: bytes) -> list[dict[str, Any]]:
             versions = live.endpoints[name].versions()
             found += [{"name": name, "version": v, "state": "READY", "reason": ""} for v in versions]
         elif not only_ready:
-            found.append({"name": name, "state": "UNAVAILABLE", "reason": "Its models cannot be opened."})
+            reason = "unloaded" if name in live.table.idle else "Its models cannot be opened."
+            found.append({"name": name, "state": "UNAVAILABLE", "reason": reason})
     return found
 
 

@@ -63,12 +63,25 @@ class Gate:
         if not self._open and peer_uid(headers, peer) != os.geteuid():
             raise no_token()
 
+    def manage(self, live: Live, headers: Mapping[bytes, bytes], peer: Peer) -> None:
+        """Raises `Problem` unless this caller may change what is served: this user on this machine, or a token for everything.
+
+        Whoever reaches an open server may call its models, and not take them away.
+        """
+        if digest := _digest(headers):
+            if digest not in live.tokens.get("*", ()):
+                raise wrong_token(None) if any(digest in known for known in live.tokens.values()) else no_token()
+        elif peer_uid(headers, peer) != os.geteuid():
+            raise no_token()
+
     def served(self, live: Live, headers: Mapping[bytes, bytes], peer: Peer, *, failed: bool = False) -> list[str]:
-        """The endpoints that this caller may use, with `failed` those that cannot be served, too. Raises `Problem`."""
+        """The endpoints that this caller may use, with `failed` those that cannot be served or are not loaded, too.
+
+        Raises `Problem`.
+        """
         self.allow(live, None, headers, peer)
-        return [
-            name for name in (*live.endpoints, *(live.failed if failed else ())) if self._may(live, name, headers, peer)
-        ]
+        names = (*live.endpoints, *((*live.failed, *live.table.idle) if failed else ()))
+        return [name for name in names if self._may(live, name, headers, peer)]
 
     def _may(self, live: Live, endpoint: str, headers: Mapping[bytes, bytes], peer: Peer) -> bool:
         try:

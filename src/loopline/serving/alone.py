@@ -3,6 +3,9 @@
 A model is a bundle's folder, or a version of a registry that is reached by its verbs (a workspace, or a server elsewhere). What
 comes of a registry is fetched into a folder of this server's own, so once it runs the registry may go away. An alias is looked
 up again now and then, and its endpoint goes over to what it names then; a version's number and a folder stay what they were.
+
+A folder may hold the folders of several bundles, too: all of them are served. Models are unloaded on request and loaded again, as
+they are then; what was put into such a folder meanwhile is loaded by its name.
 """
 
 from __future__ import annotations
@@ -10,14 +13,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
-from loopline.packaging.manifest import read_manifest
+from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable, did_you_mean
+from loopline.packaging.manifest import MANIFEST, read_manifest
 from loopline.packaging.pulling import pull
 from loopline.refs import check_name, version_number
 from loopline.registry.verbs import ModelsVerbs
@@ -57,12 +61,15 @@ class Alone:
         **options: Any,
     ) -> None:
         self._bundles = folder / "bundles"
-        self._wanted = wanted
+        self._repositories = [w.folder for w in wanted if w.folder is not None and is_repository(w.folder)]
+        self._wanted = [one for w in wanted for one in (inside(w.folder) if w.folder in self._repositories else [w])]
+        self._places: dict[str, int] = {}
+        self._turn = threading.RLock()
         self._models = models
         self._tokens = {"*": tuple(hashlib.sha256(token.encode()).hexdigest() for token in tokens)}
         self._served: dict[int, Variant] = {}
         self._refused: dict[int, str] = {}
-        self.supervisor = Supervisor(folder, log=folder / "log", **options)
+        self.supervisor = Supervisor(folder, log=folder / "log", change=self.change, **options)
 
     def start(self) -> dict[str, str]:
         """Fetches and serves every model; gives its ref by its endpoint. Ready when it returns.
@@ -71,13 +78,19 @@ class Alone:
         """
         found = {place: self._variant(wanted) for place, wanted in enumerate(self._wanted)}
         table = _table(1, found)
-        self.supervisor.start(RouteTable(epoch=0))
-        try:
-            self.supervisor.push(table, self._tokens)
-        except BaseException:
-            self.supervisor.stop()
-            raise
-        self._served = found
+        if not table.endpoints:
+            raise Invalid(
+                "There is no model to serve.", code="no-model", hint="Name a bundle's folder or a model's ref."
+            )
+        with self._turn:
+            self.supervisor.start(RouteTable(epoch=0))
+            try:
+                self.supervisor.push(table, self._tokens)
+            except BaseException:
+                self.supervisor.stop()
+                raise
+            self._served = found
+            self._places = {_endpoint(variant): place for place, variant in found.items()}
         self._sweep()
         return {name: endpoint.variants[0].model for name, endpoint in table.endpoints.items()}
 
@@ -86,18 +99,63 @@ class Alone:
 
         What cannot be served, or asked for, is told in the log, and what was served before answers on.
         """
-        moved = {place: variant for place in self._served if (variant := self._moved(place)) is not None}
-        if not moved:
-            return []
-        try:
-            self.supervisor.push(_table(self.supervisor.epoch + 1, self._served | moved), self._tokens)
-        except LooplineError as e:
-            logger.error("What was named anew is not served, and what was before answers on: %s", e)
-            if not isinstance(e, Unavailable):
-                self._refused |= {place: variant.model for place, variant in moved.items()}
-            return []
-        self._served |= moved
-        return [variant.model for variant in moved.values()]
+        with self._turn:
+            moved = {place: variant for place in self._served if (variant := self._moved(place)) is not None}
+            if not moved:
+                return []
+            try:
+                self._push(self._served | moved)
+            except LooplineError as e:
+                logger.error("What was named anew is not served, and what was before answers on: %s", e)
+                if not isinstance(e, Unavailable):
+                    self._refused |= {place: variant.model for place, variant in moved.items()}
+                return []
+            return [variant.model for variant in moved.values()]
+
+    def change(self, action: str, name: str) -> None:
+        """Loads a model, as it is now, or unloads it; returns when all workers do so.
+
+        Raises `NotFound` for a model that is not known here, and what is amiss with one that cannot be served; what was served
+        before is served then.
+        """
+        with self._turn:
+            if name not in self._places and action == "load":
+                self._look_for(name)
+            if name not in self._places:
+                raise NotFound(
+                    f"There is no model {name!r} here.", code="no-model", hint=did_you_mean(name, self._places)
+                )
+            place = self._places[name]
+            if action == "load":
+                variant = self._variant(self._wanted[place])
+                if _endpoint(variant) != name:
+                    raise Conflict(
+                        f"In the place of {name!r} there is {variant.model} now.",
+                        code="other-model",
+                        hint="Load it by its own name, from a folder of its own.",
+                    )
+                self._push({**self._served, place: variant})
+                self._refused.pop(place, None)
+            elif place in self._served:
+                self._push({at: variant for at, variant in self._served.items() if at != place})
+
+    def _look_for(self, name: str) -> None:
+        """Makes the bundle of a model known that was put into a folder of bundles."""
+        known = {one.folder for one in self._wanted}
+        for repository in self._repositories:
+            for one in inside(repository):
+                if one.folder not in known and _named(one.folder) == name:
+                    self._places[name] = len(self._wanted)
+                    self._wanted.append(one)
+                    return
+
+    def _push(self, served: dict[int, Variant]) -> None:
+        """Has the workers serve this. Raises what the supervisor does; nothing is changed then."""
+        loaded = {_endpoint(variant) for variant in served.values()}
+        idle = tuple(sorted(self._places.keys() - loaded))
+        table = msgspec.structs.replace(_table(self.supervisor.epoch + 1, served), idle=idle)
+        self.supervisor.push(table, self._tokens)
+        self._served = served
 
     def stop(self) -> None:
         """Ends; what is in flight is answered first."""
@@ -149,10 +207,33 @@ class Alone:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_repository(folder: Path) -> bool:
+    """Whether a folder is no bundle, and holds the folders of some."""
+    return not (folder / MANIFEST).exists() and any(folder.glob(f"*/{MANIFEST}"))
+
+
+def inside(folder: Path) -> list[Wanted]:
+    """The bundles in a folder, each in a folder of its own, by their names."""
+    return [Wanted(folder=path.parent) for path in sorted(folder.glob(f"*/{MANIFEST}"))]
+
+
+def _named(folder: Path | None) -> str:
+    """The name of the model in a folder; "" where it cannot be read, which is said when it is asked for by the folder."""
+    try:
+        return "" if folder is None else read_manifest(folder, verify=False).name
+    except LooplineError:
+        return ""
+
+
+def _endpoint(variant: Variant) -> str:
+    """The name of a model alone, of which its endpoint is."""
+    return variant.model.partition(":")[2].rpartition("@")[0].rpartition("/")[2]
+
+
 def _table(epoch: int, found: Mapping[int, Variant]) -> RouteTable:
     endpoints: dict[str, Endpoint] = {}
     for variant in found.values():
-        name = variant.model.partition(":")[2].rpartition("@")[0].rpartition("/")[2]
+        name = _endpoint(variant)
         if name in endpoints:
             raise Conflict(
                 f"{endpoints[name].variants[0].model} and {variant.model} would both be served at {name!r}.",
@@ -160,6 +241,4 @@ def _table(epoch: int, found: Mapping[int, Variant]) -> RouteTable:
                 hint="An endpoint is named after its model: serve one of them, or each on a port of its own.",
             )
         endpoints[name] = Endpoint(name=name, variants=(variant,))
-    if not endpoints:
-        raise Invalid("There is no model to serve.", code="no-model", hint="Name a bundle's folder or a model's ref.")
     return RouteTable(epoch=epoch, endpoints=endpoints)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from loopline.errors import NotFound, Unavailable
-from loopline.serving import about, metrics, openapi
+from loopline.serving import about, metrics, openapi, repository
 from loopline.serving.access import Gate, caller, unique
 from loopline.serving.call import Codec, Headers, WaitingCall
 from loopline.serving.control import Message, Receive, Send
@@ -245,7 +245,7 @@ class App:
     async def _repository(
         self, method: str, path: str, headers: dict[bytes, bytes], peer: Peer, receive: Receive
     ) -> bytes:
-        """The repository extension: the index, and why nothing is loaded here."""
+        """The repository extension: the index; models loaded and unloaded, or why they are not."""
         if method != "POST":
             raise wrong_method(method, "POST")
         live = self.engine.live
@@ -255,8 +255,13 @@ class App:
             check_length(headers.get(b"content-length", b""), _INDEX_LIMIT)
             return msgspec.json.encode(about.index(live, names, await _body(receive, _INDEX_LIMIT)))
         if len(parts) == 3 and parts[0] == "models" and parts[2] in ("load", "unload"):
-            self.gate.allow(live, parts[1] if parts[1] in live.endpoints else None, headers, peer)
-            raise about.ruled(parts[2], parts[1], alone=self.forwarder is None)
+            if self.engine.ask is None:
+                self.gate.allow(live, parts[1] if parts[1] in live.endpoints else None, headers, peer)
+                raise about.ruled(parts[2], parts[1], alone=self.forwarder is None)
+            self.gate.manage(live, headers, peer)
+            check_length(headers.get(b"content-length", b""), _INDEX_LIMIT)
+            await repository.change(self.engine.ask, parts[2], parts[1], await _body(receive, _INDEX_LIMIT))
+            return b"{}"
         raise Problem(404, NotFound(f"There is nothing at {path}.", code="no-route"))
 
 

@@ -2,7 +2,8 @@
 
 A Unix socket pair made at a worker's start, frames of a length (u32, little-endian) and JSON. The worker says `hello`; then
 it is told `prepare` with a table (it loads, warms and checks every new bundle, and changes nothing) and `commit` (one
-assignment). It acknowledges an epoch only with that done. The end of the door means that the supervisor is gone.
+assignment). It acknowledges an epoch only with that done. Where a caller wants a model loaded or unloaded it `asks`, and is given
+an `answer`, once the table that comes of it is in force. The end of the door means that the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from loopline.errors import Conflict, Invalid, LooplineError
+from loopline.errors import Conflict, Invalid, LooplineError, Unavailable, from_dict
 from loopline.failpoints import failpoint
 from loopline.serving import live as lives
 from loopline.serving.engine import Engine
@@ -26,22 +27,36 @@ from loopline.serving.records import ControlMessage
 
 logger = logging.getLogger("loopline.serving")
 _HEAD = struct.Struct("<I")
+PATIENCE = 120.0
+"""Seconds that a model may take to be loaded by all workers."""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller wants of the models that are served; `number` tells it from others of the same worker."""
+
+    number: int
+    action: Literal["load", "unload"]
+    model: str
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What the supervisor wants."""
+    """What the supervisor wants, or answers: to the change of a `number`, with an error where it was not made."""
 
-    do: Literal["prepare", "commit"]
-    epoch: int
+    do: Literal["prepare", "commit", "answer"]
+    epoch: int = 0
     message: ControlMessage | None = None
+    number: int = 0
+    error: dict[str, Any] | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What the worker says: the epoch in force (after `hello` and `commit`) or made ready (after `prepare`), or an error."""
+    """What the worker says: the epoch in force (after `hello` and `commit`) or made ready (after `prepare`), an error, or the
+    change that it asks for."""
 
-    did: Literal["hello", "prepare", "commit"]
+    did: Literal["hello", "prepare", "commit", "asks"]
     epoch: int
     error: dict[str, Any] | None = None
+    change: Change | None = None
 
 
 def frame(record: Order | Reply) -> bytes:
@@ -76,10 +91,37 @@ class Door:
         self._engine = engine
         self._gone = gone
         self._ready: lives.Live | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._asked: dict[int, asyncio.Future[dict[str, Any] | None]] = {}
+        self._count = 0
+
+    async def ask(self, action: Literal["load", "unload"], model: str) -> None:
+        """Has the supervisor load or unload a model; returns when all workers serve what comes of it.
+
+        Raises the `LooplineError` that stands against it, or `Unavailable` where no answer comes.
+        """
+        if self._writer is None:
+            raise _gone()
+        self._count += 1
+        number = self._count
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        change = Change(number=number, action=action, model=model)
+        try:
+            failpoint("serving.door.before_ask")
+            self._writer.write(frame(Reply(did="asks", epoch=self._engine.live.epoch, change=change)))
+            async with asyncio.timeout(PATIENCE):
+                error = await answer
+        except TimeoutError:
+            raise _gone() from None
+        finally:
+            del self._asked[number]
+        if error is not None:
+            raise from_dict(error)
 
     async def serve(self, sock: socket.socket) -> None:
         """Obeys orders until the supervisor hangs up; then `gone` is called."""
         reader, writer = await asyncio.open_unix_connection(sock=sock)
+        self._writer = writer
         live = self._engine.live
         error = next((e.to_dict() for e in live.failed.values()), None)
         writer.write(frame(Reply(did="hello", epoch=live.epoch, error=error)))
@@ -87,6 +129,11 @@ class Door:
             while True:
                 (length,) = _HEAD.unpack(await reader.readexactly(_HEAD.size))
                 order = msgspec.json.decode(await reader.readexactly(length), type=Order)
+                if order.do == "answer":
+                    asked = self._asked.get(order.number)
+                    if asked is not None and not asked.done():
+                        asked.set_result(order.error)
+                    continue
                 try:
                     epoch, error = await self._obey(order), None
                 except LooplineError as e:
@@ -98,6 +145,10 @@ class Door:
                 writer.write(frame(Reply(did=order.do, epoch=epoch, error=error)))
                 await writer.drain()
         except (asyncio.IncompleteReadError, OSError):
+            self._writer = None
+            for asked in self._asked.values():
+                if not asked.done():
+                    asked.set_result(_gone().to_dict())
             self._gone()
 
     async def _obey(self, order: Order) -> int:
@@ -116,6 +167,12 @@ class Door:
         self._engine.swap(self._ready)
         self._ready = None
         return order.epoch
+
+
+def _gone() -> Unavailable:
+    return Unavailable(
+        "What loads models does not answer for now.", code="worker-down", hint="Look at the index, and ask again."
+    )
 
 
 def read_state(path: Path) -> ControlMessage | None:

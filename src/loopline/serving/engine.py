@@ -28,6 +28,7 @@ from loopline.serving.model import ServedModel
 from loopline.serving.outcome import tensors
 from loopline.serving.problems import Problem, busy, model_failed, unanswered
 from loopline.serving.records import WorkerSettings
+from loopline.serving.repository import Ask
 from loopline.serving.shadow import Shadows
 from loopline.serving.threads import ModelThreads
 
@@ -48,6 +49,8 @@ class Engine:
         self.counters = Counters()
         self.draining = False
         """Whether the worker is about to end: it finishes what it has, and is not ready for more."""
+        self.ask: Ask | None = None
+        """How models are loaded and unloaded for a caller; None: they are not."""
         self._log = log
         self._loop = loop or asyncio.get_running_loop()
         self._calls: list[Call] = []

@@ -22,7 +22,7 @@ from loopline.serving.limits import Buckets
 from loopline.serving.log import Part
 from loopline.serving.merging import merge
 from loopline.serving.model import ServedModel
-from loopline.serving.problems import Problem, endpoint_down, no_endpoint
+from loopline.serving.problems import Problem, endpoint_down, no_endpoint, unloaded
 from loopline.serving.records import BUCKETS, ControlMessage, Endpoint, RouteTable, Variant
 
 logger = logging.getLogger("loopline.serving")
@@ -216,6 +216,8 @@ class Live:
         return found
 
     def _absent(self, name: str) -> Problem:
+        if name in self.table.idle:
+            return unloaded(name)
         return endpoint_down(name) if name in self.failed else no_endpoint(name, self.endpoints)
 
     def find(self, path: str) -> tuple[Route | None, Problem | None]:

@@ -65,6 +65,25 @@ def endpoint_down(name: str) -> Problem:
     )
 
 
+def unloaded(name: str) -> Problem:
+    """The 404 of a model that was unloaded and can be loaded again."""
+    return Problem(
+        404,
+        NotFound(
+            f"The model {name!r} is not loaded.",
+            code="unloaded",
+            hint=f"Load it: POST /v2/repository/models/{name}/load",
+            endpoint=name,
+        ),
+    )
+
+
+def of_error(error: LooplineError) -> Problem:
+    """An error of the family with the status that its branch has."""
+    branches = ((NotFound, 404), (Invalid, 400), (Refused, 403), (Unavailable, 503))
+    return Problem(next((status for branch, status in branches if isinstance(error, branch)), 409), error)
+
+
 def wrong_method(method: str, allowed: str) -> Problem:
     """The 405 that names the method to use."""
     return Problem(

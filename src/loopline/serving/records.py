@@ -84,6 +84,8 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
 
     epoch: int
     endpoints: dict[str, Endpoint] = {}
+    idle: tuple[str, ...] = ()
+    """Models that could be loaded on request, and are not."""
 
 
 class ControlMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +132,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     segment_bytes: int = 64 << 20
     segment_age: float = 300.0
     disk_full: Literal["answer", "refuse"] = "answer"
+    repository: bool = False
+    """Whether models are loaded and unloaded where a caller asks for it."""
     opening: Opening = Opening()
     """How bundles are opened: whom to trust, and what a model's process may take."""
 

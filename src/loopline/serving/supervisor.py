@@ -17,14 +17,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, Unavailable, from_dict
-from loopline.serving.door import Order, Reply, frame, read_state, receive, write_state
+from loopline.serving.door import Change, Order, Reply, frame, read_state, receive, write_state
 from loopline.serving.records import ControlMessage, RouteTable, WorkerSettings
 
 logger = logging.getLogger("loopline.serving")
@@ -85,6 +85,12 @@ class _Worker:
         self.epoch = -1
         self.restarts = 0
         self.keeper: threading.Thread | None = None
+        self.sending = threading.Lock()
+
+    def send(self, order: Order) -> None:
+        """Puts an order on the door. Raises OSError or AttributeError where there is none."""
+        with self.sending:
+            self.door.sendall(frame(order))  # type: ignore[union-attr]
 
 
 class Supervisor:
@@ -92,7 +98,8 @@ class Supervisor:
 
     `folder` is for the supervisor's own files: the routing table in force (`routes.json`, mode 0600), the workers' settings
     and what they say (`worker-N.err`). `log` is the prediction log's folder, `control` the Unix socket of the control process.
-    `grpc_port` is where gRPC is answered, too (None: nowhere; 0: any free port).
+    `grpc_port` is where gRPC is answered, too (None: nowhere; 0: any free port). `change` is called with "load" or "unload" and the
+    name of a model where a caller asks for it, in a thread of its own (None: callers are refused).
     `options` are further fields of `WorkerSettings`.
     """
 
@@ -106,6 +113,7 @@ class Supervisor:
         workers: int = 1,
         control: str = "",
         grpc_port: int | None = None,
+        change: Callable[[str, str], None] | None = None,
         **options: Any,
     ) -> None:
         self.folder = folder
@@ -115,6 +123,7 @@ class Supervisor:
         self.port = port
         self._log = log
         self._control = control
+        self._change = change
         self._options = options
         self._workers = [_Worker(n) for n in range(workers)]
         self._socket: socket.socket | None = None
@@ -172,6 +181,7 @@ class Supervisor:
                 state=str(self._state),
                 log=str(self._log),
                 control=self._control,
+                repository=self._change is not None,
                 grpc=grpc,
                 metrics=str(counters) if len(self._workers) > 1 else "",
                 **self._options,
@@ -243,7 +253,7 @@ class Supervisor:
             while not worker.replies.empty():
                 worker.replies.get_nowait()
             with contextlib.suppress(OSError, AttributeError):
-                worker.door.sendall(frame(order))  # type: ignore[union-attr]
+                worker.send(order)
                 asked.append(worker)
         done: list[_Worker] = []
         refusal: LooplineError | None = None
@@ -273,6 +283,22 @@ class Supervisor:
         worker.ready.clear()
         if worker.process is not None:
             worker.process.terminate()
+
+    def _asked(self, worker: _Worker, change: Change | None) -> None:
+        """Has the models changed as a worker's caller asks, and tells how it went."""
+        assert change is not None
+        error = None
+        try:
+            if self._change is None:
+                raise Conflict("What is served is not changed here.", code="deployment-rules")
+            self._change(change.action, change.model)
+        except LooplineError as e:
+            error = e.to_dict()
+        except Exception as e:
+            logger.exception("A change of what is served failed")
+            error = Unavailable(f"It could not be done: {type(e).__name__}.", code="worker-down").to_dict()
+        with contextlib.suppress(OSError, AttributeError):  # who asked is gone
+            worker.send(Order(do="answer", number=change.number, error=error))
 
     # ------------------------------------------------------------------ processes
 
@@ -337,7 +363,9 @@ class Supervisor:
         assert worker.door is not None
         while (data := receive(worker.door)) is not None:
             reply = msgspec.json.decode(data, type=Reply)
-            if reply.did != "hello":
+            if reply.did == "asks":
+                threading.Thread(target=self._asked, args=(worker, reply.change), daemon=True).start()
+            elif reply.did != "hello":
                 worker.replies.put(reply)
             elif reply.epoch < self._epoch:
                 self._replace(worker)  # it read the file just before a new table came

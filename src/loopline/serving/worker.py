@@ -117,7 +117,10 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
 
     tasks = {asyncio.create_task(_upkeep(engine))}
     if door is not None:
-        tasks.add(asyncio.create_task(Door(engine, leave).serve(door)))
+        opened = Door(engine, leave)
+        if settings.repository:
+            engine.ask = opened.ask
+        tasks.add(asyncio.create_task(opened.serve(door)))
 
     def reread() -> None:
         task = asyncio.create_task(_reread(engine, state))

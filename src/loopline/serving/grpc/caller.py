@@ -42,10 +42,15 @@ class Caller:
         self.live: Live = engine.live
         self.ready = self.live.epoch > 0 and not engine.draining
         self.alone = not engine.settings.control
+        self.ask = engine.ask
 
     def allow(self, endpoint: str) -> None:
         """Raises `Problem` unless the caller may use that endpoint."""
         self._gate.allow(self.live, endpoint if endpoint in self.live.endpoints else None, self._headers, self._peer)
+
+    def manage(self) -> None:
+        """Raises `Problem` unless the caller may change what is served."""
+        self._gate.manage(self.live, self._headers, self._peer)
 
     def served(self, *, failed: bool = False) -> list[str]:
         """The endpoints that the caller may use. Raises `Problem`."""

@@ -55,8 +55,17 @@ OIP = classes(
         "RepositoryIndexRequest": ("1 repository_name string", "2 ready bool"),
         "ModelIndex": ("1 name string", "2 version string", "3 state string", "4 reason string"),
         "RepositoryIndexResponse": ("1 models *ModelIndex",),
-        "RepositoryModelLoadRequest": ("1 repository_name string", "2 model_name string"),
-        "RepositoryModelUnloadRequest": ("1 repository_name string", "2 model_name string"),
+        "ModelRepositoryParameter": (
+            "1 bool_param |bool", "2 int64_param |int64", "3 string_param |string", "4 bytes_param |bytes",
+        ),
+        "RepositoryModelLoadRequest": (
+            "1 repository_name string", "2 model_name string", "3 parameters %ModelRepositoryParameter",
+        ),
+        "RepositoryModelLoadResponse": (),
+        "RepositoryModelUnloadRequest": (
+            "1 repository_name string", "2 model_name string", "3 parameters %ModelRepositoryParameter",
+        ),
+        "RepositoryModelUnloadResponse": (),
         "ModelStatisticsRequest": ("1 name string", "2 version string"),
         "StatisticDuration": ("1 count uint64", "2 ns uint64"),
         "InferStatistics": (

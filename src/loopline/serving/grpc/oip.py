@@ -13,7 +13,7 @@ import numpy as np
 from google.protobuf.json_format import ParseDict
 
 from loopline.errors import did_you_mean
-from loopline.serving import about, oip
+from loopline.serving import about, oip, repository
 from loopline.serving.call import Call, Headers
 from loopline.serving.contract import Rows
 from loopline.serving.grpc.caller import Caller, Services
@@ -175,15 +175,24 @@ async def repository_index(caller: Caller, request: Any) -> Any:
 
 
 async def load(caller: Caller, request: Any) -> Any:
-    """RepositoryModelLoad: refused, deployment decides."""
-    caller.allow(request.model_name)
-    raise about.ruled("load", request.model_name, alone=caller.alone)
+    """RepositoryModelLoad; refused where deployment decides."""
+    await _change(caller, "load", request)
+    return OIP["RepositoryModelLoadResponse"]()
 
 
 async def unload(caller: Caller, request: Any) -> Any:
-    """RepositoryModelUnload: refused, deployment decides."""
-    caller.allow(request.model_name)
-    raise about.ruled("unload", request.model_name, alone=caller.alone)
+    """RepositoryModelUnload; refused where deployment decides."""
+    await _change(caller, "unload", request)
+    return OIP["RepositoryModelUnloadResponse"]()
+
+
+async def _change(caller: Caller, action: str, request: Any) -> None:
+    if caller.ask is None:
+        caller.allow(request.model_name)
+        raise about.ruled(action, request.model_name, alone=caller.alone)
+    caller.manage()
+    body = msgspec.json.encode({"parameters": dict.fromkeys(request.parameters)})
+    await repository.change(caller.ask, action, request.model_name, body)
 
 
 SERVICES: Services = {
