@@ -54,7 +54,7 @@ format: .venv/develop.stamp  ## Format the code as `make check` wants it.
 lock: .venv/develop.stamp  ## Renew requirements/ after pyproject.toml changed. ARGS=--upgrade for newer versions.
 	@$(LOCK) --group setup --output-file requirements/core.txt $(ARGS)
 	@$(LOCK) --group setup --extra aws --extra grpc --extra kafka --extra mqtt --extra postgres \
-		--extra skops --extra xgboost --group dev --constraint requirements/core.txt \
+		--extra skops --extra traces --extra xgboost --group dev --constraint requirements/core.txt \
 		--output-file requirements/dev.txt $(ARGS)
 
 readme: .venv/develop.stamp  ## Write README's table anew from docs/matrix.toml.

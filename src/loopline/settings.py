@@ -55,6 +55,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What becomes of predictions that the log cannot take (a full disk): answered and counted, or refused with 503."""
     log_hours: float = 24.0
     """Hours that segments of the prediction log stay after they are on record."""
+    trace_to: str = ""
+    """Where traces go, by OTLP over HTTP (`http://127.0.0.1:4318`); empty: nothing is traced."""
+    trace_share: float = 0.01
+    """Which part of the predictions is traced, besides those whose callers trace them."""
     test_mode: bool = False
     """Whether `POST /__reset__` makes projects for test suites; never where anything is kept that matters."""
     origins: dict[str, str] = {}

@@ -79,6 +79,7 @@ def check(folder: Path, finished: bool) -> None:
     ]:
         assert not bundle.exists() or read_manifest(bundle).name == "visits"
     if finished:
+        assert not list(folder.glob(".pulled-*"))
         assert len(session.datasets.list()) == len(session.runs.list().runs) == len(session.models.list()) == 1
         assert session.models.show("visits", "champion").status == "registered"
     platform.close()

@@ -6,13 +6,19 @@ python fuzz_parsers.py SECONDS
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import atheris
 
 with atheris.instrument_imports(include=["loopline.serving", "loopline.features"]):
-    from loopline.features.records import Field
+    from loopline.features.records import Field, Signature
     from loopline.serving import oip
+    from loopline.serving.call import Call
     from loopline.serving.contract import Contract
+    from loopline.serving.foreign.azure import Score
+    from loopline.serving.foreign.cloudevents import Event
+    from loopline.serving.foreign.sagemaker import Invocation
+    from loopline.serving.foreign.torchserve import Prediction
     from loopline.serving.problems import Problem
 
 FIELDS = (
@@ -27,6 +33,26 @@ CONTRACTS = (
     Contract(FIELDS, passthrough=("patient",), route_key="patient", refuse_unknown=True, refuse_outside=True),
 )
 
+ENDPOINTS = [
+    SimpleNamespace(
+        contract=contract,
+        variants=[
+            SimpleNamespace(task="binary", signature=Signature(inputs=FIELDS, task="binary", classes=("no", "yes")))
+        ],
+    )
+    for contract in CONTRACTS
+]
+CODECS = (
+    lambda: Score({}),
+    lambda: Event({b"content-type": b"application/cloudevents+json"}),
+    lambda: Prediction({b"content-type": b"multipart/form-data; boundary=b"}),
+    lambda: Prediction({b"content-type": b"application/x-www-form-urlencoded"}),
+    lambda: Prediction({b"content-type": b"text/csv"}),
+    lambda: Invocation({}),
+    lambda: Event({b"ce-id": b"7", b"ce-source": b"%ff", b"ce-type": b"t", b"ce-specversion": b"1.0"}),
+    lambda: Event({b"ce-id": b"7", b"ce-source": b"s", b"ce-type": b"t", b"ce-specversion": b"1.0"}),
+)
+
 
 def one(data: bytes) -> None:
     """One input: the first byte says for which parser."""
@@ -35,7 +61,11 @@ def one(data: bytes) -> None:
     kind, body = data[0], data[1:]
     contract = CONTRACTS[kind & 1]
     try:
-        if kind & 2:
+        if kind & 8:
+            call = Call()
+            call.body = body
+            CODECS[kind >> 4 & 7]().read(call, ENDPOINTS[kind & 1], 100)
+        elif kind & 2:
             length = None if kind & 4 else int.from_bytes(body[:2], "little")
             oip.decode(contract, body[2:], length, 100)
         else:

@@ -24,7 +24,8 @@ from loopline.packaging.foreign import package
 from loopline.packaging.pulling import pull
 from loopline.packaging.signing import ModelSigner
 from loopline.registry.bundle_tar import pack
-from loopline.serving.alone import Alone, Wanted
+from loopline.serving.alone import Alone
+from loopline.serving.fetched import Wanted
 from loopline.serving.log import read_on
 
 from .conftest import EXAMPLE, Load, call, expected
@@ -227,7 +228,7 @@ def alone(folder: Path, registry: Platform) -> Iterator[Callable[..., Alone]]:
     started: list[Alone] = []
 
     def start(*wanted: Wanted, **options: Any) -> Alone:
-        started.append(Alone(folder / "own", wanted, registry.session().models, port=0, **options))
+        started.append(Alone(folder / "own", wanted, registry.session(), port=0, **options))
         started[-1].start()
         return started[-1]
 
@@ -294,8 +295,74 @@ def test_what_the_registry_has_and_nothing_serves(registry: Platform, folder: Pa
         (Wanted(name="loose", version="1"), "not-a-bundle"),
     ):
         with pytest.raises(LooplineError) as told:
-            Alone(folder / "own", [wanted], models, port=0).start()
+            Alone(folder / "own", [wanted], registry.session(), port=0).start()
         assert told.value.code == code
+
+
+def test_what_is_withdrawn_is_not_served_though_it_was_fetched_before(
+    registry: Platform, alone: Callable[..., Alone], folder: Path, bundle: Bundle
+) -> None:
+    session = registry.session()
+    data = [session.datasets.add("visits", Body(b"x,y\n1,%d\n" % n, name="visits.csv")).ref for n in range(2)]
+    for made, ref in ((bundle(), data[0]), (bundle(version=2, bias=1.0), data[1])):
+        number = session.models.draft("risk", Body(pack(made), name="bundle.tar"), inputs=(ref,)).version
+        session.models.register("risk", number)
+    session.models.set_alias("risk", "champion", 2)
+    for version in ("1", "2"):
+        alone(Wanted(name="risk", version=version)).stop()
+    session.datasets.withdraw("visits", "2", "two clinics mixed")
+    session.models.withdraw("risk", 1, "a leak")
+    for wanted, code, words in (
+        (Wanted(name="risk", version="1"), "not-registered", "a leak"),
+        (Wanted(name="risk", version="2"), "data-withdrawn", "learnt from data:visits@2"),
+        (CHAMPION, "data-withdrawn", "learnt from data:visits@2"),
+    ):
+        with pytest.raises(LooplineError, match=words) as told:
+            Alone(folder / "own", [wanted], session, port=0).start()
+        assert told.value.code == code
+
+
+def test_an_alias_that_moves_to_what_learnt_from_withdrawn_data_is_not_followed(
+    registry: Platform, alone: Callable[..., Alone], bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = registry.session()
+    draft(registry, bundle())
+    server = alone(CHAMPION)
+    data = session.datasets.add("visits", Body(b"x,y\n1,2\n", name="visits.csv")).ref
+    session.models.draft("risk", Body(pack(bundle(version=2, bias=1.0)), name="bundle.tar"), inputs=(data,))
+    session.models.register("risk", 2)
+    session.models.set_alias("risk", "champion", 2)
+    session.datasets.withdraw("visits", "1", "two clinics mixed")
+    assert server.follow() == []
+    assert "learnt from data:visits@1" in caplog.text
+    assert call(server.supervisor.port, "POST", "/predict/risk", [EXAMPLE]).json["model"] == "model:risk@1"
+
+
+def test_what_a_killed_pull_left_is_removed_and_what_one_is_at_is_not(
+    registry: Platform, folder: Path, bundle: Bundle
+) -> None:
+    draft(registry, bundle())
+    program = (
+        "import fcntl, pathlib, sys, tempfile, time; from loopline.packaging.pulling import _locked\n"
+        "with tempfile.TemporaryDirectory(prefix='.pulled-', dir='.') as aside, _locked(pathlib.Path(aside)):\n"
+        " print(aside, flush=True); time.sleep(60)"
+    )
+    pulls = [
+        subprocess.Popen([sys.executable, "-c", program], cwd=folder, stdout=subprocess.PIPE, text=True) for _ in "ab"
+    ]
+    killed, alive = (folder / Path(str(p.stdout and p.stdout.readline()).strip()).name for p in pulls)
+    try:
+        pulls[0].kill()
+        pulls[0].wait()
+        assert killed.is_dir()
+        pull(registry.session().models, "risk", 1, folder / "pulled")
+        assert not killed.exists()
+        assert alive.is_dir()
+    finally:
+        pulls[1].kill()
+        pulls[1].wait()
+    pull(registry.session().models, "risk", 1, folder / "again")
+    assert not alive.exists()
 
 
 def test_a_damaged_copy_is_fetched_anew(registry: Platform, alone: Callable[..., Alone], bundle: Bundle) -> None:

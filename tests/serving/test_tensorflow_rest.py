@@ -106,7 +106,7 @@ def test_what_is_there(server: Supervisor) -> None:
     assert signature["outputs"]["probabilities"]["tensor_shape"]["dim"][1]["size"] == "2"
     assert call(server.port, "POST", "/v1/models/risk", {}).status == 405
     assert call(server.port, "GET", "/v1/models/risk:predict").status == 405
-    assert call(server.port, "POST", "/v1/models/risk:explain", {}).status == 404
+    assert call(server.port, "POST", "/v1/models/risk:generate", {}).status == 404
 
 
 def test_bad_input_is_a_text_and_never_a_500(server: Supervisor) -> None:

@@ -119,6 +119,8 @@ class Service:
                 tls_key=settings.tls_key and str(Path(settings.tls_key).absolute()),
                 sync=settings.log_sync,
                 disk_full=settings.log_full,
+                trace_to=settings.trace_to,
+                trace_share=settings.trace_share,
                 opening=opening_of(settings),
             )
             api = ApiServer(self.platform, control=control)

@@ -16,7 +16,7 @@ from loopline.cli.session import listening, session, settings_of
 
 if TYPE_CHECKING:
     from loopline.catalog import Session
-    from loopline.serving.alone import Wanted
+    from loopline.serving.fetched import Wanted
 
 CONTAINER = Path("/opt/ml/model")
 """Where SageMaker puts the model of a container."""
@@ -92,13 +92,13 @@ def serve(
         trust = Trust(keys=tuple(key.read_text() for key in keys), every=True)
         opening = msgspec.structs.replace(opening, trust=trust)
     with contextlib.ExitStack() as opened:
-        refs = [text for text in models if not _is_folder(text)]
+        refs = [text for text in models if not is_folder(text)]
         registry = opened.enter_context(session(ctx)) if refs else None
         opened.enter_context(held(folder, "loopline serve"))
         server = Alone(
             folder.absolute(),
-            [_wanted(registry, text) for text in models],
-            registry.models if registry is not None else None,
+            [wanted(registry, text) for text in models],
+            registry,
             tokens=tokens.read_text().split() if tokens is not None else (),
             opening=opening,
             host=settings.host,
@@ -111,6 +111,8 @@ def serve(
             tls_key=settings.tls_key and str(Path(settings.tls_key).absolute()),
             sync=settings.log_sync,
             disk_full=settings.log_full,
+            trace_to=settings.trace_to,
+            trace_share=settings.trace_share,
         )
         served = server.start()
         opened.callback(server.stop)
@@ -126,15 +128,16 @@ def serve(
         click.echo("Finishing what is under way ...")
 
 
-def _is_folder(text: str) -> bool:
+def is_folder(text: str) -> bool:
     """Whether a word is meant as a folder: it is one, or looks like a path; what has a version is a ref."""
     return "@" not in text and not text.startswith("model:") and (Path(text).exists() or "/" in text)
 
 
-def _wanted(registry: Session | None, text: str) -> Wanted:
-    from loopline.serving.alone import Wanted
+def wanted(registry: Session | None, text: str) -> Wanted:
+    """What a word names: a folder, or a ref of the registry."""
+    from loopline.serving.fetched import Wanted
 
-    if registry is None or _is_folder(text):
+    if registry is None or is_folder(text):
         return Wanted(folder=Path(text))
     name, version = names.model(registry, text)
     return Wanted(name=name, version=version)

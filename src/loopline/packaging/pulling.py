@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import shutil
 import tempfile
+import time
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +24,11 @@ from loopline.registry.bundle_tar import unpack
 from loopline.registry.records import ModelVersion
 from loopline.registry.verbs import ModelsVerbs
 
+_ASIDE = ".pulled-"
+_LOCK = "lock"
+_BEGINS = 60.0
+"""Seconds that a folder may be without its lock: one that is being made has none yet."""
+
 
 def pull(models: ModelsVerbs, name: str, version: int | str, into: Path) -> ModelVersion:
     """Fetches a registered version, by number or alias, into a new folder; gives the version.
@@ -29,12 +39,7 @@ def pull(models: ModelsVerbs, name: str, version: int | str, into: Path) -> Mode
     its files are; `Refused` where what came is not what was signed.
     """
     record = models.show(name, version)
-    if record.status != "registered":
-        raise Conflict(
-            f"{record.ref} is {record.status}: only a registered version is served.",
-            code="not-registered",
-            hint="" if record.status == "withdrawn" else f"loopline models register {name}@{record.version}",
-        )
+    check_registered(record)
     if not record.forms:
         raise NotFound(
             f"{record.ref} holds no files: it only says where they are.",
@@ -46,7 +51,8 @@ def pull(models: ModelsVerbs, name: str, version: int | str, into: Path) -> Mode
     signed = msgspec.convert(models.signature(name, record.version), Signed)
     files = statement_of(verified(signed.envelope, signed.public_key))
     into.parent.mkdir(parents=True, exist_ok=True)
-    with disk_errors(into), tempfile.TemporaryDirectory(prefix=".pulled-", dir=into.parent) as aside:
+    sweep(into.parent)
+    with disk_errors(into), tempfile.TemporaryDirectory(prefix=_ASIDE, dir=into.parent) as aside, _locked(Path(aside)):
         whole = Path(aside) / "bundle"
         sizes = unpack(models.bundle(name, record.version).chunks(), whole)
         came = {file: sha256((whole / file).read_bytes()).hexdigest() for file in sizes}
@@ -69,3 +75,36 @@ def pull(models: ModelsVerbs, name: str, version: int | str, into: Path) -> Mode
         whole.rename(into)
         sync_folder(into.parent)
     return record
+
+
+def check_registered(record: ModelVersion) -> None:
+    """Raises `Conflict` for a version that is a draft, or was withdrawn."""
+    if record.status != "registered":
+        why = f" ({record.reason})" if record.status == "withdrawn" and record.reason else ""
+        raise Conflict(
+            f"{record.ref} is {record.status}{why}: only a registered version is served.",
+            code="not-registered",
+            hint="" if record.status == "withdrawn" else f"loopline models register {record.name}@{record.version}",
+        )
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a killed `pull` left in a folder; what one that runs is at is let be: it holds a lock."""
+    for aside in folder.glob(f"{_ASIDE}*"):
+        with contextlib.suppress(OSError):  # it goes away by itself this moment
+            try:
+                with (aside / _LOCK).open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            except FileNotFoundError:
+                if time.time() - aside.stat().st_mtime < _BEGINS:
+                    continue
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(aside: Path) -> Iterator[None]:
+    with (aside / _LOCK).open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,8 +1,8 @@
 """Models in service alone: one endpoint for each, named after it, without a database and without `loopline up`.
 
-A model is a bundle's folder, or a version of a registry that is reached by its verbs (a workspace, or a server elsewhere). What
-comes of a registry is fetched into a folder of this server's own, so once it runs the registry may go away. An alias is looked
-up again now and then, and its endpoint goes over to what it names then; a version's number and a folder stay what they were.
+A model is a bundle's folder, or a version of a registry that is reached by its verbs (a workspace, or a server elsewhere); see
+`fetched`. An alias is looked up again now and then, and its endpoint goes over to what it names then; a version's number and a
+folder stay what they were.
 
 A folder may hold the folders of several bundles, too: all of them are served. Models are unloaded on request and loaded again, as
 they are then; what was put into such a folder meanwhile is loaded by its name.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,53 +21,36 @@ import msgspec
 
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable, did_you_mean
 from loopline.packaging.manifest import MANIFEST, read_manifest
-from loopline.packaging.pulling import pull
-from loopline.refs import check_name, version_number
-from loopline.registry.verbs import ModelsVerbs
-from loopline.serving.records import BUCKETS, Endpoint, RouteTable, Variant
+from loopline.serving.fetched import Bundles, Registry, Wanted
+from loopline.serving.records import Endpoint, RouteTable, Variant
 from loopline.serving.supervisor import Supervisor
 
 logger = logging.getLogger("loopline.serving")
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """A model to serve: the folder of a bundle, or name and version (number or alias) in a registry."""
-
-    folder: Path | None = None
-    name: str = ""
-    version: str = ""
-
-    @property
-    def follows(self) -> bool:
-        """Whether it is an alias, which may move."""
-        return self.folder is None and version_number(self.version) is None
-
-
 class Alone:
     """A server of models alone, from `start` until `stop`.
 
-    `folder` is its own: routing table, fetched bundles, the workers' words, and the prediction log below `log`. `models` are
-    the registry's verbs, needed where a model is wanted by name. `tokens` may call everything, besides this user on this machine.
+    `folder` is its own: routing table, fetched bundles, the workers' words, and the prediction log below `log`. `registry`
+    is needed where a model is wanted by name. `tokens` may call everything, besides this user on this machine.
     """
 
     def __init__(
         self,
         folder: Path,
         wanted: Sequence[Wanted],
-        models: ModelsVerbs | None = None,
+        registry: Registry | None = None,
         *,
         tokens: Iterable[str] = (),
         **options: Any,
     ) -> None:
-        self._bundles = folder / "bundles"
+        self._bundles = Bundles(folder / "bundles", registry)
         self._repositories = [w.folder for w in wanted if w.folder is not None and is_repository(w.folder)]
         self._wanted = [one for w in wanted for one in (inside(w.folder) if w.folder in self._repositories else [w])]
         self._places: dict[str, int] = {}
         self._turn = threading.RLock()
-        self._models = models
         self._tokens = {"*": tuple(hashlib.sha256(token.encode()).hexdigest() for token in tokens)}
         self._served: dict[int, Variant] = {}
-        self._refused: dict[int, str] = {}
         self.supervisor = Supervisor(folder, log=folder / "log", change=self.change, **options)
 
     def start(self) -> dict[str, str]:
@@ -76,7 +58,7 @@ class Alone:
 
         Raises what is amiss with the first that cannot be served, by name; then nothing is served.
         """
-        found = {place: self._variant(wanted) for place, wanted in enumerate(self._wanted)}
+        found = {place: self._bundles.variant(wanted) for place, wanted in enumerate(self._wanted)}
         table = _table(1, found)
         if not table.endpoints:
             raise Invalid(
@@ -91,7 +73,7 @@ class Alone:
                 raise
             self._served = found
             self._places = {_endpoint(variant): place for place, variant in found.items()}
-        self._sweep()
+        self._bundles.keep(found.values())
         return {name: endpoint.variants[0].model for name, endpoint in table.endpoints.items()}
 
     def follow(self) -> list[str]:
@@ -100,7 +82,10 @@ class Alone:
         What cannot be served, or asked for, is told in the log, and what was served before answers on.
         """
         with self._turn:
-            moved = {place: variant for place in self._served if (variant := self._moved(place)) is not None}
+            moved = {}
+            for place, served in self._served.items():
+                if (variant := self._bundles.moved(self._wanted[place], served.model)) is not None:
+                    moved[place] = variant
             if not moved:
                 return []
             try:
@@ -108,7 +93,8 @@ class Alone:
             except LooplineError as e:
                 logger.error("What was named anew is not served, and what was before answers on: %s", e)
                 if not isinstance(e, Unavailable):
-                    self._refused |= {place: variant.model for place, variant in moved.items()}
+                    for place, variant in moved.items():
+                        self._bundles.refuse(self._wanted[place], variant.model)
                 return []
             return [variant.model for variant in moved.values()]
 
@@ -127,7 +113,7 @@ class Alone:
                 )
             place = self._places[name]
             if action == "load":
-                variant = self._variant(self._wanted[place])
+                variant = self._bundles.variant(self._wanted[place])
                 if _endpoint(variant) != name:
                     raise Conflict(
                         f"In the place of {name!r} there is {variant.model} now.",
@@ -135,7 +121,7 @@ class Alone:
                         hint="Load it by its own name, from a folder of its own.",
                     )
                 self._push({**self._served, place: variant})
-                self._refused.pop(place, None)
+                self._bundles.forgive(self._wanted[place])
             elif place in self._served:
                 self._push({at: variant for at, variant in self._served.items() if at != place})
 
@@ -160,51 +146,6 @@ class Alone:
     def stop(self) -> None:
         """Ends; what is in flight is answered first."""
         self.supervisor.stop()
-
-    def _moved(self, place: int) -> Variant | None:
-        """What an alias names now, where that is something else than before, and good."""
-        wanted = self._wanted[place]
-        if not wanted.follows or self._models is None:
-            return None
-        named, ref = f"{wanted.name}@{wanted.version}", ""
-        try:
-            ref = self._models.show(wanted.name, wanted.version).ref
-            if ref in (self._served[place].model, self._refused.get(place)):
-                return None
-            return self._variant(wanted)
-        except Unavailable as e:
-            logger.warning("Where %s points cannot be asked for now: %s", named, e)
-        except LooplineError as e:
-            if ref or not isinstance(e, NotFound):
-                logger.error("%s is not followed, and what it named before is served on: %s", named, e)
-            self._refused[place] = ref
-        return None
-
-    def _variant(self, wanted: Wanted) -> Variant:
-        folder, model = wanted.folder, ""
-        if folder is None:
-            if self._models is None:
-                raise NotFound(f"There is no registry to fetch {wanted.name} from.", code="no-workspace")
-            record = self._models.show(wanted.name, wanted.version)
-            folder, model = self._bundles / record.bundle.partition(":")[2], record.ref
-            if folder.is_dir():
-                try:
-                    read_manifest(folder)
-                except LooplineError:
-                    shutil.rmtree(folder)
-            if not folder.is_dir():
-                pull(self._models, wanted.name, record.version, folder)
-        manifest = read_manifest(folder)
-        check_name(manifest.name, "name of a model")
-        model = model or f"model:{manifest.name}@{manifest.version}"
-        return Variant(name="champion", bundle=str(folder.resolve()), model=model, weight=BUCKETS)
-
-    def _sweep(self) -> None:
-        """Removes bundles that were fetched once and are not served."""
-        kept = {Path(variant.bundle).name for variant in self._served.values()}
-        for folder in self._bundles.glob("*"):
-            if folder.name not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_repository(folder: Path) -> bool:

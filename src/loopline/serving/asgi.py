@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import time
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -19,8 +20,8 @@ from loopline.serving.access import Gate, caller, unique
 from loopline.serving.call import Codec, Headers, WaitingCall
 from loopline.serving.control import Message, Receive, Send
 from loopline.serving.engine import Engine
-from loopline.serving.explain import Explainers, asked, explained
-from loopline.serving.foreign import doors
+from loopline.serving.explain import Explainers, asked, check_explainable, explained, explanations
+from loopline.serving.foreign import doors, torchserve
 from loopline.serving.forward import Forwarder, control_down
 from loopline.serving.pages import page
 from loopline.serving.peers import Peer
@@ -95,6 +96,17 @@ class App:
             await self._health(path, send)
         elif path == "/version" and self.forwarder is None:
             await _send(send, 200, version("loopline").encode(), ((b"content-type", b"text/plain; charset=utf-8"),))
+        elif path == "/" and self.forwarder is None:
+            _read_only(method)
+            self._check_ready()
+            await _send(send, 200, b"Healthy", ((b"content-type", b"text/plain; charset=utf-8"),))
+        elif path == "/models":
+            if method == "POST":
+                self.gate.allow(live, None, headers, peer)
+                raise torchserve.ruled()
+            _read_only(method)
+            names = self.gate.served(live, headers, peer)
+            await _send(send, 200, msgspec.json.encode(torchserve.models(live, names, scope["query_string"])))
         elif path == "/metrics":
             _read_only(method)
             self.gate.allow(live, None, headers, peer)
@@ -131,10 +143,13 @@ class App:
         path: str,
         codec: Codec | None = None,
         problem: Problem | None = None,
+        *,
+        explains: bool = False,
     ) -> None:
         """Answers what is asked of the inference path `path`; in another protocol's words, where `codec` speaks it.
 
-        A `problem` that is known already is counted, logged and answered like one of the engine's own.
+        A `problem` that is known already is counted, logged and answered like one of the engine's own. `explains`: explanations
+        are asked for, of a codec that can give them.
         """
         call = WaitingCall(asyncio.get_running_loop().create_future())
         call.path = path.encode()
@@ -149,11 +164,15 @@ class App:
             self.gate.allow(self.engine.live, route.endpoint.name if route else None, headers, peer)
             if (known := problem or missing) is not None:
                 raise known
+            if self.engine.tracer is not None:
+                call.trace = self.engine.tracer.begin(headers.get(b"traceparent"), headers.get(b"tracestate"))
             read_headers(call, headers)
             call.caller = caller(headers)
             if route is not None and route.endpoint.limit is not None:
                 route.endpoint.limit.take(call.caller, time.monotonic())
             explaining = asked(scope["query_string"], call.plain and codec is None, route.endpoint if route else None)
+            if explains and route is not None:
+                check_explainable(route.endpoint)
             check_length(headers.get(b"content-length", b""), limit)
         except Problem as e:
             call.problem = e
@@ -167,6 +186,12 @@ class App:
         status, body, added = await call.done
         if explaining and status == 200:
             body = await explained(self._explainers, call, body)
+        elif explains and status == 200:
+            try:
+                found = await explanations(self._explainers, call)
+                body = cast(doors.Explaining, codec).explain(found)
+            except Problem as e:  # the prediction is made and on record; what was asked for cannot be told
+                status, (body, added) = e.status, call.refusal(e)
         await _send(send, status, body, added)
 
     async def _foreign(
@@ -178,30 +203,36 @@ class App:
         path, problem = "", None
         try:
             self.gate.allow(live, None, headers, peer)
-            name = door.endpoint(live)
+            name = door.endpoint(live, scope["path"])
             self.gate.allow(live, name if name in live.endpoints else None, headers, peer)
             endpoint = live.endpoint(name)
-            variant = door.variant(endpoint)
+            variant = door.variant(endpoint, headers)
             path = f"/predict/{name}" if variant is None else f"/v2/models/{name}/versions/{variant.version}/infer"
         except Problem as e:
             if door.codec is None:
                 raise
             problem = e
         if door.codec is None:
-            await _send(send, 200, msgspec.json.encode(door.about(endpoint, variant)))
+            assert door.about is not None
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+            await _send(send, 200, msgspec.json.encode(door.about(endpoint, variant, query)))
         else:
-            await self._infer(scope, receive, send, path, door.codec(headers), problem)
+            codec = door.codec(headers)
+            await self._infer(scope, receive, send, path, codec, problem, explains=door.explains)
 
     # ------------------------------------------------------------------ what is there
 
-    async def _health(self, path: str, send: Send) -> None:
-        live = self.engine.live
-        if not live.epoch:
+    def _check_ready(self) -> None:
+        """Raises the 503 of a worker that is not ready for requests."""
+        if not self.engine.live.epoch:
             raise Problem(
                 503, Unavailable("No routing table is loaded yet.", code="not-ready"), ((b"retry-after", b"1"),)
             )
         if self.engine.draining:
             raise busy("This worker is draining: it answers what it has, and then ends.", "draining")
+
+    async def _health(self, path: str, send: Send) -> None:
+        self._check_ready()
         if path == "/health" and self.forwarder is not None:
             at, good = self._control
             now = time.monotonic()
@@ -210,7 +241,8 @@ class App:
                 self._control = (now, good)
             if not good:
                 raise control_down("no answer to /health")
-        body = {"ready": True} if path not in ("/health", "/ping") else {"status": "ready", "epoch": live.epoch}
+        word = "Healthy" if path == "/ping" else "ready"  # which TorchServe's clients look for there
+        body = {"ready": True} if path.startswith("/v2") else {"status": word, "epoch": self.engine.live.epoch}
         await _send(send, 200, msgspec.json.encode(body))
 
     def _about(self, path: str, headers: dict[bytes, bytes], peer: Peer) -> dict[str, Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from loopline.serving.contract import Row, Rows
 from loopline.serving.live import LiveEndpoint, LiveVariant
 from loopline.serving.oip import Asked
 from loopline.serving.problems import Problem
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -44,6 +47,28 @@ class Codec(Protocol):
         ...
 
 
+class Trace:
+    """The times of one request, by time.perf_counter."""
+
+    __slots__ = ("_zero", "parsed", "parsing", "runs", "span")
+
+    def __init__(self, span: Span, zero: int) -> None:
+        self.span = span
+        self._zero = zero
+        self.parsing = self.parsed = 0.0
+        self.runs: list[tuple[str, str, int, float, float]] = []
+        """Model, variant, rows, begin and end of each run."""
+
+    def at(self, counter: float) -> int:
+        """A time as nanoseconds since 1970."""
+        return self._zero + int(counter * 1e9)
+
+    def header(self) -> tuple[bytes, bytes]:
+        """The answer's header."""
+        context = self.span.get_span_context()
+        return b"traceparent", b"00-%032x-%016x-01" % (context.trace_id, context.span_id)
+
+
 class Call:
     """One inference request in the engine. A door (protocol or ASGI) fills it in and is told the answer."""
 
@@ -69,6 +94,7 @@ class Call:
     asked: Asked | None = None
     shares: Sequence[Share] = ()
     pending: int = 0
+    trace: Trace | None = None
 
     def refusal(self, problem: Problem) -> tuple[bytes, Headers]:
         """The body and headers of a refusal, as the caller's protocol has them."""

@@ -12,16 +12,15 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from loopline.ports.runtime import ModelSlow
 from loopline.serving import oip
+from loopline.serving.batch import Result, note_run, score, split
 from loopline.serving.call import Call, Headers, Share
-from loopline.serving.contract import Row
 from loopline.serving.limits import too_late
-from loopline.serving.live import Live, LiveEndpoint, Route, nothing
+from loopline.serving.live import Live, Route, nothing
 from loopline.serving.log import Frame, Part, PredictionLog, encode
 from loopline.serving.metrics import Counters, gather
 from loopline.serving.model import ServedModel
@@ -31,10 +30,9 @@ from loopline.serving.records import WorkerSettings
 from loopline.serving.repository import Ask
 from loopline.serving.shadow import Shadows
 from loopline.serving.threads import ModelThreads
+from loopline.serving.traces import tracer
 
 logger = logging.getLogger("loopline.serving")
-_Result = tuple[list[Share], Any, float]
-"""The shares of a batch, its output or the exception that it failed with, and the seconds that it took."""
 
 
 class Engine:
@@ -57,6 +55,7 @@ class Engine:
         self._scheduled = False
         self._in_flight = 0
         self._next = 1
+        self.tracer = tracer(settings.trace_to, settings.trace_share, settings.worker)
         self._prefix = log.prefix if log is not None else f"{time.time_ns() // 1_000_000:011x}{settings.worker:02x}-"
         self._threads = ModelThreads(self._loop)
         self._shadows = Shadows(
@@ -118,12 +117,14 @@ class Engine:
                     call.problem = model_failed("The server", type(e).__name__)
         for model, shares in batches.items():
             if model.in_loop:
-                self._settle(_score(model, shares))
+                self._settle(score(model, shares))
             else:
                 self._score_later(model, shares)
         self._finish([call for call in calls if not call.pending])
 
     def _read(self, call: Call, live: Live, batches: dict[ServedModel, list[Share]]) -> None:
+        if call.trace is not None:
+            call.trace.parsing = time.perf_counter()
         if call.deadline and time.perf_counter() > call.deadline:
             raise too_late()
         route: Route | None = live.paths.get(call.path)
@@ -160,8 +161,10 @@ class Engine:
             share = Share(call, variant, rows.rows, None)
             call.shares = [share]
         else:
-            self._split(call, endpoint, rows.rows)
+            call.shares = split(call, endpoint, rows.rows)
         call.pending = len(call.shares)
+        if call.trace is not None:
+            call.trace.parsed = time.perf_counter()
         for share in call.shares:
             if (pick := share.variant.pick) is not None:
                 share.rows = [pick(row) for row in share.rows]
@@ -171,27 +174,13 @@ class Engine:
             else:
                 batches[model] = [share]
 
-    def _split(self, call: Call, endpoint: LiveEndpoint, rows: list[Row]) -> None:
-        """Routes each row by its own key."""
-        keys = call.keys or []
-        by: dict[str, Share] = {}
-        for n, row in enumerate(rows):
-            variant = endpoint.route(keys[n] or f"{call.request}/{n}")
-            share = by.get(variant.name)
-            if share is None:
-                share = by[variant.name] = Share(call, variant, [], [])
-            share.rows.append(row)
-            assert share.at is not None
-            share.at.append(n)
-        if len(by) == 1:
-            next(iter(by.values())).at = None
-        call.shares = list(by.values())
-
     # ------------------------------------------------------------------ models
 
-    def _settle(self, results: list[_Result]) -> None:
+    def _settle(self, results: list[Result]) -> None:
         """Hands the outputs of batches to their shares; an exception is the output of a failed one."""
         for shares, output, seconds in results:
+            if self.tracer is not None:
+                note_run(shares, seconds)
             if isinstance(output, Problem):
                 for share in shares:
                     share.problem = output
@@ -220,17 +209,17 @@ class Engine:
     def _score_later(self, model: ServedModel, shares: list[Share]) -> None:
         """Runs a batch in the model's own thread."""
 
-        def done(results: list[_Result]) -> None:
+        def done(results: list[Result]) -> None:
             self._settle(results)
             self._finish([c for c in dict.fromkeys(share.call for share in shares) if not c.pending])
 
         bound = self.settings.opening.timeout
 
-        def work() -> list[_Result]:
+        def work() -> list[Result]:
             # Who waited past its deadline, or longer than the model may take, is told so before any work is done for them.
             now = time.perf_counter()
             left: list[Share] = []
-            results: list[_Result] = []
+            results: list[Result] = []
             for share in shares:
                 call = share.call
                 if call.deadline and now > call.deadline:
@@ -239,7 +228,7 @@ class Engine:
                     results.append(([share], ModelSlow("it was waited for too long"), 0.0))
                 else:
                     left.append(share)
-            return [*(_score(model, left) if left else []), *results]
+            return [*(score(model, left) if left else []), *results]
 
         if not self._threads.submit(model, work, done):
             for share in shares:
@@ -271,9 +260,11 @@ class Engine:
                     logger.exception("An answer could not be made")
                     call.problem = model_failed("The server", type(e).__name__)
             answers.append(self._refuse(call, call.problem, frames, now, elapsed))
+        logging = time.perf_counter() if self.tracer is not None else 0.0
         if not self._write(frames, now) and self.settings.disk_full == "refuse":
             full = busy("The prediction log cannot be written.", "log-full")
             answers = [(call, full.status, *call.refusal(full)) for call, _, _, _ in answers]
+        logged = time.perf_counter() if self.tracer is not None else 0.0
         self._in_flight -= len(calls)
         for call, status, body, headers in answers:
             if len(call.shares) == 1:
@@ -282,12 +273,18 @@ class Engine:
                 who = (call.endpoint.name if call.endpoint is not None else "", "several" if call.shares else "", "")
             count = len(call.rows.rows) if call.rows is not None else 0
             self.counters.answered(who, status, elapsed - call.started, count, now)
+            if call.trace is not None:
+                headers = (*headers, call.trace.header())
             try:
                 call.answer(status, body, headers)
             except Exception:  # a connection that broke this moment is that client's alone
                 logger.exception("An answer could not be sent")
             if status == 200 and call.endpoint is not None and call.endpoint.shadows:
                 self._shadows.add(call, now)
+        if self.tracer is not None:
+            told = [(call, status) for call, status, _, _ in answers if call.trace is not None]
+            if told:
+                self._loop.call_soon(self.tracer.end, told, (logging, logged), time.perf_counter())
 
     def _body(self, call: Call, frames: list[bytes], now: int, elapsed: float) -> tuple[bytes, Headers]:
         assert call.rows is not None
@@ -406,16 +403,6 @@ class Engine:
         if self._log is not None:
             self._log.close()
             self._log = None
-
-
-def _score(model: ServedModel, shares: list[Share]) -> list[_Result]:
-    """Runs a batch; where it fails, each share alone, so that only the bad one fails."""
-    rows = shares[0].rows if len(shares) == 1 else [row for share in shares for row in share.rows]
-    start = time.perf_counter()
-    try:
-        output = model.check(model.run(rows, [len(share.rows) for share in shares]), len(rows))
-        return [(shares, output, time.perf_counter() - start)]
-    except Exception as e:
-        if len(shares) == 1 or isinstance(e, ModelSlow):
-            return [(shares, e, time.perf_counter() - start)]
-        return [result for share in shares for result in _score(model, [share])]
+        if self.tracer is not None:
+            self.tracer.close()
+            self.tracer = None

@@ -112,25 +112,30 @@ class Explainers:
             child.waiting -= 1
 
 
-async def explained(explainers: Explainers, call: Call, body: bytes) -> bytes:
-    """The answer of a call with `explanations`, one a row; null with the reason (`explanation_error`) where there are none."""
+async def explanations(explainers: Explainers, call: Call) -> list[Any]:
+    """What an answered call's rows are explained by, one each. Raises `Problem`."""
     assert call.rows is not None
     found: list[Any] = [None] * len(call.rows.rows)
+    if len(found) > ROWS:
+        raise too_large(
+            f"The request has {len(found)} rows, and at most {ROWS} are explained at once.",
+            "too-many-rows",
+            "Send them in several requests, or without explain=true.",
+            limit=ROWS,
+        )
+    for share in call.shares:
+        variant = share.variant
+        each = await explainers.explain(variant.served.folder, variant.model, share.rows)
+        for at, one in zip(share.at or range(len(found)), each, strict=True):
+            found[at] = one
+    return found
+
+
+async def explained(explainers: Explainers, call: Call, body: bytes) -> bytes:
+    """The answer of a call with `explanations`, one a row; null with the reason (`explanation_error`) where there are none."""
     added: dict[str, Any]
     try:
-        if len(found) > ROWS:
-            raise too_large(
-                f"The request has {len(found)} rows, and at most {ROWS} are explained at once.",
-                "too-many-rows",
-                "Send them in several requests, or without explain=true.",
-                limit=ROWS,
-            )
-        for share in call.shares:
-            variant = share.variant
-            explanations = await explainers.explain(variant.served.folder, variant.model, share.rows)
-            for at, one in zip(share.at or range(len(found)), explanations, strict=True):
-                found[at] = one
-        added = {"explanations": found}
+        added = {"explanations": await explanations(explainers, call)}
     except Problem as problem:
         added = {"explanations": None, "explanation_error": problem.error.to_dict()["error"]}
     return body[:-1] + b"," + msgspec.json.encode(added)[1:]
@@ -145,15 +150,20 @@ def asked(query: bytes, plain: bool, endpoint: LiveEndpoint | None) -> bool:
         return False
     if not plain:
         bad_input("Answers are explained at /predict/NAME alone.", "no-explainer", "Send the rows there as JSON.")
+    check_explainable(endpoint)
+    return True
+
+
+def check_explainable(endpoint: LiveEndpoint) -> None:
+    """Raises the 400 `Problem` of an endpoint whose answers cannot be explained."""
     for variant in endpoint.variants:
         if not can_explain(variant.served.manifest):
             bad_input(
                 f"The answers of {variant.model} cannot be explained: its bundle has neither trees nor a linear model in "
                 "their own form.",
                 "no-explainer",
-                "Ask without explain=true.",
+                "Ask for predictions alone.",
             )
-    return True
 
 
 def can_explain(manifest: Manifest) -> bool:

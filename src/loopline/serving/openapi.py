@@ -6,7 +6,7 @@ from typing import Any
 
 from loopline.features.boundary import LARGEST
 from loopline.features.records import Field
-from loopline.serving.contract import shown
+from loopline.serving.contract import Contract, shown
 from loopline.serving.explain import can_explain
 from loopline.serving.live import LiveEndpoint
 from loopline.serving.oip import DTYPES, SHOWN, outputs_of
@@ -45,20 +45,7 @@ def document(endpoint: LiveEndpoint, body_limit: int, row_limit: int) -> dict[st
     name, contract = endpoint.name, endpoint.contract
     first = endpoint.variants[0]
     fields = contract.fields
-    given = first.served.manifest.example
-    example = {f.name: given[f.name] for f in fields if f.name in given}
-    properties = {f.name: _property(f, contract.refuse_unknown, contract.refuse_outside) for f in fields}
-    passed: dict[str, Any] = {
-        "type": ["string", "number", "boolean", "null"], "description": "Kept with the prediction; no model reads it."
-    }  # fmt: skip
-    properties |= dict.fromkeys(contract.passthrough, passed)
-    row = {
-        "type": "object",
-        "properties": properties,
-        "required": [f.name for f in fields if contract.requires(f.name)],
-        "additionalProperties": False,
-        "examples": [example],
-    }
+    row, example = row_schema(contract, first.served.manifest.example)
     one = {"$ref": "#/components/schemas/Row"}
     rows = {"type": "array", "items": one, "minItems": 1, "maxItems": row_limit}
     wrapped = {
@@ -121,6 +108,25 @@ def document(endpoint: LiveEndpoint, body_limit: int, row_limit: int) -> dict[st
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }  # fmt: skip
+
+
+def row_schema(contract: Contract, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema of a row, and one that fits it: of the example `given` what the contract takes."""
+    fields = contract.fields
+    example = {f.name: given[f.name] for f in fields if f.name in given}
+    properties = {f.name: _property(f, contract.refuse_unknown, contract.refuse_outside) for f in fields}
+    passed: dict[str, Any] = {
+        "type": ["string", "number", "boolean", "null"], "description": "Kept with the prediction; no model reads it."
+    }  # fmt: skip
+    properties |= dict.fromkeys(contract.passthrough, passed)
+    row = {
+        "type": "object",
+        "properties": properties,
+        "required": [f.name for f in fields if contract.requires(f.name)],
+        "additionalProperties": False,
+        "examples": [example],
+    }
+    return row, example
 
 
 def _property(field: Field, refused: bool, outside: bool) -> dict[str, Any]:

@@ -14,7 +14,8 @@ class Outcome:
     """The rows' outputs in the order of the request.
 
     `values` has one list a row: the probabilities in the order of `first.labels`, or the one value of a regression. `labels` are
-    the decided classes ("" for a regression), `variants` who answered each row; `first` is the variant that others follow in form.
+    the decided classes ("" for a regression), `variants` and `models` who answered each row; `first` is the variant that others
+    follow in form.
     """
 
     def __init__(self, call: Call) -> None:
@@ -28,15 +29,16 @@ class Outcome:
             self.values = shares[0].output
             self.labels = [first.label(output) for output in self.values]
             self.variants = [first.name] * count
+            self.models = [first.model] * count
             return
         self.values = [[]] * count
-        self.labels, self.variants = [""] * count, [""] * count
+        self.labels, self.variants, self.models = [""] * count, [""] * count, [""] * count
         for share in shares:
             variant = share.variant
             order = None if variant.labels == first.labels else [variant.labels.index(c) for c in first.labels]
             for n, output in zip(share.at or (), share.output, strict=True):
                 self.values[n] = output if order is None else [output[i] for i in order]
-                self.labels[n], self.variants[n] = variant.label(output), variant.name
+                self.labels[n], self.variants[n], self.models[n] = variant.label(output), variant.name, variant.model
 
     def ids(self) -> list[str]:
         """The predictions' ids, as the log has them."""
@@ -45,6 +47,19 @@ class Outcome:
     def predictions(self) -> list[Any]:
         """What `predict` of a model gives: labels, or the values of a regression."""
         return [value for (value,) in self.values] if self.first.task == "regression" else self.labels
+
+    def objects(self) -> list[dict[str, Any]]:
+        """One object a row that stands for itself: id, label and probabilities, or value, and who answered."""
+        found: list[dict[str, Any]] = []
+        for n, id in enumerate(self.ids()):
+            one: dict[str, Any] = {"id": id}
+            if self.first.task == "regression":
+                (one["value"],) = self.values[n]
+            else:
+                chances = dict(zip(self.first.labels, self.values[n], strict=True))
+                one |= {"label": self.labels[n], "probability": chances[self.labels[n]], "probabilities": chances}
+            found.append(one | {"model": self.models[n], "variant": self.variants[n]})
+        return found
 
     def about(self) -> dict[str, Any]:
         """Who answered, and the predictions' ids: what other protocols have no field for."""

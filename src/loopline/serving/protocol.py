@@ -110,6 +110,9 @@ class InferenceProtocol(BoundedProtocol):
             deadline = headers.pop(b"x-loopline-deadline-ms", None)
             if deadline is not None:
                 read_deadline(call, deadline)
+            parent = state = None
+            if self.engine.tracer is not None:
+                parent, state = headers.pop(b"traceparent", None), headers.pop(b"tracestate", None)
             # The other headers stay the same from request to request, as a rule: what passed once passes again.
             live, passed = self.engine.live, self._passed
             if passed is None or passed[0] is not live or passed[1] is not route or passed[2] != headers:
@@ -123,6 +126,8 @@ class InferenceProtocol(BoundedProtocol):
                     self._passed = (live, route, headers, call.caller)
             else:
                 call.caller = passed[3]
+            if self.engine.tracer is not None:
+                call.trace = self.engine.tracer.begin(parent, state)
             if (limit := route.endpoint.limit) is not None:
                 limit.take(call.caller, time.monotonic())
             if length:

@@ -134,6 +134,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     disk_full: Literal["answer", "refuse"] = "answer"
     repository: bool = False
     """Whether models are loaded and unloaded where a caller asks for it."""
+    trace_to: str = ""
+    """Where OTLP over HTTP is taken; empty: nothing is traced."""
+    trace_share: float = 0.01
+    """Which part of the requests is traced that no caller traces."""
     opening: Opening = Opening()
     """How bundles are opened: whom to trust, and what a model's process may take."""
 

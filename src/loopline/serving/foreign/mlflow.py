@@ -118,7 +118,7 @@ def from_json(body: bytes, endpoint: LiveEndpoint, row_limit: int) -> list[Any]:
     data = value[form]
     names = [f.name for f in endpoint.variants[0].signature.inputs]
     if form == "dataframe_split":
-        return _split(data, names)
+        return split(data, names, form)
     if form == "inputs" and isinstance(data, dict):
         return rows.by_column(data, form)
     if not isinstance(data, list):
@@ -128,17 +128,18 @@ def from_json(body: bytes, endpoint: LiveEndpoint, row_limit: int) -> list[Any]:
     return data
 
 
-def _split(data: Any, names: list[str]) -> list[Any]:
+def split(data: Any, names: list[str], form: str) -> list[Any]:
+    """The rows of a table of columns and data; without columns it has those of these names. Raises `Problem`."""
     if not isinstance(data, dict) or not isinstance(data.get("data"), list):
         bad_input(
-            "'dataframe_split' is not a table.",
+            f"{form!r} is not a table.",
             "not-rows",
-            'Send {"dataframe_split": {"columns": ["column", ...], "data": [[value, ...], ...]}}.',
+            f'Send {{"{form}": {{"columns": ["column", ...], "data": [[value, ...], ...]}}}}.',
             got=said(data),
         )
     columns = data.get("columns", names)
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-        bad_input("The columns of 'dataframe_split' are not a list of texts.", "not-columns", got=said(columns))
+        bad_input(f"The columns of {form!r} are not a list of texts.", "not-columns", got=said(columns))
     if len(set(columns)) != len(columns):
         twin = next(n for n in columns if columns.count(n) > 1)
         bad_input(f"The column {twin!r} is given twice.", "duplicate-key", field=twin)

@@ -1,8 +1,9 @@
 """TensorFlow Serving's REST calls, of which the first version of KServe's are a part.
 
 POST /v1/models/NAME:predict takes `instances`, a list of rows, or `inputs`, an object of columns; :classify and :regress take
-`examples`, a list of rows, with what they share in `context`. A text may come as {"b64": ...}. A row is an object of column ->
-value, or a list of values in the order of the signature. Specification: tensorflow.org/tfx/serving/api_rest.
+`examples`, a list of rows, with what they share in `context`; KServe's :explain takes what :predict does. A text may come as
+{"b64": ...}. A row is an object of column -> value, or a list of values in the order of the signature.
+Specification: tensorflow.org/tfx/serving/api_rest.
 """
 
 from __future__ import annotations
@@ -97,6 +98,10 @@ class Prediction:
             pairs = zip(outcome.values, outcome.labels, strict=True)
             answer = {"predictions": [{"probabilities": values, "label": label} for values, label in pairs]}
         return msgspec.json.encode(answer | {"loopline": outcome.about()}), ()
+
+    def explain(self, explanations: list[Any]) -> bytes:
+        """KServe's answer to :explain."""
+        return msgspec.json.encode({"explanations": explanations})
 
     def refuse(self, problem: Problem) -> tuple[bytes, Headers]:
         """TensorFlow Serving's shape of an error: its text."""

@@ -73,6 +73,9 @@ class Caller:
             route, missing = self.live.find(path)
             if missing is not None:
                 raise missing
+            if self._engine.tracer is not None:
+                parent, state = self._headers.get(b"traceparent"), self._headers.get(b"tracestate")
+                call.trace = self._engine.tracer.begin(parent, state)
             call.caller, call.deadline = caller(self._headers), self._deadline
             if (given := self._headers.get(b"x-loopline-deadline-ms")) is not None:
                 read_deadline(call, given)
