@@ -13,7 +13,8 @@ import pytest
 import loopline as ll
 from loopline.app import Platform
 from loopline.packaging.predictor import BundlePredictor
-from loopline.serving.alone import Alone, Wanted
+from loopline.serving.alone import Alone
+from loopline.serving.fetched import Wanted
 
 from .conftest import Shell, within
 
@@ -85,7 +86,7 @@ def test_an_ensemble_is_registered_gated_and_served_as_any_version(made: Shell, 
         judgement = session.evaluations.judge(found.id, gates.digest)
         assert next(verdict.outcome for verdict in judgement.verdicts) == "pass"
         assert len(judgement.verdicts) == 2
-        server = Alone(tmp_path / "own", [Wanted(name="visits.blend", version="1")], session.models, port=0)
+        server = Alone(tmp_path / "own", [Wanted(name="visits.blend", version="1")], session, port=0)
         server.start()
         try:
             answered = _asked(server.supervisor.port, rows[:50].drop("back", "visit", "person").to_dicts())

@@ -17,7 +17,8 @@ from loopline.app import Platform
 from loopline.errors import LooplineError
 from loopline.operations import Body
 from loopline.registry.bundle_tar import pack
-from loopline.serving.alone import Alone, Wanted
+from loopline.serving.alone import Alone
+from loopline.serving.fetched import Wanted
 
 from .conftest import EXAMPLE, Load, call, expected, write
 
@@ -202,12 +203,13 @@ def _asked(port: int) -> Any:
 def test_an_alias_is_loaded_as_it_is_then(folder: Path, tmp_path: Path) -> None:
     platform = Platform.open(workspace=folder / "workspace", checkpoints=str(folder / "copies"))
     try:
-        models = platform.session().models
+        session = platform.session()
+        models = session.models
         for n in (1, 2):
             models.draft("risk", Body(pack(write(tmp_path / f"v{n}", version=n, bias=float(n))), name="bundle.tar"))
             models.register("risk", n)
         models.set_alias("risk", "champion", 1)
-        server = Alone(folder / "own", [Wanted(name="risk", version="champion")], models, port=0)
+        server = Alone(folder / "own", [Wanted(name="risk", version="champion")], session, port=0)
         server.start()
         try:
             server.change("unload", "risk")
