@@ -26,12 +26,13 @@ from loopline.data.readers_types import check_names, typed
 from loopline.data.readers_values import Values, column
 from loopline.data.spooled import spooled
 from loopline.errors import Invalid
-from loopline.ports.messages import key_twice
+from loopline.ports.messages import key_twice, keys_once
 from loopline.quality.blocks import Blocks
 
 _BOM = b"\xef\xbb\xbf"
 _FIRST = re.compile(rb"\S")
 _DEEPEST = 100
+_LINES = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _BRACKET = re.compile(rb"[\[\]{}]")
 _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
@@ -87,8 +88,9 @@ def _seen(content: Content, start: int, called: str) -> Blocks | None:
     number = 1
     for _, block in blocks(content, start):
         lines = block.split(b"\n")
-        for line_number, line in enumerate(lines, number):
-            _check_once(line, f"{called}: line {line_number}", line=line_number)
+        if not _plainly_once(block, lines):
+            for line_number, line in enumerate(lines, number):
+                _check_once(line, f"{called}: line {line_number}", line=line_number)
         number += len(lines) - 1
         if schema is None or not block.strip():
             continue
@@ -255,6 +257,16 @@ def _check_once(row: bytes, where: str, **details: int) -> None:
                 field=name,
                 **details,
             )
+
+
+def _plainly_once(block: bytes, lines: Sequence[bytes]) -> bool:
+    """Whether no line needs `_check_once`: each is an object with a key or more, none is deep and no key can stand twice."""
+    if block.count(b"{") + block.count(b"[") > sum(map(bool, map(bytes.strip, lines))) + _DEEPEST:
+        return False
+    try:
+        return keys_once(block, sum(map(len, _LINES.decode_lines(block))))
+    except msgspec.DecodeError:
+        return False
 
 
 def _depth(row: bytes) -> int:

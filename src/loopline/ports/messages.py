@@ -192,10 +192,15 @@ def text_of(content: bytes) -> str:
         raise ValueError(f"it is not UTF-8: the byte {e.start + 1} (0x{content[e.start]:02x}) has no meaning") from e
 
 
+def keys_once(content: bytes, keys: int) -> bool:
+    """Whether no object of a JSON text can have a key twice, by how many keys it was read as having. False: look closer."""
+    # A quotation mark and a colon end each key: where there are no more of them than keys, none was given twice.
+    return content.count(b'":') == keys and not _SPACED.search(content)
+
+
 def key_twice(content: bytes, found: Mapping[str, Any]) -> str | None:
     """A key that an object of a JSON text has twice: which value holds is anybody's guess. `found` is what it was read as."""
-    # A quotation mark and a colon end each key: where there are no more of them than keys, none was given twice.
-    if content.count(b'":') == len(found) and not _SPACED.search(content):
+    if keys_once(content, len(found)):
         return None
     twice: list[str] = []
 
