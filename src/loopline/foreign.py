@@ -11,6 +11,7 @@ from loopline.errors import Invalid, did_you_mean
 from loopline.hashing import digest_bytes
 from loopline.ports.foreign_runs import ForeignPoint, RunSource
 from loopline.ports.source import Source
+from loopline.ports.stream import Inflow, Outflow
 from loopline.tracking.records import Point, Run
 
 ForeignSystem = Literal["mlflow", "tensorboard", "modeldb"]
@@ -84,8 +85,7 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path, *, kept:
         case "kafka":
             from loopline.adapters.kafka.topic import KafkaTopic
 
-            security = {name: text for name, text in options.items() if "." in name}  # as librdkafka calls them
-            said = {name: text for name, text in options.items() if "." not in name}
+            security, said = _security(options)
             given = _options(address, said, format=str, columns=str, schema=str, metadata=str, start=str)
             return KafkaTopic(address, scratch, **given, security=security)
         case "mqtt" | "mqtts":
@@ -96,7 +96,7 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path, *, kept:
                 address,
                 scratch,
                 folder,
-                **_options(address, options, format=str, username=str, password=str, ca=str, certificate=str, key=str),
+                **_options(address, options, format=str, **_MQTT),
             )
         case "http" | "https":
             from loopline.adapters.http.source import HttpSource
@@ -110,6 +110,60 @@ def row_source(address: str, options: Mapping[str, str], scratch: Path, *, kept:
     raise Invalid(
         f"No source begins with {scheme(address)}://.", code="bad-source", hint=did_you_mean(scheme(address), _SCHEMES)
     )
+
+
+def inflow(address: str, options: Mapping[str, str], *, group: str, kept: Path) -> Inflow:
+    """Where messages come from, by its address: a topic of Kafka, read by `group`, or topics of MQTT.
+
+    `kept` is a folder of this stream's own, for what is nowhere else. Raises `Invalid`, and what is in the way there.
+    """
+    match scheme(address):
+        case "kafka":
+            from loopline.adapters.kafka.stream import KafkaInflow
+
+            security, said = _security(options)
+            return KafkaInflow(
+                address, **{"group": group, **_options(address, said, group=str, start=str)}, security=security
+            )
+        case "mqtt" | "mqtts":
+            from loopline.adapters.mqtt.stream import MqttInflow
+
+            folder = kept / f"mqtt-{digest_bytes(address.encode()).partition(':')[2][:16]}"
+            return MqttInflow(address, folder, **_options(address, options, **_MQTT))
+    raise _no_stream(address)
+
+
+def outflow(address: str, options: Mapping[str, str]) -> Outflow:
+    """Where messages go, by its address. Raises as `inflow` does."""
+    match scheme(address):
+        case "kafka":
+            from loopline.adapters.kafka.stream import KafkaOutflow
+
+            security, said = _security(options)
+            _options(address, said)
+            return KafkaOutflow(address, security=security)
+        case "mqtt" | "mqtts":
+            from loopline.adapters.mqtt.stream import MqttOutflow
+
+            return MqttOutflow(address, **_options(address, options, **_MQTT))
+    raise _no_stream(address)
+
+
+def _no_stream(address: str) -> Invalid:
+    return Invalid(
+        f"{address.partition('?')[0]!r} is no stream.",
+        code="bad-source",
+        hint="Streams are kafka://host:port/topic and mqtt://host:port/topic.",
+    )
+
+
+_MQTT = dict.fromkeys(("username", "password", "ca", "certificate", "key"), str)
+
+
+def _security(options: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Options of Kafka: those that librdkafka calls so, which have a dot in their names, and the others."""
+    dotted = {name: text for name, text in options.items() if "." in name}
+    return dotted, {name: text for name, text in options.items() if name not in dotted}
 
 
 _DATABASES = (

@@ -21,6 +21,7 @@ SOURCE = TESTS.parent / "src" / "loopline"
 
 ALLOWED = {
     "database.py:_rollback": "takes back, and keeps nothing",
+    "adapters/kafka/stream.py:_commit": "the broker commits; the scoring of streams has one before and one behind it",
     "client/refused.py:put_file_aside": "a second name for a file that is whole; the folder's sync has one",
 }
 """Functions with such a call and no failpoint, with the reason."""

@@ -147,6 +147,103 @@ def check_certificate(folder: Path, finished: bool) -> None:
         assert os.stat(pair[1]).st_mode & 0o077 == 0
 
 
+class _FileIn:
+    """A broker that is a file: how many of its thirty messages are answered, one of them no row."""
+
+    name = "file"
+    trouble = ""
+    waiting = None
+
+    def __init__(self, folder: Path) -> None:
+        self.position = folder / "position"
+        self.at = int(self.position.read_text()) if self.position.exists() else 0
+
+    def take(self, most: int, wait: float) -> list[Any]:
+        from loopline.ports.stream import Came
+
+        numbers = range(self.at, min(self.at + 8, 30))
+        self.at = numbers.stop
+        return [Came(str(n), {"number": n}, b"no row" if n == 13 else json.dumps(_row(n)).encode()) for n in numbers]
+
+    def answered(self) -> None:
+        new = self.position.with_suffix(".new")
+        new.write_text(str(self.at))
+        new.replace(self.position)
+
+    def close(self) -> None:
+        pass
+
+
+class _FileOut:
+    """A file of ids and contents."""
+
+    trouble = ""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, path.name
+
+    def put(self, messages: Any, stopped: Any) -> dict[str, str]:
+        with self.path.open("ab") as file:
+            file.write(b"".join(one.content + b"\n" for one in messages))
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+def _row(n: int) -> dict[str, Any]:
+    return {"age": n, "visits": 1, "insured": None, "admitted": None, "ward": "west"}
+
+
+def stream(folder: Path) -> None:
+    """Thirty messages scored."""
+    import importlib.util
+
+    from loopline.packaging.records import Opening
+    from loopline.serving.records import BUCKETS, Variant
+    from loopline.serving.streams import Model, Scoring
+
+    if not (folder / "bundle" / "manifest.json").exists():
+        spec = importlib.util.spec_from_file_location("serving_conftest", Path(__file__).with_name("conftest.py"))
+        assert spec
+        assert spec.loader
+        made = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(made)
+        made.write(folder / "bundle")
+    variant = Variant(name="champion", bundle=str(folder / "bundle"), model="model:risk@1", weight=BUCKETS)
+    inflow = _FileIn(folder)
+    Scoring(
+        Model(variant, Opening()),
+        lambda: inflow,
+        _FileOut(folder / "answers"),
+        _FileOut(folder / "aside"),
+        opening=Opening(),
+        follow=lambda ref: None,
+        stopped=lambda: inflow.at == 30 and inflow.position.exists() and inflow.position.read_text() == "30",
+        given_up=lambda: False,
+        every=lambda progress: None,
+    ).run()
+
+
+def check_stream(folder: Path, finished: bool) -> None:
+    """No message is passed over; what is answered twice has one id, and one answer."""
+    position = folder / "position"
+    done = int(position.read_text()) if position.exists() else 0
+    found: dict[str, dict[str, Any]] = {}
+    for name in ("answers", "aside"):
+        path = folder / name
+        for line in path.read_text().splitlines() if path.exists() else []:
+            said = json.loads(line)
+            assert found.setdefault(said["id"], said) == said
+    numbers = {said["from"]["number"] for said in found.values()}
+    assert numbers >= set(range(done))
+    assert len(found) == len(numbers)
+    assert 13 not in {said["from"]["number"] for said in found.values() if "label" in said}
+    if finished:
+        assert numbers == set(range(30))
+
+
 SCENARIOS = {
     "prediction log": (log, check_log), "control door": (door, check_door), "certificate": (certificate, check_certificate),
+    "stream": (stream, check_stream),
 }  # fmt: skip

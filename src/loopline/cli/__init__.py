@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "models": ("Work", "models", "Models: ls, show, card, package, push, pull, aliases, approvals, deletion."),
     "pipeline": ("Work", "pipeline", "Runs of pipelines and their steps: ls, show."),
     "evaluations": ("Work", "evaluations", "Evaluations: ls, show, report, plots."),
-    "score": ("Work", "score", "Score a dataset version by a model version, into a new version."),
+    "score": ("Work", "score", "Score a dataset version, or a stream, by a model version."),
     "serve": ("Operate", "serve", "Serve models alone: of the registry, or a bundle's folder without any."),
     "deploy": ("Operate", "deploy", "Serve a model version at an endpoint."),
     "threshold": ("Operate", "threshold", "Set from which probability on an endpoint calls a row positive."),

@@ -9,33 +9,20 @@ that is told.
 from __future__ import annotations
 
 import datetime
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loopline.adapters.kafka.cluster import PATIENCE, library, parsed, problem, secured
 from loopline.adapters.kafka.forms import AvroRecords, CsvRecords
-from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, NotFound, Refused, Unavailable, did_you_mean
+from loopline.errors import Conflict, Invalid, LooplineError, did_you_mean
 from loopline.ports.messages import Form, JsonLines, Messages, Texts, text_of
 from loopline.ports.source import Piece, Position
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message
-
-_ADDRESS = re.compile(r"kafka://(?P<servers>[^/@?#]+)/(?P<topic>[A-Za-z0-9._-]{1,249})")
-_SECURITY = (
-    "security.protocol",
-    "sasl.mechanism",
-    "sasl.username",
-    "sasl.password",
-    "ssl.ca.location",
-    "ssl.certificate.location",
-    "ssl.key.location",
-    "ssl.key.password",
-)
-"""Settings of librdkafka that may be given. Others of its own load libraries and write files."""
 
 _METADATA: dict[str, Callable[[Message], Any]] = {
     "key": lambda message: _key(message.key()),
@@ -44,7 +31,6 @@ _METADATA: dict[str, Callable[[Message], Any]] = {
     "offset": lambda message: message.offset(),
 }
 _FORMATS = ("json", "csv", "avro", "text")
-_PATIENCE = 15.0  # seconds without a word of a broker
 _BATCH = 2_000
 _LATEST, _EARLIEST = "latest", "earliest"
 
@@ -70,22 +56,12 @@ class KafkaTopic:
         start: str = _EARLIEST,
         security: Mapping[str, str] | None = None,
     ) -> None:
-        try:
-            import confluent_kafka
-        except ImportError as e:
-            raise MissingExtra("Topics of Kafka need confluent-kafka.", extra="kafka") from e
-        self._kafka = confluent_kafka
-        found = _ADDRESS.fullmatch(address)
-        if found is None:
-            raise Invalid(
-                "This is no address of a topic of Kafka.",
-                code="bad-source",
-                hint="Write kafka://host:port/topic; who reads is said by --option sasl.username=... and sasl.password='${NAME}'.",
-            )
-        self._address, self._topic = address, found["topic"]
+        self._kafka = library()
+        servers, self._topic = parsed(address)
+        self._address = address
         self._metadata = _names(address, metadata)
         self._start = start if start in (_EARLIEST, _LATEST) else _moment(address, start)
-        self._settings = {**_secured(address, security or {}), "bootstrap.servers": found["servers"]}
+        self._settings = {**secured(address, security or {}), "bootstrap.servers": servers}
         self._folder = tempfile.TemporaryDirectory(prefix="kafka-", dir=scratch)
         try:
             self._messages = Messages(self._form(format, columns, schema))
@@ -184,7 +160,7 @@ class KafkaTopic:
                     return
                 self._take(message, p, at)
                 yield (offset := at + 1)
-            if time.monotonic() - heard > _PATIENCE:
+            if time.monotonic() - heard > PATIENCE:
                 raise self._problem(self._said)
 
     def _take(self, message: Message, p: int, offset: int) -> None:
@@ -260,7 +236,7 @@ class KafkaTopic:
             self._said = error
 
     def _partitions(self, consumer: Consumer) -> list[int]:
-        found = consumer.list_topics(self._topic, timeout=_PATIENCE).topics[self._topic]
+        found = consumer.list_topics(self._topic, timeout=PATIENCE).topics[self._topic]
         if found.error is not None:
             raise self._problem(found.error)
         return sorted(found.partitions)
@@ -268,7 +244,7 @@ class KafkaTopic:
     def _bounds(self, consumer: Consumer, p: int) -> tuple[int, int]:
         """The first offset that is there, and the one behind the last."""
         partition = self._kafka.TopicPartition(self._topic, p)
-        found = consumer.get_watermark_offsets(partition, timeout=_PATIENCE)
+        found = consumer.get_watermark_offsets(partition, timeout=PATIENCE)
         if found is None:
             raise self._problem(self._said)
         return found
@@ -280,7 +256,7 @@ class KafkaTopic:
         if isinstance(self._start, str):
             return {}
         wanted = [self._kafka.TopicPartition(self._topic, p, self._start) for p in bounds]
-        found = consumer.offsets_for_times(wanted, timeout=_PATIENCE)
+        found = consumer.offsets_for_times(wanted, timeout=PATIENCE)
         return {one.partition: one.offset if one.offset >= 0 else bounds[one.partition][1] for one in found}
 
     def _problem(self, error: KafkaError | None) -> LooplineError:
@@ -289,35 +265,7 @@ class KafkaTopic:
         errors = self._kafka.KafkaError
         if error is None or (error.code() in (errors._TRANSPORT, errors._TIMED_OUT) and self._said is not None):
             error = self._said
-        said = f": {error.str()}" if error is not None else ""
-        code = error.code() if error is not None else None
-        if code in (errors.UNKNOWN_TOPIC_OR_PART, errors._UNKNOWN_TOPIC, errors._UNKNOWN_PARTITION):
-            return NotFound(
-                f"There is no topic {self._topic} at {self._address}.",
-                code="no-topic",
-                hint="Look at its name, and whether who reads may see it.",
-            )
-        if code == errors._INVALID_ARG:
-            return Invalid(
-                f"{self._address} cannot be read with these options{said}.", code="bad-option", hint="Mend that one."
-            )
-        denied = (
-            errors._AUTHENTICATION,
-            errors.SASL_AUTHENTICATION_FAILED,
-            errors.TOPIC_AUTHORIZATION_FAILED,
-            errors._SSL,
-        )
-        if code in denied:
-            return Refused(
-                f"{self._address} lets nobody in so{said}.",
-                code="foreign-refusal",
-                hint="Give sasl.username, sasl.password='${NAME}', security.protocol and ssl.ca.location as its owner says.",
-            )
-        return Unavailable(
-            f"{self._address} does not answer{said}.",
-            code="source-away",
-            hint="Read again when it does: it goes on where it was.",
-        )
+        return problem(self._address, error)
 
 
 def _names(address: str, metadata: str) -> tuple[str, ...]:
@@ -343,13 +291,6 @@ def _moment(address: str, text: str) -> int:
             hint="Give earliest, latest, or a time like 2026-03-01T00:00:00Z.",
         ) from e
     return int((found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp() * 1000)
-
-
-def _secured(address: str, given: Mapping[str, str]) -> dict[str, str]:
-    for name in given:
-        if name not in _SECURITY:
-            raise Invalid(f"{address} has no option {name!r}.", code="bad-option", hint=did_you_mean(name, _SECURITY))
-    return dict(given)
 
 
 def _key(key: str | bytes | None) -> str | None:

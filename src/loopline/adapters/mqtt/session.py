@@ -8,12 +8,12 @@ reading earlier: the rest comes with the next one.
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loopline.adapters.mqtt.spool import Message
+from loopline.adapters.mqtt.address import Reached
+from loopline.adapters.mqtt.spool import Message, Spool
 from loopline.errors import Invalid, LooplineError, MissingExtra, Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _PATIENCE = 15.0  # seconds without a word of the broker
 _FOREVER = 0xFFFFFFFF
 _ON_THE_WAY = 1000  # messages that the broker sends before one is acknowledged
+_TOGETHER = 0.05  # seconds in which what comes is brought to the disk at once
+_MOST_BYTES = 4 << 20
 _DENIED = {0x86, 0x87, 0x8A, 0x8C}
 _NO_SUCH_PROTOCOL = 0x84
 _CONNECTED = 0  # no packet has this number
@@ -36,18 +38,16 @@ class Delivery(NamedTuple):
 
 
 class Session:
-    """One connection to a broker as `client`. `address` is what errors name; `tls` None: in the clear."""
+    """One connection to a broker as `client`."""
 
-    def __init__(
-        self, address: str, host: str, port: int, client: str, *, user: str, password: str, tls: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, at: Reached, client: str) -> None:
         try:
             import paho.mqtt.client as mqtt
             from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
         except ImportError as e:
             raise MissingExtra("Topics of MQTT need paho-mqtt.", extra="mqtt") from e
         self._mqtt = mqtt
-        self._address, self._host, self._port = address, host, port
+        self._address, self._host, self._port, self._topics = at.address, at.host, at.port, at.topics
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=client,
@@ -56,10 +56,10 @@ class Session:
             manual_ack=True,
         )
         self._client.connect_timeout = _PATIENCE
-        if user or password:
-            self._client.username_pw_set(user, password or None)
-        if tls is not None:
-            self._client.tls_set_context(tls)
+        if at.user or at.password:
+            self._client.username_pw_set(at.user, at.password or None)
+        if at.tls is not None:
+            self._client.tls_set_context(at.tls)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_answer
         self._client.on_unsubscribe = self._on_answer
@@ -91,11 +91,11 @@ class Session:
         self._until(_CONNECTED)
         return self._present
 
-    def subscribe(self, topics: str) -> None:
-        """Has the broker keep what comes under these topics."""
+    def subscribe(self) -> None:
+        """Has the broker keep what comes under the address' topics."""
         from paho.mqtt.subscribeoptions import SubscribeOptions
 
-        _, number = self._client.subscribe(topics, options=SubscribeOptions(qos=1))
+        _, number = self._client.subscribe(self._topics, options=SubscribeOptions(qos=1))
         (reason,) = self._until(number)
         if reason.value == 0 or reason.value in _DENIED:
             raise Refused(
@@ -118,10 +118,25 @@ class Session:
 
     def passed(self, fence: int) -> bool:
         """Whether a fence is passed; else reads on. Raises `Unavailable` where the broker says nothing for long."""
-        if fence in self._answered:
+        if self.is_passed(fence):
             return True
         self._step()
         return False
+
+    def is_passed(self, fence: int) -> bool:
+        """Whether a fence is passed, by what is read already."""
+        return fence in self._answered
+
+    def listen(self, wait: float) -> None:
+        """Waits so many seconds for something to come, and reads what comes with it; of a broker with nothing to say, nothing."""
+        ends = time.monotonic() + wait
+        while not self._came and (left := ends - time.monotonic()) > 0:
+            self._heard = time.monotonic()  # whether it is still there, the client finds out by its pings
+            self._step(min(left, 1.0))
+        known, ends = -1, time.monotonic() + _TOGETHER
+        while len(self._came) > known and self.size < _MOST_BYTES and time.monotonic() < ends:
+            known = len(self._came)
+            self._step(0.0)
 
     def take(self) -> list[Delivery]:
         """What came since."""
@@ -143,9 +158,9 @@ class Session:
             self._step()
         return self._answered[number]
 
-    def _step(self) -> None:
+    def _step(self, wait: float = 1.0) -> None:
         try:
-            going_on = self._client.loop(1.0) == self._mqtt.MQTT_ERR_SUCCESS
+            going_on = self._client.loop(wait) == self._mqtt.MQTT_ERR_SUCCESS
         except Exception as e:  # whatever bytes lead its reader to
             raise self._away(f"what it sends is no MQTT ({e!r})") from e
         if not going_on:
@@ -196,3 +211,25 @@ class Session:
         kept = Message(message.mid, message.topic, bytes(message.payload), time.time_ns() // 1_000_000)
         self._came.append(Delivery(kept, again=message.dup, quality=message.qos))
         self.size += len(kept.payload) + len(kept.topic)
+
+
+def join(spool: Spool, session: Session) -> None:
+    """Connects as whom the spool says, and subscribes where the broker does not keep what comes yet; that it forgot is told."""
+    if session.connect(anew=not spool.subscribed):
+        return
+    if spool.subscribed:
+        lost = "the broker forgot the session: what came since the last reading is lost, retained messages come again"
+        spool.append([Message(0, "", lost.encode(), time.time_ns() // 1_000_000)], settled=True)
+    session.subscribe()
+    spool.subscribe()
+
+
+def keep(spool: Spool, session: Session, *, settled: bool) -> int:
+    """How many came; they are durable, then acknowledged. `settled`: the broker has all that was acknowledged before."""
+    came = session.take()
+    fresh = [one.message for one in came if not (one.again and spool.known(one.message))]
+    settled = settled and len(fresh) == len(came)  # what came again is acknowledged again, and may come once more
+    if fresh or (settled and spool.unsettled):
+        spool.append(fresh, settled=settled)
+    session.acknowledge(came)
+    return len(came)

@@ -8,24 +8,19 @@ keeps the session. Where the broker forgot it, that is told.
 from __future__ import annotations
 
 import datetime
-import re
-import ssl
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from loopline.adapters.mqtt.session import Session
-from loopline.adapters.mqtt.spool import Message, Spool
+from loopline.adapters.mqtt.address import reached
+from loopline.adapters.mqtt.session import Session, join, keep
+from loopline.adapters.mqtt.spool import Spool
 from loopline.errors import Invalid, LooplineError, NotFound, did_you_mean
 from loopline.ports.messages import JsonLines, Messages, Texts
 from loopline.ports.source import Piece, Position
 
-_ADDRESS = re.compile(
-    r"(?P<scheme>mqtts?)://(?P<host>[^/@:?\[\]]+|\[[0-9a-fA-F:.]+\])(:(?P<port>\d{1,5}))?/(?P<topics>.+)", re.DOTALL
-)
 _FORMATS = ("json", "text")
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _VALUE = "value"
 _BATCH = 4 << 20  # bytes that are held until they are on the disk
 _QUOTA = 256 << 20
@@ -53,24 +48,14 @@ class MqttTopics:
         certificate: str = "",
         key: str = "",
     ) -> None:
-        found = _ADDRESS.fullmatch(address)
-        if found is None or not _is_filter(found["topics"]):
-            raise Invalid(
-                "This is no address of topics of MQTT.",
-                code="bad-source",
-                hint="Write mqtt://host:port/a/topic, with + for any one level and # for all below, at the end; who reads is said "
-                "by --option username=... and password='${NAME}'.",
-            )
+        self._reached = reached(address, username=username, password=password, ca=ca, certificate=certificate, key=key)
         if format not in _FORMATS:
             raise Invalid(
                 f"{address} has no messages of the format {format!r}.",
                 code="bad-option",
                 hint=did_you_mean(format, _FORMATS),
             )
-        self._address, self._topics, self._format = address, found["topics"], format
-        self._host, self._port = found["host"].strip("[]"), int(found["port"] or _PORTS[found["scheme"]])
-        self._user, self._password = username, password
-        self._tls = _tls(address, ca, certificate, key) if found["scheme"] == "mqtts" else None
+        self._address, self._topics, self._format = address, self._reached.topics, format
         self._scratch, self._kept = scratch, kept
         self._spool: Spool | None = None
 
@@ -133,22 +118,9 @@ class MqttTopics:
         """Brings what the broker has to the disk, and acknowledges it there."""
         if spool.size >= _QUOTA:
             return
-        session = Session(
-            self._address,
-            self._host,
-            self._port,
-            spool.client,
-            user=self._user,
-            password=self._password,
-            tls=self._tls,
-        )
+        session = Session(self._reached, spool.client)
         try:
-            if not session.connect(anew=not spool.subscribed):
-                if spool.subscribed:
-                    lost = "the broker forgot the session: what came since the last reading is lost, retained messages come again"
-                    spool.append([Message(0, "", lost.encode(), _now())], settled=True)
-                session.subscribe(self._topics)
-                spool.subscribe()
+            join(spool, session)
             self._drain(spool, session)
         finally:
             session.close()
@@ -162,22 +134,12 @@ class MqttTopics:
             while not session.passed(fence):
                 late = time.monotonic() >= ends
                 if late or session.size >= _BATCH:
-                    kept += self._keep(spool, session, settled=False)
+                    kept += keep(spool, session, settled=False)
                     if late or spool.size >= _QUOTA:
                         return
-            kept += self._keep(spool, session, settled=not kept)
+            kept += keep(spool, session, settled=not kept)
             if time.monotonic() >= ends or spool.size >= _QUOTA:
                 return
-
-    def _keep(self, spool: Spool, session: Session, *, settled: bool) -> int:
-        """How many came; they are durable, then acknowledged. `settled`: the broker has all that was acknowledged before."""
-        came = session.take()
-        fresh = [one.message for one in came if not (one.again and spool.known(one.message))]
-        settled = settled and len(fresh) == len(came)  # what came again is acknowledged again, and may come once more
-        if fresh or (settled and spool.unsettled):
-            spool.append(fresh, settled=settled)
-        session.acknowledge(came)
-        return len(came)
 
     def _pieces(self, spool: Spool, taken: int, folder: Path) -> Iterator[Piece]:
         messages = Messages(JsonLines(folder, _VALUE) if self._format == "json" else Texts(_VALUE))
@@ -201,28 +163,3 @@ class MqttTopics:
     def _piece(self, messages: Messages, spool: Spool, first: int, number: int) -> Piece:
         name = f"{self._topics}, messages {first + 1} to {number}"
         return messages.piece(name, {"client": spool.client, "taken": number})
-
-
-def _is_filter(topics: str) -> bool:
-    """Whether this is a filter of topics (MQTT 5, 4.7.1)."""
-    levels = topics.split("/")
-    wild = all(level in ("+", "#") or not set("+#") & set(level) for level in levels)
-    return wild and "#" not in levels[:-1] and "\0" not in topics and len(topics.encode()) <= 65_535
-
-
-def _tls(address: str, ca: str, certificate: str, key: str) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=ca or None)
-        if certificate:
-            context.load_cert_chain(certificate, key or None)
-    except (OSError, ssl.SSLError) as e:
-        raise Invalid(
-            f"{address} cannot be read by TLS with these files: {e}.",
-            code="bad-option",
-            hint="ca, certificate and key name files in PEM.",
-        ) from e
-    return context
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

@@ -1,0 +1,163 @@
+"""`loopline score --from ... --to ...`: a stream, scored until it is ended."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from loopline.cli.progress import event, tell
+from loopline.cli.serve import is_folder, wanted
+from loopline.cli.session import session, settings_of
+
+if TYPE_CHECKING:
+    from loopline.serving.records import Variant
+    from loopline.serving.streams import Progress
+
+_SHOWN = 10.0
+"""Seconds between two lines of progress; on a terminal it is one."""
+_LOOK = 2.0
+_GRACE = 10.0
+"""Seconds that what was taken is still tried to be answered, once it is to end."""
+
+
+def stream(
+    ctx: click.Context,
+    model: str,
+    source: str,
+    options: tuple[str, ...],
+    target: str,
+    aside: str | None,
+    to_options: tuple[str, ...],
+    folder: Path,
+    *,
+    json: bool,
+) -> None:
+    """Scores until SIGTERM or Ctrl-C."""
+    from loopline.data.secrets import Opened, check_no_secret
+    from loopline.foreign import inflow, outflow
+    from loopline.loop.lease import held
+    from loopline.packaging.opening import opening_of
+    from loopline.serving.fetched import Bundles
+    from loopline.serving.streams import Model, Scoring
+
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    ended: list[float] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.append(time.monotonic()))
+    given, going = _read(options), _read(to_options)
+    for address, said in ((source, given), (target, going), (aside or target, going)):
+        check_no_secret(address, said)
+    came, goes = Opened(source, given), Opened(target, going)
+    beside = Opened(aside or _beside(target), going)
+    opening = opening_of(settings_of(ctx))
+    shown = _Shown(json=json)
+    with contextlib.ExitStack() as opened:
+        registry = None if is_folder(model) else opened.enter_context(session(ctx))
+        what = wanted(registry, model)
+        opened.enter_context(held(folder, "loopline score"))
+        bundles = Bundles(folder.absolute() / "bundles", registry)
+        first = Model(bundles.variant(what), opening)
+        opened.callback(first.close)
+        bundles.keep([first.variant])
+        looked = time.monotonic()
+
+        def follow(ref: str) -> Variant | None:
+            nonlocal looked
+            if time.monotonic() - looked < _LOOK:
+                return None
+            looked = time.monotonic()
+            return bundles.moved(what, ref)
+
+        with came.hiding(), goes.hiding(), beside.hiding():
+            sink = outflow(goes.address, goes.options)
+            opened.callback(sink.close)
+            refused = outflow(beside.address, beside.options)
+            opened.callback(refused.close)
+            group = f"loopline.{first.name}.{target.rpartition('/')[2]}"
+            scoring = Scoring(
+                first,
+                lambda: inflow(came.address, came.options, group=group, kept=folder.absolute()),
+                sink,
+                refused,
+                opening=opening,
+                follow=follow,
+                stopped=lambda: bool(ended),
+                given_up=lambda: bool(ended) and time.monotonic() - ended[0] > _GRACE,
+                every=shown,
+            )
+            shown.begins(first.variant.model, source, target, aside or _beside(target))
+            shown.ends(scoring.run())
+
+
+class _Shown:
+    """How far it is: lines for people, events for programs; on a terminal one line that changes."""
+
+    def __init__(self, *, json: bool) -> None:
+        self._json = json
+        self._live = not json and sys.stderr.isatty()
+        self._last = time.monotonic()
+        self._model = ""
+        self._trouble = ""
+
+    def begins(self, model: str, source: str, target: str, aside: str) -> None:
+        self._model = model
+        if self._json:
+            event("scoring", model=model, source=source, target=target, aside=aside)
+            return
+        tell(f"{source} is scored by {model}: answers go to {target}, what cannot be answered to {aside}.")
+        tell("End it with Ctrl-C.")
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.model != self._model:
+            self._model = progress.model
+            self._say(f"{progress.model} answers now.", "model", progress)
+        if progress.trouble != self._trouble:
+            self._trouble = progress.trouble
+            self._say(progress.trouble or "It goes on.", "trouble", progress)
+        now = time.monotonic()
+        if now - self._last >= (0.5 if self._live else _SHOWN):
+            self._last = now
+            if self._live:
+                click.echo(f"\r\x1b[K{_line(progress)}", nl=False, err=True)
+            else:
+                self._say(_line(progress), "progress", progress)
+
+    def ends(self, progress: Progress) -> None:
+        self._say(f"{_line(progress)}. It ends, and goes on from here when it is begun again.", "ended", progress)
+
+    def _say(self, line: str, name: str, progress: Progress) -> None:
+        if self._json:
+            event(
+                name, answered=progress.answered, aside=progress.aside, waiting=progress.waiting, model=progress.model,
+                model_seconds=round(progress.seconds, 3), trouble=progress.trouble,
+            )  # fmt: skip
+            return
+        if self._live:
+            click.echo("\r\x1b[K", nl=False, err=True)
+        tell(line)
+
+
+def _line(progress: Progress) -> str:
+    waiting = "" if progress.waiting is None else f", {progress.waiting:,} wait"
+    return f"{progress.answered:,} answered, {progress.aside:,} aside{waiting}"
+
+
+def _beside(target: str) -> str:
+    return f"{target}.refused" if target.startswith("kafka:") else f"{target}/refused"
+
+
+def _read(given: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise click.UsageError(f"{text!r} is no option of a stream: write KEY=VALUE.")
+        found[key] = value
+    return found
