@@ -274,12 +274,15 @@ def test_artifacts_of_a_dead_process_are_uploaded_and_a_lost_one_is_told(
 def served(
     workspace: Path, copies: Path, port: int = 0, database: str = ""
 ) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A real `loopline up`; gives its process and its address."""
+    """A real `loopline up`; gives its process and its address. What it says is in the file `said` beside the workspace."""
     command = [sys.executable, "-m", "loopline", "--workspace", str(workspace), "up", "--port", str(port)]
     environment = {**os.environ, "LOOPLINE_CHECKPOINTS": str(copies), "LOOPLINE_DATABASE": database}
     note = workspace / "server.json"
     note.unlink(missing_ok=True)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
+    with (
+        workspace.with_name("said").open("ab") as said,
+        subprocess.Popen(command, stdout=said, stderr=said, env=environment) as process,
+    ):
         try:
             until = time.monotonic() + 60
             while not note.exists():
@@ -318,6 +321,21 @@ def test_a_server_killed_in_the_midst_loses_nothing(database_url: str, tmp_path:
     platform = Platform.open(workspace=workspace, checkpoints=str(copies), database=database or None)
     assert steps(platform.session(), run) == list(range(150_000))
     platform.close()
+
+
+def test_a_server_says_of_journals_only_what_there_is_to_say(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    living, dead = (Journal.open(workspace / "journals") for _ in range(2))
+    begin(living)
+    run = begin(dead)
+    dead.close()
+    with served(workspace, tmp_path / "copies") as (_, url), connect(url) as session:
+        while dead.folder.exists():  # the test's own timeout ends it
+            time.sleep(0.05)
+        assert [one.id for one in session.runs.list().runs] == [run]
+    assert living.folder.exists()
+    assert "The journal" not in (tmp_path / "said").read_text()
+    living.close()
 
 
 TRAINS = """

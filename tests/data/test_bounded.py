@@ -114,7 +114,7 @@ def test_nor_with_a_packed_one(tmp_path: Path, plain: tuple[Path, int, int], how
     again_as(how, file, written)
     good, held, found = added(tmp_path / "a", written)
     assert good + held == rows
-    assert found < peak + 100
+    assert found < peak + 150, "50 MiB of text took 290 MiB more when tables were read whole"
 
 
 def again_as(how: str, file: Path, written: Path) -> None:
@@ -128,7 +128,8 @@ def again_as(how: str, file: Path, written: Path) -> None:
         case "parquet":
             table(file).write_parquet(written, row_group_size=50_000)
         case "ndjson":
-            table(file).write_ndjson(written)
+            with written.open("wb") as out:
+                table(file).write_ndjson(out)
         case "avro":
             frame = table(file)
             with written.open("wb") as out:

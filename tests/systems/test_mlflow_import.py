@@ -151,14 +151,14 @@ def test_models_come_over_from_a_folder_and_from_a_server(python: Path, platform
     assert "MLmodel" in found["logged"][3]
     assert found["measure"] == ("auc", 0.5, 1, True, "visits")
     assert [(m[0], m[1], m[3]) for m in found["models"]] == [
-        ("Fraud model's", "Who asks twice", {"champion": 1}), ("empty", "", {}),
+        ("Fraud model's", "Who asks twice", {"champion": 1}), ("empty", "", {}), ("in use", "", {}),
     ]  # fmt: skip
     assert [(v[1], v[2], v[3], v[4]) for v in found["versions"]] == [
-        (1, "first", {"a": "b", "mlflow.stage": "Production"}, True), (2, "", {}, True),
+        (1, "first", {"a": "b", "mlflow.stage": "Production"}, True), (2, "", {}, True), (1, "first", {"a": "b"}, True),
     ]  # fmt: skip
-    assert [v[5] for v in found["versions"]] == [found["logged"][3], ["weights.txt"]]
+    assert [v[5] for v in found["versions"]] == [found["logged"][3], ["weights.txt"], found["logged"][3]], "a copy, too"
     assert {v[6] for v in found["versions"]} == {False}
-    assert found["sound"] == [True, True]
+    assert found["sound"] == [True, True, True]
     port, url = free_port()
     command = [
         python, "-m", "mlflow", "server", "--port", str(port), "--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}",

@@ -203,7 +203,7 @@ class Service:
         while not self._stopping.is_set():
             try:
                 for report in sync(self.settings.workspace / "journals", session):
-                    for said in (report.note, *report.damages, *report.lost):
+                    for said in filter(None, (report.note, *report.damages, *report.lost)):
                         log.warning("The journal %s: %s", report.sender, said)
             except Exception:
                 log.exception("The journals could not be taken; it is tried again later.")

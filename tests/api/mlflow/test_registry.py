@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loopline.api.mlflow import registry
+from loopline.app import Platform
+from loopline.foreign import run_source
+from loopline.ports.foreign_runs import ModelSource
+from loopline.registry.importing import bring_models
+from loopline.tracking.exchange.importing import bring
 
 
 @pytest.fixture
@@ -141,3 +147,38 @@ def test_a_stage_is_a_tag_that_clients_do_not_see(made: Any) -> None:
     assert (status, answer["model_version"]["current_stage"]) == (200, "Staging")
     assert "tags" not in answer["model_version"]
     assert made.session.models.show("Fraud-model", 1).tags == {registry.STAGE: "Staging"}
+
+
+def test_another_instance_imports_all_of_it_by_the_same_protocol(made: Any, tmp_path: Path) -> None:
+    status, answer = made.post("logged-models", {"experiment_id": "0", "name": "forest", "source_run_id": made.made})
+    assert status == 200
+    logged = answer["model"]["info"]["model_id"]
+    address = f"/api/2.0/mlflow-artifacts/artifacts/0/models/{logged}/artifacts/data/MLmodel"
+    assert made.ask("PUT", address, b"flavors: {}", {"Content-Type": "text/plain"})[0] == 200
+    for name, given in (
+        ("forest", {"source": f"models:/{logged}", "model_id": logged, "run_id": made.made}),
+        ("in use", {"source": "models:/forest/1", "run_id": made.made}),
+        ("in sight", {"source": f"runs:/{made.made}/nothing", "run_id": made.made}),
+    ):
+        assert made.post("registered-models/create", {"name": name})[0] == 200
+        assert made.post("model-versions/create", {"name": name, **given})[0] == 200
+    other = Platform.open(workspace=tmp_path / "other", checkpoints=str(tmp_path / "other copies"))
+    try:
+        source = run_source("mlflow", made.url)
+        assert isinstance(source, ModelSource)
+        assert {one.state for one in bring(other.session(), source)} == {"imported"}
+        found = {one.source: one for one in bring_models(other.session(), source)}
+        assert {one.state for one in found.values()} == {"imported"}
+        lost = (f"its files, which are at runs:/{made.made}/nothing",)
+        assert {name: one.left_out for name, one in found.items() if one.left_out} == {"mlflow:models/in sight/1": lost}
+        versions = {(one.name, one.version): one for one in other.session().models.list_versions()}
+        assert {place: sorted(one.forms) for place, one in versions.items()} == {
+            ("Fraud-model", 1): ["MLmodel", "weights.bin"],
+            ("Fraud-model", 2): ["MLmodel", "weights.bin"],
+            ("forest", 1): ["data/MLmodel"],
+            ("in-use", 1): ["data/MLmodel"],
+            ("in-sight", 1): [],
+        }
+        assert all(other.session().models.verify(*place).ok for place in versions)
+    finally:
+        other.close()

@@ -111,10 +111,27 @@ class MlflowServer:
                     description=str(model.get("description") or ""),
                     tags=_pairs(model.get("tags", ())),
                     aliases={str(one["alias"]): int(one["version"]) for one in model.get("aliases", ())},
-                    versions=tuple(_version(one) for one in versions.get(name, ())),
+                    versions=tuple(self._version(name, one) for one in versions.get(name, ())),
                 )
             except (KeyError, TypeError, ValueError) as e:
                 yield Unread(f"models/{model.get('name', '?')}", f"the server tells of it oddly: {e!r}")
+
+    def _version(self, name: str, given: dict[str, Any]) -> ForeignVersion:
+        origin, number = str(given.get("source") or ""), int(given["version"])
+        files = words.origin(origin)
+        if files is None and origin.startswith(
+            "models:/"
+        ):  # a copy of another version: the server knows where that has them
+            told = self._json("model-versions/get-download-uri", query={"name": name, "version": str(number)})
+            files = words.origin(str(told.get("artifact_uri") or ""))
+        return ForeignVersion(
+            number=number,
+            run=str(given.get("run_id") or ""),
+            origin=origin,
+            files=files,
+            description=str(given.get("description") or ""),
+            tags=words.staged(_pairs(given.get("tags", ())), given.get("current_stage")),
+        )
 
     def _listed(self, path: str, what: str) -> Iterator[dict[str, Any]]:
         """All that a search by GET finds, page by page."""
@@ -305,18 +322,6 @@ def _measure(given: dict[str, Any]) -> ForeignMeasure:
     point = ForeignPoint(str(given["key"]), int(given.get("step", 0)), int(given["timestamp"]), float(given["value"]))
     run, dataset, digest = (str(given.get(name) or "") for name in ("run_id", "dataset_name", "dataset_digest"))
     return ForeignMeasure(run, point, dataset, digest)
-
-
-def _version(given: dict[str, Any]) -> ForeignVersion:
-    origin = str(given.get("source") or "")
-    return ForeignVersion(
-        number=int(given["version"]),
-        run=str(given.get("run_id") or ""),
-        origin=origin,
-        files=words.origin(origin),
-        description=str(given.get("description") or ""),
-        tags=words.staged(_pairs(given.get("tags", ())), given.get("current_stage")),
-    )
 
 
 def _access() -> dict[str, str]:

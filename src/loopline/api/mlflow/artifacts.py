@@ -102,7 +102,7 @@ def proxied(ask: Ask, given: Below) -> dict[str, Any]:
 @endpoint(f"GET {PROXY}/artifacts/{{address:path}}", action="read", takes="raw")
 def fetch(ask: Ask, given: Below) -> Response:
     """A file."""
-    return _sent(ask, place(given.address), given.address)
+    return sent(ask, place(given.address), given.address)
 
 
 @endpoint(f"PUT {PROXY}/artifacts/{{address:path}}", action="run", takes="raw", brings="runs.put_artifact")
@@ -137,7 +137,7 @@ def shown(ask: Ask, given: Listed) -> Response:
     path = safe(given.path)
     run = runs.shown(ask, given.run)
     address = f"{run.group}/{run.id}/artifacts/{path}"
-    return _sent(ask, Place(run.id, path), address)
+    return sent(ask, Place(run.id, path), address)
 
 
 @endpoint("POST /ajax-api/2.0/mlflow/upload-artifact", action="run", takes="raw", brings="runs.put_artifact")
@@ -222,8 +222,8 @@ def below(files: Iterable[Artifact], path: str) -> list[FileInfo]:
     return [found[name] for name in sorted(found)]
 
 
-def _sent(ask: Ask, at: Place, address: str) -> Response:
-    """The file as a response. Raises `Problem` where there is none."""
+def sent(ask: Ask, at: Place, address: str) -> Response:
+    """A file as a response; `address` is what the error calls it. Raises `Problem` where there is none."""
     try:
         found: Bytes = ask.call("runs.artifact", run=at.run, path=at.path)
     except (NotFound, Invalid) as e:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from starlette.responses import Response
+
 from loopline.api.mlflow import artifacts, experiments, forms, limits, logged, names, pages, runs
 from loopline.api.mlflow.endpoints import Ask, endpoint
 from loopline.api.mlflow.filters import LISTED, ORDERED, Clause, Grammar, compared, parse
@@ -93,6 +95,12 @@ class Folder(One):
     """ListLoggedModelArtifacts."""
 
     artifact_directory_path: str | None = None
+
+
+class File(One):
+    """What pages and importers name of a file of a logged model."""
+
+    artifact_file_path: str | None = None
 
 
 class Dataset(Message):
@@ -245,6 +253,16 @@ def listed(ask: Ask, given: Folder) -> dict[str, Any]:
     run = logged.shown(ask, given.model_id or "")
     files = artifacts.below(ask.call("runs.artifacts", run=run.id), path)
     return {"root_uri": logged.location(ask, run), **({"files": files} if files else {})}
+
+
+@endpoint("GET /ajax-api/2.0/mlflow/logged-models/{model_id}/artifacts/files", action="read", takes="raw")
+def fetched(ask: Ask, given: File) -> Response:
+    """A file of a logged model, as pages ask for it."""
+    if not given.artifact_file_path:
+        raise Problem('Request must include the "artifact_file_path" query parameter.', "BAD_REQUEST")
+    path = artifacts.safe(given.artifact_file_path)
+    run = logged.shown(ask, given.model_id or "")
+    return artifacts.sent(ask, artifacts.Place(run.id, path), f"{run.group}/models/{given.model_id}/artifacts/{path}")
 
 
 @endpoint("POST /api/2.0/mlflow/runs/outputs", action="run", needed=("run_id",))

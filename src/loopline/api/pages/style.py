@@ -25,7 +25,7 @@ header{display:flex;flex-wrap:wrap;align-items:baseline;gap:4px 16px;padding-top
 header nav{margin-left:auto;display:flex;flex-wrap:wrap;gap:4px 16px}
 .brand{font-size:16px;font-weight:650}
 main{padding-bottom:24px}footer{color:var(--soft);font-size:12px;padding-bottom:32px}
-h1{font-size:20px;line-height:1.35;margin:4px 0 8px;font-weight:650}h2{font-size:16px;margin:32px 0 8px}
+h1{font-size:20px;line-height:1.35;margin:4px 0 8px;font-weight:650;overflow-wrap:anywhere}h2{font-size:16px;margin:32px 0 8px}
 h3{font-size:12px;margin:16px 0 4px;color:var(--soft);font-weight:600}
 p{margin:4px 0}a{color:var(--accent);text-underline-offset:2px}
 a:focus-visible,summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}

@@ -207,6 +207,8 @@ VERSIONS = [
     _version("its numbers begin anew", "s3://bucket/model"),
 ]  # fmt: skip
 
+FILES = "/ajax-api/2.0/mlflow/logged-models/{model}/artifacts/files"
+
 LOGGED = [
     post("an experiment", "experiments/create", {"name": "logged"}, keep={"exp": "experiment_id"}),
     post("a run", "runs/create", {"experiment_id": "{exp}", "start_time": 5, "user_id": "me"}, keep={"run": "run.info.run_id"}),
@@ -269,6 +271,14 @@ LOGGED = [
     get("where its files are", "model-versions/get-download-uri", {"name": "M", "version": "1"}),
     get("it says so", "logged-models/{model}"),
     get("no files yet", "logged-models/{model}/artifacts/directories"),
+    Call("bring a file", "PUT", "/api/2.0/mlflow-artifacts/artifacts/{exp}/models/{model}/artifacts/data/MLmodel", raw=b"flavors: {}"),
+    get("its files", "logged-models/{model}/artifacts/directories", {"artifact_directory_path": "data"}),
+    get("a page asks for a file", FILES, {"artifact_file_path": "data/MLmodel"}),
+    get("a page asks for a folder", FILES, {"artifact_file_path": "data"}),
+    get("a page asks for what is not there", FILES, {"artifact_file_path": "none"}),
+    get("a page asks for dots", FILES, {"artifact_file_path": "../x"}),
+    get("a page asks for no file", FILES),
+    get("a page asks about a model that is not there", "/ajax-api/2.0/mlflow/logged-models/m-none/artifacts/files", {"artifact_file_path": "x"}),
     delete("delete", "logged-models/{plain}"),
     get("read the deleted", "logged-models/{plain}"),
     get("read the deleted all the same", "logged-models/{plain}", {"allow_deleted": "true"}),
