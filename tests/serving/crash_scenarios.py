@@ -65,7 +65,7 @@ def check_log(folder: Path, finished: bool) -> None:
 
 
 def door(folder: Path) -> None:
-    """A supervisor keeps a table and has its worker take it; the worker shows its counters."""
+    """A supervisor keeps a table and has its worker take it; a caller of the worker asks for more; it shows its counters."""
     from loopline.serving.door import write_state
     from loopline.serving.metrics import Counters, publish
     from loopline.serving.records import ControlMessage, RouteTable
@@ -88,7 +88,8 @@ async def _ordered(folder: Path, message: Any) -> None:
 
     mine, theirs = socket.socketpair()
     engine = Engine(WorkerSettings(state="", log=""), None)
-    serving = asyncio.create_task(Door(engine, lambda: None).serve(theirs))
+    opened = Door(engine, lambda: None)
+    serving = asyncio.create_task(opened.serve(theirs))
     epoch = message.table.epoch
     orders = (None, Order(do="prepare", epoch=epoch, message=message), Order(do="commit", epoch=epoch))
     for order in orders:  # the first thing on the door is the worker's own hello
@@ -98,6 +99,12 @@ async def _ordered(folder: Path, message: Any) -> None:
         assert reply.error is None
         if order is not None and order.do == "commit":
             (folder / "acknowledged").write_text(str(reply.epoch))
+    asking = asyncio.create_task(opened.ask("load", "risk"))
+    asked = msgspec.json.decode(await asyncio.to_thread(receive, mine) or b"", type=Reply).change
+    assert asked is not None
+    assert (asked.action, asked.model) == ("load", "risk")
+    mine.sendall(frame(Order(do="answer", number=asked.number)))
+    await asking
     mine.close()
     await serving
     engine.close()

@@ -100,7 +100,7 @@ def _root(e: BaseException) -> str:
     """What the first of a chain of errors said: exporters wrap it in pages of advice."""
     while e.__cause__ is not None:
         e = e.__cause__
-    return f"{type(e).__name__}: {e}"
+    return f"{type(e).__name__}: {' '.join(str(e).split())}"
 
 
 if __name__ == "__main__":

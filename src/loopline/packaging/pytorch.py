@@ -131,7 +131,7 @@ def _weights(data: bytes, name: str) -> dict[str, Any]:
     try:
         found = tensors(data, len(data))
     except ValueError as e:
-        raise Invalid(f"{name!r} is not safetensors: {e}.", code="bad-weights", hint="Write the file again.") from e
+        raise Invalid(f"{name!r} is not safetensors: {e}.", code="bad-model", hint="Write the file again.") from e
     return {key: _tensor(torch, data, one) for key, one in found.items()}
 
 

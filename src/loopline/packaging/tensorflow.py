@@ -64,7 +64,8 @@ def graph_of(folder: Path, manifest: Manifest) -> Any:
     except ImportError as e:
         raise MissingExtra("tf2onnx is not installed.", extra="tensorflow") from e
     with _copied(folder, manifest) as place:
-        call = _load(tf, place).signatures[SIGNATURE]
+        loaded = _load(tf, place)  # its variables go with it
+        call = loaded.signatures[SIGNATURE]
         _, specs = call.structured_input_signature
         output = _output(call)
         matrix = _is_matrix(specs, manifest)
