@@ -19,6 +19,8 @@ from loopline.loop.table import boosted as boosted
 from loopline.loop.table import constant as constant
 from loopline.loop.table import linear as linear
 from loopline.operations import Body as Body
+from loopline.packaging.ensemble import Ensemble as Ensemble
+from loopline.packaging.ensemble import node as node
 from loopline.quality.cleaning_steps import clean as clean
 from loopline.quality.contract import column as column
 from loopline.quality.contract import contract as contract

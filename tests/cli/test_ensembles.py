@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
+import skops.io
+from sklearn.neural_network import MLPClassifier
 
 import loopline as ll
 from loopline.app import Platform
@@ -100,6 +102,23 @@ def test_an_ensemble_is_registered_gated_and_served_as_any_version(made: Shell, 
             made("models", "pull", f"{name}@1", f"{name}-pulled")
         parts.append(BundlePredictor(tmp_path / f"{name}-pulled").predict(rows[:50]))
     assert answered == pytest.approx((0.75 * parts[0] + 0.25 * parts[1]).tolist(), rel=1e-4)
+
+
+def test_an_int8_form_is_said_wherever_the_version_is_shown(shell: Shell, tmp_path: Path) -> None:
+    copied = shell.copy(tmp_path)
+    rows = pl.read_csv(tmp_path / "visits.csv").select("days", "age", "back")
+    net = MLPClassifier(hidden_layer_sizes=(16,), max_iter=60, tol=1.0, n_iter_no_change=20, random_state=1)
+    net.fit(rows.select("days", "age").to_numpy(), rows["back"].to_numpy())
+    skops.io.dump(net, tmp_path / "net.skops")
+    rows.write_csv(tmp_path / "rows.csv")
+    line = ("models", "package", "net.skops", "--as", "skops", "--name", "net", "--rows", "rows.csv", "--label", "back")
+    with within(tmp_path):
+        assert "served by onnx; the int8 form serves: All 1000 rows agree" in copied(*line, "--int8", "0.5").out
+        copied("models", "push", "net-bundle")
+        assert copied("models", "show", "net@1", "--json").json["parity"]["int8"].startswith("serves: ")
+        told = copied(*line, "--int8", "0.000001", "-o", "other").out
+        assert "served by onnx; the int8 form does not serve: The forms differ" in told
+        assert "is not in the range" in copied(*line, "--int8", "0", "-o", "third", code=2).err
 
 
 def _asked(port: int, rows: Any) -> list[float]:

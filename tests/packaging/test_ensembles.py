@@ -30,6 +30,7 @@ from loopline.packaging.predictor import BundlePredictor
 from loopline.packaging.records import Opening, Trust
 from loopline.packaging.runtime import Session, predict_rows
 from loopline.packaging.signing import ModelSigner
+from loopline.ports.runtime import ModelDown
 from loopline.quality.cleaning import Cleaning
 from loopline.serving.model import load
 from loopline.testing.runtime import RuntimeLaws, Subject
@@ -45,11 +46,16 @@ SCORE = (ROWS["x"] * 2 - ROWS["y"] + RNG.normal(size=N) / 3).to_numpy()
 BACK = np.where(SCORE > 0.4, "yes", "no")
 KIND = np.where(SCORE > 1, "c", np.where(SCORE > -1, "b", "a"))
 CODE = """
+import os
+
+
 class Model:
     def load(self, folder):
         pass
 
     def predict(self, rows):
+        if any(row["x"] > 100 for row in rows):
+            os._exit(3)
         return [min(max(0.5 + row["x"] / 8, 0), 1) for row in rows]
 """
 
@@ -279,6 +285,20 @@ class TestLaws(RuntimeLaws):
         numbers, _ = Session(folder, opening=opening).boundary.decode(ROWS[:12].select(manifest.numbers).to_dicts())
         runtime = ChildRuntime(folder, opening)
         yield Subject(runtime=runtime, numbers=numbers, strings=None, width=2)
+        runtime.close()
+
+
+def test_a_member_that_dies_is_no_answer_and_is_started_again(packaged: Any, opening: Opening, tmp_path: Path) -> None:
+    nodes = {"tree": "tree", "code": "code", "mean": {"average": ["tree", "code"]}}
+    packaged(tmp_path / "b", "mean", nodes)
+    numbers, _ = Session(tmp_path / "b", opening=opening).boundary.decode(ROWS[:12].select("x", "z").to_dicts())
+    runtime = ChildRuntime(tmp_path / "b", opening)
+    try:
+        before = runtime.run(numbers, None)
+        with pytest.raises(ModelDown):
+            runtime.run(np.full((3, 2), 200, np.float32), None)
+        np.testing.assert_array_equal(runtime.run(numbers, None), before)
+    finally:
         runtime.close()
 
 

@@ -31,7 +31,7 @@ def with_two_inputs(model: Any, signature: Signature) -> Any:
     name = "value" if signature.task == "regression" else "probabilities"
     if len(shape) == 1:
         last = _add(graph, "Reshape", [last, _constant(graph, "column", np.array([-1, 1]))])
-    if signature.task == "binary" and (len(shape) == 1 or shape[-1].dim_value == 1):
+    if signature.task == "binary" and shape and (len(shape) == 1 or shape[-1].dim_value == 1):
         other = _add(graph, "Sub", [_constant(graph, "one", np.array(1, np.float32)), last])
         last = _add(graph, "Concat", [other, last], axis=1)
     if last != name:

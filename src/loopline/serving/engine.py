@@ -47,8 +47,7 @@ class Engine:
         self.counters = Counters()
         self.draining = False
         """Whether the worker is about to end: it finishes what it has, and is not ready for more."""
-        self.ask: Ask | None = None
-        """How models are loaded and unloaded for a caller; None: they are not."""
+        self.ask: Ask | None = None  # how models are loaded and unloaded for a caller; None: they are not
         self._log = log
         self._loop = loop or asyncio.get_running_loop()
         self._calls: list[Call] = []
