@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loopline.app import Platform
 from loopline.failpoints import arm
-from loopline.tracking.points import EVERY, FEW, Columns, columns, distinct, fewer, pack, unpack
+from loopline.tracking.points import EVERY, FEW, Columns, columns, distinct, fewer, pack, read, unpack
 from loopline.tracking.records import Point
 from loopline.tracking.tables import folded_points, hot_points
 
@@ -110,6 +110,50 @@ def test_many_points_are_folded_by_metric_and_chunks_are_filled_up(either: Platf
     plot = runs.history(run, "loss", points=200)
     assert len(plot) <= 200
     assert set(plot) <= set(runs.history(run, "loss"))
+
+
+def test_one_point_a_metric_stands_in_the_series_alone_until_there_are_more(either: Platform) -> None:
+    runs = either.session().runs
+    run = runs.create("a").id
+    first = [Point(key=key, value=v, step=7, time=5) for key, v in (("a", 0.5), ("b", math.nan), ("c", math.inf))]
+    runs.log(run, first)
+    assert counted(either) == (0, 0)
+    assert [repr(runs.history(run, p.key)) for p in first] == [repr((p,)) for p in first]
+    assert runs.history(run, "of none") == ()
+    runs.log(run, first[:1])
+    assert runs.history(run, "a") == (first[0],), "the same point is one point"
+    runs.log(run, [Point(key="a", value=2.0, step=6, time=5), Point(key="d", value=1.0, step=0, time=1)])
+    assert [p.number for p in runs.history(run, "a")] == [2.0, 0.5]
+    assert [repr(p) for key in "bcd" for p in runs.history(run, key)] == [
+        repr(p) for p in (*first[1:], Point(key="d", value=1.0, step=0, time=1))
+    ]
+    runs.finish(run)
+    assert counted(either) == (1, 0)
+    assert [p.number for p in runs.history(run, "a")] == [2.0, 0.5]
+
+
+@pytest.mark.parametrize("values", [[-0.0], [1.0, 1.5]])
+def test_first_points_that_a_series_cannot_tell_are_rows_at_once(either: Platform, values: list[float]) -> None:
+    runs = either.session().runs
+    run = runs.create("a").id
+    runs.log(run, [Point(key="a", value=v, step=step, time=5) for step, v in enumerate(values)])
+    assert counted(either) == (1, 0)
+    assert [repr(p.number) for p in runs.history(run, "a")] == list(map(repr, values))
+    runs.log(run, [Point(key="a", value=3.0, step=9, time=5)])
+    assert [repr(p.number) for p in runs.history(run, "a")] == [*map(repr, values), "3.0"]
+
+
+def test_who_has_read_how_many_batches_there_are_finds_their_points_after_they_are_folded(either: Platform) -> None:
+    runs = either.session().runs
+    run = runs.create("a").id
+    for step in range(5):
+        runs.log(run, [Point(key="a", value=1.0, step=step, time=5)])
+    runs.finish(run)
+    assert counted(either) == (1, 0)
+    with either.database.begin(lazy=True) as tx:
+        number = tx.scalar(sa.text("SELECT number FROM runs"))
+    with (either.metrics or either.database).begin(lazy=True) as tx:
+        assert read(tx.rows, number, 1, 3).steps.tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("where", ["tracking.points.written", "database.tx.before_commit@2"])

@@ -109,7 +109,7 @@ def test_a_batch_is_one_digested_entry(platform: Platform) -> None:
 
 def test_points_stand_in_the_second_file_on_sqlite(platform: Platform) -> None:
     runs = platform.session().runs
-    runs.log(runs.create("a").id, [Point(key="loss", value=1.0)])
+    runs.log(runs.create("a").id, [Point(key="loss", value=1.0, step=step) for step in range(2)])
     count = sa.select(sa.func.count()).select_from(hot_points)
     assert platform.metrics is not None
     with platform.metrics.snapshot() as connection:

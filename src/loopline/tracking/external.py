@@ -12,6 +12,7 @@ from loopline.errors import Invalid
 from loopline.hashing import digest_json
 from loopline.tracking.entries import check_count
 from loopline.tracking.records import ExternalDataset, ExternalUse
+from loopline.tracking.search.columns import of_groups
 from loopline.tracking.shared import number_of
 from loopline.tracking.tables import external_datasets, run_external, runs
 
@@ -76,7 +77,7 @@ def used(tx: Tx, groups: Sequence[int], limit: int) -> tuple[ExternalUse, ...]:
         .limit(limit)
     )
     if groups:
-        query = query.where(runs.c.group.in_(groups))
+        query = query.where(of_groups(groups, tx.database.sqlite))
     return tuple(
         ExternalUse(group=row.group, name=row.name, digest=row.digest, context=row.context) for row in tx.rows(query)
     )

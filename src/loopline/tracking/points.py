@@ -105,7 +105,8 @@ def fold(tx: Tx, run: int, upto: int) -> None:
         points = distinct(points, np.full(len(points), not exact))
         tx.execute(hot_points.delete().where(mine))
         if len(points) <= FEW:
-            row = {"run": run, "batch": rows[-1].batch, "exact": exact, "points": pack(points)}
+            # Under the first of their numbers: who has read a smaller number of batches just before is to find them yet.
+            row = {"run": run, "batch": rows[0].batch, "exact": exact, "points": pack(points)}
             tx.execute(hot_points.insert(), row)
             continue
         newest = {row.key: row for row in tx.rows(_newest(run, exact))}

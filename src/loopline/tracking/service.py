@@ -289,7 +289,7 @@ class RunsService(Searches, Uploads, Bundles, Comparisons, Deletions, RunsVerbs)
         lifecycle: Lifecycle = "live",
     ) -> RunPage:
         check_limit(limit, "runs", LARGEST_PAGE)
-        query = sa.select(runs).where(runs.c.project == self.tx.project, within(groups, lifecycle))
+        query = sa.select(runs).where(runs.c.project == self.tx.project, within(self.tx, groups, lifecycle))
         for column, value in ((runs.c.name, name), (runs.c.kind, kind), (runs.c.status, status)):
             if value is not None:
                 query = query.where(column == value)
@@ -305,13 +305,16 @@ class RunsService(Searches, Uploads, Bundles, Comparisons, Deletions, RunsVerbs)
     def history(self, run: str, key: str, points: int | None = None) -> tuple[Point, ...]:
         if points is not None and points < 1:
             raise Invalid(f"A plot of {points} points cannot be made.", code="bad-limit", hint="Ask for one at least.")
+        from loopline.tracking import series
         from loopline.tracking.points import fewer, read
 
         row = reading.row_of(self.tx, run)  # first: it says which batches count
         number = self.words.known(self.tx, key)
         if number is None:
             return ()
-        if self.metrics is None:
+        if row.batches == series.ALONE and len(alone := series.told(self.tx, row.number, key=number)):
+            found = alone
+        elif self.metrics is None:
             found = read(self.tx.rows, row.number, number, row.batches)
         else:
             with self.metrics.snapshot() as connection:

@@ -90,7 +90,7 @@ runs = sa.Table(
     sa.Column("parent", sa.Integer, sa.ForeignKey("runs.number")),
     sa.Column("environment", sa.Integer, sa.ForeignKey("run_environments.id")),
     sa.Column("sender", sa.Integer, sa.ForeignKey("run_senders.number")),  # the journal that began it
-    sa.Column("batches", sa.Integer, nullable=False, default=0),  # of points, that are acknowledged
+    sa.Column("batches", sa.Integer, nullable=False, default=0),  # of points, that are acknowledged; see `series.py`
     sa.Column("external", sa.Integer, nullable=False, default=0),  # how many rows of `run_external` it has
     sa.Index("ix_runs_page", "project", "id", unique=True),
     sa.Index("ix_runs_created", "project", "created"),

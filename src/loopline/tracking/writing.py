@@ -154,12 +154,27 @@ class Writing:
         """
         from loopline.tracking import series
 
-        # The number locks the run's row, so that two batches of one run come one after the other.
-        batch: int = self.tx.run(_NEXT_BATCH, {"of": number})[0].batches
-        self._settled.setdefault(number, batch - 1)
-        series.update(self.tx, number, columns, first=batch == 1)
-        self._points.append((number, batch, columns, exact))
         self.tx.count += len(columns)
+        batch, journalled = self._next_batch(number)
+        first = batch == series.ALONE
+        if first and exact == journalled and series.tells(columns):
+            series.update(self.tx, number, columns, first=True)
+            return
+        if first:
+            batch, _ = self._next_batch(number)
+        elif batch == series.ALONE + 1:  # now there are more of them than their series can tell
+            self._points.append((number, series.ALONE, series.told(self.tx, number, batch), journalled))
+        self._settled.setdefault(number, batch - 1 if batch > series.ALONE + 1 else 0)
+        series.update(self.tx, number, columns, first=first)
+        self._points.append((number, batch, columns, exact))
+
+    def _next_batch(self, number: int) -> tuple[int, bool]:
+        """The number of a run's next batch, and whether a journal began the run.
+
+        It locks the run's row, so that two batches of one run come one after the other.
+        """
+        row = self.tx.run(_NEXT_BATCH, {"of": number})[0]
+        return row.batches, row.sender is not None
 
     def write_points(self) -> None:
         """Writes the points that were added, the last thing before the transaction's end, or before more are.
@@ -210,5 +225,5 @@ _NEXT_BATCH = Prepared(
     runs.update()
     .where(runs.c.number == sa.bindparam("of"))
     .values(batches=runs.c.batches + 1)
-    .returning(runs.c.batches)
+    .returning(runs.c.batches, runs.c.sender)
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from loopline.hashing import canonical_json
 from loopline.tracking.records import DEFAULT_GROUP
@@ -22,6 +24,8 @@ Columns = Any
 # Literals and not parameters: SQLite takes an index over an expression only for the very same expression.
 _ONE: sa.ColumnElement[int] = sa.literal_column("1")
 _INDEXED: sa.ColumnElement[int] = sa.literal_column(str(INDEXED))
+_MOST_GROUPS = 2**31  # as many as their column can number
+_FEW_GROUPS = 500  # so many are parameters of their own, by which an index gives the runs in order
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
@@ -37,6 +41,20 @@ def attribute(key: str) -> sa.ColumnElement[Any]:
         )
         return sa.func.coalesce(named.scalar_subquery(), DEFAULT_GROUP)
     return runs.c[key]
+
+
+def among(column: sa.ColumnElement[int], numbers: Iterable[int], sqlite: bool) -> Bool:
+    """Whether a number is one of any number of numbers: they travel as one parameter."""
+    if sqlite:
+        each = sa.func.json_each(json.dumps(sorted(numbers))).table_valued("value")
+        return column.in_(sa.select(each.c.value))
+    return column == sa.any_(sa.literal(sorted(numbers), postgresql.ARRAY(sa.Integer)))
+
+
+def of_groups(groups: Sequence[int], sqlite: bool) -> Bool:
+    """Whether a run is of one of these groups, however many and whatever numbers they are."""
+    there = [number for number in groups if 0 <= number < _MOST_GROUPS]
+    return runs.c.group.in_(there) if len(there) <= _FEW_GROUPS else among(runs.c.group, there, sqlite)
 
 
 def elsewhere(key: str) -> sa.ColumnElement[str]:

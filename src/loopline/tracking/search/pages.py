@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from loopline.database import Tx
 from loopline.errors import Invalid
 from loopline.tracking.records import Lifecycle
-from loopline.tracking.search.columns import Bool, Columns, attribute, begins, metric, param_text
+from loopline.tracking.search.columns import Bool, Columns, attribute, begins, metric, of_groups, param_text
 from loopline.tracking.search.grammar import parse, parse_order
 from loopline.tracking.search.sql import AT_ONCE, KEYED, Compiler
 from loopline.tracking.search.tree import And, Field, In, Match, Order, OrderBy, Tree
@@ -72,9 +72,9 @@ class Token(msgspec.Struct, array_like=True):
     values: list[int | float | str]
 
 
-def within(groups: Sequence[int], lifecycle: Lifecycle) -> Bool:
+def within(tx: Tx, groups: Sequence[int], lifecycle: Lifecycle) -> Bool:
     """Whether a run is of one of these groups (of any, where none is given), and in its life where it is to be."""
-    conditions: list[Bool] = [runs.c.group.in_(groups)] if groups else []
+    conditions: list[Bool] = [of_groups(groups, tx.database.sqlite)] if groups else []
     if lifecycle != "all":
         conditions.append(runs.c.deleted.is_(None) if lifecycle == "live" else runs.c.deleted.is_not(None))
     return sa.and_(sa.true(), *conditions)
@@ -98,7 +98,7 @@ def find(
     search = _digest(tx.project, filter, order, groups, lifecycle)
     token = None if after is None else read(after, search)
     now = token.now if token else now
-    numbers, ended = select(tx, parse(filter, now), parse_order(order), limit, token, within(groups, lifecycle))
+    numbers, ended = select(tx, parse(filter, now), parse_order(order), limit, token, within(tx, groups, lifecycle))
     if ended is None:
         return numbers, None
     stretch, values = ended

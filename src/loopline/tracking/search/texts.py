@@ -70,14 +70,11 @@ def matching(texts: Sequence[str], pattern: str, budget: Budget) -> list[bool]:
     import polars as pl
 
     found: list[bool] = []
-    chunk: list[str] = []
-    size = 0
-    for text in texts:
-        chunk.append(text)
-        size += len(text) + 16
-        if size > _AT_ONCE:
+    start = size = 0
+    for end, length in enumerate(map(len, texts), 1):
+        size += length + 16
+        if size > _AT_ONCE or end == len(texts):
             budget.check()
-            found += pl.Series(chunk, dtype=pl.String).str.contains(pattern).to_list()
-            chunk, size = [], 0
-    budget.check()
-    return found + pl.Series(chunk, dtype=pl.String).str.contains(pattern).to_list()
+            found += pl.Series(texts[start:end], dtype=pl.String).str.contains(pattern).to_list()
+            start, size = end, 0
+    return found
