@@ -11,9 +11,9 @@ from loopline.tracking.ids import ulid
 from loopline.tracking.paths import check_key, check_path
 
 ATTACKS = [
-    "", "/etc/passwd", "../up", "a/../../b", "a/..", "..", ".", "a/./b", "a//b", "a/", "\\..\\x", "a\\b", "C:/x", "c:x",
-    "%2e%2e/x", "%252e%252e/x", "%25252e%25252e%25252fx", "a/%2e%2e/b", "%2fetc",
-    "a%5c..%5cb", "%5cetc", "a%00b", "%25255cx", "c%3ax", "a;/../../b", "a?/../b", "a#/../b",
+    "", "/etc/passwd", "../up", "a/../../b", "a/..", "..", ".", "a/./b", "a//b", "a/", "\\..\\x", "a\\b", "C:/x", "c:..",
+    "c:../x", "c:\\x",     "%2e%2e/x", "%252e%252e/x", "%25252e%25252e%25252fx", "a/%2e%2e/b", "%2fetc",
+    "a%5c..%5cb", "%5cetc", "a%00b", "%25255cx", "c%3a/x", "c%3a%2e%2e", "ｃ：/x", "a;/../../b", "a?/../b", "a#/../b",
     "a\0b", "a\nb", "．．/x", "a/‥/b", "․․/x", "a/...", "a.", "a /b", "x" * 2000, "y" * 300 + "/a", "a\u202eb", "a\ud800b",
 ]  # fmt: skip
 
@@ -36,6 +36,8 @@ def test_a_path_that_climbs_is_refused(path: str) -> None:
         "größe/δ.csv",
         "v1.0/model.onnx",
         "a;b#c",
+        "a:b",
+        "c:x/y:z",
         "image%step%1%1795838507828%5cde%2fa%20.png",
     ],
 )

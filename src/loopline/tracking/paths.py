@@ -22,20 +22,23 @@ def check_path(path: str) -> str:
     """The artifact path itself, where it is relative, plain and stays below its run. Raises `Invalid` otherwise.
 
     A path is only a key here and no file is opened by it; but clients write files by these names, so nothing is let in that
-    climbs on any system: "..", absolute and drive paths, also as it reads once its percent signs are decoded, however often, or
-    its look-alikes folded as Unicode does it. Nor are backslashes, control characters and parts ending in a dot or space.
+    climbs on any system: "..", absolute paths, on a drive, too, also as it reads once its percent signs are decoded, however
+    often, or its look-alikes folded as Unicode does it. Nor are backslashes, control characters and parts ending in a dot or
+    space. A colon behind one letter is no drive but on Windows, where MLflow's clients refuse such a file by themselves.
     """
     _check_type(path, "path of an artifact")
+    if len(path) > _LONGEST_PATH:  # first: each round of decoding takes as long as the path
+        raise _too_long(path)
     forms = [path]
     while (decoded := unquote(forms[-1])) != forms[-1]:
         forms.append(decoded)
     for form in forms:
         folded = unicodedata.normalize("NFKC", form)
-        pieces = re.split(r"[/\\;?#]", folded)
+        within = re.sub(r"^[A-Za-z]:", "", folded)  # a drive, if there is one
+        pieces = re.split(r"[/\\;?#]", within)
         if (
-            folded.startswith(("/", "\\"))
+            within.startswith(("/", "\\"))
             or "\0" in folded
-            or re.match(r"[A-Za-z]:", folded)
             or any(not p.strip(". ") and p for p in pieces)
             or (form is path and _is_odd(folded))
         ):
@@ -44,18 +47,18 @@ def check_path(path: str) -> str:
                 code="bad-path",
                 hint="Give a relative path such as plots/roc.png, without '..', backslashes or control characters.",
             )
-    if (
-        len(path) > _LONGEST_PATH
-        or any(len(p.encode()) > _LONGEST_PART for p in path.split("/"))
-        or len(quote(path, safe="")) > _LONGEST_QUOTED
-    ):
-        raise Invalid(
-            f"The artifact path {path[:60]!r}... is too long.",
-            code="bad-path",
-            hint=f"At most {_LONGEST_PATH} characters in all, {_LONGEST_PART} bytes a part, and {_LONGEST_QUOTED:,} bytes "
-            "as a URL has it.",
-        )
+    if any(len(p.encode()) > _LONGEST_PART for p in path.split("/")) or len(quote(path, safe="")) > _LONGEST_QUOTED:
+        raise _too_long(path)
     return path
+
+
+def _too_long(path: str) -> Invalid:
+    return Invalid(
+        f"The artifact path {path[:60]!r}... is too long.",
+        code="bad-path",
+        hint=f"At most {_LONGEST_PATH} characters in all, {_LONGEST_PART} bytes a part, and {_LONGEST_QUOTED:,} bytes "
+        "as a URL has it.",
+    )
 
 
 def _is_odd(path: str) -> bool:

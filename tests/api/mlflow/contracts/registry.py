@@ -164,7 +164,7 @@ VERSIONS = [
     *(
         post(f"an alias {alias!r}", "registered-models/alias", {"name": "M 1", "alias": alias, "version": "1"},
              differs="it cannot stand in a ref", ours=(400, "INVALID_PARAMETER_VALUE"))
-        for alias in ("7", "_x", "-")
+        for alias in ("7", "_x", "-", "größe", "x" * 129)
     ),
     post("an alias of what is not there", "registered-models/alias", {"name": "M 1", "alias": "champion", "version": "99"}),
     post("an alias of no number", "registered-models/alias", {"name": "M 1", "alias": "champion", "version": "x"}),
