@@ -256,6 +256,10 @@ def test_a_clock_turned_back(database: Database, ledger: Ledger, clock: FakeCloc
     with database.begin(lazy=True) as tx:
         times = [entry.time for entry in LedgerService(tx, ledger).entries()]
     assert times == sorted(times)
+    append(database, ledger, 100)
+    found = verify(database, ledger.copies)
+    assert found.ok, "however many entries the clock was behind for"
+    assert {(f.kind, f.severity) for f in found.findings} == {("clock-back", "warning")}
 
 
 def test_an_entry_dated_back(database: Database, filled: Ledger) -> None:

@@ -81,9 +81,10 @@ class _Check:
             )
         for kind, count in self.counts.items():
             if count > _NAMED:
-                self.findings.append(
-                    Finding(kind=kind, severity="error", message=f"{count - _NAMED} more of this kind.", hint=_MORE)
-                )
+                first = next(f for f in self.findings if f.kind == kind)  # all of a kind are as severe
+                hint = _MORE if first.severity == "error" else first.hint
+                message = f"{count - _NAMED} more of this kind."
+                self.findings.append(Finding(kind=kind, severity=first.severity, message=message, hint=hint))
         return Verification(
             ok=all(f.severity != "error" for f in self.findings),
             size=tree.size,
