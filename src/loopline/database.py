@@ -379,9 +379,12 @@ def _busy() -> Unavailable:
 
 def _translated(error: sa.exc.OperationalError) -> Exception:
     text = str(error.orig).lower()
+    full = (
+        getattr(error.orig, "sqlstate", None) == "53100"
+    )  # PostgreSQL's "disk_full", which it words by the system's error
     if "locked" in text or "busy" in text or "deadlock" in text:
         return _busy()
-    if "full" in text or "disk i/o" in text:
+    if full or "full" in text or "disk i/o" in text:
         return Unavailable(
             "The database cannot be written: the disk is full or failing.",
             code="disk-full",

@@ -271,10 +271,12 @@ def test_artifacts_of_a_dead_process_are_uploaded_and_a_lost_one_is_told(
 
 
 @contextlib.contextmanager
-def served(workspace: Path, copies: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def served(
+    workspace: Path, copies: Path, port: int = 0, database: str = ""
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A real `loopline up`; gives its process and its address."""
     command = [sys.executable, "-m", "loopline", "--workspace", str(workspace), "up", "--port", str(port)]
-    environment = {**os.environ, "LOOPLINE_CHECKPOINTS": str(copies)}
+    environment = {**os.environ, "LOOPLINE_CHECKPOINTS": str(copies), "LOOPLINE_DATABASE": database}
     note = workspace / "server.json"
     note.unlink(missing_ok=True)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
@@ -289,8 +291,9 @@ def served(workspace: Path, copies: Path, port: int = 0) -> Iterator[tuple[subpr
             process.terminate()
 
 
-def test_a_server_killed_in_the_midst_loses_nothing(tmp_path: Path, journal: Journal) -> None:
+def test_a_server_killed_in_the_midst_loses_nothing(database_url: str, tmp_path: Path, journal: Journal) -> None:
     workspace, copies = tmp_path / "workspace", tmp_path / "copies"
+    database = "" if database_url.startswith("sqlite") else database_url
     run = begin(journal)
     logged = threading.Event()
 
@@ -300,7 +303,7 @@ def test_a_server_killed_in_the_midst_loses_nothing(tmp_path: Path, journal: Jou
             if part == 100:
                 logged.set()
 
-    with served(workspace, copies) as (process, url):
+    with served(workspace, copies, database=database) as (process, url):
         sender = Sender(journal, lambda: connect(url), wake=0.001).start()
         thread = threading.Thread(target=train)
         thread.start()
@@ -309,10 +312,10 @@ def test_a_server_killed_in_the_midst_loses_nothing(tmp_path: Path, journal: Jou
         process.wait()
     thread.join()
     assert not sender.flush()
-    with served(workspace, copies, int(url.rpartition(":")[2])):
+    with served(workspace, copies, int(url.rpartition(":")[2]), database):
         assert sender.flush()
         sender.stop()
-    platform = Platform.open(workspace=workspace, checkpoints=str(copies))
+    platform = Platform.open(workspace=workspace, checkpoints=str(copies), database=database or None)
     assert steps(platform.session(), run) == list(range(150_000))
     platform.close()
 

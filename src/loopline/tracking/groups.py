@@ -230,7 +230,7 @@ def _is(tx: Tx, group: int) -> sa.ColumnElement[bool]:
 
 def _check_number(group: int) -> None:
     if not 0 <= group < 2**31:
-        raise Invalid(f"{group} is no number of a group.", code="bad-value", hint="They count from 0.")
+        raise Invalid(f"{group} is no number of a group.", code="bad-group", hint="They count from 0.")
 
 
 def _with(former: Mapping[str, str], tags: Mapping[str, str | None]) -> dict[str, str]:

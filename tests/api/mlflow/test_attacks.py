@@ -77,7 +77,7 @@ def test_01_dots_in_the_path_of_a_file(shared: Any, run: str) -> None:
 
 def test_02_absolute_paths_and_file_addresses(shared: Any, run: str) -> None:
     there = str(outside(shared) / "secret.txt")
-    refused(shared, run, [there, quote(there, safe=""), "C:/x", "%2fetc%2fpasswd"])
+    refused(shared, run, [there, quote(there, safe=""), "C:/x", "c%3A%2fx", "c:../x", "%2fetc%2fpasswd"])
     assert shared.post("registered-models/create", {"name": "attacked"})[0] == 200
     for source in (
         f"file://{there}",
@@ -93,6 +93,28 @@ def test_02_absolute_paths_and_file_addresses(shared: Any, run: str) -> None:
         assert status == 400, (source, said)
 
 
+def test_02_an_experiment_that_is_kept_in_a_folder_of_the_server(shared: Any, run: str) -> None:
+    """Its location is what clients are told: the server itself opens nothing there."""
+    for number, location in enumerate((f"file://{outside(shared)}", str(outside(shared)), "file:///etc", "s3://[x/")):
+        made = shared.post("experiments/create", {"name": f"outside {number}", "artifact_location": location})[1]
+        own = shared.run(experiment_id=made["experiment_id"])
+        for target in (
+            f"/api/2.0/mlflow/artifacts/list?run_id={own}", f"/get-artifact?run_id={own}&path=secret.txt",
+            f"{PROXY}?path={made['experiment_id']}/{own}/artifacts", f"{PROXY}/{made['experiment_id']}/{own}/artifacts/secret.txt",
+        ):  # fmt: skip
+            status, said = shared.ask("GET", target)
+            assert status in (200, 404), said
+            assert "files" not in said
+            assert SECRET not in repr(said).encode()
+        for source in (
+            f"{location}/secret.txt",
+            f"{location}/{own}/artifacts/../../secret.txt",
+            f"mlflow-artifacts:/{own}",
+        ):
+            given = {"name": "attacked", "source": source, "run_id": own}
+            assert shared.post("model-versions/create", given)[0] == 400, source
+
+
 def test_03_backslashes(shared: Any, run: str) -> None:
     refused(shared, run, ["%5c..%5cx", "plots%5c..%5c..%5cx", "a%5cb", "..%5cx"])
 
@@ -105,15 +127,38 @@ def test_04_paths_that_are_encoded_twice_and_three_times(shared: Any, run: str) 
             refused(shared, run, [path])
 
 
+@pytest.mark.timeout(60)
+def test_04_what_is_encoded_very_often_takes_no_time(shared: Any, run: str) -> None:
+    """Decoding it round by round would take hours: each takes off two characters."""
+    often = "%" + "25" * 1_000_000 + "2e"
+    for call in ("create", "complete", "abort"):
+        address = f"/api/2.0/mlflow-artifacts/mpu/{call}/0/{run}/artifacts"
+        given = json.dumps({"path": often, "num_parts": 1, "upload_id": "1", "parts": []}).encode()
+        assert shared.ask("POST", address, given, JSON)[0] == 400, call
+    for path, given in (
+        ("model-versions/create", {"name": "attacked", "source": f"mlflow-artifacts:/0/{run}/artifacts/{often}", "run_id": run}),
+        ("model-versions/create", {"name": "attacked", "source": f"s3://bucket/{often}"}),
+        ("artifacts/presigned-upload-url", {"run_id": run, "path": often}),
+        ("artifacts/presigned-download-url", {"run_id": run, "path": often}),
+    ):  # fmt: skip
+        assert shared.post(path, given)[0] == 400, path
+
+
 def test_05_parameters_queries_and_fragments(shared: Any, run: str) -> None:
     refused(shared, run, ["a;/../../x", "a%3f/../x", "a%23/../../x", "..;/x", "%2e%2e;/x"])
     for source in (
         f"mlflow-artifacts:/0/{run}/artifacts?/../x",
         f"mlflow-artifacts:/0/{run}/artifacts#/../x",
         "http://x/?y=/../z",
+        "mlflow-artifacts://[/x",
+        "file://[::1/x",
+        "s3://a\u2100b/x",
+        "s3://a%5Bb/x",
+        f"models:/attacked/{'9' * 5000}",
+        f"models:/attacked/{2**70}",
     ):
         status, said = shared.post("model-versions/create", {"name": "attacked", "source": source, "run_id": run})
-        assert status == 400, (source, said)
+        assert status in (400, 404), (source, said)
 
 
 def test_06_removing_what_is_outside(shared: Any, run: str) -> None:
@@ -297,6 +342,31 @@ def test_37_searches(shared: Any, run: str) -> None:
     for order in ("name; DROP TABLE runs", "(SELECT 1)", "metrics.a) DESC, (SELECT 1", "start_time DESC --"):
         assert shared.post("runs/search", {"experiment_ids": ["0"], "order_by": [order]})[0] == 400, order
     assert shared.session.runs.list().runs == before
+
+
+def test_37_searches_of_everything_else(shared: Any, run: str) -> None:
+    whole = {"experiments/search": {"max_results": 5}, "logged-models/search": {"experiment_ids": ["0"]}}
+    before = shared.session.groups.list().groups
+    for text in (
+        "name = 'x'; DROP TABLE run_groups", "name = 'x' OR 1=1 --", "tags.`') OR 1=1 --` = 'x'", "name = '' UNION SELECT * FROM tokens",
+        "name LIKE '" + "%a" * 4000 + "b'", "(" * 9_000, "name = 'a' AND " * 500 + "name = 'a'", "params.`a` = 1) OR (1=1", "tags.\"a' = 'b",
+    ):  # fmt: skip
+        for path, given in whole.items():
+            status, said = shared.post(path, {**given, "filter": text})
+            assert status in (200, 400), (path, text[:80], said)
+            assert status == 400 or not said.get("experiments", said.get("models")), (path, text[:80], said)
+    for order in ("name; DROP TABLE run_groups", "(SELECT 1)", "name --"):
+        assert shared.post("experiments/search", {"max_results": 5, "order_by": [order]})[0] == 400, order
+    for field in ("name; DROP TABLE runs", "(SELECT 1)", "metrics.a) DESC, (SELECT 1"):
+        given = {"experiment_ids": ["0"], "order_by": [{"field_name": field}]}
+        status, said = shared.post("logged-models/search", given)
+        assert status == 400 or (status == 200 and field.startswith("metrics")), (field, said)
+    for given in ({"order_by": [{"field_name": "name"}] * 100_000}, {"datasets": [{"dataset_name": "a"}] * 100_000}):
+        assert shared.post("logged-models/search", {"experiment_ids": ["0"], **given})[0] == 400
+    for numbers in (["9" * 5000], ["x"], ["' OR 1=1"]):
+        for path in ("runs/search", "logged-models/search", "experiments/search-datasets"):
+            assert shared.post(path, {"experiment_ids": numbers})[0] == 400, (path, numbers)
+    assert shared.session.groups.list().groups == before
 
 
 def test_38_numbers(shared: Any, run: str) -> None:

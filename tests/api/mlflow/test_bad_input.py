@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from loopline.api.mlflow.endpoints import ENDPOINTS
 from loopline.api.mlflow.filters import like
 from loopline.api.mlflow.names import generated
+from loopline.operations import Body
 
 BAD = "INVALID_PARAMETER_VALUE"
 
@@ -75,7 +76,7 @@ def test_a_batch_that_renames_is_one_change(door: Any) -> None:
     assert door.session.runs.show(run).name == "third"
 
 
-@pytest.mark.parametrize("key", ["NaN", "nan", "Infinity", "null", "ключ", "鍵", "a b", "a/b.c-d:e_f"])
+@pytest.mark.parametrize("key", ["NaN", "nan", "Infinity", "null", "ключ", "鍵", "a b", "a:b", "a/b.c-d:e_f"])
 def test_a_key_may_be_any_name(door: Any, key: str) -> None:
     run = door.run()
     door.post("runs/log-metric", {"run_id": run, **metric(key, "NaN")})
@@ -89,25 +90,26 @@ def test_a_key_may_be_any_name(door: Any, key: str) -> None:
     assert [one["info"]["run_id"] for one in found[1]["runs"]] == [run]
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["..", "../../etc/passwd", "/etc/passwd", "a/../b", "a//b", "./a", "a/", ".", "a\\b", "a\nb", "a%2e", "a#b", "a?b"],
-)
-def test_a_key_that_is_another_path_is_refused(shared: Any, key: str) -> None:
-    run = shared.run()
-    for path, sent in (
-        ("runs/log-metric", metric(key)), ("runs/log-parameter", {"key": key, "value": "1"}), ("runs/set-tag", {"key": key, "value": "1"}),
+def test_a_key_that_is_another_path_is_refused(door: Any) -> None:
+    run = door.run()
+    for key in (
+        "..", "../../etc/passwd", "/etc/passwd", "a/../b", "a//b", "./a", "a/", ".", "a\\b", "a\nb", "a%2e", "a#b", "a?b",
     ):  # fmt: skip
-        status, answer = shared.post(path, {"run_id": run, **sent})
-        assert (status, answer["error_code"]) == (400, BAD), path
+        for path, sent in (
+            ("runs/log-metric", metric(key)), ("runs/log-parameter", {"key": key, "value": "1"}), ("runs/set-tag", {"key": key, "value": "1"}),
+        ):  # fmt: skip
+            status, answer = door.post(path, {"run_id": run, **sent})
+            assert (status, answer["error_code"]) == (400, BAD), (path, key)
+    kept = door.session.runs.show(run)
+    assert (kept.metrics, kept.params, kept.tags) == ({}, {}, {})
 
 
-def test_ten_megabytes_of_a_param_are_cut_as_mlflow_cuts_them(shared: Any) -> None:
-    run = shared.run()
+def test_ten_megabytes_of_a_param_are_cut_as_mlflow_cuts_them(door: Any) -> None:
+    run = door.run()
     value = "x" * 10_000_000
     for _ in range(2):  # the same again is the same
-        assert shared.post("runs/log-parameter", {"run_id": run, "key": "big", "value": value}) == (200, {})
-    assert shared.session.runs.show(run).params == {"big": "x" * 6000}
+        assert door.post("runs/log-parameter", {"run_id": run, "key": "big", "value": value}) == (200, {})
+    assert door.session.runs.show(run).params == {"big": "x" * 6000}
 
 
 @pytest.mark.parametrize(
@@ -186,6 +188,51 @@ def test_a_page_token_that_is_none_is_told(shared: Any, token: str) -> None:
         assert answer[1]["error_code"] == BAD
     status, _ = shared.get("metrics/get-history", {"run_id": run, "metric_key": "m", "page_token": token[:4000]})
     assert status == 400
+
+
+def test_ids_beyond_all_numbers_are_those_of_nothing(door: Any) -> None:
+    run = door.run()
+    many = [str(n) for n in range(1, 400_000)]
+    for ids in ([str(2**31)], [str(2**70)], ["-1"], many):
+        for path in ("runs/search", "logged-models/search"):
+            assert door.post(path, {"experiment_ids": ids}) == (200, {}), (path, ids[:1])
+        assert door.post("experiments/search-datasets", {"experiment_ids": ids[:20]}) == (200, {})
+    found = door.post("runs/search", {"experiment_ids": [*many, str(2**70), "0"]})[1]["runs"]
+    assert [one["info"]["run_id"] for one in found] == [run]
+    for ids in (str(2**31), str(2**70), "-1"):
+        assert door.get("experiments/get", {"experiment_id": ids})[0] == 404
+        assert door.post("runs/create", {"experiment_id": ids})[0] == 404
+
+
+@pytest.mark.parametrize("time", [-5, 2**62, -(2**63)])
+def test_a_run_at_no_time_is_refused_by_its_time(door: Any, time: int) -> None:
+    run = door.run()
+    for path, sent in (("runs/create", {"start_time": time}), ("runs/update", {"run_id": run, "end_time": time})):
+        status, answer = door.post(path, sent)
+        assert (status, answer["error_code"]) == (400, BAD)
+        assert str(time) in answer["message"]
+
+
+@pytest.mark.parametrize("said", ["", "x", "[1]", '{"a": "b"}', "[" * 32_000, "null"])
+def test_what_people_write_into_the_tags_of_clients_breaks_nothing(shared: Any, said: str) -> None:
+    run = shared.run()
+    made = shared.post("logged-models", {"experiment_id": "0", "name": "made"})[1]["model"]["info"]["model_id"]
+    assert shared.post("runs/outputs", {"run_id": run, "models": [{"model_id": made, "step": 3}]})[0] == 200
+    for name in ("loopline.model_steps", "mlflow.log-model.history", "mlflow.modelVersions"):
+        shared.session.runs.tag(run, {name: said})
+        shared.session.runs.tag(made.removeprefix("m-"), {name: said})
+    status, answer = shared.get("runs/get", {"run_id": run})
+    assert (status, answer["run"]["outputs"]["model_outputs"]) == (200, [{"model_id": made, "step": 0}])
+    assert shared.post("runs/search", {"experiment_ids": ["0"]})[0] == 200
+    described = json.dumps({"artifact_path": "a", "flavors": {}, "utc_time_created": "x", "run_id": run})
+    assert shared.post("runs/log-model", {"run_id": run, "model_json": described}) == (200, {})
+    assert shared.post("runs/outputs", {"run_id": run, "models": [{"model_id": made, "step": 4}]}) == (200, {})
+    assert shared.get("runs/get", {"run_id": run})[1]["run"]["outputs"]["model_outputs"][0]["step"] == 4
+    given = {"name": "made", "source": f"models:/{made}", "model_id": made}
+    if shared.get("registered-models/get", {"name": "made"})[0] == 404:
+        assert shared.post("registered-models/create", {"name": "made"})[0] == 200
+    shared.session.runs.put_artifact(made.removeprefix("m-"), "MLmodel", Body(b"x"))
+    assert shared.post("model-versions/create", given)[0] == 200
 
 
 def test_many_params_are_kept(door: Any) -> None:

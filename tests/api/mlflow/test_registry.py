@@ -107,6 +107,7 @@ def test_models_of_another_project_are_not_there(made: Any) -> None:
     ("path", "given"),
     [
         ("registered-models/create", {"name": "a\u0000b"}),
+        ("registered-models/create", {"name": "a\nb"}),
         ("registered-models/create", {"name": "x" * 100_000}),
         ("registered-models/create", {"name": "n", "tags": [{"key": "k" * 300, "value": "v"}]}),
         ("registered-models/create", {"name": "n", "tags": "none"}),

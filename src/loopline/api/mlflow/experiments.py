@@ -91,7 +91,7 @@ def of(ask: Ask, experiment: str | None) -> RunGroup:
 
 def absent(error: NotFound | Invalid, group: int) -> Exception:
     """What MLflow says where there is no such group; another error as it is."""
-    if error.code in ("no-group", "bad-value"):
+    if error.code in ("no-group", "bad-group"):
         return Problem(f"No Experiment with id={group} exists", "RESOURCE_DOES_NOT_EXIST")
     return error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -123,6 +122,14 @@ def visible(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: text for key, text in tags.items() if not key.startswith(HIDDEN)}
 
 
+def noted(tags: Mapping[str, str], name: str, kind: Any) -> Any:
+    """What a tag keeps as JSON of some kind; nothing of it where somebody has written something else into the tag."""
+    try:
+        return msgspec.json.decode(tags.get(name, ""), type=kind)
+    except (msgspec.MsgspecError, RecursionError):
+        return kind()
+
+
 def location(group: RunGroup) -> str:
     """Where the artifacts of a group's runs are."""
     return group.tags.get(LOCATION) or f"mlflow-artifacts:/{group.number}"
@@ -195,7 +202,7 @@ def inputs(run: Run) -> dict[str, Any]:
 def made(run: Run) -> dict[str, Any]:
     """The logged models that a run made."""
     models = _logged(run.outputs)
-    steps = json.loads(run.tags.get(STEPS, "{}")) if models else {}
+    steps = noted(run.tags, STEPS, dict[str, int])
     return {"model_outputs": [{"model_id": model, "step": steps.get(model, 0)} for model in models]} if models else {}
 
 

@@ -118,7 +118,7 @@ def measured(ask: Ask, run: str, model: str, points: list[Measure]) -> None:
 def registered(ask: Ask, model: str, title: str, version: int) -> None:
     """Says in a logged model's tag of which versions of registered models it became one."""
     run = shown(ask, model)
-    known = json.loads(run.tags.get(VERSIONS, "[]"))
+    known = forms.noted(run.tags, VERSIONS, list[Any])
     made = {"name": title, "version": version}
     if made not in known:
         ask.call("runs.tag", run=run.id, tags={VERSIONS: json.dumps([*known, made])})

@@ -37,6 +37,7 @@ _GRAMMAR = Grammar(
     translated=_TIMES,
 )
 _BAD = ("/", ":", ".", "%", '"', "'")
+_MOST = 100
 _PAGE = 50
 _AT_ONCE = 1000
 
@@ -157,7 +158,11 @@ def create(ask: Ask, given: Create) -> dict[str, Any]:
 @endpoint("POST /api/2.0/mlflow/logged-models/search", action="read", needed=("experiment_ids",))
 def search(ask: Ask, given: Search) -> dict[str, Any]:
     """Logged models by a filter, in an order, a page at a time."""
-    datasets = given.datasets or []
+    datasets, order = given.datasets or [], given.order_by or []
+    if max(len(datasets), len(order)) > _MOST:
+        raise Problem(f"A search for logged models takes at most {_MOST} datasets and fields to order by.")
+    for by in order:
+        _check_order(by.field_name or "")
     if not all(one.dataset_name for one in datasets):
         raise Problem("`dataset_name` in the `datasets` clause must be specified.")
     clauses = parse(given.filter, _GRAMMAR)
@@ -168,7 +173,7 @@ def search(ask: Ask, given: Search) -> dict[str, Any]:
     measured = logged.measures(ask, found)
     found = [run for run in found if _fits(run, measured.get(run.id, []), clauses, datasets)]
     found.sort(key=lambda run: run.id)
-    keys = [(one.field_name or "", one.ascending is not False, one) for one in given.order_by or ()]
+    keys = [(one.field_name or "", one.ascending is not False, one) for one in order]
     for field, ascending, dataset in reversed([*keys, ("creation_timestamp", False, OrderBy())]):
         known = {run.id: _sorted_by(run, field, measured.get(run.id, []), dataset) for run in found}
         found = _by(found, known, ascending)
@@ -255,7 +260,7 @@ def outputs(ask: Ask, given: Outputs) -> None:
     if made:
         runs.changed(run.id, lambda: ask.call("runs.link", run=run.id, outputs=made))
     if steps:
-        known = json.loads(run.tags.get(forms.STEPS, "{}"))
+        known = forms.noted(run.tags, forms.STEPS, dict[str, int])
         runs.changed(run.id, lambda: ask.call("runs.tag", run=run.id, tags={forms.STEPS: json.dumps(known | steps)}))
 
 
@@ -329,16 +334,19 @@ def _attribute(run: Run, key: str) -> Any:
     return None
 
 
+def _check_order(field: str) -> None:
+    entity, dot, _ = field.partition(".")
+    if not dot and _TIMES.get(field, field) not in (*_TEXTS, *_NUMBERS):
+        raise Problem(f"Invalid order by field name: {field}")
+    if dot and entity != "metrics":
+        raise Problem(f"Invalid order by field name: {field}. Only metrics are supported.")
+
+
 def _sorted_by(run: Run, field: str, measured: list[Measure], dataset: OrderBy) -> Any:
     """What a logged model is ordered by; None comes last, whichever way."""
-    entity, dot, key = field.partition(".")
+    _, dot, key = field.partition(".")
     if not dot:
-        key = _TIMES.get(field, field)
-        if key not in (*_TEXTS, *_NUMBERS):
-            raise Problem(f"Invalid order by field name: {field}")
-        return _attribute(run, key)
-    if entity != "metrics":
-        raise Problem(f"Invalid order by field name: {field}. Only metrics are supported.")
+        return _attribute(run, _TIMES.get(field, field))
     there = [one for one in measured if one.key == key and _is_on(one, dataset)]
     if not there:
         return None

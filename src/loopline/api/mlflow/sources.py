@@ -9,9 +9,9 @@ from __future__ import annotations
 import posixpath
 import re
 from typing import NamedTuple, NoReturn
-from urllib.parse import unquote, unquote_plus, urlsplit
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
-from loopline.api.mlflow import logged, registry, runs
+from loopline.api.mlflow import limits, logged, registry, runs
 from loopline.api.mlflow.endpoints import Ask
 from loopline.api.mlflow.problems import Problem
 from loopline.tracking.records import Run
@@ -19,6 +19,7 @@ from loopline.tracking.records import Run
 PROMPTS = ("dummy-source", "prompt-template")
 """What prompts, which are no models, give for their source."""
 
+_LONGEST = 8_192  # each round of decoding takes as long as the text
 _HOSTS = ("http", "https", "ftp", "sftp", "hdfs", "viewfs")
 
 
@@ -34,23 +35,24 @@ class Source(NamedTuple):
 
 def resolve(ask: Ask, uri: str, run: str | None, model: str | None) -> Source:
     """The source of a new version. Raises `Problem` where it is not inside of what the request names."""
-    scheme = urlsplit(uri).scheme.lower()
+    limits.check_length("Model version source", _LONGEST, uri)
+    scheme = _split(uri).scheme.lower()
     if scheme in _HOSTS:
         raise Problem(
             f"'source' cannot use the '{scheme}' scheme: the '{scheme}' scheme addresses a host other than the tracking "
             "server's configured artifact storage, so the server would connect to the host named in the URI. Bring the files to "
             "the server, or name where they are in a way that does not lead there."
         )
-    if scheme == "models" and not urlsplit(uri).netloc and logged.id_in(uri) is None:
+    if scheme == "models" and not _split(uri).netloc and logged.id_in(uri) is None:
         return _version(ask, uri, run, model)
     if scheme in ("", "file"):
         return _local(ask, uri, run, model)
     _check_plain(uri)
     named = "model_id" if model else "run_id"
-    if scheme in ("runs", "models") and urlsplit(uri).netloc:
+    if scheme in ("runs", "models") and _split(uri).netloc:
         _outside(uri, named if scheme == "runs" else "model_id")
     if scheme == "runs":
-        of, _, path = urlsplit(uri).path.lstrip("/").partition("/")
+        of, _, path = _split(uri).path.lstrip("/").partition("/")
         if model or not run or of != run:
             _outside(uri, named)
         return Source(uri, run, runs.shown(ask, run).ref, unquote(path))
@@ -66,7 +68,7 @@ def resolve(ask: Ask, uri: str, run: str | None, model: str | None) -> Source:
 
 def _version(ask: Ask, uri: str, run: str | None, model: str | None) -> Source:
     """Another version of a model: by its number, its alias, its stage, or the newest."""
-    path = unquote(urlsplit(uri).path).lstrip("/")
+    path = unquote(_split(uri).path).lstrip("/")
     found = re.fullmatch(r"([^/@]+)(?:/([^/@]+)|@([\w\-]+))", path)
     if found is None:
         _outside(uri, "model_id")
@@ -81,7 +83,7 @@ def _version(ask: Ask, uri: str, run: str | None, model: str | None) -> Source:
         if number is None:
             raise Problem(f"Registered model alias {alias} not found.")
     elif suffix.isdecimal():
-        number = int(suffix)
+        number = registry.numbered(suffix)
     else:
         versions = registry.newest(ask, title.name)[title.name]
         if suffix.lower() != "latest":
@@ -123,7 +125,7 @@ def _kept(ask: Ask, uri: str, run: str | None, model: str | None) -> Source:
 def _local(ask: Ask, uri: str, run: str | None, model: str | None) -> Source:
     """A path: it has to be where the run or the logged model keeps its files, which clients of this machine wrote."""
     root = ""
-    path = posixpath.normpath(unquote(urlsplit(uri).path))
+    path = posixpath.normpath(unquote(_split(uri).path))
     if model:
         root = logged.location(ask, _logged(ask, model, uri))
     elif run:
@@ -132,8 +134,8 @@ def _local(ask: Ask, uri: str, run: str | None, model: str | None) -> Source:
         except Problem:
             _outside(uri, "run_id")
         root = f"{runs.where(ask, found)}/{found.id}/artifacts"
-    kept = posixpath.normpath(unquote(urlsplit(root).path))
-    if root and urlsplit(root).scheme in ("", "file") and (path == kept or path.startswith(f"{kept}/")):
+    kept = posixpath.normpath(unquote(_split(root).path))
+    if root and _split(root).scheme in ("", "file") and (path == kept or path.startswith(f"{kept}/")):
         return Source(uri, run)
     named = "model_id" if model else "run_id"
     raise Problem(
@@ -157,8 +159,15 @@ def _below(uri: str, root: str) -> tuple[str, ...] | None:
 
 
 def _parts(uri: str) -> tuple[str, str, tuple[str, ...]]:
-    split = urlsplit(uri)
+    split = _split(uri)
     return split.scheme.lower(), split.netloc.lower(), tuple(_plain(part) for part in split.path.split("/") if part)
+
+
+def _split(uri: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError as e:  # a host that is none
+        raise Problem(f"Invalid model version source: '{uri}'. It is no URI: {e}.") from e
 
 
 def _plain(text: str) -> str:
@@ -172,7 +181,7 @@ def _check_plain(uri: str) -> None:
     plain = uri
     while (decoded := unquote_plus(plain)) != plain:
         plain = decoded
-    path = re.sub("/+", "/", urlsplit(plain).path.rstrip("/"))
+    path = re.sub("/+", "/", _split(plain).path.rstrip("/"))
     if "\0" in path or ".." in plain.split("/") or not path.startswith("/") or posixpath.normpath(path) != path:
         raise Problem(
             f"Invalid model version source: '{uri}'. If supplying a source as an http, https, local file path, ftp, "

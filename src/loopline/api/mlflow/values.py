@@ -248,7 +248,7 @@ def log_model(ask: Ask, given: LogModel) -> None:
     if isinstance(flavors, dict) and isinstance(flavors.get("python_function"), dict):
         kept["flavors"] = {**flavors, "python_function": dict(flavors["python_function"])}
         kept["flavors"]["python_function"].pop("config", None)
-    former = json.loads(run.tags.get(_MODELS, "[]"))
+    former = forms.noted(run.tags, _MODELS, list[Any])
     value = json.dumps([*former, kept])
     limits.check_length("value", _LONGEST_HISTORY, value)
     runs.changed(run.id, lambda: ask.call("runs.log", run=run.id, tags={_MODELS: value}))
