@@ -60,6 +60,7 @@ def counted_together(table: sa.Table, *columns: str) -> None:
     sa.event.listen(table, "after_create", made)
 
 
+_DISK_FULL = "53100"  # PostgreSQL's class of it; the text is the system's own
 _BUSY_SECONDS = 60
 _AT_ONCE = 500
 
@@ -379,12 +380,10 @@ def _busy() -> Unavailable:
 
 def _translated(error: sa.exc.OperationalError) -> Exception:
     text = str(error.orig).lower()
-    full = (
-        getattr(error.orig, "sqlstate", None) == "53100"
-    )  # PostgreSQL's "disk_full", which it words by the system's error
+    full = getattr(error.orig, "sqlstate", None) == _DISK_FULL or "full" in text or "disk i/o" in text
     if "locked" in text or "busy" in text or "deadlock" in text:
         return _busy()
-    if full or "full" in text or "disk i/o" in text:
+    if full:
         return Unavailable(
             "The database cannot be written: the disk is full or failing.",
             code="disk-full",

@@ -134,7 +134,7 @@ class Compiler:
     def fit(self, leaf: Match, numbers: Sequence[int]) -> set[int]:
         """Which of some runs a pattern holds for, by their numbers."""
         # By place, since these are the columns of up to all runs: by name each takes several times as long.
-        rows = self.tx.rows(self._texts(leaf, numbers))
+        rows: Sequence[Any] = self.tx.rows(self._texts(leaf, numbers))
         texts = [printed(row[1], row[2]) for row in rows] if leaf.field.group == "params" else [row[1] for row in rows]
         hit = matching(texts, leaf.pattern, self.budget)
         found = {row[0] for row, good in zip(rows, hit, strict=True) if good}
