@@ -18,7 +18,7 @@ from loopline.api.pages.style import document, status, table
 from loopline.api.pages.times import ago, length
 from loopline.app import Platform
 from loopline.catalog import Session
-from loopline.tracking.records import Run, RunGroup, RunPage, RunStatus, of_work_first
+from loopline.tracking.records import Run, RunGroup, RunGroupPage, RunPage, RunStatus, of_work_first
 
 _PLOTS = 24
 _RUNS = 100
@@ -103,6 +103,17 @@ def run_page(
     )
 
 
+def newest(project: str, found: RunPage, groups: RunGroupPage, now: int) -> Html | None:
+    """The newest runs of a project, and the way to each group; None where there is no run."""
+    shown = _runs(project, found, now)
+    if shown is None:
+        return None
+    ways = (element("a", one.name, href=links.group(project, one.number)) for one in groups.groups)
+    more = element("p", "More groups: ", element("code", "loopline groups ls"), class_="soft") if groups.after else None
+    told = element("p", element("span", "Groups of runs:", class_="soft"), *ways, class_="links")
+    return joined(element("h2", "Runs"), element("div", shown, told, more, class_="card"))
+
+
 def _session(request: Request, platform: Platform, principal: Principal | None) -> tuple[Session, str]:
     assert principal is not None, "the route asks who calls"
     project = request.query_params.get("project", "") or platform.settings.project
@@ -144,7 +155,7 @@ def _runs(project: str, found: RunPage, now: int) -> Html | None:
         ]
         for one in found.runs
     ]
-    more = element("p", f"The newest {_RUNS} of them are here; `loopline runs ls` has all.", class_="soft")
+    more = element("p", f"The newest {len(rows)} of them are here; `loopline runs ls` has all.", class_="soft")
     return joined(
         table(["run", "kind", "status", "begun", "metrics"], rows, whole=(1, 2, 3)), more if found.after else None
     )
