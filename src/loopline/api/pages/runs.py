@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from starlette.requests import Request
@@ -45,7 +45,7 @@ def run(request: Request, platform: Platform, principal: Principal | None) -> Re
             element("h1", back), parts.page(lists[part], first, lambda row: links.run(project, found.id, part, row))
         )
     else:
-        drawn = [point.key for point in session.runs.last((found.id,))[found.id] if point.step]
+        drawn = {point.key for point in session.runs.last((found.id,))[found.id] if point.step}
         body = run_page(project, found, group, children, lists, drawn, platform.clock.now())
     return HTMLResponse(document(f"{found.name}: {project}", _nav(project, group), body, joined()))
 
@@ -73,7 +73,7 @@ def run_page(
     of: RunGroup,
     children: RunPage,
     lists: Mapping[str, Part],
-    drawn: Sequence[str],
+    drawn: Set[str],
     now: int,
 ) -> Html:
     """All that a run holds. `drawn`: the metrics that are drawn; one without steps is a dot, which the table says better."""
@@ -126,7 +126,7 @@ def _nav(project: str, of: RunGroup | None) -> Html:
     return joined(element("span", "Loopline", class_="brand"), element("nav", home, back, aria_label="Pages"))
 
 
-def _plots(project: str, found: Run, drawn: Sequence[str]) -> Iterator[Html]:
+def _plots(project: str, found: Run, drawn: Set[str]) -> Iterator[Html]:
     """The first metrics, drawn."""
     wanted = [key for key in of_work_first(found.metrics) if key in drawn]
     keys = wanted[:_PLOTS]
