@@ -92,11 +92,15 @@ def _verb(op: Operation, call: Call) -> Callable[..., Any]:
     )
 
     def verb(*values: Any, **named: Any) -> Any:
-        given = signature.bind_partial(*values, **named).arguments
+        try:
+            given = signature.bind_partial(*values, **named).arguments
+        except TypeError as e:
+            raise TypeError(f"{op.name}() {e}; it takes {', '.join(op.parameters) or 'none'}.") from None
         body = given.pop(op.body, None) if op.body else None
         if body is not None and not isinstance(body, Body):
             body = Body(body)
         return call(op, {n: v for n, v in given.items() if n in fields}, body)
 
     verb.__name__, verb.__qualname__, verb.__doc__ = op.verb, op.name, op.summary
+    verb.__signature__ = signature  # type: ignore[attr-defined]  # so that help() and notebooks tell the arguments
     return verb

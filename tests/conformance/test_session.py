@@ -6,6 +6,7 @@ builtins with volatile values (times, ids, secrets) left out, so that both sides
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -269,6 +270,17 @@ def test_a_verb_without_a_body_takes_none(house: House) -> None:
 
 
 _ALL: Callable[[], set[str]] = lambda: {made[0] for case in CASES.values() for made, _ in case}  # noqa: E731
+
+
+def test_a_verb_tells_its_arguments(house: House) -> None:
+    runs = house.session().runs
+    assert list(inspect.signature(runs.show).parameters) == ["run"]
+    with pytest.raises(
+        TypeError, match=r"runs.search\(\) got an unexpected keyword argument 'filtr'; it takes filter, order, "
+    ):
+        runs.search(filtr="x")
+    with pytest.raises(TypeError, match=r"projects.list\(\) too many positional arguments; it takes none\."):
+        house.session().projects.list(1)
 
 
 def test_access_projects_and_ledger_are_covered() -> None:

@@ -18,6 +18,7 @@ from loopline.cli import COMMANDS
 from loopline.deployment.records import Plan, Stage
 from loopline.loop.broken import register_constant
 from loopline.settings import load
+from loopline.tracking.records import Point
 
 KEY = "sha256:" + "0" * 64
 
@@ -61,6 +62,29 @@ def test_an_empty_workspace_shows_what_fills_it(tmp_path: Path) -> None:
         platform.close()
     assert shown == ["loopline demo", "loopline init NAME --data FILE --label COLUMN", "loopline run NAME"]
     assert {line.split()[1] for line in shown} <= set(COMMANDS)
+
+
+def test_runs_of_scripts_are_there_and_lead_to_their_pages(tmp_path: Path) -> None:
+    platform = Platform.open(load(workspace=str(tmp_path / "w"), checkpoints=str(tmp_path / "outside")))
+    try:
+        session = platform.session()
+        assert "Nothing ran here yet" in page(seen(platform))
+        group = session.groups.create("churn <i>").number
+        made = [session.runs.create(f"try {n}", group=group).id for n in range(7)]
+        session.runs.create("a model", kind="model", parent=made[0])
+        session.runs.log(
+            made[6], [Point(key="loss", value=0.25), Point(key="cpu", value=1), Point(key="system/a", value=2)]
+        )
+        shown = page(seen(platform))
+        assert "Nothing ran here yet" not in shown
+        assert re.findall(r'href="(/runs/[^"]+)">([^<]+)<', shown) == [
+            (f"/runs/{made[n]}?project=default", f"try {n}") for n in range(6, 0, -1)
+        ]
+        assert "cpu 1, loss 0.25, system/a 2" in shown
+        assert "The newest 6 of them are here" in shown
+        assert re.findall(r'href="/groups/(\d+)[^"]*">([^<]+)<', shown) == [("0", "Default"), ("1", "churn &lt;i&gt;")]
+    finally:
+        platform.close()
 
 
 def test_a_champion_goes_from_serving_to_what_happens_to_it(platform: Platform) -> None:

@@ -119,9 +119,8 @@ class MlflowServer:
     def _version(self, name: str, given: dict[str, Any]) -> ForeignVersion:
         origin, number = str(given.get("source") or ""), int(given["version"])
         files = words.origin(origin)
-        if files is None and origin.startswith(
-            "models:/"
-        ):  # a copy of another version: the server knows where that has them
+        if files is None and origin.startswith("models:/"):
+            # A copy of another version: the server knows where that has its files.
             told = self._json("model-versions/get-download-uri", query={"name": name, "version": str(number)})
             files = words.origin(str(told.get("artifact_uri") or ""))
         return ForeignVersion(

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from loopline.access.records import Principal
-from loopline.api.pages import place, series
+from loopline.api.pages import place, runs, series
 from loopline.api.pages.fragments import POLICY, script
 from loopline.api.pages.html import Html, element, joined
 from loopline.api.pages.links import SUFFIX
@@ -58,7 +58,8 @@ def page(found: Overview, *, reloads: bool = False) -> str:
         *(place.section(one, found) for one in found.places),
         series.models(found),
         series.datasets(found),
-        None if found.places or found.datasets or found.status.runs else _empty(),
+        runs.newest(project, found.runs, found.groups, found.at),
+        None if found.places or found.datasets or found.status.runs or found.runs.runs else _empty(),
     )
     at = datetime.datetime.fromtimestamp(found.at / 1000, datetime.UTC)
     foot = joined("As of ", element("time", f"{at:%Y-%m-%d %H:%M:%S} UTC", datetime=at.isoformat(timespec="seconds")))
@@ -91,7 +92,7 @@ def _verdict(found: Overview) -> Html | None:
 def _needs(found: Overview) -> Html:
     needs = found.status.needs
     if not needs:
-        if not (found.places or found.status.runs):
+        if not (found.places or found.status.runs or found.runs.runs):
             return Html("")
         return element("p", status("good", "Nothing needs a person."))
     items = [
@@ -116,5 +117,7 @@ def _empty() -> Html:
         element("pre", "loopline demo"),
         element("p", "Or begin on a table of yours:"),
         element("pre", "loopline init NAME --data FILE --label COLUMN\nloopline run NAME"),
+        element("p", "Or track a script of yours:"),
+        element("pre", 'import loopline as ll\n\nwith ll.run("try 1") as run:\n    run.log(loss=0.31)'),
         class_="card",
     )

@@ -16,6 +16,7 @@ from loopline.monitoring.records import Alert, MonitorRecord
 from loopline.outcomes.records import Traffic, VariantTraffic
 from loopline.pipeline.records import PipelineRun
 from loopline.registry.records import ModelVersion
+from loopline.tracking.records import RunGroupPage, RunPage
 
 DAY = 86_400_000
 _ALERTED = {"drift": "drifting", "quality": "worse", "probing": "probed", "collecting": "not collected"}
@@ -26,6 +27,8 @@ FAILING = 0.05
 _RUNS = 5
 _ALERTS = 3
 _VERSIONS = 5
+_TRACKED = 6
+_GROUPS = 50
 _EVALUATIONS = 50
 
 Kind = Literal["good", "warn", "bad", "moving", "person", "soft"]
@@ -81,6 +84,9 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     datasets: tuple[Series, ...]
     evaluations: dict[str, str]
     """The id of the newest evaluation of each model version, by ref."""
+    runs: RunPage
+    """The newest that scripts tracked by themselves; those of loops stand with their champions."""
+    groups: RunGroupPage
 
 
 def overview(session: Session, now: int) -> Overview:
@@ -110,6 +116,8 @@ def overview(session: Session, now: int) -> Overview:
         models=tuple(models),
         datasets=tuple(datasets),
         evaluations=evaluations,
+        runs=session.runs.list(kind="run", limit=_TRACKED),
+        groups=session.groups.list(limit=_GROUPS),
     )
 
 

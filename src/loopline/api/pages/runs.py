@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from starlette.requests import Request
@@ -18,7 +18,7 @@ from loopline.api.pages.style import document, status, table
 from loopline.api.pages.times import ago, length
 from loopline.app import Platform
 from loopline.catalog import Session
-from loopline.tracking.records import Run, RunGroup, RunPage, RunStatus, of_work_first
+from loopline.tracking.records import Run, RunGroup, RunGroupPage, RunPage, RunStatus, of_work_first
 
 _PLOTS = 24
 _RUNS = 100
@@ -45,7 +45,7 @@ def run(request: Request, platform: Platform, principal: Principal | None) -> Re
             element("h1", back), parts.page(lists[part], first, lambda row: links.run(project, found.id, part, row))
         )
     else:
-        drawn = [point.key for point in session.runs.last((found.id,))[found.id] if point.step]
+        drawn = {point.key for point in session.runs.last((found.id,))[found.id] if point.step}
         body = run_page(project, found, group, children, lists, drawn, platform.clock.now())
     return HTMLResponse(document(f"{found.name}: {project}", _nav(project, group), body, joined()))
 
@@ -73,7 +73,7 @@ def run_page(
     of: RunGroup,
     children: RunPage,
     lists: Mapping[str, Part],
-    drawn: Sequence[str],
+    drawn: Set[str],
     now: int,
 ) -> Html:
     """All that a run holds. `drawn`: the metrics that are drawn; one without steps is a dot, which the table says better."""
@@ -103,6 +103,17 @@ def run_page(
     )
 
 
+def newest(project: str, found: RunPage, groups: RunGroupPage, now: int) -> Html | None:
+    """The newest runs of a project, and the way to each group; None where there is no run."""
+    shown = _runs(project, found, now)
+    if shown is None:
+        return None
+    ways = (element("a", one.name, href=links.group(project, one.number)) for one in groups.groups)
+    more = element("p", "More groups: ", element("code", "loopline groups ls"), class_="soft") if groups.after else None
+    told = element("p", element("span", "Groups of runs:", class_="soft"), *ways, class_="links")
+    return joined(element("h2", "Runs"), element("div", shown, told, more, class_="card"))
+
+
 def _session(request: Request, platform: Platform, principal: Principal | None) -> tuple[Session, str]:
     assert principal is not None, "the route asks who calls"
     project = request.query_params.get("project", "") or platform.settings.project
@@ -115,7 +126,7 @@ def _nav(project: str, of: RunGroup | None) -> Html:
     return joined(element("span", "Loopline", class_="brand"), element("nav", home, back, aria_label="Pages"))
 
 
-def _plots(project: str, found: Run, drawn: Sequence[str]) -> Iterator[Html]:
+def _plots(project: str, found: Run, drawn: Set[str]) -> Iterator[Html]:
     """The first metrics, drawn."""
     wanted = [key for key in of_work_first(found.metrics) if key in drawn]
     keys = wanted[:_PLOTS]
@@ -144,7 +155,7 @@ def _runs(project: str, found: RunPage, now: int) -> Html | None:
         ]
         for one in found.runs
     ]
-    more = element("p", f"The newest {_RUNS} of them are here; `loopline runs ls` has all.", class_="soft")
+    more = element("p", f"The newest {len(rows)} of them are here; `loopline runs ls` has all.", class_="soft")
     return joined(
         table(["run", "kind", "status", "begun", "metrics"], rows, whole=(1, 2, 3)), more if found.after else None
     )

@@ -51,7 +51,8 @@ def tables(comparison: Compared) -> str:
 
 def metric(one: MetricComparison) -> list[str]:
     """A metric of each run in a few words: its last value, else the mean of its folds, and how it stands beside the first run."""
-    return [_said(value, folds, delta) for value, folds, delta in zip(one.values, one.folds, one.deltas, strict=True)]
+    means = one.folds or (None,) * len(one.values)  # an older server says nothing of them
+    return [_said(value, folds, delta) for value, folds, delta in zip(one.values, means, one.deltas, strict=True)]
 
 
 def _said(value: Summary | None, folds: float | None, delta: Delta | None) -> str:
