@@ -96,6 +96,8 @@ def test_what_is_declared_is_imported_and_what_is_imported_is_declared() -> None
         "pyyaml": "yaml",
         "confluent-kafka": "confluent_kafka",
         "grpcio": "grpc",
+        "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
+        "opentelemetry-sdk": "opentelemetry",
         "paho-mqtt": "paho",
     }
     capped = {"python-dateutil"}  # not imported: its upper bound keeps other clients installable

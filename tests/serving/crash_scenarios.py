@@ -168,7 +168,7 @@ class _FileIn:
     def take(self, most: int, wait: float) -> list[Any]:
         from loopline.ports.stream import Came
 
-        numbers = range(self.at, min(self.at + 8, 30))
+        numbers = range(self.at, min(self.at + 15, 30))
         self.at = numbers.stop
         return [Came(str(n), {"number": n}, b"no row" if n == 13 else json.dumps(_row(n)).encode()) for n in numbers]
 

@@ -102,7 +102,7 @@ def test_probes_and_swagger(server: Supervisor) -> None:
         answer = call(server.port, "GET", f"/swagger.json{version}")
         validator(answer.json).validate()
         schemas = answer.json.get("definitions") or answer.json["components"]["schemas"]
-        assert answer.json["paths"].keys() == {"/", "/score"}
+        assert answer.json["paths"].keys() == {"/", "/score", "/swagger.json"}
         example = schemas["ServiceInput"]["example"]
         said = score(server.port, example)
         assert said.json == LABELS[:1]

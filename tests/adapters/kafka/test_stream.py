@@ -19,6 +19,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from tests.serving.conftest import EXAMPLE, expected, write
 
+from loopline.adapters.kafka import stream as adapter
 from loopline.adapters.kafka.stream import KafkaInflow, KafkaOutflow
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
 from loopline.ports.stream import Inflow, Outflow, Sent
@@ -260,7 +261,8 @@ def test_what_is_too_large_for_the_broker_is_named(broker: Broker) -> None:
     assert {one.value() for one in read(broker, "small")} == {b"0", b"1", b"3"}
 
 
-def test_a_broker_that_is_away_is_told_and_given_up_when_it_is_to_end(tmp_path: Path) -> None:
+def test_a_broker_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "PATIENCE", 1.0)
     with pytest.raises(LooplineError) as told:
         KafkaOutflow("kafka://127.0.0.1:9/there")
     assert isinstance(told.value, Unavailable | NotFound)

@@ -54,7 +54,7 @@ class Topic:
 class TestTopic(SourceLaws):
     @pytest.fixture
     def place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-        monkeypatch.setattr(adapter, "_PATIENCE", 2.0)
+        monkeypatch.setattr(adapter, "PATIENCE", 2.0)
         monkeypatch.setattr("loopline.ports.messages.MOST_ROWS", 3)
         return Topic(tmp_path)
 
@@ -315,7 +315,7 @@ def test_another_topic_of_the_same_name_is_not_read_on(broker: Broker, tmp_path:
 
 
 def test_a_broker_that_goes_away_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "_PATIENCE", 2.0)
+    monkeypatch.setattr(adapter, "PATIENCE", 2.0)
     monkeypatch.setattr("loopline.ports.messages.MOST_ROWS", 3)
     place = Topic(tmp_path)
     place.put([{"id": n, "word": "w"} for n in range(0, 40, 2)])
@@ -339,7 +339,7 @@ def test_a_topic_that_is_not_there(program: Broker, tmp_path: Path) -> None:
 
 
 def test_who_is_not_let_in_is_told_without_the_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "_PATIENCE", 2.0)
+    monkeypatch.setattr(adapter, "PATIENCE", 2.0)
     who = {"sasl.mechanism": "SCRAM-SHA-256", "sasl.username": "nobody", "sasl.password": "wrong-41"}
     options = {"security.protocol": "SASL_PLAINTEXT", **who}
     with (

@@ -73,10 +73,11 @@ class Session:
         self.size = 0
         """Bytes of what came and was not taken yet."""
 
-    def connect(self, *, anew: bool) -> bool:
-        """Connects; gives whether the broker still has what it kept under this name. `anew`: it is to forget that.
+    def connect(self) -> bool:
+        """Connects; gives whether the broker still has what it kept under this name.
 
-        Raises `Unavailable`, `Refused` and `Invalid`, as all that is asked of it does.
+        Never as a clean start: such a session Mosquitto forgets where it is ended before the client has come again. Raises
+        `Unavailable`, `Refused` and `Invalid`, as all that is asked of it does.
         """
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
@@ -85,7 +86,7 @@ class Session:
         wanted.SessionExpiryInterval = _FOREVER
         wanted.ReceiveMaximum = _ON_THE_WAY
         try:
-            self._client.connect(self._host, self._port, clean_start=anew, properties=wanted)
+            self._client.connect(self._host, self._port, clean_start=False, properties=wanted)
         except (OSError, ValueError) as e:
             raise self._away(e) from e
         self._until(_CONNECTED)
@@ -215,7 +216,8 @@ class Session:
 
 def join(spool: Spool, session: Session) -> None:
     """Connects as whom the spool says, and subscribes where the broker does not keep what comes yet; that it forgot is told."""
-    if session.connect(anew=not spool.subscribed):
+    present = session.connect()
+    if present and spool.subscribed:
         return
     if spool.subscribed:
         lost = "the broker forgot the session: what came since the last reading is lost, retained messages come again"

@@ -84,7 +84,7 @@ class Score(mlflow.Scoring):
         """The predictions in the form that was asked for; the ids of the rows in a header, where they are not many."""
         outcome = Outcome(call)
         found = outcome.values if self._method == "predict_proba" else outcome.predictions()
-        headers = self._headers(call)
+        headers = self._ids(self._echoed.get(b"x-request-id") or call.request.encode())
         if self._form == "input_data":
             if outcome.count <= _MOST_IDS:
                 headers = (*headers, (b"x-loopline-ids", ",".join(outcome.ids()).encode()))
@@ -95,12 +95,16 @@ class Score(mlflow.Scoring):
 
     def refuse(self, problem: Problem) -> tuple[bytes, Headers]:
         """The server's shape of an error."""
-        return refuse(problem), (*problem.headers, *self._echoed.items())
+        return refuse(problem), (*problem.headers, *self._ids(self._echoed.get(b"x-request-id", b"")))
 
-    def _headers(self, call: Call) -> Headers:
-        echoed = {b"x-request-id": call.request.encode(), **self._echoed}
-        client = echoed.get(b"x-ms-client-request-id", echoed[b"x-request-id"])
-        return tuple({b"x-ms-request-id": client, **echoed}.items())
+    def _ids(self, request: bytes) -> Headers:
+        """The ids of a request as the server tells them: `x-ms-request-id`, once the client's own, stands for any of them."""
+        found = {b"x-request-id": request, **self._echoed}
+        if legacy := found.get(b"x-ms-request-id"):
+            found.setdefault(b"x-ms-client-request-id", legacy)
+        else:
+            found[b"x-ms-request-id"] = found.get(b"x-ms-client-request-id") or request
+        return tuple((name, value) for name, value in found.items() if value)
 
 
 def refuse(problem: Problem) -> bytes:
@@ -204,7 +208,13 @@ def _paths(schemas: str, *, swagger_2: bool) -> dict[str, Any]:
         "operationId": "ServiceHealthCheck", "summary": "Whether it answers",
         "responses": {"200": answer("It does.", kind="text/plain")},
     }  # fmt: skip
-    return {"/": {"get": probe}, "/score": {"post": score}}
+    version = {"name": "version", "in": "query", "required": False}
+    text = {"type": "string"} if swagger_2 else {"schema": {"type": "string"}}
+    this = {
+        "operationId": "GetSwagger", "summary": "This document", "parameters": [version | text],
+        "responses": {"200": {"description": "It, in that version."}, "default": score["responses"]["default"]},
+    }  # fmt: skip
+    return {"/": {"get": probe}, "/score": {"post": score}, "/swagger.json": {"get": this}}
 
 
 def _without_null(schema: Any, *, nullable: bool = False) -> Any:
