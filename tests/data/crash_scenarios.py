@@ -57,7 +57,9 @@ def work(folder: Path) -> None:
         datasets.release("visits", "1", "it was meant so")
     datasets.clean("visits", STEPS, version="1")
     datasets.tag("visits", "1", "published")
-    for number in range(1 + {d.name: d.versions for d in datasets.list()}.get("codes", 0), 4):  # the third is the first again
+    for number in range(
+        1 + {d.name: d.versions for d in datasets.list()}.get("codes", 0), 4
+    ):  # the third is the first again
         datasets.add("codes", Body(f"code\n{number % 2}\n".encode(), name="codes.csv"))
     if datasets.show("codes", "1").purged is None:
         datasets.purge(versions=("data:codes@1",))
