@@ -106,7 +106,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, int]:
 
 @linux
 @pytest.mark.parametrize(
-    "how", ["gzip", "zstd", "parquet", "ndjson", "ndjson.gz", "avro", "arrow", "arrow in one batch", "arrow stream.zst"]
+    "how", ["gzip", "zstd", "parquet", "ndjson.gz", "avro", "arrow in one batch", "arrow stream.zst"]
 )
 def test_nor_with_a_packed_one(tmp_path: Path, plain: tuple[Path, int, int], how: str) -> None:
     file, rows, peak = plain
@@ -128,14 +128,11 @@ def again_as(how: str, file: Path, written: Path) -> None:
         case "parquet":
             table(file).write_parquet(written, row_group_size=50_000)
         case "ndjson":
-            with written.open("wb") as out:
-                table(file).write_ndjson(out)
+            written.write_bytes(table(file).write_ndjson().encode())
         case "avro":
             frame = table(file)
             with written.open("wb") as out:
                 fastavro.writer(out, SCHEMA, frame.iter_rows(named=True), codec="deflate", sync_interval=64_000)
-        case "arrow":
-            table(file).write_ipc(written, record_batch_size=50_000)
         case "arrow in one batch":
             table(file).rechunk().write_ipc(written, record_batch_size=10**9)
         case "arrow stream":

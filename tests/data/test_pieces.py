@@ -96,7 +96,7 @@ def test_what_was_there_before_the_newest_version_is_not_written_again_either(pl
     assert_frame_equal(place.rows(version=3), before)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 4000), min_size=1, max_size=30), st.integers(0, 2))
 def test_cuts_do_not_depend_on_how_rows_come(heights: list[int], seed: int) -> None:
     frame = table(sum(heights) % 20_000 + 1).with_columns(pl.col("id") + seed)

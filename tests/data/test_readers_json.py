@@ -43,7 +43,7 @@ def _read(path: Path, block: int) -> tuple[pl.DataFrame | str, tuple[str, ...]]:
         return read.frame, read.facts.warnings
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(tables(), st.sampled_from([1, 30, 100]))
 def test_a_table_does_not_depend_on_where_blocks_end(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], block: int
