@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -102,12 +103,11 @@ class Numbers:
         longest = text.str.len_bytes().max()
         if isinstance(longest, int) and longest >= 19 and text.str.contains(_LONG).any():
             self._long = True
+        most = max((abs(float(v)) for v in (found.min(), found.max()) if v is not None), default=0.0)  # type: ignore[arg-type]
         if found.dtype.is_float():
-            infinite = found.is_infinite()
-            if infinite.any() and (infinite & ~text.str.contains("(?i)inf")).any():
+            if not most < math.inf and too_large(text, found).any():
                 self.hold = False
             self.gaps += int(found.is_nan().sum())
-        most = max((abs(float(v)) for v in (found.min(), found.max()) if v is not None), default=0.0)  # type: ignore[arg-type]
         self._large = self._large or most > _INTEGERS
         if _zero_led(text) or (self._large and self._long and not self.whole):
             self.hold = False
