@@ -33,9 +33,8 @@ _INTEGERS = 9e18
 
 def without(series: pl.Series, missing: Sequence[str]) -> pl.Series:
     """Texts without those that mean a missing value."""
-    if not np.isin(
-        _heads(series), _heads_of(tuple(missing))
-    ).any():  # nearly always, and seen faster than with all letters
+    likely = np.isin(_heads(series), _heads_of(tuple(missing)))  # seen faster than with all letters
+    if not likely.any():
         return series
     gaps = series.is_in(missing).fill_null(value=False)
     return series.set(gaps, None) if gaps.any() else series
