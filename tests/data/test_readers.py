@@ -336,6 +336,8 @@ def test_facts_name_the_bytes(tmp_path: Path) -> None:
         (b"a,b", "t.csv", "table-empty", "no rows"),
         (b"a,b\n1,2\n3\n4,5\n", "t.csv", "ragged-lines", "line 3 has 1 field, the header has 2"),
         (b"a,b\n1,2\n3,4,5\n6,7,8\n", "t.csv", "ragged-lines", "line 3 has 3 fields, the header has 2 (and 1 more line"),
+        (b"a,b,c\n1,2,3\n4,5,6,7\n8,9\n", "t.csv", "ragged-lines", "line 3 has 4 fields, the header has 3 (and 1 more line"),
+        (b'a,b,c\n1,2,3\n4,5\n"8,9",10,11,12\n', "t.csv", "ragged-lines", "line 3 has 2 fields"),
         (b'a,b\n"1\n2",3\n4\n', "t.csv", "ragged-lines", "line 4 has 1 field"),
         (b'a,b\n1,2\n"3,4\n5,6\n', "t.csv", "ragged-lines", "line 3, which runs over 2 lines because of an open quote"),
         (b"a,b,a\n1,2,3\n", "t.csv", "table-names", "'a' 2 times (columns 1, 3)"),

@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 
 from loopline.data import readers_encoding, readers_kept
 from loopline.data.readers_csv import read_csv
+from loopline.data.readers_encoding import records
 from loopline.data.readers_kept import Kept
 from loopline.data.readers_types import MISSING
 from loopline.quality.blocks import Blocks
@@ -73,6 +74,17 @@ def test_blocks_give_what_the_whole_gives(spelled: list[list[str]], size: int) -
     assert_frame_equal(pieces.frame(), whole.frame())
     assert_frame_equal(some, whole.frame().select(chosen))
     assert told == said
+
+
+def test_a_quote_that_is_never_closed_takes_no_more_than_a_field_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers_encoding, "_RECORDS", 100)
+    monkeypatch.setattr(readers_encoding, "_LONGEST", 1000)
+    lines = b"1,2\n" * 50 + b'5" pipe,3\n' + b"1,2\n" * 2000
+    assert max(map(len, records(lines, 0))) < 1100
+    assert b"".join(records(lines, 0)) == lines
+    rows, _, _ = read_csv(b"what,n\n" + lines, "t.csv", MISSING)
+    assert rows.height == 2051
+    assert rows.rows([50]).row(0) == ('5" pipe', 3)
 
 
 def test_a_type_that_a_late_block_tells_holds_for_the_first_ones() -> None:

@@ -2,29 +2,30 @@
 
 A block is read once: what was typed is kept, and only where a later block tells another type is the column read again.
 
-Lines of a well-formed file are only counted (in blocks, at memory speed). A file with blank lines or with quotes in odd
-places goes through Python's own csv module, which either names the line that is wrong or puts it into plain form, on the disk.
+Fields of a well-formed file are only counted, at memory speed. A file with blank lines or with quotes in odd places goes
+through Python's own csv module, which either names the line that is wrong or puts it into plain form, on the disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import mmap
 import re
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from loopline.data.readers_encoding import blocks, records, spans
+from loopline.data.readers_encoding import blocks, records
 from loopline.data.readers_kept import Kept
-from loopline.data.readers_packed import Content, mapped, release
+from loopline.data.readers_packed import Content, mapped
 from loopline.data.readers_types import check_names, typed
 from loopline.errors import Invalid
 from loopline.quality.blocks import Blocks
@@ -35,6 +36,7 @@ _BOM = b"\xef\xbb\xbf"
 _SAYS = re.compile(rb"sep=[,;|\t]\r?\n", re.IGNORECASE)
 _SAMPLE = 256 << 10
 _LONGEST_FIELD = 64 << 20
+_QUOTED = 1 << 14  # fields between quotes that are looked into at once
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,12 +62,18 @@ def read_csv(
     header, body = _header(content, start, written, called)
     names = [n.strip() for n in header]
     _check_names(names, called)
-    if _scan(content, body, written, len(names)) and not _bare_returns(content, start):
-        texts = _texts(content, body, written, names, called, spaced=spaced)
-    else:
+
+    def found(texts: Blocks) -> tuple[Blocks, tuple[str, ...]]:
+        return typed(texts, missing, decimal_comma=written != ",", as_text=as_text, kept=Kept(scratch))
+
+    read = None
+    if len(names) > 1 and not _bare_returns(content, start):
+        with contextlib.suppress(_Uneven):
+            read = found(_texts(content, body, written, names, called, spaced=spaced, plain=False))
+    if read is None:
         plain = _rewritten(content, start, written, len(names), called, scratch)
-        texts = _texts(plain, 0, ",", names, called, spaced=spaced)
-    rows, warnings = typed(texts, missing, decimal_comma=written != ",", as_text=as_text, kept=Kept(scratch))
+        read = found(_texts(plain, 0, ",", names, called, spaced=spaced, plain=True))
+    rows, warnings = read
     if not rows.height:
         raise Invalid(
             f"{called} has a header of {len(names)} columns but no rows.",
@@ -78,27 +86,76 @@ def read_csv(
     return rows, dialect, warnings
 
 
-def _texts(content: Content, body: int, separator: str, names: list[str], called: str, *, spaced: bool) -> Blocks:
-    """The rows of plain lines as texts."""
+class _Uneven(Exception):
+    """Lines that are put into plain form first, or refused."""
+
+
+def _texts(
+    content: Content, body: int, separator: str, names: list[str], called: str, *, spaced: bool, plain: bool
+) -> Blocks:
+    """The rows as texts. Of lines that may not be `plain`, raises `_Uneven` where they are not, once all columns are read."""
     schema = pl.Schema(dict.fromkeys(names, pl.String()))
     # With a first line of our own: polars takes rows that begin like a packed file ("x" and U+0001) for one.
     header = separator.join(map(str, range(len(names)))).encode() + b"\n"
 
     def read(chosen: Sequence[str]) -> Iterator[pl.DataFrame]:
         kept = {str(place): name for place, name in enumerate(names) if name in chosen}
+        looking = not plain and len(kept) == len(names)
         for lines in records(content, body, header):
+            height = _height(memoryview(lines)[len(header) :], ord(separator), len(names)) if looking else None
             try:
                 frame = pl.read_csv(lines, separator=separator, infer_schema=False, columns=list(kept))
             except pl.exceptions.PolarsError as error:
+                if looking:
+                    raise _Uneven from error
                 raise Invalid(
                     f"{called} cannot be read as CSV: {str(error).partition(chr(10))[0]}.",
                     code="csv-broken",
                     hint="Look at its quotes and separators.",
                 ) from error
+            if height not in (None, frame.height):
+                raise _Uneven
             frame = frame.select(pl.col(place).alias(name) for place, name in kept.items()).select(chosen)
             yield frame.with_columns(pl.all().str.strip_chars_start(" ")) if spaced else frame
 
     return Blocks(schema, 0, read)  # how many they are is known once they are typed
+
+
+def _height(lines: memoryview, separator: int, width: int) -> int:
+    """How many lines they are, if they have as many fields as lines of `width`; a line that has too many is polars' to refuse.
+
+    Raises `_Uneven` where they have not, and for a quote that is not at the edge of a field.
+    """
+    raw = np.frombuffer(lines, np.uint8)
+    breaks = int(np.count_nonzero(raw == 10)) + int(raw[-1] != 10)
+    cuts = int(np.count_nonzero(raw == separator))
+    quotes = np.flatnonzero(raw == 34)
+    if len(quotes) % 2:
+        raise _Uneven
+    if len(quotes):
+        opening, closing = quotes[::2], quotes[1::2]
+        before = np.where(opening == 0, 10, raw[opening - 1])
+        behind = raw[np.minimum(closing + 1, len(raw) - 1)]
+        for beside, edges in ((before, (10, 34, separator)), (behind, (10, 13, 34, separator))):
+            if not np.isin(beside, edges).all():
+                raise _Uneven
+        for start in range(0, len(opening), _QUOTED):
+            within = _within(raw, opening[start : start + _QUOTED] + 1, closing[start : start + _QUOTED])
+            breaks -= int(np.count_nonzero(within == 10))
+            cuts -= int(np.count_nonzero(within == separator))
+    if cuts != breaks * (width - 1):
+        raise _Uneven
+    return breaks
+
+
+def _within(
+    raw: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint8]:
+    """The bytes of some pieces, one piece after the other."""
+    lengths = ends - starts
+    places = np.arange(int(lengths.sum())) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+    found: npt.NDArray[np.uint8] = raw[places]
+    return found
 
 
 def _sniffed(content: Content, start: int) -> tuple[str, bool]:
@@ -157,44 +214,6 @@ def _check_names(names: list[str], called: str) -> None:
             hint="Name it there; a table written with its row index has such a first column (pandas: index=False).",
         )
     check_names(names, called)
-
-
-def _scan(content: Content, body: int, separator: str, width: int) -> bool:
-    """Whether every line has `width` fields and every quote is at the edge of one."""
-
-    def even(span: tuple[int, int]) -> bool:
-        found = _scanned(content[slice(*span)], ord(separator), width)
-        release(content, *span)
-        return found
-
-    if width < 2:
-        return False
-    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
-        try:
-            return all(pool.map(even, spans(content, body)))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _scanned(block: bytes, separator: int, width: int) -> bool:
-    """As `_scan` for some lines; a record that runs on into the next block counts as unclean."""
-    raw = np.frombuffer(block, np.uint8)
-    places = np.flatnonzero((raw == 10) | (raw == separator) | (raw == 34))  # of what cuts, and of quotes
-    signs = raw[places]
-    quotes = signs == 34
-    inside = (np.cumsum(quotes, dtype=np.uint8) & 1).astype(bool)  # a closing quote counts as outside
-    if len(inside) and inside[-1]:  # rare: a line break in quotes just at a block's edge
-        return False
-    opening, closing = places[quotes & inside], places[quotes & ~inside]
-    before = np.where(opening == 0, 10, raw[opening - 1])
-    behind = raw[np.minimum(closing + 1, len(raw) - 1)]
-    for beside, edges in ((before, (10, 34, separator)), (behind, (10, 13, 34, separator))):
-        if not np.isin(beside, edges).all():
-            return False
-    breaks = signs[~(inside | quotes)] == 10
-    if raw[-1] != 10:
-        breaks = np.append(breaks, True)
-    return len(breaks) == np.count_nonzero(breaks) * width and bool(breaks[width - 1 :: width].all())
 
 
 def _bare_returns(content: Content, start: int) -> bool:

@@ -17,6 +17,7 @@ from loopline.errors import Invalid
 
 _BLOCK = 4 << 20
 _RECORDS = 8 << 20
+_LONGEST = 160 << 20  # of a record that lines break in: a field, its quotes doubled, and more
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _HIGH = re.compile(rb"[\x80-\xff]+")
@@ -73,7 +74,10 @@ def spans(content: Content, start: int) -> Iterator[tuple[int, int]]:
 
 
 def records(content: Content, start: int, header: bytes = b"") -> Iterator[bytes]:
-    """The text in larger blocks of whole records, each behind a `header`: a line break between quotes ends none."""
+    """The text in larger blocks of whole records, each behind a `header`: a line break between quotes ends none.
+
+    But where they are open for longer than any field may be.
+    """
     size = len(content)
     with memoryview(content) as whole:
         while start < size:
@@ -81,7 +85,7 @@ def records(content: Content, start: int, header: bytes = b"") -> Iterator[bytes
             if end < size:
                 end = content.rfind(b"\n", start, end) + 1 or end
             within = _quotes(whole[start:end]) % 2
-            while end < size and (within or content[end - 1 : end] != b"\n"):
+            while end < size and (content[end - 1 : end] != b"\n" or (within and end - start < _LONGEST)):
                 stop = content.find(b"\n", end) + 1 or size
                 within ^= _quotes(whole[end:stop]) % 2
                 end = stop
@@ -96,13 +100,15 @@ def _quotes(text: memoryview) -> int:
 
 def _first_wrong(content: Content) -> int | None:
     """The offset of the first byte that is not UTF-8."""
-    for begin, block in blocks(content, 0):
-        if block.isascii():
-            continue
-        try:
-            block.decode("utf-8")
-        except UnicodeDecodeError as error:
-            return begin + error.start
+    with memoryview(content) as whole:
+        for begin, end in spans(content, 0):
+            plain = np.frombuffer(whole[begin:end], np.uint8).max() < 128
+            try:
+                if not plain:
+                    content[begin:end].decode("utf-8")
+            except UnicodeDecodeError as error:
+                return begin + error.start
+            release(content, begin, end)
     return None
 
 

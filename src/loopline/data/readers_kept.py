@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -48,6 +49,7 @@ class Kept:
         with disk_errors(self._folder):
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - as long as it is read
+                weakref.finalize(self, self._file.close)
             start = self._file.tell()
             with pa.ipc.new_stream(pa.PythonFile(self._file, "w"), table.schema) as out:
                 out.write_table(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -32,9 +33,8 @@ _INTEGERS = 9e18
 
 def without(series: pl.Series, missing: Sequence[str]) -> pl.Series:
     """Texts without those that mean a missing value."""
-    if not np.isin(
-        _heads(series), _heads_of(tuple(missing))
-    ).any():  # nearly always, and seen faster than with all letters
+    likely = np.isin(_heads(series), _heads_of(tuple(missing)))  # seen faster than with all letters
+    if not likely.any():
         return series
     gaps = series.is_in(missing).fill_null(value=False)
     return series.set(gaps, None) if gaps.any() else series
@@ -102,12 +102,11 @@ class Numbers:
         longest = text.str.len_bytes().max()
         if isinstance(longest, int) and longest >= 19 and text.str.contains(_LONG).any():
             self._long = True
+        most = max((abs(float(v)) for v in (found.min(), found.max()) if v is not None), default=0.0)  # type: ignore[arg-type]
         if found.dtype.is_float():
-            infinite = found.is_infinite()
-            if infinite.any() and (infinite & ~text.str.contains("(?i)inf")).any():
+            if not most < math.inf and too_large(text, found).any():
                 self.hold = False
             self.gaps += int(found.is_nan().sum())
-        most = max((abs(float(v)) for v in (found.min(), found.max()) if v is not None), default=0.0)  # type: ignore[arg-type]
         self._large = self._large or most > _INTEGERS
         if _zero_led(text) or (self._large and self._long and not self.whole):
             self.hold = False

@@ -90,20 +90,20 @@ def _typed(
 ) -> tuple[Blocks, tuple[str, ...]]:
     seen = {name: Texts(missing, patterns, decimal_comma=decimal_comma) for name, patterns in columns.items()}
     height, nulls = 0, dict.fromkeys(rows.columns, 0)
-    hows: list[dict[str, object]] = []
+    hows: dict[str, object] = {}
+    late = dict.fromkeys(seen, 0)  # from which block on what was kept of a column is of the type that it has in the end
+    blocks = 0
     with ThreadPoolExecutor(pl.thread_pool_size()) as pool, ThreadPoolExecutor(1) as thread:
         for block in ahead(iter(rows), thread):
             height += block.height
             found = list(pool.map(lambda name: seen[name].take(block[name]), seen))  # noqa: B023 - it is done within the turn
             if kept is not None:
                 kept.add(pl.DataFrame(found))
-                hows.append({name: one.how for name, one in seen.items()})
+                late |= {name: blocks for name, one in seen.items() if blocks and hows[name] != one.how}
+                hows = {name: one.how for name, one in seen.items()}
+                blocks += 1
             for name in nulls.keys() - seen.keys():
                 nulls[name] += block[name].null_count()
-        # What was kept of a column is right from the block on at which its type was seen for the last time to be another.
-        late = {
-            n: 1 + max((i for i, how in enumerate(hows) if how[n] != one.how), default=-1) for n, one in seen.items()
-        }
         again = {
             name: Again(name, one, numbers=NUMBER in columns[name])
             for name, one in seen.items()
@@ -116,11 +116,11 @@ def _typed(
     read: dict[str, Callable[[pl.Series], pl.Series]] = {n: again[n].read if n in again else seen[n].read for n in seen}
     nulls |= {name: height - one.values + one.gaps for name, one in seen.items()}
     nulls |= {name: height - seen[name].values + one.gaps for name, one in again.items()}
-    late |= {name: len(hows) for name, one in again.items() if one.is_number}
+    late |= {name: blocks for name, one in again.items() if one.is_number}
     kinds = {name: read[name](one).dtype if name in read else one.dtype for name, one in rows.empty.to_dict().items()}
     warnings = tuple(said for one in again.values() if (said := one.warning()))
-    blocks = _read_as(rows, read) if kept is None else _read_kept(rows, kept, late, read)
-    return Blocks(pl.Schema(kinds), height, blocks, nulls), warnings
+    typed_rows = _read_as(rows, read) if kept is None else _read_kept(rows, kept, late, read)
+    return Blocks(pl.Schema(kinds), height, typed_rows, nulls), warnings
 
 
 def _read_as(rows: Blocks, read: Mapping[str, Callable[[pl.Series], pl.Series]]) -> _Reader:

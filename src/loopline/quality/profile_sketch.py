@@ -25,6 +25,7 @@ DISTINCT: Final = 1024  # as many distinct values, or prefixes of values, a colu
 _INDEX_BITS: Final = 11  # 2,048 registers: a standard error of 2.3 %
 _AT_HAND: Final = 1 << 15
 _PLACES: Final = 16  # bits: values are counted in as many places as a processor keeps at hand
+_FEW: Final = 4 * DISTINCT  # whole numbers that are counted one by one
 _EXPONENT: Final = 52  # the bits of a double below its sign and exponent
 _SIGN: Final = np.int64(0x7FFF_FFFF_FFFF_FFFF)
 
@@ -60,7 +61,7 @@ class Prefixes(msgspec.Struct, frozen=True, kw_only=True):
         if not len(values):
             return cls()
         low, high = float(values.min()), float(values.max())
-        if high - low < 1 << _PLACES and (values == np.floor(values)).all():
+        if high - low < _FEW and (values == np.floor(values)).all():
             counts = np.bincount((values - low).astype(np.int64))
             there = np.flatnonzero(counts)
             return cls.of(ordered(low + there.astype(np.float64)), counts[there])
