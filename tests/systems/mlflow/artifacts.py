@@ -47,12 +47,14 @@ with tempfile.TemporaryDirectory() as temporary, mlflow.start_run() as active:
     (here / "tree" / "deep").mkdir(parents=True)
     for name, content in {
         "one.txt": b"one", "ü b.bin": b"\0\1" * 100, "empty": b"", "tree/deep/y.csv": b"a,b\n1,2\n", "tree/z.md": b"# z",
-        "100%.txt": b"all", "a+b&c=d.txt": b"signs",
+        "100%.txt": b"all", "a+b&c=d.txt": b"signs", "a:b": b"colon",
     }.items():  # fmt: skip
         (here / name).write_bytes(content)
     mlflow.log_artifact(here / "one.txt")
-    for name in ("one.txt", "ü b.bin", "100%.txt", "a+b&c=d.txt"):
+    for name in ("one.txt", "ü b.bin", "100%.txt", "a+b&c=d.txt", "a:b"):
         mlflow.log_artifact(here / name, "sub/deep")
+    mlflow.log_artifact(here / "a:b")
+    mlflow.log_text("colons", "c:x/y:z.txt")
     mlflow.log_artifact(here / "empty")
     mlflow.log_artifacts(here / "tree", "tree")
     mlflow.log_dict({"a": [1, 2]}, "dicts/d.json")
