@@ -103,6 +103,7 @@ class _Shown:
         self._json = json
         self._live = not json and sys.stderr.isatty()
         self._last = time.monotonic()
+        self._first = True
         self._model = ""
         self._trouble = ""
 
@@ -122,8 +123,8 @@ class _Shown:
             self._trouble = progress.trouble
             self._say(progress.trouble or "It goes on.", "trouble", progress)
         now = time.monotonic()
-        if now - self._last >= (0.5 if self._live else _SHOWN):
-            self._last = now
+        if (self._first and progress.answered) or now - self._last >= (0.5 if self._live else _SHOWN):
+            self._first, self._last = False, now
             if self._live:
                 click.echo(f"\r\x1b[K{_line(progress)}", nl=False, err=True)
             else:

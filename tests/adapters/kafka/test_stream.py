@@ -239,6 +239,7 @@ def test_a_group_that_read_another_topic_does_not_go_on(broker: Broker) -> None:
     assert told.value.code == "source-changed"
 
 
+@pytest.mark.soak
 def test_the_newest_is_where_a_group_may_begin_and_it_goes_on_there(broker: Broker) -> None:
     broker.send("late", b"0", b"1", partition=0)
     address = f"kafka://{broker.address}/late"
