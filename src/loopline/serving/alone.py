@@ -128,6 +128,12 @@ class Alone:
             if self._models is None:
                 raise NotFound(f"There is no registry to fetch {wanted.name} from.", code="no-workspace")
             record = self._models.show(wanted.name, wanted.version)
+            if not record.servable:  # whatever its files are: nothing brought them here to be run
+                raise Conflict(
+                    f"{record.ref} holds files, not a bundle, and so cannot be served.",
+                    code="not-a-bundle",
+                    hint="Make a bundle of the model (loopline models package) and send it: loopline models push.",
+                )
             folder, model = self._bundles / record.bundle.partition(":")[2], record.ref
             if folder.is_dir():
                 try:
