@@ -288,11 +288,16 @@ def test_what_the_registry_has_and_nothing_serves(registry: Platform, folder: Pa
     draft(registry, bundle(), registered=False)
     run = registry.session().runs.create("files")
     models.add("loose", None, run=run.id, facts={"source": "elsewhere"})
+    made = bundle(version=2)
+    for file in (one for one in made.rglob("*") if one.is_file()):
+        registry.session().runs.put_artifact(run.id, file.relative_to(made).as_posix(), Body(file))
+    models.add("risk", f"run:{run.id}", run=run.id)
     for wanted, code in (
         (Wanted(name="risk", version="1"), "not-registered"),
         (CHAMPION, "no-alias"),
         (Wanted(name="risks", version="1"), "no-model"),
         (Wanted(name="loose", version="1"), "not-a-bundle"),
+        (Wanted(name="risk", version="2"), "not-a-bundle"),
     ):
         with pytest.raises(LooplineError) as told:
             Alone(folder / "own", [wanted], registry.session(), port=0).start()

@@ -66,7 +66,7 @@ class Bundles:
             record = models.show(wanted.name, wanted.version)
             check_registered(record)
             self._check_sound(record)
-            if not record.servable:
+            if not record.servable:  # whatever its files are: nothing brought them here to be run
                 raise Conflict(
                     f"{record.ref} holds files, not a bundle, and so cannot be served.",
                     code="not-a-bundle",
