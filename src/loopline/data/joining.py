@@ -81,8 +81,8 @@ def _with(
         for side, mark in ((rows, _HERE), (others, _THERE))
     )
     made, told, clashing = list[Blocks](), list[Joined](), 0
-    for one, other in zip(left, right, strict=True):
-        here, there = one.frame(), other.frame()
+    while left:  # what was joined is let go of, and its files with it
+        here, there = left.pop(0).frame(), right.pop(0).frame()
         clashing += _clashing(here, there, key)
         if clashing:
             continue
