@@ -148,7 +148,8 @@ class MonitorsService(MonitorsVerbs):
         if not due:
             return Look(endpoint=endpoint, taken=False, rows=0, summary="not due", due=row.last_look + settings.look)
         came = self._came(endpoint, row.rows_until).filter(pl.col("row").is_not_null())
-        labelled = self._labelled(endpoint, row.labels_until)  # they come later than rows, and also when no row comes
+        # Labels come later than rows, and also when no row comes.
+        labelled = self._labelled(endpoint, row.labels_until, settings.rows)
         enough, enough_labels = came.height >= settings.rows, labelled.height >= settings.rows
         if not enough and not enough_labels:
             return Look(
@@ -231,9 +232,10 @@ class MonitorsService(MonitorsVerbs):
             groups=tuple(groups),
         )
 
-    def _labelled(self, endpoint: str, since: int) -> pl.DataFrame:
-        """The answers whose label was received after a time."""
-        return self.predictions.frame(endpoint, columns=_SCORED).filter(
+    def _labelled(self, endpoint: str, since: int, least: int) -> pl.DataFrame:
+        """The answers whose label was received after a time; none are read where fewer than `least` came at all."""
+        few = self.predictions.received(endpoint, since) < least
+        return self.predictions.frame(endpoint, since=self.tx.now if few else 0, columns=_SCORED).filter(
             ~pl.col("shadow") & (pl.col("status") < 400) & (pl.col("truth_received") > since)
         )
 

@@ -206,7 +206,16 @@ class PredictionsService(PredictionsVerbs):
         frame = pl.concat([empty, *kept]).filter(pl.col("at") >= since)
         if until is not None:
             frame = frame.filter(pl.col("at") < until)
-        return frame.join(self._truth(endpoint, since), on="id", how="left", maintain_order="left")
+        truth = self._truth(endpoint, self.tx.now if frame.is_empty() else since)  # none of which is read for no answer
+        return frame.join(truth, on="id", how="left", maintain_order="left")
+
+    def received(self, endpoint: str, since: int) -> int:
+        """How many labels were received after a time, those that correct others among them."""
+        c = labels.c
+        query = sa.select(sa.func.count()).where(
+            c.project == self.tx.project, c.endpoint == endpoint, c.received > since
+        )
+        return int(self.tx.scalar(query) or 0)
 
     def kept(self, endpoint: str) -> bool:
         """Whether any answers of an endpoint are on record."""
