@@ -206,8 +206,8 @@ class PredictionsService(PredictionsVerbs):
         frame = pl.concat([empty, *kept]).filter(pl.col("at") >= since)
         if until is not None:
             frame = frame.filter(pl.col("at") < until)
-        truth = self._truth(endpoint, self.tx.now if frame.is_empty() else since)  # none of which is read for no answer
-        return frame.join(truth, on="id", how="left", maintain_order="left")
+        first = self.tx.now if frame.is_empty() else frame["at"].min()  # so that few labels are read for few answers
+        return frame.join(self._truth(endpoint, first), on="id", how="left", maintain_order="left")  # type: ignore[arg-type]
 
     def received(self, endpoint: str, since: int) -> int:
         """How many labels were received after a time, those that correct others among them."""
