@@ -108,7 +108,7 @@ def _parts(rows: Blocks, others: Blocks) -> int:
     """In how many parts both sides are joined, by the size of their first rows."""
     size = 0
     for side in (rows, others):
-        block = next(iter(side), side.empty)
+        block = next((block for block in side if block.height), side.empty)
         size += int(block.estimated_size()) * side.height // max(1, block.height)
     return min(_MOST_PARTS, 1 + size // _AT_ONCE)
 
