@@ -5,10 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from loopline.testing import objects, postgres
+
+if TYPE_CHECKING:
+    from loopline.packaging.records import Opening
+    from loopline.packaging.signing import ModelSigner
 
 pytest_plugins = ["matrix_guard"]
 
@@ -44,6 +49,22 @@ def object_store() -> Iterator[objects.Objects]:
     """A real store that speaks the protocol of S3, started once a session."""
     with objects.server() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> ModelSigner:
+    """A signer of models with keys of its own."""
+    from loopline.packaging.signing import ModelSigner
+
+    return ModelSigner(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="module")
+def opening(signer: ModelSigner) -> Opening:
+    """How bundles are opened where that signer's key alone is trusted."""
+    from loopline.packaging.records import Opening, Trust
+
+    return Opening(trust=Trust(keys=(signer.public_key(signer.sign({})["signatures"][0]["keyid"]),)))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -27,7 +27,7 @@ from loopline.packaging.ensemble_packaging import package_ensemble
 from loopline.packaging.foreign import package
 from loopline.packaging.manifest import read_manifest
 from loopline.packaging.predictor import BundlePredictor
-from loopline.packaging.records import Opening, Trust
+from loopline.packaging.records import Opening
 from loopline.packaging.runtime import Session, predict_rows
 from loopline.packaging.signing import ModelSigner
 from loopline.ports.runtime import ModelDown
@@ -58,16 +58,6 @@ class Model:
             os._exit(3)
         return [min(max(0.5 + row["x"] / 8, 0), 1) for row in rows]
 """
-
-
-@pytest.fixture(scope="module")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> ModelSigner:
-    return ModelSigner(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture(scope="module")
-def opening(signer: ModelSigner) -> Opening:
-    return Opening(trust=Trust(keys=(signer.public_key(signer.sign({})["signatures"][0]["keyid"]),)))
 
 
 def labelled(labels: Any, columns: tuple[str, ...] = ("x", "y", "z")) -> pl.DataFrame:

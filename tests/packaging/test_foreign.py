@@ -31,7 +31,7 @@ from loopline.packaging.child import ChildRuntime
 from loopline.packaging.foreign import package
 from loopline.packaging.manifest import read_manifest
 from loopline.packaging.predictor import BundlePredictor
-from loopline.packaging.records import Manifest, Opening, Trust
+from loopline.packaging.records import Manifest, Opening
 from loopline.packaging.runtime import Session, predict_rows
 from loopline.packaging.signing import ModelSigner
 from loopline.registry import formats
@@ -58,16 +58,6 @@ class Model:
         a, b = self.weights
         return [logistic(a * row["x"] + b * (row["ward"] == "north")) for row in rows]
 """
-
-
-@pytest.fixture(scope="module")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> ModelSigner:
-    return ModelSigner(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture(scope="module")
-def opening(signer: ModelSigner) -> Opening:
-    return Opening(trust=Trust(keys=(signer.public_key(signer.sign({})["signatures"][0]["keyid"]),)))
 
 
 def labelled(frame: pl.DataFrame, labels: Any) -> pl.DataFrame:

@@ -30,11 +30,6 @@ SCORE = (ROWS["a"] * 2 - ROWS["b"] + ROWS["c"] * ROWS["d"]).to_numpy()
 
 
 @pytest.fixture(scope="module")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> ModelSigner:
-    return ModelSigner(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture(scope="module")
 def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, pl.DataFrame]]:
     """A net and a tree of two classes, and a net of amounts, with their validation rows."""
     folder, made = tmp_path_factory.mktemp("forms"), {}

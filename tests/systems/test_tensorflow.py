@@ -18,7 +18,7 @@ from loopline.errors import LooplineError, Refused
 from loopline.packaging.child import ChildRuntime
 from loopline.packaging.foreign import package
 from loopline.packaging.manifest import read_manifest
-from loopline.packaging.records import Manifest, Opening, Trust
+from loopline.packaging.records import Manifest, Opening
 from loopline.packaging.runtime import Session, predict_rows
 from loopline.packaging.signing import ModelSigner
 from loopline.serving.model import load
@@ -59,16 +59,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(place))
         yield folder
-
-
-@pytest.fixture(scope="module")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> ModelSigner:
-    return ModelSigner(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture(scope="module")
-def opening(signer: ModelSigner) -> Opening:
-    return Opening(trust=Trust(keys=(signer.public_key(signer.sign({})["signatures"][0]["keyid"]),)))
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from loopline.errors import Invalid, NotFound, Refused
-from loopline.hashing import digest_bytes
-from loopline.packaging.manifest import CODE, file_of
+from loopline.errors import Invalid, NotFound
+from loopline.packaging.manifest import CODE, file_of, listed_bytes
 from loopline.packaging.records import Manifest
 from loopline.ports.runtime import Floats, Score, Strings
 from loopline.registry.formats import check_file
@@ -43,9 +42,7 @@ def open_code(folder: Path, manifest: Manifest) -> Score:
 def made_by_code(folder: Path, manifest: Manifest) -> Any:
     """`Model()` of the code of a bundle whose signature was checked. Raises as `open_code` does."""
     name = file_of("code")
-    source = (folder / name).read_bytes()
-    if digest_bytes(source) != manifest.digests[name]:  # what runs is what was signed
-        raise Refused(f"{name!r} in {folder} was changed since the bundle was written.", code="bundle-changed")
+    source = listed_bytes(folder, name, manifest)
     sys.path.insert(0, str(folder / CODE))
     sys.dont_write_bytecode = True  # a bundle holds what its manifest lists
     module = ModuleType("model")

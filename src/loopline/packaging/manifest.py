@@ -102,6 +102,25 @@ def _check_name(folder: Path, name: str, runtime: Runtime) -> None:
         )
 
 
+def listed_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
+    """The bytes of a file as the manifest lists it, so that what is opened is what was checked, and signed.
+
+    Raises `Refused` for a file that is missing (code "bundle-incomplete"), and for one that is not listed so ("bundle-changed").
+    """
+    try:
+        data = (folder / name).read_bytes()
+    except OSError:
+        raise Refused(f"{name!r} is missing in {folder}.", code="bundle-incomplete") from None
+    if digest_bytes(data) != manifest.digests.get(name):
+        raise Refused(
+            f"{name!r} in {folder} was changed since the bundle was written.",
+            code="bundle-changed",
+            hint="Fetch the bundle again from the registry; `loopline up` does so when it starts.",
+            file=name,
+        )
+    return data
+
+
 def _check_files(folder: Path, manifest: Manifest) -> None:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -118,18 +137,8 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
                 code="bundle-unlisted",
                 hint="Take it out, or write the bundle anew.",
             )
-    for name, digest in manifest.digests.items():
-        try:
-            data = (folder / name).read_bytes()
-        except OSError:
-            raise Refused(f"{name!r} is missing in {folder}.", code="bundle-incomplete") from None
-        if digest_bytes(data) != digest:
-            raise Refused(
-                f"{name!r} in {folder} was changed since the bundle was written.",
-                code="bundle-changed",
-                hint="Fetch the bundle again from the registry; `loopline up` does so when it starts.",
-                file=name,
-            )
+    for name in manifest.digests:
+        data = listed_bytes(folder, name, manifest)
         check_file(folder / name, name)
         try:
             outside = name.endswith(".onnx") and points_outside(data)

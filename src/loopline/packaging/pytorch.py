@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from loopline.errors import Invalid, MissingExtra, NotFound, Refused
-from loopline.hashing import digest_bytes
+from loopline.errors import Invalid, MissingExtra, NotFound
 from loopline.packaging.code import copy_code, copy_file, made_by_code
-from loopline.packaging.manifest import CODE, NATIVE, files_of
+from loopline.packaging.manifest import CODE, NATIVE, files_of, listed_bytes
 from loopline.packaging.records import Manifest
 from loopline.ports.runtime import Floats, Score, Strings
 from loopline.registry.safetensors import Tensor, tensors
@@ -102,7 +101,7 @@ def _read(folder: Path, manifest: Manifest) -> Any:
                 code="bad-code",
                 hint="A class of load(folder) and predict(rows) is packaged as code.",
             )
-        weights = _weights(_bytes(folder, f"{CODE}/{WEIGHTS}", manifest), f"{CODE}/{WEIGHTS}")
+        weights = _weights(listed_bytes(folder, f"{CODE}/{WEIGHTS}", manifest), f"{CODE}/{WEIGHTS}")
         try:
             module.load_state_dict(weights)
         except RuntimeError as e:
@@ -112,7 +111,7 @@ def _read(folder: Path, manifest: Manifest) -> Any:
                 hint="Save the state_dict of this very class.",
             ) from e
         return module.eval()
-    data = io.BytesIO(_bytes(folder, name, manifest))
+    data = io.BytesIO(listed_bytes(folder, name, manifest))
     try:
         if name.endswith(".pt"):
             return torch.jit.load(data, map_location="cpu").eval()
@@ -140,14 +139,6 @@ def _tensor(torch: Any, data: bytes, one: Tensor) -> Any:
     if one.begin == one.end:  # torch makes none of no bytes
         return torch.empty(one.shape, dtype=dtype)
     return torch.frombuffer(bytearray(data[one.begin : one.end]), dtype=dtype).reshape(one.shape)
-
-
-def _bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
-    """A file of the bundle; what is opened is what was signed."""
-    data = (folder / name).read_bytes()
-    if digest_bytes(data) != manifest.digests.get(name):
-        raise Refused(f"{name!r} in {folder} was changed since the bundle was written.", code="bundle-changed")
-    return data
 
 
 def _library() -> Any:

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from loopline.errors import Invalid, MissingExtra, NotFound, Refused
+from loopline.errors import Invalid, MissingExtra, NotFound
 from loopline.features.boundary import STRING_KINDS
-from loopline.hashing import digest_bytes
 from loopline.packaging.code import copy_file
 from loopline.packaging.graph import OPSET
-from loopline.packaging.manifest import SAVED
+from loopline.packaging.manifest import SAVED, listed_bytes
 from loopline.packaging.records import Manifest
 from loopline.ports.runtime import Floats, Score, Strings
 
@@ -165,9 +164,7 @@ def _copied(folder: Path, manifest: Manifest) -> Iterator[Path]:
         for name in manifest.digests:
             if not name.startswith(f"{SAVED}/"):
                 continue
-            data = (folder / name).read_bytes()
-            if digest_bytes(data) != manifest.digests[name]:
-                raise Refused(f"{name!r} in {folder} was changed since the bundle was written.", code="bundle-changed")
+            data = listed_bytes(folder, name, manifest)
             path = Path(own) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
