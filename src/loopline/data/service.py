@@ -47,7 +47,7 @@ from loopline.data.written import Written
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
-from loopline.ledger.lineage import lineage
+from loopline.ledger.lineage import made_of
 from loopline.operations import Body, Bytes, check_limit
 from loopline.ports.blobs import BlobStore
 from loopline.quality.blocks import Blocks
@@ -132,6 +132,7 @@ class DatasetsService(Retained, DatasetsVerbs):
                 message=message,
                 labels=labels,
                 read=since,
+                by_hand=learning is None,
             )
 
     def list(self) -> list[Dataset]:
@@ -279,10 +280,13 @@ class DatasetsService(Retained, DatasetsVerbs):
             raise Conflict(f"{ref} is withdrawn already: {row.withdrawn}.", code="withdrawn-already")
         place = (_ROWS_OF.project == self.tx.project, _ROWS_OF.name == name, _ROWS_OF.version == row.version)
         self.tx.execute(sa.update(dataset_versions).where(*place).values(withdrawn=reason))
-        made_of_it = lineage(self.tx, ref, "forward").edges
-        affected = dict.fromkeys(edge.target for edge in made_of_it if edge.target != ref)
         self.tx.note(inputs=[ref], digests={"reason": digest_json(reason)})
-        return Withdrawal(ref=ref, reason=reason, affected=tuple(affected))
+        return Withdrawal(ref=ref, reason=reason, affected=tuple(made_of(self.tx, ref)))
+
+    def unsound(self, refs: tuple[str, ...]) -> dict[str, str]:
+        soundness = self.named.soundness()
+        found = ((ref, soundness.bad(ref)) for ref in refs)
+        return {ref: self.named.ref(bad) for ref, bad in found if bad is not None}
 
     def labels(self, name: str, version: str = "latest", as_of: int | None = None) -> tuple[LabelsKnown, ...]:
         row = self.named.row(name, version)

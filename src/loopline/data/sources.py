@@ -91,7 +91,9 @@ class SourcesService(SourcesVerbs):
     def sync(self, name: str, message: str = "", waiting: int = 1) -> Collected:
         row = self._needed(name)
         rules = self._contract(name, row.version)
-        return self._collect(name, row, _states(row), tuple(row.join), row.on_change, rules, message, waiting)
+        return self._collect(
+            name, row, _states(row), tuple(row.join), row.on_change, rules, message, waiting, by_hand=False
+        )
 
     def list(self) -> tuple[Collection, ...]:
         planned = self._schedules.planned()
@@ -132,6 +134,7 @@ class SourcesService(SourcesVerbs):
         labels: tuple[LabelColumn, ...] | None = None,
         *,
         other_rules: bool = False,
+        by_hand: bool = True,
     ) -> Collected:
         before = self.named.newest(name)
         going_on = row is not None and any(state.position is not None for state in states)
@@ -160,7 +163,7 @@ class SourcesService(SourcesVerbs):
         if base is not None:
             self.named.check_open(base)
         made, changes, quarantined = self.write(
-            name, found, base, join, on_change, rules, message, labels, going_on=going_on
+            name, found, base, join, on_change, rules, message, labels, going_on=going_on, by_hand=by_hand
         )
         expected = before.version if before is not None else 0
         if made.version > expected + 1:
@@ -209,6 +212,7 @@ class SourcesService(SourcesVerbs):
         labels: tuple[LabelColumn, ...] | None,
         *,
         going_on: bool,
+        by_hand: bool = True,
     ) -> tuple[DatasetVersion, Sequence[str], int]:
         written = self.datasets.written
         earlier = written.stored(base) if base is not None else None
@@ -262,6 +266,7 @@ class SourcesService(SourcesVerbs):
             message=message,
             behind=base,
             labels=labels,
+            by_hand=by_hand,
         )
         return made, fitted.changes, aside_rows
 

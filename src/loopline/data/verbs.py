@@ -190,6 +190,15 @@ class DatasetsVerbs(Protocol):
         """
         ...
 
+    @operation("GET /projects/{project}/dataset-soundness", action="read")
+    def unsound(self, refs: tuple[str, ...]) -> dict[str, str]:
+        """Tell which of these things rest on a withdrawn version, and on which: dataset versions, runs, model versions.
+
+        By their refs, as given; what rests on none is left out. A thing rests on what it was made from, however far back; a model
+        version on what its run read, too.
+        """
+        ...
+
     @operation(
         "GET /projects/{project}/datasets/{name}/versions/{version}/rows", action="read_personal", record="entry"
     )
