@@ -110,6 +110,14 @@ def withdraw(ctx: click.Context, ref: str, reason: str, json: bool) -> None:
     with session(ctx) as s:
         name, version = names.dataset(s, ref)
         found = s.datasets.withdraw(name, version, reason)
+        affected = set(found.affected)
+        serving = [one for one in s.endpoints.list() if affected & {one.champion, one.challenger}]
+    for one in serving:
+        click.echo(
+            f"WARNING: {one.name} still answers by what learnt from it. Roll another version out: "
+            f"loopline rollout start {one.name} REF",
+            err=True,
+        )
     if json:
         show.print_json(found)
         return
