@@ -159,7 +159,10 @@ def test_content_that_was_withdrawn_is_no_version_again_by_itself(place: Any, se
         place.add(120, learning=Learning(label="back"))  # as a loop does, of its file
     assert "by hand: loopline data add visits" in caught.value.hint
     assert session.datasets.show("visits").version == 1
-    assert place.add(120).version == 3
+    again = place.add(120)
+    assert (again.version, again.facts["again"]) == (
+        3, "the rows of data:visits@2, which is withdrawn (the sensor was broken)",
+    )  # fmt: skip
     assert place.add(120, learning=Learning(label="back")).version == 3
 
 

@@ -92,7 +92,9 @@ def test_a_repository_says_itself_where_its_files_are(session: Session, dvc: Run
     assert import_dvc(session.files, "pushed", work / "scans.dvc").digest == session.datasets.show("scans").digest
 
 
-def test_what_is_written_into_a_repository_dvc_checks_out_and_pushes(session: Session, dvc: Run, tmp_path: Path) -> None:
+def test_what_is_written_into_a_repository_dvc_checks_out_and_pushes(
+    session: Session, dvc: Run, tmp_path: Path
+) -> None:
     folder, work = filled(tmp_path / "in"), tmp_path / "work"
     add(session.files, "scans", folder, states=tmp_path / "states")
     export_dvc(session.files, "scans", "1", work / "scans.dvc")

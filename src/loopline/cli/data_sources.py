@@ -231,7 +231,10 @@ def _say(version: DatasetVersion, *, new: bool) -> None:
     for name, text in version.facts.items():
         if name == "told" or name.startswith("joined"):
             click.echo(f"  {text[0].upper()}{text[1:]}.")
-    click.echo(f"  Versions stay; to work on with an older one, name it: {version.name}@{max(1, version.version - 1)}")
+        elif name == "again":
+            click.echo(f"  Beware: these are {text}.")
+    if version.version > 1:
+        click.echo(f"  Versions stay; to work on with an older one, name it: {version.name}@{version.version - 1}")
 
 
 def _say_planned(planned: list[Collection], json: bool) -> None:

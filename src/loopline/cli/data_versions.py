@@ -7,6 +7,8 @@ import click
 from loopline.cli import data_files, names, show
 from loopline.cli.session import as_json, session
 
+_SHOWN = 100
+
 
 @click.command()
 @click.argument("before")
@@ -126,8 +128,10 @@ def withdraw(ctx: click.Context, ref: str, reason: str, json: bool) -> None:
         click.echo("Nothing was made from it.")
         return
     click.echo(f"Made, trained or decided from it ({len(found.affected):,}):")
-    for made in found.affected:
+    for made in found.affected[:_SHOWN]:
         click.echo(f"  {made}")
+    if len(found.affected) > _SHOWN:
+        click.echo(f"  and {len(found.affected) - _SHOWN:,} more: the same with --json lists all.")
 
 
 @click.command()

@@ -284,8 +284,7 @@ class DatasetsService(Retained, DatasetsVerbs):
         return Withdrawal(ref=ref, reason=reason, affected=tuple(made_of(self.tx, ref)))
 
     def unsound(self, refs: tuple[str, ...]) -> dict[str, str]:
-        soundness = self.named.soundness()
-        found = ((ref, soundness.bad(ref)) for ref in refs)
+        found = zip(refs, map(self.named.soundness().bad, refs), strict=True)
         return {ref: self.named.ref(bad) for ref, bad in found if bad is not None}
 
     def labels(self, name: str, version: str = "latest", as_of: int | None = None) -> tuple[LabelsKnown, ...]:
@@ -313,7 +312,7 @@ class DatasetsService(Retained, DatasetsVerbs):
                 hint=f"Use {name}.train and {name}.validation, or the rows that are left: loopline data read {ref}",
             )
         self.tx.note(inputs=[ref])
-        return VersionFiles(ref=ref, files=self.written.files(row), rows=row.rows)
+        return self.written.files(row)
 
     def split(
         self,

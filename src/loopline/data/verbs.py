@@ -214,7 +214,7 @@ class DatasetsVerbs(Protocol):
         "GET /projects/{project}/datasets/{name}/versions/{version}/files", action="read_personal", record="entry"
     )
     def files(self, name: str, version: str = "latest") -> VersionFiles:
-        """The Parquet files of a version, in the order of their rows: for programs on the same machine that read Parquet alone.
+        """The Parquet files of a version, in the order of their rows, and its Delta table: for programs on the same machine.
 
         They are never written again; leave them as they are. Raises `Refused` for a sealed version, and for one of whose rows a
         split has sealed some.

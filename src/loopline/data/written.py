@@ -16,7 +16,7 @@ from loopline.data.manifest import Manifest
 from loopline.data.maturity import Stretches, check_labels, kept, with_read
 from loopline.data.named import Named
 from loopline.data.reconcile import widened
-from loopline.data.records import DatasetVersion, LabelColumn, Vacuumed
+from loopline.data.records import DatasetVersion, LabelColumn, Vacuumed, VersionFiles
 from loopline.data.tables import dataset_contracts, dataset_versions
 from loopline.data.vacuum import files_of, vacuum
 from loopline.database import Tx
@@ -58,11 +58,17 @@ class Written:
         self.named.check_table(row)
         return versions.stored(self.folder(row.name), row.delta_version)
 
-    def files(self, row: Any) -> tuple[str, ...]:
+    def files(self, row: Any) -> VersionFiles:
         """The files that hold the rows of a version, in their order."""
         self.named.check_table(row)
         folder = self.folder(row.name).absolute()
-        return tuple(str(folder / file) for file in files_of(folder, row.delta_version))
+        return VersionFiles(
+            ref=self.named.ref(row),
+            files=tuple(str(folder / file) for file in files_of(folder, row.delta_version)),
+            rows=row.rows,
+            table=str(folder),
+            delta_version=row.delta_version,
+        )
 
     def rows_read(self, row: Any) -> pl.DataFrame:
         """The rows of a version with the moment at which each was read, in the column `maturity.READ`."""
@@ -139,7 +145,10 @@ class Written:
         if (same := self._same(name, said)) is not None:
             made.saved.remove()
             return self._again(same, inputs)
-        if not by_hand and (bad := self._withdrawn(name, made.digest)) is not None:
+        bad = self._withdrawn(name, made.digest)
+        if bad is not None and by_hand:
+            facts = {**facts, "again": f"the rows of {self.named.ref(bad)}, which is withdrawn ({bad.withdrawn})"}
+        elif bad is not None:
             made.saved.remove()
             raise Refused(
                 f"These rows are those of {self.named.ref(bad)} again, which is withdrawn ({bad.withdrawn}).",

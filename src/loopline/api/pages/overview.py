@@ -150,7 +150,10 @@ def _places(session: Session, status: Status, now: int) -> tuple[Place, ...]:
 
 def _is_of(need: Need, name: str) -> bool:
     """Whether an approval, a gate's question, or that its data are withdrawn is about a version of this model."""
-    return need.kind in ("approval", "ask", "unsound") and need.ref.partition(":")[2].partition("@")[0].split("/")[-1] == name
+    return (
+        need.kind in ("approval", "ask", "unsound")
+        and need.ref.partition(":")[2].partition("@")[0].split("/")[-1] == name
+    )
 
 
 def _place(

@@ -61,9 +61,9 @@ def import_dvc(
 def export_dvc(files: FilesVerbs, name: str, version: str, file: Path, remote: Path | None = None) -> tuple[Path, int]:
     """Writes a version as a `.dvc` file and puts its files into a remote, for `dvc pull`; gives where they are, and how many.
 
-    Without a `remote` they go into the cache of the file's repository, for `dvc checkout` and `dvc push`. A version of one file that
-    is called as the `.dvc` file is, is that file, else a folder. Raises `Invalid` for one with links or empty folders, which DVC
-    cannot tell.
+    Without a `remote` they go into the cache of the file's repository, for `dvc checkout` and `dvc push`. A version of one file
+    that is called as the `.dvc` file is, is that file, else a folder. Raises `Invalid` for one with links or empty folders, which
+    DVC cannot tell.
     """
     import yaml
 
