@@ -196,4 +196,8 @@ def _state(version: Any) -> str:
 
 
 def _origin(version: Any) -> str:
-    return ", ".join(filter(None, [version.source.partition("@")[0], *version.inputs]))
+    commit = version.facts.get("commit", "")[:10]
+    changed = " and changes" if version.facts.get("dirty") == "yes" else ""
+    return ", ".join(
+        filter(None, [version.source.partition("@")[0], *version.inputs, f"at {commit}{changed}" if commit else ""])
+    )

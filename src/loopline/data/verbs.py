@@ -348,6 +348,7 @@ class SourcesVerbs(Protocol):
         join: tuple[str, ...] = (),
         on_change: Literal["widen", "quarantine", "refuse"] = "widen",
         labels: tuple[LabelColumn, ...] | None = None,
+        facts: dict[str, str] | None = None,
     ) -> Collected:
         """Read sources into the next version of a dataset, and put on record where they are: `sync` goes on from there.
 
@@ -358,7 +359,7 @@ class SourcesVerbs(Protocol):
         ...
 
     @operation("POST /projects/{project}/sources/{name}/sync", action="run", prepares=True, repeats=True)
-    def sync(self, name: str, message: str = "", waiting: int = 1) -> Collected:
+    def sync(self, name: str, message: str = "", waiting: int = 1, facts: dict[str, str] | None = None) -> Collected:
         """Read what came since into the next version of a dataset: each row of a source is in exactly one version's reading.
 
         Where a source grows its rows go behind those that are there, else they replace them. Nothing is made as long as fewer
