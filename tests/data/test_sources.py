@@ -512,6 +512,9 @@ def test_a_withdrawn_version_is_read_again(clinic: Clinic) -> None:
     clinic.put("b.csv", "id", "2")
     clinic.sync()
     clinic.session.datasets.withdraw("visits", "2", "the sensor was broken")
+    with pytest.raises(Refused, match=r"those of data:visits@2 again, which is withdrawn \(the sensor was broken\)"):
+        clinic.sync()  # nobody says that it was a mistake: the source gives still what it gave
+    assert clinic.ids() == [1]
     clinic.put("b.csv", "id", "7")
     found = clinic.sync()
     assert found.version.version == 3

@@ -13,6 +13,8 @@ from loopline.catalog import Session
 from loopline.data import versions
 from loopline.data.records import Learning, Vacuumed
 from loopline.errors import Conflict, Invalid, NotFound, Refused
+from loopline.ledger import lineage
+from loopline.operations import Body
 from loopline.quality.blocks import Blocks
 
 DAY = 86_400_000
@@ -103,6 +105,65 @@ def test_nothing_is_made_from_a_withdrawn_version(place: Any, session: Session) 
     # The same content may be brought again, on purpose, and is then another version.
     assert place.add(220).version == 3
     assert session.datasets.show("visits").unsound == ""
+
+
+def test_what_rests_on_a_withdrawn_version_is_known_through_runs_and_models(place: Any, session: Session) -> None:
+    place.add(100)
+    session.datasets.tag("visits", "1", "published")
+    above = session.runs.create("search", inputs=("data:visits@published",))
+    trial = session.runs.create("trial", parent=above.id)
+    other = session.runs.create("other")
+    model = session.models.add("risk", run=trial.id)
+    sound = session.models.add("risk", run=other.id)
+    session.datasets.add("scores", Body(b"id,score\n1,0.5\n", name="scores.csv"), inputs=[model.ref])
+    refs = (
+        "data:visits@1",
+        above.ref,
+        trial.ref,
+        other.ref,
+        model.ref,
+        sound.ref,
+        "data:scores@1",
+        "run:none",
+        "data:none@1",
+    )
+    assert session.datasets.unsound(refs) == {}
+    told = session.datasets.withdraw("visits", "1", "the sensor was broken")
+    assert session.datasets.unsound(refs) == dict.fromkeys(
+        ("data:visits@1", above.ref, trial.ref, model.ref, "data:scores@1"), "data:visits@1"
+    )
+    assert {"data:visits@published", above.ref} <= set(told.affected)
+    assert session.datasets.show("scores").unsound == "data:visits@1"
+    with pytest.raises(Refused, match="data:visits@1 is withdrawn"):
+        session.models.set_alias("risk", "champion", model.version)
+    with pytest.raises(Refused, match="data:visits@1 is withdrawn"):
+        session.models.add("risk", run=trial.id, facts={"again": "yes"})
+    session.models.set_alias("risk", "champion", sound.version)
+
+
+def test_a_withdrawal_lists_all_however_much_it_is(
+    place: Any, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.add(10)
+    runs = {session.runs.create("fit", inputs=("data:visits@1",)).ref for _ in range(12)}
+    monkeypatch.setattr(lineage, "_EDGES", 5)
+    assert session.lineage.trace("data:visits@1", "forward").cut
+    assert set(session.datasets.withdraw("visits", "1", "wrong year").affected) == runs
+
+
+def test_content_that_was_withdrawn_is_no_version_again_by_itself(place: Any, session: Session) -> None:
+    place.add(100)
+    place.add(120)
+    session.datasets.withdraw("visits", "2", "the sensor was broken")
+    with pytest.raises(Refused, match=r"data:visits@2 again, which is withdrawn \(the sensor was broken\)") as caught:
+        place.add(120, learning=Learning(label="back"))  # as a loop does, of its file
+    assert "by hand: loopline data add visits" in caught.value.hint
+    assert session.datasets.show("visits").version == 1
+    again = place.add(120)
+    assert (again.version, again.facts["again"]) == (
+        3, "the rows of data:visits@2, which is withdrawn (the sensor was broken)",
+    )  # fmt: skip
+    assert place.add(120, learning=Learning(label="back")).version == 3
 
 
 def test_rows_of_another_kind_are_refused_under_a_name_that_has_a_sealed_window(place: Any, session: Session) -> None:

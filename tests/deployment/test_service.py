@@ -23,6 +23,7 @@ from loopline.deployment.records import Guards, Plan, Stage
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Refused
 from loopline.loop.controller import Controller
 from loopline.loop.standing import Standing
+from loopline.loop.status import summary
 from loopline.loop.table import Table, linear
 from loopline.operations import Body
 from loopline.packaging.bundle import write_bundle
@@ -398,6 +399,19 @@ def test_a_challenger_of_withdrawn_data_goes_back(served: Session, bundles: list
             refused()
         assert caught.value.code == "data-withdrawn"
     assert champion(served) == 1
+
+
+def test_what_answers_still_and_rests_on_withdrawn_data_needs_a_person(served: Session, bundles: list[bytes]) -> None:
+    served.datasets.add("rows", Body(b"x,y\n1,no\n2,yes\n", name="rows.csv"))
+    run = served.runs.create("fit", inputs=("data:rows@1",))
+    learnt = served.models.draft("risk", Body(bundles[0], name="bundle.tar"), run=run.id)
+    served.models.register("risk", learnt.version)
+    served.endpoints.create("other", learnt.ref)
+    assert not summary(served).needs
+    served.datasets.withdraw("rows", "1", "labels of another year")
+    (need,) = summary(served).needs
+    assert (need.kind, need.ref) == ("unsound", learnt.ref)
+    assert need.text == f"other answers by {learnt.ref}, which learnt from data:rows@1: it is withdrawn"
 
 
 def _nothing(*given: Any) -> Any:

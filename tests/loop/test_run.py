@@ -118,6 +118,10 @@ def test_the_same_again_does_nothing_again(place: Make) -> None:
     assert told.worked == ["gates", "deploy"]  # what must be looked at each time; both find things as they are
     assert {table: made.count(table) for table in counts} == counts
     assert state(made) == before
+    made.session.datasets.withdraw("readmission", "1", "labels of another year")
+    with pytest.raises(Refused, match="those of data:readmission@1 again, which is withdrawn"):
+        made.run()  # what was done on these rows counts no more, and of the same file nothing is learnt
+    assert state(made) == before
 
 
 def test_a_changed_gate_measures_again_and_a_changed_step_fits_again(place: Make) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from loopline.app import Platform
-from loopline.errors import Conflict, Invalid, NotFound
+from loopline.errors import Conflict, Invalid, NotFound, Refused
+from loopline.operations import Body
 from loopline.testing.clock import FakeClock
 
 Bundle = Callable[..., bytes]
@@ -194,3 +195,22 @@ def test_concurrent_moves_come_one_after_the_other(either: Platform, bundle: Bun
     assert [move.number for move in moves] == list(range(1, len(moves) + 1))
     assert [move.previous for move in moves] == [None, *(move.version for move in moves[:-1])]
     assert all(move.previous != move.version for move in moves)
+
+
+def test_the_way_back_passes_over_what_learnt_from_withdrawn_data(platform: Platform, bundle: Bundle) -> None:
+    session = platform.session()
+    session.datasets.add("rows", Body(b"x,y\n1,no\n2,yes\n", name="rows.csv"))
+    run = session.runs.create("fit", inputs=("data:rows@1",))
+    for seed, given in enumerate(({}, {"run": run.id}, {})):
+        made = session.models.draft("m", bundle("m", seed=seed), **given)
+        session.models.register("m", made.version)
+        session.models.set_alias("m", "champion", made.version)
+    waits = session.models.draft("m", bundle("m", seed=3), run=run.id)
+    session.datasets.withdraw("rows", "1", "labels of another year")
+    for refused in (
+        lambda: session.models.register("m", waits.version),
+        lambda: session.models.set_alias("m", "champion", 2),
+    ):
+        with pytest.raises(Refused, match="data:rows@1 is withdrawn"):
+            refused()
+    assert session.models.roll_back("m", "champion").version == 1

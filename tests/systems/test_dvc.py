@@ -80,3 +80,36 @@ def test_dvc_pulls_what_a_version_is_written_to(session: Session, dvc: Run, tmp_
     written = (tmp_path / "work" / "scans.dvc").read_text()
     dvc("add", "scans")  # what DVC itself says of the same folder is the same
     assert (tmp_path / "work" / "scans.dvc").read_text() == written
+
+
+def test_a_repository_says_itself_where_its_files_are(session: Session, dvc: Run, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    filled(work / "scans")
+    dvc("add", "scans")
+    assert import_dvc(session.files, "scans", work / "scans.dvc").files == 4  # out of the cache
+    dvc("push")
+    dvc("config", "--local", "cache.dir", "../another")
+    assert import_dvc(session.files, "pushed", work / "scans.dvc").digest == session.datasets.show("scans").digest
+
+
+def test_what_is_written_into_a_repository_dvc_checks_out_and_pushes(
+    session: Session, dvc: Run, tmp_path: Path
+) -> None:
+    folder, work = filled(tmp_path / "in"), tmp_path / "work"
+    add(session.files, "scans", folder, states=tmp_path / "states")
+    export_dvc(session.files, "scans", "1", work / "scans.dvc")
+    dvc("checkout")
+    assert content(work / "scans") == content(folder)
+    dvc("push")
+    assert "in sync" in dvc("status", "--cloud")
+
+
+def test_one_file_comes_back_as_that_file(session: Session, dvc: Run, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    (work / "one.sh").write_bytes(b"#!/bin/sh\n")
+    (work / "one.sh").chmod(0o755)
+    dvc("add", "one.sh")
+    written = (work / "one.sh.dvc").read_text()
+    import_dvc(session.files, "one", work / "one.sh.dvc")
+    export_dvc(session.files, "one", "1", work / "one.sh.dvc")
+    assert (work / "one.sh.dvc").read_text() == written

@@ -21,6 +21,7 @@ from loopline.cli import (
     show,
 )
 from loopline.cli.session import as_json, group, session
+from loopline.refs import parse
 
 _SEVERITY = {3: "likely wrong", 2: "look at it", 1: "to know"}
 
@@ -97,6 +98,8 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
     with session(ctx) as s:
         found = s.datasets.show(*names.dataset(s, ref))
         collected = next((one for one in s.sources.list() if one.name == found.name), None)
+        if collected is not None and found.version < (parse(collected.ref).number or 0):
+            collected = None  # how it is collected now is nothing of an earlier version
     if json:
         show.print_json(found)
         return
@@ -193,4 +196,8 @@ def _state(version: Any) -> str:
 
 
 def _origin(version: Any) -> str:
-    return ", ".join(filter(None, [version.source.partition("@")[0], *version.inputs]))
+    commit = version.facts.get("commit", "")[:10]
+    changed = " and changes" if version.facts.get("dirty") == "yes" else ""
+    return ", ".join(
+        filter(None, [version.source.partition("@")[0], *version.inputs, f"at {commit}{changed}" if commit else ""])
+    )

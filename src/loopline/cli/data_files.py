@@ -106,18 +106,22 @@ def status(ctx: click.Context, folder: str, json: bool) -> None:
 @click.command("import-dvc")
 @click.argument("name")
 @click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--remote", required=True, type=click.Path(file_okay=False), help="The folder that `dvc push` fills.")
+@click.option(
+    "--remote",
+    type=click.Path(file_okay=False),
+    help="The folder that `dvc push` fills; else the cache of FILE's repository, and its remote.",
+)
 @click.option("--message", default="", help="Why there is this version.")
 @as_json
 @click.pass_context
-def import_dvc(ctx: click.Context, name: str, file: str, remote: str, message: str, json: bool) -> None:
+def import_dvc(ctx: click.Context, name: str, file: str, remote: str | None, message: str, json: bool) -> None:
     """Make what the FILE of DVC (x.dvc) names the next version of the dataset NAME."""
     from loopline.data.files.dvc import import_dvc as import_files
 
     with session(ctx, creates=True) as s:
         known = {d.name: d.versions for d in s.datasets.list()}
         called = names.one(s, name, "data")
-        version = import_files(s.files, called, Path(file), Path(remote), message=message)
+        version = import_files(s.files, called, Path(file), Path(remote) if remote else None, message=message)
     if json:
         show.print_json(version)
         return
@@ -127,16 +131,20 @@ def import_dvc(ctx: click.Context, name: str, file: str, remote: str, message: s
 @click.command("export-dvc")
 @click.argument("ref")
 @click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--remote", required=True, type=click.Path(file_okay=False), help="A folder that `dvc pull` reads from.")
+@click.option(
+    "--remote",
+    type=click.Path(file_okay=False),
+    help="A folder that `dvc pull` reads from; else the cache of FILE's repository, for `dvc checkout` and `dvc push`.",
+)
 @as_json
 @click.pass_context
-def export_dvc(ctx: click.Context, ref: str, file: str, remote: str, json: bool) -> None:
-    """Write the files of the version REF as the FILE of DVC (x.dvc) and into its remote, for `dvc pull`."""
+def export_dvc(ctx: click.Context, ref: str, file: str, remote: str | None, json: bool) -> None:
+    """Write the files of the version REF as the FILE of DVC (x.dvc), and into the cache of its repository or a remote."""
     from loopline.data.files.dvc import export_dvc as export_files
 
     with session(ctx) as s:
-        count = export_files(s.files, *names.dataset(s, ref), Path(file), Path(remote))
-    show.done({"files": count}, json, f"{count:,} files of {ref} are in {remote}, and {file} names them.")
+        place, count = export_files(s.files, *names.dataset(s, ref), Path(file), Path(remote) if remote else None)
+    show.done({"files": count}, json, f"{count:,} files of {ref} are in {place}, and {file} names them.")
 
 
 def _say(found: Any, nothing: str) -> None:

@@ -78,6 +78,7 @@ def add(
     came since. A secret in a URL is written as ${NAME} and taken from the environment. On a server (--server) a file is sent.
     """
     from loopline.data.records import LabelColumn
+    from loopline.tracking.working_copy import commit_of
 
     labels = tuple(LabelColumn(column=c, time=time, matures=span) for c, time, span in label) or None
     rules = data_contract.read(contract) if contract else None
@@ -93,7 +94,14 @@ def add(
         elif ctx.obj["server"] and len(sources) == 1 and Path(sources[0]).is_file() and plain:
             from loopline.operations import Body
 
-            version = s.datasets.add(called, Body(sources[0]), contract=rules, message=message, labels=labels)
+            version = s.datasets.add(
+                called,
+                Body(sources[0]),
+                contract=rules,
+                message=message,
+                labels=labels,
+                facts=commit_of(Path.cwd()),
+            )
             found: Any = version
         else:
             addresses = [source if "://" in source else str(Path(source).absolute()) for source in sources]
@@ -105,6 +113,7 @@ def add(
                 join=join,
                 on_change=on_change,
                 labels=labels,
+                facts=commit_of(Path.cwd()),
             )
             version = found.version
     if json:
@@ -185,6 +194,8 @@ def lines(collection: Collection) -> list[tuple[str, Any]]:
 
 
 def _sync(s: Session, chosen: list[str], message: str, json: bool) -> tuple[list[Collected], int]:
+    from loopline.tracking.working_copy import commit_of
+
     """Each dataset in its turn; where one fails the others are read all the same."""
     found, code = [], 0
     collected = {one.name for one in s.sources.list()}
@@ -196,7 +207,7 @@ def _sync(s: Session, chosen: list[str], message: str, json: bool) -> tuple[list
                     say_taken(taken)
                 if name not in collected:
                     continue
-            one = s.sources.sync(name, message=message)
+            one = s.sources.sync(name, message=message, facts=commit_of(Path.cwd()))
         except Exception as e:
             if len(chosen) == 1:
                 raise
@@ -231,7 +242,10 @@ def _say(version: DatasetVersion, *, new: bool) -> None:
     for name, text in version.facts.items():
         if name == "told" or name.startswith("joined"):
             click.echo(f"  {text[0].upper()}{text[1:]}.")
-    click.echo(f"  Versions stay; to work on with an older one, name it: {version.name}@{max(1, version.version - 1)}")
+        elif name == "again":
+            click.echo(f"  Beware: these are {text}.")
+    if version.version > 1:
+        click.echo(f"  Versions stay; to work on with an older one, name it: {version.name}@{version.version - 1}")
 
 
 def _say_planned(planned: list[Collection], json: bool) -> None:

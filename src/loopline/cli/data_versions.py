@@ -7,6 +7,8 @@ import click
 from loopline.cli import data_files, names, show
 from loopline.cli.session import as_json, session
 
+_SHOWN = 100
+
 
 @click.command()
 @click.argument("before")
@@ -110,6 +112,14 @@ def withdraw(ctx: click.Context, ref: str, reason: str, json: bool) -> None:
     with session(ctx) as s:
         name, version = names.dataset(s, ref)
         found = s.datasets.withdraw(name, version, reason)
+        affected = set(found.affected)
+        serving = [one for one in s.endpoints.list() if affected & {one.champion, one.challenger}]
+    for one in serving:
+        click.echo(
+            f"WARNING: {one.name} still answers by what learnt from it. Roll another version out: "
+            f"loopline rollout start {one.name} REF",
+            err=True,
+        )
     if json:
         show.print_json(found)
         return
@@ -118,8 +128,10 @@ def withdraw(ctx: click.Context, ref: str, reason: str, json: bool) -> None:
         click.echo("Nothing was made from it.")
         return
     click.echo(f"Made, trained or decided from it ({len(found.affected):,}):")
-    for made in found.affected:
+    for made in found.affected[:_SHOWN]:
         click.echo(f"  {made}")
+    if len(found.affected) > _SHOWN:
+        click.echo(f"  and {len(found.affected) - _SHOWN:,} more: the same with --json lists all.")
 
 
 @click.command()

@@ -64,6 +64,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
     """One version: state, metrics, what it learnt from, its files."""
     with session(ctx) as s:
         found = s.models.show(*names.model(s, ref))
+        bad = s.datasets.unsound((found.ref,)).get(found.ref)
     if json:
         show.print_json(found)
         return
@@ -71,6 +72,7 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
     show.facts(
         [
             ("status", f"{found.status}{': ' + found.reason if found.reason else ''}"),
+            ("unsound", f"it learnt from {bad}, which is withdrawn" if bad else ""),
             ("aliases", found.aliases),
             ("task", found.task),
             ("metrics", [show.interval(n, m["value"], m["low"], m["high"]) for n, m in found.metrics.items()]),

@@ -169,7 +169,8 @@ def records(given: Settings) -> Iterator[Check]:
             yield problem(
                 "bytes",
                 f"{damage.message} It belongs to {', '.join(damage.owners)}.",
-                "Restore that file from a backup, or put the same bytes in again.",
+                "Restore that file from a backup; or move it away, and put the same bytes in again (of a version of files: "
+                "add a folder that holds them).",
             )
         if not damages:
             yield ok("bytes", "all blobs that something refers to are there and whole")

@@ -57,7 +57,7 @@ class Read:
         """What it was read from, and the digest of what came."""
         came = [*self.digests, digest_json(self.state.position)] if self.grows else self.digests
         digest = came[0] if len(came) == 1 else digest_json(came)
-        return f"source:{source_name(_short(self.state.address))}@{digest.partition(':')[2]}"
+        return f"source:{source_of(self.state.address)}@{digest.partition(':')[2]}"
 
 
 @contextlib.contextmanager
@@ -132,9 +132,9 @@ def _take(found: Read, piece: Piece, grows: bool, scratch: Path) -> None:
     found.formats.add(form)
 
 
-def _short(address: str) -> str:
-    """An address without who reads and what is asked: the name of a file, or the scheme, the host and the path."""
+def source_of(address: str) -> str:
+    """An address as it stands in a ref, without who reads and what is asked: a file's name, or scheme, host and path."""
     if "://" not in address:
-        return Path(address).name or address
+        return source_name(Path(address).name or address)
     parts = urlsplit(address)
-    return f"{parts.scheme}-{parts.hostname or ''}{parts.path}"
+    return source_name(f"{parts.scheme}-{parts.hostname or ''}{parts.path}")

@@ -146,7 +146,7 @@ class InboxService(InboxVerbs):
         if sent is not None:
             _add(found, *sent)
         made, _, quarantined = self.sources.write(
-            name, [found], base, (), "quarantine", self._contract(name), "", None, going_on=True
+            name, [found], base, (), "quarantine", self._contract(name), "", None, {}, going_on=True
         )
         if not self._remove(name, waiting):
             raise _busy(name)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from loopline.data.records import Column, Dataset, DatasetVersion, LabelColumn, Tag
+from loopline.data.soundness import Soundness
 from loopline.data.tables import dataset_tags, dataset_versions, looks
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
@@ -171,22 +171,17 @@ class Named:
             )
 
     def check_sound(self, rows: Iterable[Any]) -> None:
-        """Raises `Refused` where one of the versions, or one that it was made from, is withdrawn."""
-        asked = list(rows)
-        withdrawn = self._withdrawn() if asked else {}
-        for row in asked:
-            if (bad := self._bad(row, withdrawn)) is not None:
-                raise Refused(
-                    f"{self.ref(bad)} is withdrawn ({bad.withdrawn}): nothing is learned or decided from it any more.",
-                    code="data-withdrawn",
-                    hint=f"Use another version; `loopline data log {bad.name}` lists them.",
-                )
+        """Raises `Refused` where one of the versions, or what it was made from, is withdrawn."""
+        self.check_sound_refs(map(self.ref, rows))
 
     def check_sound_refs(self, refs: Iterable[str]) -> None:
-        """As `check_sound`, for those of the refs that are dataset versions of this project."""
-        parsed = [parse(ref, project=self.tx.project) for ref in refs if ref.startswith("data:")]
-        here = [ref for ref in parsed if ref.project == self.tx.project and ref.version is not None]
-        self.check_sound([self.row(ref.name, str(ref.version)) for ref in here if self.newest(ref.name) is not None])
+        """Raises `Refused` where one of these things (versions, runs, models) is or was made from a withdrawn version."""
+        if asked := list(refs):
+            self.soundness().check(asked)
+
+    def soundness(self) -> Soundness:
+        """What is withdrawn now, and what rests on it."""
+        return Soundness(self.tx, self.of_ref)
 
     def tag(self, name: str, version: str, tag: str) -> Tag:
         """Names a version for good: a tag is not moved, it is taken away and given again."""
@@ -240,7 +235,10 @@ class Named:
         query = sa.select(c.version, c.tag).where(c.project == self.tx.project, c.name == rows[0].name)
         for found in self.tx.rows(query.order_by(c.tag)):
             tags.setdefault(found.version, []).append(found.tag)
-        withdrawn = self._withdrawn()
+        soundness = self.soundness()
+        bad = {
+            row.version: soundness.bad(self.ref(row)) for row in reversed(rows)
+        }  # the oldest first: others rest on them
         return tuple(
             DatasetVersion(
                 ref=self.ref(row),
@@ -249,7 +247,7 @@ class Named:
                 looks=self.looks(row) if row.sealed else 0,
                 opened=row.opened or "",
                 withdrawn=row.withdrawn or "",
-                unsound=self.ref(bad) if (bad := self._bad(row, withdrawn)) is not None else "",
+                unsound=self.ref(bad[row.version]) if bad[row.version] is not None else "",
                 tags=tuple(tags.get(row.version, ())),
                 labels=msgspec.convert(row.labels, tuple[LabelColumn, ...]),
                 **{
@@ -276,24 +274,6 @@ class Named:
         if row is None:
             raise NotFound(f"{otherwise}.", code="no-dataset-version", hint=f"The newest is {newest.version}.")
         return row
-
-    def _withdrawn(self) -> dict[str, Any]:
-        """The rows of all withdrawn versions of the project, by their refs."""
-        bad = self.tx.rows(sa.select(dataset_versions).where(_C.project == self.tx.project, _C.withdrawn.is_not(None)))
-        return {self.ref(row): row for row in bad}
-
-    def _bad(self, row: Any, withdrawn: dict[str, Any]) -> Any:
-        """The withdrawn row that a version is or was made from; None where there is none."""
-        waiting, seen = [row] if withdrawn else [], set[str]()
-        while waiting:
-            one = waiting.pop()
-            if self.ref(one) in withdrawn:
-                return one
-            for ref in map(partial(parse, project=self.tx.project), one.inputs):
-                if ref.kind == "data" and ref.project == self.tx.project and ref.version and str(ref) not in seen:
-                    seen.add(str(ref))
-                    waiting.append(self.row(ref.name, ref.version))
-        return None
 
     def _tagged(self, name: str, tag: str) -> int:
         found = self._tag(name, tag)

@@ -17,7 +17,7 @@ Leak = Literal["same-group", "same-row", "near-row", "knows-label"]
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
-    """One column of a dataset version: its name and its type as Delta Lake names it."""
+    """One column of a dataset version: its name and its type as Arrow names it."""
 
     name: str
     type: str
@@ -126,11 +126,16 @@ class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """The Parquet files of a version, on the machine of its workspace: one behind the other they hold its rows."""
+    """The Parquet files of a version, on the machine of its workspace: one behind the other they hold its rows.
+
+    `table` is the folder of the Delta table that it is a version of, under the number `delta_version`.
+    """
 
     ref: str
     files: tuple[str, ...]
     rows: int
+    table: str
+    delta_version: int
 
 
 class FilesVersion(msgspec.Struct, frozen=True, kw_only=True):

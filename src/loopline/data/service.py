@@ -39,7 +39,7 @@ from loopline.data.records import (
 )
 from loopline.data.retention import Retained
 from loopline.data.sides import write_sides
-from loopline.data.tables import dataset_contracts, dataset_versions, looks
+from loopline.data.tables import dataset_contracts, looks
 from loopline.data.uploads import fitting, on_disk, source_name, told
 from loopline.data.verbs import DatasetsVerbs
 from loopline.data.windows import check_evidence
@@ -47,8 +47,9 @@ from loopline.data.written import Written
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
 from loopline.hashing import digest_json
-from loopline.ledger.lineage import lineage
+from loopline.ledger.lineage import made_of
 from loopline.operations import Body, Bytes, check_limit
+from loopline.pipeline.service import forget
 from loopline.ports.blobs import BlobStore
 from loopline.quality.blocks import Blocks
 from loopline.quality.contract import Contract
@@ -57,8 +58,6 @@ from loopline.quality.contract_suggest import suggest
 from loopline.quality.profile import Profile, profile
 from loopline.quality.profile_page import page
 from loopline.refs import check_name
-
-_ROWS_OF = dataset_versions.c
 
 
 class DatasetsService(Retained, DatasetsVerbs):
@@ -132,6 +131,7 @@ class DatasetsService(Retained, DatasetsVerbs):
                 message=message,
                 labels=labels,
                 read=since,
+                by_hand=learning is None,
             )
 
     def list(self) -> list[Dataset]:
@@ -277,12 +277,15 @@ class DatasetsService(Retained, DatasetsVerbs):
             )
         if row.withdrawn is not None and row.withdrawn != reason:
             raise Conflict(f"{ref} is withdrawn already: {row.withdrawn}.", code="withdrawn-already")
-        place = (_ROWS_OF.project == self.tx.project, _ROWS_OF.name == name, _ROWS_OF.version == row.version)
-        self.tx.execute(sa.update(dataset_versions).where(*place).values(withdrawn=reason))
-        made_of_it = lineage(self.tx, ref, "forward").edges
-        affected = dict.fromkeys(edge.target for edge in made_of_it if edge.target != ref)
+        self._set(row, withdrawn=reason)
+        affected = made_of(self.tx, ref)
+        forget(self.tx, [ref, *(made for made in affected if made.startswith("data:"))])
         self.tx.note(inputs=[ref], digests={"reason": digest_json(reason)})
         return Withdrawal(ref=ref, reason=reason, affected=tuple(affected))
+
+    def unsound(self, refs: tuple[str, ...]) -> dict[str, str]:
+        found = zip(refs, map(self.named.soundness().bad, refs), strict=True)
+        return {ref: self.named.ref(bad) for ref, bad in found if bad is not None}
 
     def labels(self, name: str, version: str = "latest", as_of: int | None = None) -> tuple[LabelsKnown, ...]:
         row = self.named.row(name, version)
@@ -309,7 +312,7 @@ class DatasetsService(Retained, DatasetsVerbs):
                 hint=f"Use {name}.train and {name}.validation, or the rows that are left: loopline data read {ref}",
             )
         self.tx.note(inputs=[ref])
-        return VersionFiles(ref=ref, files=self.written.files(row), rows=row.rows)
+        return self.written.files(row)
 
     def split(
         self,

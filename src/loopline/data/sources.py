@@ -72,6 +72,7 @@ class SourcesService(SourcesVerbs):
         join: tuple[str, ...] = (),
         on_change: Literal["widen", "quarantine", "refuse"] = "widen",
         labels: tuple[LabelColumn, ...] | None = None,
+        facts: dict[str, str] | None = None,
     ) -> Collected:
         check_name(name, "name of a dataset")
         self._check_own_user(name)
@@ -86,12 +87,14 @@ class SourcesService(SourcesVerbs):
             given = _states(row)
             other = rules is not None and rules.digest != self.named.row(name, str(row.version)).contract
             rules = rules or self._contract(name, row.version)
-        return self._collect(name, row, given, join, on_change, rules, message, 1, labels, other_rules=other)
+        return self._collect(
+            name, row, given, join, on_change, rules, message, 1, labels, facts or {}, other_rules=other
+        )
 
-    def sync(self, name: str, message: str = "", waiting: int = 1) -> Collected:
+    def sync(self, name: str, message: str = "", waiting: int = 1, facts: dict[str, str] | None = None) -> Collected:
         row = self._needed(name)
-        rules = self._contract(name, row.version)
-        return self._collect(name, row, _states(row), tuple(row.join), row.on_change, rules, message, waiting)
+        rules, states, join, told = self._contract(name, row.version), _states(row), tuple(row.join), facts or {}
+        return self._collect(name, row, states, join, row.on_change, rules, message, waiting, None, told, by_hand=False)
 
     def list(self) -> tuple[Collection, ...]:
         planned = self._schedules.planned()
@@ -129,9 +132,11 @@ class SourcesService(SourcesVerbs):
         rules: Contract | None,
         message: str,
         waiting: int,
-        labels: tuple[LabelColumn, ...] | None = None,
+        labels: tuple[LabelColumn, ...] | None,
+        facts: dict[str, str],
         *,
         other_rules: bool = False,
+        by_hand: bool = True,
     ) -> Collected:
         before = self.named.newest(name)
         going_on = row is not None and any(state.position is not None for state in states)
@@ -160,7 +165,7 @@ class SourcesService(SourcesVerbs):
         if base is not None:
             self.named.check_open(base)
         made, changes, quarantined = self.write(
-            name, found, base, join, on_change, rules, message, labels, going_on=going_on
+            name, found, base, join, on_change, rules, message, labels, facts, going_on=going_on, by_hand=by_hand
         )
         expected = before.version if before is not None else 0
         if made.version > expected + 1:
@@ -207,20 +212,21 @@ class SourcesService(SourcesVerbs):
         rules: Contract | None,
         message: str,
         labels: tuple[LabelColumn, ...] | None,
+        facts: dict[str, str],
         *,
         going_on: bool,
+        by_hand: bool = True,
     ) -> tuple[DatasetVersion, Sequence[str], int]:
         written = self.datasets.written
         earlier = written.stored(base) if base is not None else None
         known = dict((written.schema(base or self.named.row(name))).schema) if going_on else {}
         free = set_right(rules)
-        facts: dict[str, str] = {}
         parts = [part for one in found for part in one.parts]
         if base is None and len(found) > 1:
             parts = [_one(one, on_change, free) for one in found if one.parts]
         if join:
             whole, joined = join_parts(parts, join, self._scratch)
-            facts |= {f"joined {number}": one.said(join) for number, one in enumerate(joined, 2)}
+            facts = facts | {f"joined {number}": one.said(join) for number, one in enumerate(joined, 2)}
             parts = [Part(" and ".join(part.name for part in parts), whole)]
         came = sum(part.rows.height for part in parts)
         fitted = reconcile(parts, known, on_change, free=free, earlier=earlier)
@@ -262,6 +268,7 @@ class SourcesService(SourcesVerbs):
             message=message,
             behind=base,
             labels=labels,
+            by_hand=by_hand,
         )
         return made, fitted.changes, aside_rows
 

@@ -53,8 +53,8 @@ def fitting(rows: Blocks, schema: pl.Schema, ref: str) -> Blocks:
 
 
 def source_name(name: str) -> str:
-    """A file's name as it can stand in a ref."""
-    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-._")
+    """A file's name as it can stand in a ref: its ASCII letters, digits, `.`, `_` and `-`."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name).strip("-._")
     return kept[:100] or "bytes"
 
 

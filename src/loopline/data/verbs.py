@@ -190,6 +190,15 @@ class DatasetsVerbs(Protocol):
         """
         ...
 
+    @operation("GET /projects/{project}/dataset-soundness", action="read")
+    def unsound(self, refs: tuple[str, ...]) -> dict[str, str]:
+        """Tell which of these things rest on a withdrawn version, and on which: dataset versions, runs, model versions.
+
+        By their refs, as given; what rests on none is left out. A thing rests on what it was made from, however far back; a model
+        version on what its run read, too.
+        """
+        ...
+
     @operation(
         "GET /projects/{project}/datasets/{name}/versions/{version}/rows", action="read_personal", record="entry"
     )
@@ -205,7 +214,7 @@ class DatasetsVerbs(Protocol):
         "GET /projects/{project}/datasets/{name}/versions/{version}/files", action="read_personal", record="entry"
     )
     def files(self, name: str, version: str = "latest") -> VersionFiles:
-        """The Parquet files of a version, in the order of their rows: for programs on the same machine that read Parquet alone.
+        """The Parquet files of a version, in the order of their rows, and its Delta table: for programs on the same machine.
 
         They are never written again; leave them as they are. Raises `Refused` for a sealed version, and for one of whose rows a
         split has sealed some.
@@ -339,6 +348,7 @@ class SourcesVerbs(Protocol):
         join: tuple[str, ...] = (),
         on_change: Literal["widen", "quarantine", "refuse"] = "widen",
         labels: tuple[LabelColumn, ...] | None = None,
+        facts: dict[str, str] | None = None,
     ) -> Collected:
         """Read sources into the next version of a dataset, and put on record where they are: `sync` goes on from there.
 
@@ -349,7 +359,7 @@ class SourcesVerbs(Protocol):
         ...
 
     @operation("POST /projects/{project}/sources/{name}/sync", action="run", prepares=True, repeats=True)
-    def sync(self, name: str, message: str = "", waiting: int = 1) -> Collected:
+    def sync(self, name: str, message: str = "", waiting: int = 1, facts: dict[str, str] | None = None) -> Collected:
         """Read what came since into the next version of a dataset: each row of a source is in exactly one version's reading.
 
         Where a source grows its rows go behind those that are there, else they replace them. Nothing is made as long as fewer

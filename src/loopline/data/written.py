@@ -16,11 +16,11 @@ from loopline.data.manifest import Manifest
 from loopline.data.maturity import Stretches, check_labels, kept, with_read
 from loopline.data.named import Named
 from loopline.data.reconcile import widened
-from loopline.data.records import DatasetVersion, LabelColumn, Vacuumed
+from loopline.data.records import DatasetVersion, LabelColumn, Vacuumed, VersionFiles
 from loopline.data.tables import dataset_contracts, dataset_versions
 from loopline.data.vacuum import files_of, vacuum
 from loopline.database import Tx
-from loopline.errors import Conflict, Invalid
+from loopline.errors import Conflict, Invalid, Refused
 from loopline.ports.blobs import BlobStore
 from loopline.quality.blocks import Blocks
 from loopline.quality.contract import Contract
@@ -58,11 +58,17 @@ class Written:
         self.named.check_table(row)
         return versions.stored(self.folder(row.name), row.delta_version)
 
-    def files(self, row: Any) -> tuple[str, ...]:
+    def files(self, row: Any) -> VersionFiles:
         """The files that hold the rows of a version, in their order."""
         self.named.check_table(row)
         folder = self.folder(row.name).absolute()
-        return tuple(str(folder / file) for file in files_of(folder, row.delta_version))
+        return VersionFiles(
+            ref=self.named.ref(row),
+            files=tuple(str(folder / file) for file in files_of(folder, row.delta_version)),
+            rows=row.rows,
+            table=str(folder),
+            delta_version=row.delta_version,
+        )
 
     def rows_read(self, row: Any) -> pl.DataFrame:
         """The rows of a version with the moment at which each was read, in the column `maturity.READ`."""
@@ -111,11 +117,13 @@ class Written:
         behind: Any = None,
         labels: Sequence[LabelColumn] | None = None,
         read: Stretches | None = None,
+        by_hand: bool = True,
     ) -> DatasetVersion:
         """Makes rows the next version of a dataset. The same content as the newest version, told alike, is that one.
 
         `behind` is the row of a version that these rows go behind. `labels` are the columns of labels; None: those of the newest
-        version. `read` says when the rows were read, those of `behind` not among them; None: now.
+        version. `read` says when the rows were read, those of `behind` not among them; None: now. Not `by_hand`: nobody says that
+        a withdrawal was a mistake, so the content of a withdrawn version is `Refused`.
         Raises `Conflict` (code "dataset-moved"), before anything is named, where another call made a version meanwhile that
         they would not go behind.
         """
@@ -137,6 +145,17 @@ class Written:
         if (same := self._same(name, said)) is not None:
             made.saved.remove()
             return self._again(same, inputs)
+        bad = self._withdrawn(name, made.digest)
+        if bad is not None and by_hand:
+            facts = {**facts, "again": f"the rows of {self.named.ref(bad)}, which is withdrawn ({bad.withdrawn})"}
+        elif bad is not None:
+            made.saved.remove()
+            raise Refused(
+                f"These rows are those of {self.named.ref(bad)} again, which is withdrawn ({bad.withdrawn}).",
+                code="data-withdrawn",
+                hint="Mend what they come from; where the withdrawal was a mistake, add it by hand: "
+                f"loopline data add {name} SOURCE",
+            )
         summary = self.blobs.put([made.profile.to_json()])
         delta_version = (
             versions.append(self.folder(name), behind.delta_version, made.saved)
@@ -343,6 +362,12 @@ class Written:
         if newest is None or newest.withdrawn is not None:
             return None
         return newest if all(getattr(newest, key) == value for key, value in said.items()) else None
+
+    def _withdrawn(self, name: str, digest: str) -> Any:
+        """The newest withdrawn version with this content, or None."""
+        c = dataset_versions.c
+        same = (c.project == self.tx.project, c.name == name, c.digest == digest, c.withdrawn.is_not(None))
+        return self.tx.first(sa.select(dataset_versions).where(*same).order_by(c.version.desc()).limit(1))
 
     def _again(self, row: Any, inputs: Sequence[str]) -> DatasetVersion:
         """The version that holds the same already."""

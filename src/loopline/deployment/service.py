@@ -241,7 +241,7 @@ def servable(tx: Tx, models: ModelsVerbs, ref: str) -> Any:
             code="not-registered",
             hint=f"loopline models register {parsed.name}@{version.version}",
         )
-    Named(tx).check_sound_refs(version.inputs)
+    Named(tx).check_sound_refs([version.ref])
     return version
 
 

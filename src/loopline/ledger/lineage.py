@@ -45,8 +45,8 @@ def lineage(tx: Tx, ref: str, direction: Literal["back", "forward"] = "back", de
                 if near not in wanted:
                     continue
                 for other in far:
-                    if "/" in other and parse(other).project != tx.project:
-                        continue  # one entry of the instance (a collection of the log) may be about several projects
+                    if not _here(tx, other):
+                        continue
                     leading.add(near)
                     source, target = (other, near) if direction == "back" else (near, other)
                     edges.append(
@@ -83,14 +83,40 @@ def lineage(tx: Tx, ref: str, direction: Literal["back", "forward"] = "back", de
     )
 
 
+def made_of(tx: Tx, ref: str) -> list[str]:
+    """All that the project's entries made of a thing, however far on and however much it is, nearest first."""
+    found: dict[str, None] = {}
+    level = [ref]
+    while level:
+        wanted, last = set(level), level
+        level = []
+        for entry in _naming(tx, last, most=None):
+            if wanted.intersection(entry.inputs):
+                new = [one for one in entry.outputs if one not in found and one != ref and _here(tx, one)]
+                found |= dict.fromkeys(new)
+                level += new
+    return [*found]
+
+
+def made_from(tx: Tx, ref: str) -> list[str]:
+    """The inputs of the project's entries that made a thing, by its ref as printed in full, the oldest entry's first."""
+    found = dict.fromkeys(one for entry in _naming(tx, [ref]) if ref in entry.outputs for one in entry.inputs)
+    return [one for one in found if one != ref]
+
+
+def _here(tx: Tx, ref: str) -> bool:
+    """Whether a thing is of the project: one entry of the instance (a collection of the log) may be about several."""
+    return "/" not in ref or parse(ref).project == tx.project
+
+
 def _steps(entry: Entry, direction: str) -> list[tuple[str, list[str]]]:
     """The entry's steps, seen from one side: (ref, what lies one step on)."""
     near, far = (entry.outputs, entry.inputs) if direction == "back" else (entry.inputs, entry.outputs)
     return [(ref, [other for other in far if other != ref]) for ref in near]
 
 
-def _naming(tx: Tx, refs: list[str]) -> list[Entry]:
-    """The project's entries that may name one of the refs, in order."""
+def _naming(tx: Tx, refs: list[str], most: int | None = _EDGES) -> list[Entry]:
+    """The project's entries that name one of the refs, in order; `most` of each 500 refs (None: all)."""
     numbers: set[int] = set()
     wanted = set(refs)
     found = []
@@ -101,7 +127,7 @@ def _naming(tx: Tx, refs: list[str]) -> list[Entry]:
             .join(links, links.c.seq == entries.c.seq)
             .where(links.c.key.in_(some))
             .order_by(entries.c.seq)
-            .limit(_EDGES)
+            .limit(most)
         )
         for row in rows:
             if row.seq not in numbers:

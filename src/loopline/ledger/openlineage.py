@@ -1,8 +1,10 @@
 """The lineage as OpenLineage events, for catalogs that read those (OpenLineage specification 2-0-2, https://openlineage.io/spec).
 
 Each entry on the way is a run: a START and a COMPLETE event at its time. What it read and made are datasets, with their
-version; of dataset versions also the columns, the rows, and the rows held back, which are a dataset of their own. The same entry
-gives the same events, whenever it is exported. They hold names, counts and digests, as the ledger does, and no value of a row.
+version; of dataset versions also the columns, the rows or files, and the rows held back, which are a dataset of their own. Of a
+source also where it is, by its address and by the name that OpenLineage's naming gives it, under which others know it, and which
+rules were asked of its rows. The same entry gives the same events, whenever it is exported. They hold names, counts and digests,
+as the ledger does, and no value of a row.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 from uuid import UUID, uuid5
 
 from loopline import __version__
@@ -25,28 +28,42 @@ _RUNS = UUID("5b0f2d4c-8d0f-5d6e-9a57-6f0c8f1f4a11")
 _FACETS = {
     "dataSource": "1-0-1/DatasourceDatasetFacet",
     "dataQualityAssertions": "1-1-0/DataQualityAssertionsDatasetFacet",
+    "datasetType": "1-0-1/DatasetTypeDatasetFacet",
     "jobType": "2-0-4/JobTypeJobFacet",
     "outputStatistics": "1-0-2/OutputStatisticsOutputDatasetFacet",
     "schema": "1-2-0/SchemaDatasetFacet",
+    "symlinks": "1-0-1/SymlinksDatasetFacet",
     "version": "1-0-1/DatasetVersionDatasetFacet",
 }
 
 Event = dict[str, Any]
 
 
+class Asserted(NamedTuple):
+    """A rule of a contract, and whether all rows that were read kept it."""
+
+    kind: str
+    name: str
+    column: str
+    """Empty: it is about several, or about the table."""
+    warns: bool
+    kept: bool
+
+
 class Described(NamedTuple):
     """What is on record of a dataset version besides its ref."""
 
     columns: tuple[tuple[str, str], ...]
-    """Names and types."""
+    """Names and types; none of a version of files."""
     rows: int
+    files: int
+    bytes: int
+    """Of its files; 0 for a table."""
     quarantined: int
-    broken: dict[str, int]
-    """Rows that broke each rule, by the rule's name."""
-    source: str
-    """The ref of what it was read from, or nothing."""
-    address: str
-    """The address of that, where it was collected from one."""
+    asserted: tuple[Asserted, ...]
+    """What was asked of the rows that were read."""
+    addresses: dict[str, str]
+    """Where each source is that it was collected from, as a URI, by the name of its ref."""
 
 
 Describe = Callable[[str], Described | None]
@@ -78,7 +95,8 @@ def _of_entry(edges: list[Edge], found: Lineage, describe: Describe, project: st
             "facets": _facet("jobType", processingType="BATCH", integration="LOOPLINE", jobType="OPERATION"),
         },
     }
-    inputs = [_input(ref, told, targets) for ref in sources]
+    made_of = [told[target] for target in targets if target in told]
+    inputs = [_input(ref, told.get(ref), made_of) for ref in sources]
     outputs = [output for ref in targets for output in _outputs(ref, told.get(ref))]
     return [
         {"eventType": "START", **common, "inputs": inputs, "outputs": []},
@@ -86,18 +104,45 @@ def _of_entry(edges: list[Edge], found: Lineage, describe: Describe, project: st
     ]
 
 
-def _input(ref: str, told: dict[str, Described], targets: list[str]) -> dict[str, Any]:
-    """What an entry read; of a source also where it is, and which rules some of its rows broke."""
-    made = next((told[target] for target in targets if target in told and told[target].source == ref), None)
-    dataset = _dataset(ref, told.get(ref))
-    if made is None:
+def _input(ref: str, described: Described | None, made: list[Described]) -> dict[str, Any]:
+    """What an entry read; of a source also where it is, and which rules its rows were held against."""
+    dataset = _dataset(ref, described)
+    named = parse(ref)
+    if named.kind != "source":
         return dataset
-    if made.address:
-        dataset["facets"] |= _facet("dataSource", name=made.address, uri=made.address)
-    if made.broken:
-        broken = [{"assertion": rule, "success": False} for rule in sorted(made.broken)]
-        dataset["inputFacets"] = _facet("dataQualityAssertions", assertions=broken)
+    for target in made:
+        if address := target.addresses.get(named.name):
+            dataset["facets"] |= _facet("dataSource", name=address, uri=address) | _known_as(address)
+        if target.asserted:
+            dataset["inputFacets"] = _facet("dataQualityAssertions", assertions=[*map(_assertion, target.asserted)])
     return dataset
+
+
+def _assertion(rule: Asserted) -> dict[str, Any]:
+    said = {
+        "assertion": rule.kind,
+        "name": rule.name,
+        "success": rule.kept,
+        "severity": "warn" if rule.warns else "error",
+    }
+    return said | ({"column": rule.column} if rule.column else {})
+
+
+def _known_as(address: str) -> dict[str, Any]:
+    """The name of a source under which other producers of events know it, where OpenLineage's naming has one for it."""
+    scheme, _, rest = address.partition("://")
+    host, _, path = unquote(rest).partition("/")
+    kind = "TABLE" if scheme.startswith("delta+") else "FILE"
+    scheme = scheme.removeprefix("delta+")
+    if scheme == "file":
+        known = ("file", f"/{path}", "FILE")
+    elif scheme in ("s3", "gs") and path.strip("/") and not set("*?[") & set(path):
+        known = (f"{scheme}://{host}", path.strip("/"), kind)
+    elif scheme == "kafka" and path:
+        known = (f"kafka://{host.rpartition('@')[2]}", path.strip("/"), "TOPIC")
+    else:
+        return {}
+    return _facet("symlinks", identifiers=[dict(zip(("namespace", "name", "type"), known, strict=True))])
 
 
 def _outputs(ref: str, described: Described | None) -> list[dict[str, Any]]:
@@ -105,25 +150,30 @@ def _outputs(ref: str, described: Described | None) -> list[dict[str, Any]]:
     dataset = _dataset(ref, described)
     if described is None:
         return [dataset]
-    dataset["outputFacets"] = _facet("outputStatistics", rowCount=described.rows)
+    of_files = {"fileCount": described.files, "size": described.bytes}
+    held = {"rowCount": described.rows} if described.columns else of_files
+    dataset["outputFacets"] = _facet("outputStatistics", **held)
     if not described.quarantined:
         return [dataset]
     named = parse(ref)
-    held = {
+    aside = {
         "namespace": _namespace(named.project),
         "name": f"{_name(named)}.quarantine",
-        "facets": _version(named),
+        "facets": _version(named) | _facet("datasetType", datasetType="TABLE"),
         "outputFacets": _facet("outputStatistics", rowCount=described.quarantined),
     }
-    return [dataset, held]
+    return [dataset, aside]
 
 
 def _dataset(ref: str, described: Described | None) -> dict[str, Any]:
     named = parse(ref)
     facets = _version(named)
+    if named.kind == "model":
+        facets |= _facet("datasetType", datasetType="MODEL")
     if described is not None:
-        fields = [{"name": name, "type": kind} for name, kind in described.columns]
-        facets |= _facet("schema", fields=fields)
+        facets |= _facet("datasetType", datasetType="TABLE" if described.columns else "FILE")
+    if described is not None and described.columns:
+        facets |= _facet("schema", fields=[{"name": name, "type": kind} for name, kind in described.columns])
     return {"namespace": _namespace(named.project), "name": _name(named), "facets": facets}
 
 

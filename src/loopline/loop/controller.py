@@ -181,11 +181,7 @@ class Controller:
 
     def _unsound(self, model: str) -> str:
         """The withdrawn dataset version that a model version learnt from; empty where there is none."""
-        named = parse(model, "model", self.house.project)
-        learnt = self.house.models.show(named.name, named.version or "latest").inputs
-        data = [parse(ref, project=self.house.project) for ref in learnt if ref.startswith("data:")]
-        found = (self.house.datasets.show(ref.name, ref.version or "latest").unsound for ref in data)
-        return next(filter(None, found), "")
+        return next(iter(self.house.datasets.unsound((model,)).values()), "")
 
     def _watch_anew(self, rollout: Rollout) -> None:
         """Watches the endpoint against the rows that its next champion learnt from, and closes the alerts that it answers."""

@@ -15,11 +15,15 @@ from loopline.loop.house import House
 
 
 def base_version(house: House, name: str) -> DatasetVersion:
-    """The newest version of the loop's dataset that was read from a source alone."""
+    """The newest version of the loop's dataset that was read from a source alone, and rests on nothing withdrawn."""
     for version in house.datasets.log(name):
-        if LIVE not in version.facts:
+        if LIVE not in version.facts and not version.unsound:
             return version
-    raise Conflict(f"The dataset {name!r} has no version read from a source.", code="no-base")
+    raise Conflict(
+        f"The dataset {name!r} has no version read from a source that is not withdrawn.",
+        code="no-base",
+        hint=f"Add one: loopline data add {name} SOURCE",
+    )
 
 
 def labelled_rows(house: House, name: str, base: pl.DataFrame, label: str) -> pl.DataFrame:

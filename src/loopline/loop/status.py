@@ -56,7 +56,7 @@ class UnderWay(msgspec.Struct, frozen=True, kw_only=True):
 class Need(msgspec.Struct, frozen=True, kw_only=True):
     """Something that waits for a person: what, since when, and the command to begin with."""
 
-    kind: Literal["approval", "ask", "alert", "refused", "failed"]
+    kind: Literal["approval", "ask", "alert", "refused", "failed", "unsound"]
     ref: str
     text: str
     at: int
@@ -202,6 +202,7 @@ def _needs(house: House, collected: Sequence[Collection]) -> tuple[Need, ...]:
         if one.problem
     ]
     found += _unhappy_runs(house)
+    found += _unsound(house)
     return tuple(sorted(found, key=lambda need: -need.at))
 
 
@@ -238,6 +239,22 @@ def _ask(evaluation: Evaluation) -> Need:
         at=evaluation.at,
         command=f"loopline evaluations show {evaluation.id}, then loopline run {name}",
     )
+
+
+def _unsound(house: House) -> list[Need]:
+    """Endpoints whose champion rests on withdrawn data."""
+    serving = {endpoint.champion: endpoint for endpoint in house.endpoints.list()}
+    bad = house.datasets.unsound(tuple(serving)) if serving else {}
+    return [
+        Need(
+            kind="unsound",
+            ref=model,
+            text=f"{serving[model].name} answers by {model}, which learnt from {data}: it is withdrawn",
+            at=serving[model].updated,
+            command=f"loopline run {serving[model].name}, or loopline rollout start {serving[model].name} REF",
+        )
+        for model, data in bad.items()
+    ]
 
 
 def _unhappy_runs(house: House) -> list[Need]:

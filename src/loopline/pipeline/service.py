@@ -29,7 +29,7 @@ _DONE = (
 
 
 def forget(tx: Tx, refs: Collection[str]) -> None:
-    """Steps that made one of these are not taken for done any more: what they made is gone. They stay on record."""
+    """Steps that made one of these are not taken for done any more: what they made is gone, or bad. They stay on record."""
     made = re.compile("|".join(rf"(?<![\w-]){re.escape(ref)}(?![\w-]|\.\w)" for ref in refs))
     c = steps.c
     known = sa.select(c.run, c.step, sa.cast(c.outputs, sa.Text).label("outputs")).where(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -94,13 +94,15 @@ class Aliases:
             return _alias(last)
         return _alias(self._move(name, alias, version, last, "set", reason))
 
-    def roll_back(self, name: str, alias: str, reason: str) -> Alias:
-        """Moves an alias back to what it named before, past versions that were withdrawn since."""
+    def roll_back(self, name: str, alias: str, reason: str, sound: Callable[[int], bool]) -> Alias:
+        """Moves an alias back to what it named before, past versions that were withdrawn since or are not `sound`."""
         moves = self.history(name, alias)
         if not moves:
             return self.at(name, alias, None)  # raises
         usable = self._registered(name)
         before = [version for version in way_back(moves)[:-1] if version is not None and version in usable]
+        while before and not sound(before[-1]):
+            before.pop()
         if not before:
             raise Conflict(
                 f"There is nothing to roll {name}@{alias} back to.",

@@ -49,7 +49,7 @@ class Registration:
 
     def signed(self, row: Any, hashes: dict[str, str], documents: dict[str, str]) -> dict[str, Any]:
         """What makes a version a registered one: what it is now is signed. `hashes`: SHA-256 of its forms as they are kept."""
-        Named(self.tx).check_sound_refs(row.inputs)
+        Named(self.tx).check_sound_refs([*row.inputs, *filter(None, [row.run])])
         said = self._versions.statement(row, hashes, documents, registered=self.tx.now, registrar=self.tx.principal)
         envelope = self.signer.sign(said)
         digests = {"bundle": row.bundle, "statement": digest_json(said), **documents}

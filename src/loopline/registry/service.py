@@ -302,12 +302,15 @@ class ModelsService(Searches, ModelsVerbs):
 
     def set_alias(self, name: str, alias: str, version: int, reason: str = "") -> Alias:
         self._models.lock(name)
-        Named(self.tx).check_sound_refs(self._versions.row(name, version).inputs)
+        Named(self.tx).check_sound_refs([self._versions.record(name, version).ref])
         return self._aliases.point(name, alias, version, reason)
 
     def roll_back(self, name: str, alias: str, reason: str = "") -> Alias:
         self._models.lock(name)
-        return self._aliases.roll_back(name, alias, reason)
+        soundness = Named(self.tx).soundness()
+        return self._aliases.roll_back(
+            name, alias, reason, lambda version: soundness.bad(self.tx.ref("model", name, version)) is None
+        )
 
     def remove_alias(self, name: str, alias: str, reason: str = "") -> AliasMove:
         self._models.lock(name)

@@ -121,16 +121,9 @@ class Bundles:
     def _check_sound(self, record: ModelVersion) -> None:
         """Raises `Refused` where a version learnt from data that are withdrawn since."""
         assert self._registry is not None
-        project = self._registry.project
-        learnt = [parse(ref, project=project) for ref in record.inputs if ref.startswith("data:")]
-        for data in (ref for ref in learnt if ref.project == project and ref.version is not None):
-            try:
-                bad = self._registry.datasets.show(data.name, str(data.version)).unsound
-            except NotFound:  # deleted since: nothing says that it was wrong
-                continue
-            if bad:
-                raise Refused(
-                    f"{record.ref} learnt from {bad}, which is withdrawn: it is not served.",
-                    code="data-withdrawn",
-                    hint=f"Train on another version of the data; `loopline data log {data.name}` lists them.",
-                )
+        if bad := self._registry.datasets.unsound((record.ref,)).get(record.ref):
+            raise Refused(
+                f"{record.ref} learnt from {bad}, which is withdrawn: it is not served.",
+                code="data-withdrawn",
+                hint=f"Train on another version of the data; `loopline data log {parse(bad).name}` lists them.",
+            )

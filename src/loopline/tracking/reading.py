@@ -96,6 +96,17 @@ def held_live(tx: Tx, run: str) -> Any:
     return _checked_live(held(tx, run))
 
 
+def inputs_of(tx: Tx, run: str) -> list[str]:
+    """The refs that a run of the project and the runs around it read; of a run that is not there none."""
+    found: list[str] = []
+    row = known(tx, run)
+    while row is not None:
+        mine = (run_refs.c.run == row.number) & (run_refs.c.side == 0)
+        found += [one.ref for one in tx.rows(sa.select(run_refs.c.ref).where(mine).order_by(run_refs.c.place))]
+        row = row_at(tx, row.parent) if row.parent is not None else None
+    return found
+
+
 def rows_of(tx: Tx, numbers: Sequence[int]) -> list[Any]:
     """The rows of runs by their numbers, in that order."""
     found = {row.number: row for row in tx.rows_among(_ALL, runs.c.number, numbers)}

@@ -192,9 +192,27 @@ def test_an_object_that_is_cut_short_in_the_store_is_told(place: Place, tmp_path
     path = place.platform.blobs.path(digest_bytes(b"one"))
     path.chmod(0o644)
     path.write_bytes(b"")
-    with pytest.raises((Conflict, Invalid)):
+    with pytest.raises(Conflict, match=r"a/again of data:images@1 is damaged in the store") as caught:
         out(place, tmp_path / "out")
+    assert caught.value.code == "blob-damaged"
     assert not (tmp_path / "out" / "one.txt").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut short", "gone"])
+def test_what_is_damaged_in_the_store_is_mended_by_who_has_it(place: Place, tmp_path: Path, damage: str) -> None:
+    added(place, filled(tmp_path / "in"))
+    path = place.platform.blobs.path(digest_bytes(b"one"))
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.chmod(0o644)
+        path.write_bytes(b"")
+        with pytest.raises(Conflict, match="was damaged in the store, and is removed there") as caught:
+            added(place, tmp_path / "in")
+        assert caught.value.code == "objects-missing"
+    added(place, tmp_path / "in")
+    out(place, tmp_path / "out", version="1")
+    assert (tmp_path / "out" / "one.txt").read_text() == "one"
 
 
 def test_a_withdrawn_version_can_still_be_looked_at(place: Place, tmp_path: Path) -> None:

@@ -86,3 +86,42 @@ def test_what_dvc_cannot_tell_is_refused(place: Place, tmp_path: Path) -> None:
         export_dvc(place.session.files, "images", "1", tmp_path / "x.dvc", tmp_path / "remote")
     assert not (tmp_path / "x.dvc").exists()
     assert not (tmp_path / "remote").exists()
+
+
+def test_a_file_in_no_repository_wants_a_remote(place: Place, tmp_path: Path) -> None:
+    added(place, filled(tmp_path / "in"), name="plain")
+    file = named(tmp_path, put(tmp_path / "remote", b"x"))
+    for refused in (
+        lambda: import_dvc(place.session.files, "scans", file),
+        lambda: export_dvc(place.session.files, "plain", "1", tmp_path / "plain.dvc"),
+    ):
+        with pytest.raises(NotFound) as caught:
+            refused()
+        assert (caught.value.code, "--remote" in caught.value.hint) == ("no-dvc-repository", True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ("", "cache"),
+        ("[core]\n    remote = far\n    analytics = false\n['remote \"far\"']\n    url = s3://clinic/%x\n", "cache"),
+        ("[cache]\n    dir = ../elsewhere\n", "../elsewhere"),
+        ("[core]\n    remote = near\n['remote \"near\"']\n    url = ../../remote\n", "../../remote"),
+    ],
+)
+def test_the_settings_of_a_repository_say_where_its_files_are(
+    place: Place, tmp_path: Path, settings: str, found: str
+) -> None:
+    work = tmp_path / "work"
+    (work / ".dvc").mkdir(parents=True)
+    (work / ".dvc" / "config").write_text(settings)
+    md5 = put(work / ".dvc" / found, b"x")
+    (work / "x.dvc").write_text(json.dumps({"outs": [{"md5": md5, "path": "x", "size": 1, "hash": "md5"}]}))
+    assert import_dvc(place.session.files, "scans", work / "x.dvc").bytes == 1
+
+
+def test_settings_that_are_none_are_told(place: Place, tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("remote = near\n")
+    with pytest.raises(Invalid, match="cannot be read"):
+        import_dvc(place.session.files, "scans", named(tmp_path, "0" * 32))

@@ -149,8 +149,11 @@ def _places(session: Session, status: Status, now: int) -> tuple[Place, ...]:
 
 
 def _is_of(need: Need, name: str) -> bool:
-    """Whether an approval or a gate's question is about a version of this model."""
-    return need.kind in ("approval", "ask") and need.ref.partition(":")[2].partition("@")[0].split("/")[-1] == name
+    """Whether an approval, a gate's question, or that its data are withdrawn is about a version of this model."""
+    return (
+        need.kind in ("approval", "ask", "unsound")
+        and need.ref.partition(":")[2].partition("@")[0].split("/")[-1] == name
+    )
 
 
 def _place(

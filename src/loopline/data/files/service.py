@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from loopline.data.files.pack import packed, unpacked
 from loopline.data.manifest import FilesDiff, Manifest, decode, difference
@@ -14,7 +15,7 @@ from loopline.data.verbs import FilesVerbs
 from loopline.data.written import Written
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound
-from loopline.hashing import digest_bytes
+from loopline.hashing import digest_bytes, digest_chunks
 from loopline.operations import Body, Bytes
 from loopline.ports.blobs import BlobStore, check_digest
 from loopline.ports.files import disk_errors
@@ -41,7 +42,7 @@ class FilesService(FilesVerbs):
     def missing(self, name: str, digests: tuple[str, ...]) -> tuple[str, ...]:
         check_name(name, "name of a dataset")
         known = self._known(digests)
-        return tuple(digest for digest in digests if digest not in known)
+        return tuple(digest for digest in digests if digest not in known or not self.blobs.exists(digest))
 
     def put(self, name: str, objects: Body) -> int:
         check_name(name, "name of a dataset")
@@ -83,6 +84,7 @@ class FilesService(FilesVerbs):
         version = self.written.write_files(name, kept, read, facts=facts or {}, message=message)
         for digest, there in self.store.retain_all(objects, version.ref).items():
             if there != objects[digest]:
+                self._check_undamaged(digest)
                 raise Invalid(
                     f"{digest} has {there:,} bytes, and the manifest says {objects[digest]:,}.",
                     code="bad-manifest",
@@ -119,7 +121,7 @@ class FilesService(FilesVerbs):
                 code="bad-limit",
                 hint=f"Ask for {_LARGEST_PACK:,} bytes at once.",
             )
-        data = packed((digest, self.blobs.read(digest)) for digest in digests)
+        data = packed((digest, self._whole(digest, row)) for digest in digests)
         self.tx.write()
         self.tx.note(inputs=[ref])
         return Bytes(media="application/octet-stream", data=data)
@@ -139,6 +141,29 @@ class FilesService(FilesVerbs):
                 f"The manifest {digest} is damaged.", code="blob-damaged", hint="Restore the file from a backup."
             )
         return decode(data)
+
+    def _check_undamaged(self, digest: str) -> None:
+        """Raises `Conflict` where an object holds other bytes; it is removed, so that it can be sent again."""
+        if digest_chunks(self.blobs.chunks(digest)) != digest:
+            self.blobs.delete(digest)
+            raise Conflict(
+                f"The object {digest} was damaged in the store, and is removed there.",
+                code="objects-missing",
+                hint="Add the folder again: it is sent then, and mended in all versions.",
+            )
+
+    def _whole(self, digest: str, row: Any) -> bytes:
+        """The bytes of an object of a version. Raises `Conflict` (code "blob-damaged") where they are not what they were."""
+        data = self.blobs.read(digest) if self.blobs.exists(digest) else b""
+        if digest_bytes(data) != digest:
+            files = self._manifest(row.manifest).files
+            held = next(file.path for file in files if digest in (one.digest for one in file.objects))
+            raise Conflict(
+                f"{held} of {self.named.ref(row)} is damaged in the store: {digest} is gone or holds other bytes.",
+                code="blob-damaged",
+                hint="Add a folder that holds the file as it was, then check out again; `loopline doctor` looks through all.",
+            )
+        return data
 
     def _known(self, digests: tuple[str, ...] | dict[str, int]) -> set[str]:
         """Those that this project has: of a dataset of its own, or sent to it. Nothing is told of what others have."""
