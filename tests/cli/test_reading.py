@@ -75,12 +75,12 @@ def test_a_file_is_profiled_and_a_version_is_checked(shell: Shell, tmp_path: Pat
     assert "data:visits@1 has no column 'vist'" in shell(*given, code=2).err
     (tmp_path / "c.py").write_text((tmp_path / "c.py").read_text().replace("vist", "visit"))
     assert "0 of" in shell(*given).out
-    (tmp_path / "c.py").write_text("contract = 3\n")
-    assert "declares no contract" in shell(*given, code=2).err
     assert (
         "neither a file nor a dataset 'nothing.csv'"
         in shell("data", "check", "nothing.csv", str(tmp_path / "c.py"), code=2).err
     )
+    (tmp_path / "c.py").write_text("contract = 3\n")
+    assert "declares no contract" in shell(*given, code=2).err
 
 
 def test_tables_are_tab_separated_where_there_is_no_terminal(shell: Shell) -> None:
