@@ -19,7 +19,7 @@ _PLACES = {
     "loopline.training.model": ("Model",),
     "loopline.evaluation.gates": ("gate",),
     "loopline.quality.cleaning_steps": ("clean",),
-    "loopline.quality.contract": ("column", "contract", "fresh", "like", "rows", "rule", "unique"),
+    "loopline.quality.contract": ("column", "contract", "fresh", "like", "rows", "rule", "schema", "unique"),
     "loopline.operations": ("Body",),
     "loopline.packaging.ensemble": ("Ensemble", "node"),
 }

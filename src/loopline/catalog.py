@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
+
+import msgspec
 
 from loopline.access.verbs import AccessVerbs, ProjectsVerbs
 from loopline.data.verbs import DatasetsVerbs, FilesVerbs, InboxVerbs, SourcesVerbs
@@ -99,8 +101,20 @@ def _verb(op: Operation, call: Call) -> Callable[..., Any]:
         body = given.pop(op.body, None) if op.body else None
         if body is not None and not isinstance(body, Body):
             body = Body(body)
-        return call(op, {n: v for n, v in given.items() if n in fields}, body)
+        return call(op, {n: _as_json(op, n, v) for n, v in given.items() if n in fields}, body)
 
     verb.__name__, verb.__qualname__, verb.__doc__ = op.verb, op.name, op.summary
     verb.__signature__ = signature  # type: ignore[attr-defined]  # so that help() and notebooks tell the arguments
     return verb
+
+
+def _as_json(op: Operation, name: str, value: Any) -> Any:
+    """An argument; what people declare in Python (a contract, steps, gates, a feature view) as the JSON values that are sent."""
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    if not isinstance(first, msgspec.Struct) or not _takes_json(op.args.__annotations__[name]):
+        return value
+    return msgspec.to_builtins(value)
+
+
+def _takes_json(kind: Any) -> bool:
+    return kind == dict[str, Any] or any(map(_takes_json, get_args(kind)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar, get_type_hints
 
@@ -80,6 +81,12 @@ class Bytes(msgspec.Struct, frozen=True, kw_only=True):
     def read(self) -> bytes:
         """All bytes."""
         return Path(self.path).read_bytes() if self.path else self.data
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows of a page: the page, in a frame of its own so that no style leaks. None for all else."""
+        if self.media != "text/html":
+            return None
+        return f'<iframe srcdoc="{escape(self.read().decode())}" style="width:100%;height:640px;border:0"></iframe>'
 
     def chunks(self, size: int = 1 << 20) -> Iterator[bytes]:
         """The bytes, a piece at a time."""

@@ -301,6 +301,17 @@ def test_versions_of_data_by_hand(two: Shell, tmp_path: Path) -> None:
     assert "names nothing any more" in two("data", "untag", "ward@good").out
 
 
+def test_a_look_by_hand_is_counted(shell: Shell) -> None:
+    before = shell("data", "show", "visits.test", "--json").json["looks"]
+    given = ("evaluations", "measure", "visits@1", "visits.test", "--label", "back", "--against", "visits.baseline@1")
+    found = shell(*given, "--protected", "sex", "--json").json["evidence"]
+    assert (found["model"], found["looks"]) == ("model:visits@1", before + 1)
+    assert {one["opponent"] for one in found["differences"]} == {"visits.baseline@1"}
+    assert f"look {before + 2}" in shell(*given).out
+    assert shell("data", "show", "visits.test", "--json").json["looks"] == before + 2
+    assert "Did you mean" in shell(*given[:4], "--label", "bakc", code=2).err
+
+
 def test_groups_deletion_and_what_is_removed_for_good(shell: Shell, tmp_path: Path) -> None:
     run = shell.copy(tmp_path)
     runs = Platform.open(workspace=run.workspace, checkpoints=str(run.state)).session().runs

@@ -58,6 +58,31 @@ def test_a_file_is_checked_before_it_is_added(shell: Shell, tmp_path: Path) -> N
     assert "0 of 3 rows" in shell(*given).out
 
 
+def test_a_file_is_profiled_and_a_version_is_checked(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("name,age\n" + "".join(f"{'?' if n % 3 else 'Ann'},{n}\n" for n in range(60)))
+    assert "name is missing in 66.7% of the rows" in shell("data", "profile", str(tmp_path / "v.csv")).out
+    assert (
+        shell("data", "profile", str(tmp_path / "v.csv"), "--full", "--label", "name", "--json").json["label"] == "name"
+    )
+    shell("data", "profile", str(tmp_path / "v.csv"), "--html", str(tmp_path / "v.html"))
+    assert "<h1>v.csv</h1>" in (tmp_path / "v.html").read_text()
+    assert "Did you mean 'age'" in shell("data", "profile", str(tmp_path / "v.csv"), "--label", "aeg", code=2).err
+    (tmp_path / "c.py").write_text(
+        'import loopline as ll\n\n\n@ll.rule("a short stay")\ndef short(rows):\n    return rows["days"] < 99\n\n\n'
+        'contract = ll.contract(short, ll.column("visit").refers_to("data:visits@1", "vist", severity="warn"))\n'
+    )
+    given = ("data", "check", "visits@1", str(tmp_path / "c.py"))
+    assert "data:visits@1 has no column 'vist'" in shell(*given, code=2).err
+    (tmp_path / "c.py").write_text((tmp_path / "c.py").read_text().replace("vist", "visit"))
+    assert "0 of" in shell(*given).out
+    assert (
+        "neither a file nor a dataset 'nothing.csv'"
+        in shell("data", "check", "nothing.csv", str(tmp_path / "c.py"), code=2).err
+    )
+    (tmp_path / "c.py").write_text("contract = 3\n")
+    assert "declares no contract" in shell(*given, code=2).err
+
+
 def test_tables_are_tab_separated_where_there_is_no_terminal(shell: Shell) -> None:
     lines = shell("data", "read", "visits@1", "--rows", "2").out.splitlines()
     found = pl.read_csv(io.StringIO("\n".join(lines)), separator="\t")

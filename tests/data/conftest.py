@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,8 @@ def contract() -> Callable[..., dict[str, Any]]:
 
     import loopline as ll
 
-    def make(*rules: Any) -> dict[str, Any]:
-        made: dict[str, Any] = msgspec.to_builtins(ll.contract(*rules))
+    def make(*rules: Any, personal: Sequence[str] = ()) -> dict[str, Any]:
+        made: dict[str, Any] = msgspec.to_builtins(ll.contract(*rules, personal=personal))
         return made
 
     return make

@@ -160,6 +160,23 @@ def test_what_cannot_be_watched_is_refused(place: Place) -> None:
 # What it tells
 
 
+def test_drift_of_a_personal_column_is_told_without_its_values(place: Place) -> None:
+    buffer = io.BytesIO()
+    rows(4000, 1).write_parquet(buffer)
+    rules = {"rules": [{"rule": "not_null", "column": "x"}], "personal": ["ward"]}
+    place.session.datasets.add("risk", Body(buffer.getvalue(), name="risk.parquet"), contract=rules)
+    place.watch()
+    place.answer(3000, wards=("secret one", "b", "b"))
+    place.session.monitors.look("risk")
+    (alert,) = place.session.alerts.list()
+    assert alert.columns == ("ward",)
+    report = place.session.monitors.drift("risk")
+    (line,) = msgspec.json.decode(report.read(), type=DriftReport).drifted
+    assert (line.column, line.text, line.bars, line.new_levels) == ("ward", "the values of ward changed", (), {})
+    told = (report.read(), place.session.monitors.drift("risk", form="html").read(), msgspec.json.encode(alert))
+    assert not any(b"secret" in text for text in told)
+
+
 def test_drift_is_told_once_a_column(place: Place) -> None:
     place.watch()
     place.answer(1000, shift=1.5)

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopline.errors import Invalid
-from loopline.quality.contract import Contract, column, contract, fresh, like, rows, rule, spell, unique
+from loopline.quality.contract import Contract, column, contract, fresh, like, rows, rule, schema, spell, unique
 
-_FACE = SimpleNamespace(contract=contract, unique=unique, column=column, rule=rule, rows=rows, fresh=fresh, like=like)
+_FACE = SimpleNamespace(
+    contract=contract, unique=unique, column=column, rule=rule, rows=rows, schema=schema, fresh=fresh, like=like
+)
 _NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 _SEVERITY = st.sampled_from(["warn", "quarantine", "stop"])
 _NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
@@ -38,6 +40,11 @@ _RULES = st.one_of(
     st.builds(lambda c, to, s: column(c).refers_to("data:codes@3", to, severity=s), _NAMES, _NAMES, _SEVERITY),
     st.builds(lambda c, strict: column(c).rising(strict=strict), _NAMES, st.booleans()),
     st.builds(lambda c, by: column(f"{c}.").rising(by=by), _NAMES, _NAMES.filter(lambda n: not n.endswith("."))),
+    st.builds(
+        lambda columns, others: schema(columns, others=others),
+        st.dictionaries(_NAMES, st.sampled_from(["integer", "number", "text", "date", "any"]), min_size=1, max_size=9),
+        st.booleans(),
+    ),
     st.builds(lambda c, w: fresh(c, within=w), _NAMES, st.sampled_from(["2d", "90 min"])),
     st.builds(
         lambda c, rate, s: like("data:visits@1", columns=c, false_alarms=rate, severity=s),
@@ -78,6 +85,8 @@ def test_the_spelling_is_what_a_person_would_write() -> None:
         column("code").refers_to("data:codes", "code"),
         column("admitted").rising(by="ward"),
         fresh("admitted", within="2d"),
+        schema({"id": "integer", "ward": "text"}, others=True),
+        schema({f"reading {i}": "number" for i in range(6)}, severity="warn", name="readings"),
         like("data:visits@1", columns=["age"], severity="stop"),
         personal=["name"],
     )
@@ -97,6 +106,11 @@ def test_the_spelling_is_what_a_person_would_write() -> None:
         '    ll.column("code").refers_to("data:codes", "code"),\n'
         '    ll.column("admitted").rising(by="ward"),\n'
         '    ll.fresh("admitted", within="2d"),\n'
+        '    ll.schema({"id": "integer", "ward": "text"}, others=True),\n'
+        "    ll.schema(\n"
+        '        {"reading 0": "number", "reading 1": "number", "reading 2": "number", "reading 3": "number",\n'
+        '        "reading 4": "number", "reading 5": "number"}, severity="warn", name="readings",\n'
+        "    ),\n"
         '    ll.like("data:visits@1", columns=["age"], severity="stop"),\n'
         '    personal=["name"],\n'
         ")"
@@ -136,6 +150,9 @@ def test_the_digest_follows_the_meaning() -> None:
         (lambda: contract(rows()), "no bound"),
         (lambda: contract(rows(at_least=3, at_most=2)), "more rows than it allows"),
         (lambda: contract(rows(at_least=3, severity="quarantine")), "warn or stop"),
+        (lambda: contract(schema({})), "names no column"),
+        (lambda: contract(schema({"a": "int"})), "asks 'a' to be 'int'; types are integer, number"),
+        (lambda: contract(schema({"a": "text"}, severity="quarantine")), "warn or stop"),
         (lambda: contract(column("a").refers_to("visits:x", "a")), "names no dataset"),
         (lambda: contract(column("a").refers_to("data:x", "")), "names no column of the other"),
         (lambda: contract(column("a").rising(by="a")), "own column"),
@@ -151,7 +168,8 @@ def test_the_digest_follows_the_meaning() -> None:
         (lambda: contract(rule("", "a > 1")), "needs a name"),
         (lambda: contract(column("a").not_null(), column("a").not_null()), "Two rules"),
         (lambda: contract(column("a").one_of(2**60)), "cannot be written down"),
-        (lambda: Contract.from_json(b'{"rules":[{"rule":"magic"}]}'), "not a contract"),
+        (lambda: Contract.from_json(b'{"rules":[{"rule":"magic"}]}'), "is a 'magic', which"),
+        (lambda: Contract.from_json(b'{"rules":[{"rule":"rows","at_least":"x"}]}'), "not a contract"),
         (lambda: Contract.from_json(b"{"), "not a contract"),
         (lambda: Contract.from_json(b'{"rules":[{"rule":"rows","at_least":1,"severity":"x"}]}'), "severity"),
     ],

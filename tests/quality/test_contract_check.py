@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from loopline.errors import Invalid
-from loopline.quality.contract import Contract, column, contract, fresh, like, rows, rule, unique
+from loopline.quality.contract import Contract, column, contract, fresh, like, rows, rule, schema, unique
 from loopline.quality.contract_beyond import Beyond
 from loopline.quality.contract_check import PERSONAL, check, partition
 from loopline.quality.contract_suggest import suggest
@@ -254,6 +254,26 @@ def test_a_row_that_is_set_aside_makes_nothing_fresh() -> None:
     assert "days old" in check(table, made, beyond=_beyond()).rules[0].said
 
 
+@pytest.mark.parametrize(
+    ("columns", "others", "said"),
+    [
+        ({"on": "date", "id": "integer", "dose": "text", "none": "boolean"}, False, ""),
+        ({"id": "number", "on": "datetime", "dose": "any"}, True, ""),
+        ({"id": "integer", "dose": "text"}, False, "'on' is a further column, 'none' is a further column"),
+        ({"id": "text", "ward": "text"}, True, "there is no column 'ward', 'id' is integer, not text"),
+        ({f"c{i}": "text" for i in range(12)}, True, "there is no column 'c9' and 2 more"),
+    ],
+)
+def test_which_columns_there_are(columns: dict[str, str], others: bool, said: str) -> None:
+    table = pl.DataFrame({"id": [1], "dose": ["2"], "on": [date(2000, 1, 1)], "none": [None]})
+    (found,) = check(table, contract(schema(columns, others=others))).rules
+    assert (bool(found.broken), found.severity) == (bool(said), "stop")
+    assert found.said.endswith(said)
+    # What is set aside and what becomes a number is as the version will have it.
+    made = contract(column("dose").of_type("integer"), schema({"dose": "integer"}, others=True))
+    assert check(pl.concat([table, table.with_columns(dose=pl.lit("?"))]), made).rules[1].said == ""
+
+
 def test_distributions_as_in_another_version() -> None:
     old = pl.DataFrame({"age": [30 + n % 40 for n in range(2000)], "sex": ["f", "m"] * 1000, "n": range(2000)})
     same, older = old.sample(fraction=0.5, seed=1), old.with_columns(pl.col("age") + 20)
@@ -364,6 +384,8 @@ def test_a_suggestion_holds_of_its_own_table_and_says_what_matters() -> None:
             "patient": [i % 90 for i in range(200)],
             "sex": ["Female", "Male"] * 100,
             "note": [f"text {i}" for i in range(200)],
+            "code": [f"AB {i % 10}.{i:03}" for i in range(200)],
+            "nick": ["Jo", "Al"] * 100,
             "days": [1 + i % 14 for i in range(200)],
             "change": [(-1) ** i * i / 7 for i in range(200)],
             "same": [3] * 200,
@@ -371,7 +393,7 @@ def test_a_suggestion_holds_of_its_own_table_and_says_what_matters() -> None:
             "back": ["NO", "YES"] * 100,
         }
     )
-    made = suggest(table, label="back", time="visit_id", group="patient")
+    made = suggest(table, label="back", time="visit_id", group="patient", personal=["nick", "gone"])
     assert check(table, made).outcome == "pass"
     titles = [r.title for r in made.rules]
     assert titles[:5] == [
@@ -381,7 +403,15 @@ def test_a_suggestion_holds_of_its_own_table_and_says_what_matters() -> None:
         "patient.not_null()",
         "back.one_of(NO, YES)",
     ]
-    assert set(titles[5:]) == {"days.between(0, 27)", "sex.one_of(Female, Male)", "change.between(-86.0, 85.0)"}
+    assert titles[5] == "columns"
+    assert set(titles[6:]) == {
+        "days.between(0, 27)",
+        "sex.one_of(Female, Male)",
+        "change.between(-86.0, 85.0)",
+        r"code.matches([\p{L}\p{M}]+\s+\d\.\d{3})",
+        *(f"{name}.not_null()" for name in ("sex", "note", "code", "nick", "days", "change", "same")),
+    }
+    assert made.personal == ("nick",)
     assert {r.severity for r in made.rules[5:]} == {"warn"}
     assert len(suggest(table, label="back", at_most=2).rules) == 2
     with pytest.raises(Invalid, match="Did you mean 'back'"):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopline.errors import Invalid
-from loopline.quality.contract import column, contract, fresh, like, rows, rule, unique
+from loopline.quality.contract import column, contract, fresh, like, rows, rule, schema, unique
 from loopline.quality.contract_toml import from_toml, to_toml
 
 _TEXT = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=12)
@@ -29,6 +29,7 @@ def test_what_is_written_is_read_again(name: str, numbers: list[float], texts: l
         column(name).matches(r"\d+\\\"'", name="pattern"),
         rule("condition", "a > 1 AND b = 'x'"),
         rows(at_least=3, severity="warn"),
+        schema(dict.fromkeys(texts, "number"), others=True),
         column(name).refers_to("data:codes", texts[0]),
         column(name).rising(strict=True, by=f"{name}2"),
         fresh(name, within="2d"),
@@ -59,6 +60,10 @@ def test_a_contract_as_people_write_it() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ('[[rules]]\nrule = "betwen"', "Rule 1 of the contract is a 'betwen', which there is not."),
+        ('[[rules]]\nrule = "between"\nhigj = 3', "Rule 1 of the contract (between) has no 'higj'."),
+        ('[[rules]]\nrule = "between"\nhigh = 3', "Rule 1 of the contract (between) lacks 'column'."),
+        ('[[rules]]\ncolumn = "a"', "Rule 1 of the contract does not say what kind it is"),
         ("[[rules]]\nrule = unique", "line 2"),
         ('[[rule]]\nrule = "unique"', "no 'rule'"),
         ('[[rules]]\nrule = "magic"', "magic"),

@@ -7,9 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from loopline.operations import Bytes
 from loopline.quality.profile import profile
 from loopline.quality.profile_full import Full
-from loopline.quality.profile_page import HEAD, PAIRS, page, pairs, rows
+from loopline.quality.profile_page import HEAD, PAIRS, page, pairs, rows, telling
 
 
 def _frame() -> pl.DataFrame:
@@ -64,12 +65,34 @@ def test_an_empty_table_has_a_page() -> None:
     assert "The table has no rows." in page(profile(pl.DataFrame({"x": pl.Series([], dtype=pl.Float64)})))
 
 
+def test_of_very_many_columns_those_worth_a_look_are_pictured_first() -> None:
+    text = page(profile(pl.DataFrame({f"c{i}": [1, 2, 3] if i < 700 else [7, 7, 7] for i in range(705)})))
+    cards = re.findall(r"<h3>(c\d+) ", text)
+    assert (len(cards), cards[:6]) == (500, ["c700", "c701", "c702", "c703", "c704", "c0"])
+    assert text.count("<td>c") == 705
+    assert "Shown are 500 of 705 columns" in text
+    assert "more</summary>" not in text
+    assert "<summary>and 21 more</summary>" in page(profile(pl.DataFrame({f"c{i}": [7, 7] for i in range(60)})))
+
+
 def test_rows_for_a_terminal() -> None:
     got = {row[0]: row for row in rows(profile(_frame()))}
     assert all(len(row) == len(HEAD) for row in got.values())
     assert got["nothing"][2] == "100.0%"
     assert re.fullmatch(r"19\d\d-\d\d-\d\d", got["day"][5])
     assert got["yes"][4].endswith("%)")
+
+
+def test_of_a_personal_column_counts_are_shown() -> None:
+    made = profile(_frame(), full=True).marked(["size", "<script>alert(1)</script>"]).without_values()
+    got = {row[0]: row for row in rows(made)}
+    assert got["size"][1:] == ("number", "", "500", "(personal)", "", "", "")
+    assert got["<script>alert(1)</script>"][3:5] == ("3", "(personal)")
+    text = page(made)
+    assert text.count("no value is shown") == 2
+    assert "plain" not in text
+    constant = profile(pl.DataFrame({"name": ["Quentin"] * 40})).marked(["name"]).without_values()
+    assert [w.text for w in constant.warnings() if w.code == "constant"] == ["name has one value everywhere."]
 
 
 def test_a_full_profile_shows_what_goes_together() -> None:
@@ -86,8 +109,24 @@ def test_a_full_profile_shows_what_goes_together() -> None:
     assert "What goes together" not in page(profile(_frame()))
 
 
+def test_a_label_s_profile_shows_what_tells_of_it() -> None:
+    frame = _frame().with_columns(copy=pl.col("yes").cast(pl.String))
+    found = telling(profile(frame, label="yes"))
+    assert found[0] == ("copy", "100.0%")
+    assert "nothing" not in dict(found)
+    text = page(profile(frame, label="yes"))
+    assert text.index("What tells of yes") < text.index("<h2>Columns")
+    assert telling(profile(frame)) == ()
+    assert "What tells of" not in page(profile(frame))
+
+
+def test_what_is_nearly_all_does_not_read_like_it() -> None:
+    got = {row[0]: row[4] for row in rows(profile(pl.DataFrame({"a": ["x"] * 20_000, "b": [*["x"] * 19_999, "y"]})))}
+    assert got == {"a": "x (100%)", "b": "x (99.99%)"}
+
+
 def test_a_notebook_shows_the_page_in_a_frame_of_its_own() -> None:
-    shown = profile(_frame())._repr_html_()
+    shown = profile(_frame())._repr_html_() or ""
     frames: list[dict[str, str | None]] = []
 
     class Frames(HTMLParser):
@@ -97,3 +136,5 @@ def test_a_notebook_shows_the_page_in_a_frame_of_its_own() -> None:
 
     Frames().feed(shown)
     assert [frame["srcdoc"] for frame in frames] == [page(profile(_frame()))]
+    assert Bytes(media="text/html", data=page(profile(_frame())).encode())._repr_html_() == shown
+    assert Bytes(media="application/json", data=b"{}")._repr_html_() is None

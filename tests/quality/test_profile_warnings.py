@@ -26,6 +26,9 @@ def warned(column: list[object] | np.ndarray, *, label: bool = True) -> set[str]
         ([None] * N, "all-missing"),
         (np.append(RNG.normal(size=N - 1), 1e6), "outliers"),
         (RNG.poisson(0.05, N), "skewed"),
+        (["?", "north", "south"] * 1000, "disguised-missing"),
+        ([999 if i % 100 == 3 else i % 90 for i in range(N)], "disguised-missing"),
+        (["no"] * (N - 2) + ["yes"] * 2, "nearly-constant"),
         ([f"c{i % 200}" for i in range(N)], "many-levels"),
         ([float("inf")] + [1.0, 2.0] * 1499, "infinite"),
         (np.where(LABEL, RNG.normal(9, 1, N), RNG.normal(-9, 1, N)), "leak-suspect"),
@@ -41,6 +44,24 @@ def test_ordinary_columns_are_left_in_peace() -> None:
     assert warned(RNG.normal(size=N)) == set()
     assert warned(RNG.choice(["a", "b", "c"], N)) == set()
     assert warned(LABEL + RNG.normal(size=N)) == set()
+
+
+def test_what_might_stand_for_a_missing_value_is_told_with_its_share() -> None:
+    frame = pl.DataFrame({"ward": [*["?"] * 10, " ", *["north", "south"] * 45], "age": [*[-99] * 8, *range(93)]})
+    texts = [w.text for w in profile(frame).warnings() if w.code == "disguised-missing"]
+    assert texts == [
+        "ward is '?' or ' ' in 11 rows (10.9%): it may stand for a missing value.",
+        "age is -99 in 8 rows, far from all other values: it may stand for a missing one.",
+    ]
+    assert warned([99 if i % 50 == 3 else i % 90 for i in range(N)], label=False) == set()
+    assert warned(["?"] * N, label=False) == {"constant"}
+
+
+def test_days_are_told_as_days() -> None:
+    days = pl.Series([*range(19_000, 19_400), 2_932_896]).cast(pl.Date)
+    (found,) = profile(pl.DataFrame({"left": days})).warnings()
+    assert found.code == "outliers"
+    assert found.text == "left reaches 9999-12-31 while half of its values lie between 2022-04-18 and 2022-11-04."
 
 
 def test_a_copy_of_a_number_to_predict_is_a_suspect_and_noise_is_none() -> None:

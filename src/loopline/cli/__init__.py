@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "sync": ("Work", "sync", "Send what programs logged while no server answered."),
     "models": ("Work", "models", "Models: ls, show, card, package, push, pull, aliases, approvals, deletion."),
     "pipeline": ("Work", "pipeline", "Runs of pipelines and their steps: ls, show."),
-    "evaluations": ("Work", "evaluations", "Evaluations: ls, show, report, plots."),
+    "evaluations": ("Work", "evaluations", "Evaluations: measure, ls, show, report, plots."),
     "score": ("Work", "score", "Score a dataset version, or a stream, by a model version."),
     "serve": ("Operate", "serve", "Serve models alone: of the registry, or a bundle's folder without any."),
     "deploy": ("Operate", "deploy", "Serve a model version at an endpoint."),

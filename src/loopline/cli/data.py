@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import click
@@ -134,32 +135,50 @@ def show_version(ctx: click.Context, ref: str, json: bool) -> None:
 
 
 @data.command()
-@click.argument("ref")
+@click.argument("source")
 @click.option("--full", is_flag=True, help="Look for more: what goes together, near repeats, how texts are spelled.")
 @click.option("--label", metavar="COLUMN", help="What is to be predicted: what gives it away is told.")
 @click.option("--html", metavar="FILE", help="Write the profile as a page instead.")
 @as_json
 @click.pass_context
-def profile(ctx: click.Context, ref: str, full: bool, label: str | None, html: str | None, json: bool) -> None:
-    """The profile of a version: each column's values, what is missing, what stands out."""
-    with session(ctx) as s:
-        found = s.datasets.profile(*names.dataset(s, ref), form="html" if html else "json", full=full, label=label)
-        if html:
-            show.save(found, html, f"the profile of {ref}")
-            return
-        content = found.read()
+def profile(ctx: click.Context, source: str, full: bool, label: str | None, html: str | None, json: bool) -> None:
+    """The profile of SOURCE, a version or a file: each column's values, what is missing, what stands out."""
+    from loopline.operations import Bytes
+
+    form = "html" if html else "json"
+    if Path(source).is_file():
+        content = _profile_of_file(Path(source), form, full, label)
+    else:
+        with session(ctx) as s, data_contract.file_or_version(source):
+            content = s.datasets.profile(*names.dataset(s, source), form=form, full=full, label=label).read()
+    if html:
+        show.save(Bytes(media="text/html", data=content), html, f"the profile of {source}")
+        return
     if json:
         click.echo(content.decode())
         return
     from loopline.quality.profile import Profile
-    from loopline.quality.profile_page import HEAD, PAIRS, pairs, rows
+    from loopline.quality.profile_page import HEAD, PAIRS, TELLING, pairs, rows, telling
 
     summary = Profile.from_json(content)
     show.table(HEAD, rows(summary))
+    if found := telling(summary):
+        show.table(TELLING, found)
     if summary.full is not None:
         show.table(PAIRS, pairs(summary.full), empty="No two columns go together.")
     for warning in summary.warnings():
         click.echo(f"{_SEVERITY[warning.severity]}: {warning.text}")
+
+
+def _profile_of_file(path: Path, form: str, full: bool, label: str | None) -> bytes:
+    from loopline.data.readers import read_table
+    from loopline.quality.profile import profile as profile_of
+    from loopline.quality.profile_blocks import profile_blocks
+    from loopline.quality.profile_page import page
+
+    rows = read_table(path).rows
+    made = profile_of(rows.frame(), label=label, full=full) if full or label is not None else profile_blocks(rows)
+    return page(made, title=path.name).encode() if form == "html" else made.to_json()
 
 
 @data.command()

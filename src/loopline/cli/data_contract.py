@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from loopline.cli.session import as_json, session, settings_of
 if TYPE_CHECKING:
     import polars as pl
 
+    from loopline.quality.contract import Contract
     from loopline.quality.contract_check import RuleResult
     from loopline.quality.profile import Profile
 
@@ -52,7 +55,7 @@ def contract(
 
         found = draft(read_table(Path(source)).frame, label=label, time=time, group=group)
     else:
-        with session(ctx) as s:
+        with session(ctx) as s, file_or_version(source):
             named = names.dataset(s, source)
             given = (
                 s.datasets.suggest(*named, label=label, time=time, group=group)
@@ -67,34 +70,51 @@ def contract(
 
 
 @click.command()
-@click.argument("file", type=_FILE)
+@click.argument("source")
 @click.argument("contract", type=_FILE)
 @as_json
 @click.pass_context
-def check(ctx: click.Context, file: str, contract: str, json: bool) -> None:
-    """Say how FILE would keep CONTRACT (TOML or JSON), rule by rule; nothing is written. Fails where rows would be held back."""
+def check(ctx: click.Context, source: str, contract: str, json: bool) -> None:
+    """Say how SOURCE, a file or a version, would keep CONTRACT (TOML, JSON or Python), rule by rule; nothing is written.
+
+    Fails where rows would be held back.
+    """
     import msgspec
     import polars as pl
 
     from loopline.data.readers import read_table
+    from loopline.errors import NotFound, did_you_mean
     from loopline.loop.files import RuleFiles
     from loopline.quality.contract import Contract
     from loopline.quality.contract_beyond import Beyond
     from loopline.quality.contract_check import check as check_frame
     from loopline.quality.profile import Profile
+    from loopline.quality.profile import profile as profile_of
+
+    def rows(ref: str) -> pl.DataFrame:
+        with session(ctx) as s:
+            return pl.read_ipc_stream(io.BytesIO(s.datasets.read(*names.dataset(s, ref)).read()))
 
     def column(ref: str, name: str) -> pl.Series:
-        with session(ctx) as s:
-            found = pl.read_ipc_stream(io.BytesIO(s.datasets.read(*names.dataset(s, ref)).read()))
-        return found.get_column(name)
+        found = rows(ref)
+        if name not in found.columns:
+            raise NotFound(
+                f"{ref} has no column {name!r}.", code="column-not-found", hint=did_you_mean(name, found.columns)
+            )
+        return found[name]
 
     def profile(ref: str) -> Profile:
         with session(ctx) as s:
-            return Profile.from_json(s.datasets.profile(*names.dataset(s, ref)).read()).freeze()
+            found = Profile.from_json(s.datasets.profile(*names.dataset(s, ref)).read())
+        if any(one.personal for one in found.columns.values()):  # of which it has counts alone
+            found = profile_of(rows(ref))
+        return found.freeze()
 
     rules = Contract.from_json(msgspec.json.encode(read(contract))).settled(RuleFiles(settings_of(ctx).rules))
     beyond = Beyond(now=time.time_ns() // 1_000_000, column=column, profile=profile)
-    found = check_frame(read_table(Path(file)).frame, rules, beyond=beyond)
+    with file_or_version(source):
+        table = read_table(Path(source)).frame if Path(source).is_file() else rows(source)
+    found = check_frame(table, rules, beyond=beyond)
     if json:
         show.print_json(found.to_dict())
     else:
@@ -108,6 +128,19 @@ def check(ctx: click.Context, file: str, contract: str, json: bool) -> None:
         ctx.exit(1)
 
 
+@contextlib.contextmanager
+def file_or_version(source: str) -> Iterator[None]:
+    """Where no dataset is called so, it is said that no file is, either."""
+    from loopline.errors import NotFound
+
+    try:
+        yield
+    except NotFound as e:
+        if e.code != "no-dataset":
+            raise
+        raise NotFound(f"There is neither a file nor a dataset {source!r}.", code=e.code, hint=e.hint) from e
+
+
 def _example(result: RuleResult) -> str:
     from loopline.quality.contract_check import PERSONAL
 
@@ -119,12 +152,15 @@ def _example(result: RuleResult) -> str:
 
 
 def read(path: str) -> dict[str, Any]:
-    """The contract in a file of TOML or JSON."""
+    """The contract in a file of TOML or JSON, or the one that a file of Python declares: its own code, run as any script is."""
     import msgspec
 
     from loopline.errors import Invalid
     from loopline.quality.contract_toml import from_toml
 
+    if path.endswith(".py"):
+        made: dict[str, Any] = msgspec.to_builtins(_declared(path))
+        return made
     with open(path, "rb") as file:
         content = file.read()
     if path.endswith(".toml"):
@@ -141,6 +177,22 @@ def read(path: str) -> dict[str, Any]:
             code="contract-json",
             hint="Draft one: loopline data contract FILE --suggest > contract.toml",
         ) from e
+
+
+def _declared(path: str) -> Contract:
+    from loopline.errors import Invalid
+    from loopline.loop.files import run
+    from loopline.quality.contract import Contract
+
+    found = {name: value for name, value in vars(run(Path(path))).items() if isinstance(value, Contract)}
+    if "contract" not in found and len({id(value) for value in found.values()}) != 1:
+        what = f"several contracts ({', '.join(found)})" if found else "no contract"
+        raise Invalid(
+            f"{path} declares {what}.",
+            code="no-contract-declared",
+            hint="It should say: contract = ll.contract(...).",
+        )
+    return found["contract"] if "contract" in found else next(iter(found.values()))
 
 
 COMMANDS = (contract, check)

@@ -27,7 +27,10 @@ _FILE = click.Path(exists=True, dir_okay=False)
 @click.argument("name")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
-    "--contract", type=_FILE, metavar="FILE", help="What must hold, as TOML or JSON; rows that break it are held back."
+    "--contract",
+    type=_FILE,
+    metavar="FILE",
+    help="What must hold, as TOML, JSON or Python; rows that break it are held back.",
 )
 @click.option("--message", default="", help="Why there is this version.")
 @click.option("--query", metavar="SQL", help="What is asked of a database.")

@@ -52,7 +52,7 @@ def split(ctx: click.Context, /, ref: str, label: str, json: bool, **options: An
             ("test (sealed)", f"{found.test}, {rows['test']}"),
             ("by", found.facts["by"]),
             ("group seen earlier", _left_out(found.facts["dropped"])),
-            ("embargo", _left_out(found.facts["embargoed"])),
+            ("embargo", _left_out(found.facts["embargoed"]) or (options["embargo"] and "no row left out")),
             ("label not known yet", _left_out(found.facts["immature"])),
         ]
     )
@@ -80,7 +80,7 @@ def labels(ctx: click.Context, ref: str, as_of: int | None, json: bool) -> None:
 
 
 def _left_out(count: int) -> str:
-    return f"{count:,} rows left out" if count else ""
+    return f"{show.count(count, 'row')} left out" if count else ""
 
 
 COMMANDS = (split, labels)

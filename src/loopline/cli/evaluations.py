@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from loopline.cli import names, show
 from loopline.cli.session import as_json, group, session
+
+if TYPE_CHECKING:
+    from loopline.evaluation.records import Evaluation
 
 
 @group(
@@ -59,6 +63,43 @@ def show_evaluation(ctx: click.Context, evaluation: str, json: bool) -> None:
     if json:
         show.print_json(found)
         return
+    _told(found)
+
+
+@evaluations.command()
+@click.argument("model")
+@click.argument("dataset")
+@click.option("--label", required=True, metavar="COLUMN", help="What is predicted.")
+@click.option(
+    "--against", multiple=True, metavar="REF", help="A model version to be measured on the same rows (repeats)."
+)
+@click.option(
+    "--protected", multiple=True, metavar="COLUMN", help="Look at fairness and slices by this column (repeats)."
+)
+@as_json
+@click.pass_context
+def measure(
+    ctx: click.Context,
+    model: str,
+    dataset: str,
+    label: str,
+    against: tuple[str, ...],
+    protected: tuple[str, ...],
+    json: bool,
+) -> None:
+    """Measure MODEL on the rows of DATASET. Of a sealed test side this is a look: it is counted, and each later one shows less."""
+    with session(ctx) as s:
+        refs = {text: s.models.show(*names.model(s, text)).ref for text in (model, *against)}
+        rows = s.datasets.show(*names.dataset(s, dataset)).ref
+        opponents = {text: refs[text] for text in against}
+        found = s.evaluations.measure(refs[model], rows, label, opponents=opponents, protected=[*protected])
+    if json:
+        show.print_json(found)
+        return
+    _told(found)
+
+
+def _told(found: Evaluation) -> None:
     evidence = found.evidence
     show.title(found.ref)
     show.facts(

@@ -32,12 +32,13 @@ def quarantine() -> None:
 @click.argument("ref")
 @_rule
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many rows to show.")
+@click.option("--personal", is_flag=True, help="Show values of columns that a contract calls personal, too.")
 @as_json
 @click.pass_context
-def listed(ctx: click.Context, ref: str, rule: str | None, limit: int, json: bool) -> None:
+def listed(ctx: click.Context, ref: str, rule: str | None, limit: int, personal: bool, json: bool) -> None:
     """The rows that are held, with the rule that each broke. That you looked is put on the ledger."""
     with session(ctx) as s:
-        found = s.datasets.quarantine(*names.dataset(s, ref), rule=rule, limit=limit)
+        found = s.datasets.quarantine(*names.dataset(s, ref), rule=rule, limit=limit, personal=personal)
     if json:
         show.print_json(found)
         return

@@ -87,7 +87,24 @@ class CleanedVersions:
         return self.of(self.named.of_ref(made.ref))
 
     def of(self, row: Any) -> Cleaned:
-        """How a version was cleaned. Raises `NotFound` where it was not."""
+        """How a version was cleaned; what was learned of columns about a person is left out. Raises `NotFound` where it was not."""
+        kept = self._kept(row)
+        personal = self.named.personal(row.name)
+        told = Cleaning.from_dict(kept.fitted)
+        learned = [
+            {"step": step.word, "columns": step.reads}
+            if personal.intersection(step.reads)
+            else msgspec.to_builtins(step)
+            for step in told.steps
+        ]
+        fields = {field: getattr(kept, field) for field in kept.__struct_fields__}
+        return Cleaned(ref=self.named.ref(row), **(fields | {"fitted": {**kept.fitted, "steps": learned}}))
+
+    def cleaned(self, row: Any, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows as they came to a version, cleaned as its own were; as they are where it was not cleaned."""
+        return Cleaning.from_dict(self._kept(row).fitted).apply(rows).kept if row.cleaning else rows
+
+    def _kept(self, row: Any) -> _Kept:
         ref = self.named.ref(row)
         if not row.cleaning:
             raise NotFound(
@@ -96,9 +113,4 @@ class CleanedVersions:
                 hint=f"Clean it: loopline data clean {row.name}@{row.version} --with FILE.toml",
             )
         self.named.check_there(row)
-        kept = msgspec.json.decode(self.blobs.read(row.cleaning), type=_Kept)
-        return Cleaned(ref=ref, **{field: getattr(kept, field) for field in kept.__struct_fields__})
-
-    def cleaned(self, row: Any, rows: pl.DataFrame) -> pl.DataFrame:
-        """Rows as they came to a version, cleaned as its own were; as they are where it was not cleaned."""
-        return Cleaning.from_dict(self.of(row).fitted).apply(rows).kept if row.cleaning else rows
+        return msgspec.json.decode(self.blobs.read(row.cleaning), type=_Kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -56,8 +56,10 @@ def diff(
     names: tuple[str, str],
     totals: tuple[int, int],
     key: Sequence[str] = (),
+    personal: Collection[str] = (),
 ) -> Diff:
-    """Compares two frames; `names` are the refs to say, `totals` the rows of the versions with those that are left out.
+    """Compares two frames; `names` are the refs to say, `totals` the rows of the versions with those that are left out, `personal`
+    the columns of whose values nothing is shown.
 
     Raises `Invalid` where a column of the key is not in both, or where the key is not unique in one.
     """
@@ -71,7 +73,7 @@ def diff(
     comparable = [c for c in common if c not in retyped and c not in key]
     report = None
     if comparable and before.height and after.height:
-        reference = profile(before.select(comparable)).freeze()
+        reference = profile(before.select(comparable)).marked(personal).freeze()
         report = compare(reference, profile(after.select(comparable), reference=reference))
     return Diff(
         before=names[0],

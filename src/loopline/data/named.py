@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from loopline.data.records import Column, Dataset, DatasetVersion, LabelColumn, Tag
 from loopline.data.soundness import Soundness
-from loopline.data.tables import dataset_tags, dataset_versions, looks
+from loopline.data.tables import dataset_contracts, dataset_tags, dataset_versions, looks
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Refused, did_you_mean
 from loopline.refs import check_name, parse, version_number
@@ -117,6 +117,30 @@ class Named:
     def ref(self, row: Any) -> str:
         """The ref of a row."""
         return self.tx.ref("data", row.name, row.version)
+
+    def personal(self, name: str) -> frozenset[str]:
+        """The columns about a person: what the newest contract says of the dataset, and of each that it was made from here."""
+        found, waiting, seen = set[str](), [name], {name}
+        while waiting:
+            rows = self.tx.rows(
+                sa.select(_C.contract, _C.inputs)
+                .where(_C.project == self.tx.project, _C.name == waiting.pop())
+                .order_by(_C.version.desc())
+            )
+            if (digest := next((row.contract for row in rows if row.contract), "")) != "":
+                found.update(self.contract(digest).get("personal", ()))
+            for parsed in (parse(ref, project=self.tx.project) for ref in {ref for row in rows for ref in row.inputs}):
+                if parsed.kind == "data" and parsed.project == self.tx.project and parsed.name not in seen:
+                    seen.add(parsed.name)
+                    waiting.append(parsed.name)
+        return frozenset(found)
+
+    def contract(self, digest: str) -> dict[str, Any]:
+        """A contract that versions were checked against, as JSON."""
+        c = dataset_contracts.c
+        query = sa.select(c.body).where(c.project == self.tx.project, c.digest == digest)
+        body: dict[str, Any] = self.tx.scalar(query)
+        return body
 
     def looks(self, row: Any) -> int:
         """How often its rows were looked at, in earlier windows that they stand in, too."""

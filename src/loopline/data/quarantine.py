@@ -5,7 +5,7 @@ The rows stay where they were written; a decision names them by their places. Ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from loopline.data.tables import quarantine_decisions
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
 from loopline.hashing import digest_json
-from loopline.quality.contract_check import REASON, RULE
+from loopline.quality.contract_check import PERSONAL, REASON, RULE
 
 ROW = "_row"
 Mask = NDArray[np.bool_]
@@ -45,10 +45,11 @@ class Held:
         self.ref = ref
         self._read = read
 
-    def listed(self, rule: str | None, limit: int) -> Quarantine:
-        """The counts, and the first rows that are still held."""
+    def listed(self, rule: str | None, limit: int, *, hidden: Collection[str] = ()) -> Quarantine:
+        """The counts, and the first rows that are still held; of `hidden` columns, and of what may hold one, no value is shown."""
         decided = self._decided()
         shown: tuple[dict[str, Any], ...] = ()
+        secret = {*hidden, CONTENT} if hidden else set[str]()
         counts = {word: sum(d.rows for d in decided if d.decision == word) for word in ("released", "dropped")}
         if self.row.quarantined:
             frame = self._frame()
@@ -57,7 +58,11 @@ class Held:
                 held &= self._of_rule(frame, rule)
             numbered = frame.with_row_index(ROW, offset=1).filter(held)
             shown = tuple(
-                {column: _text(value) for column, value in row.items()} for row in numbered.head(limit).to_dicts()
+                {
+                    column: PERSONAL if column in secret and value is not None else _text(value)
+                    for column, value in row.items()
+                }
+                for row in numbered.head(limit).to_dicts()
             )
         return Quarantine(
             ref=self.ref,

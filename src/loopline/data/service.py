@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import polars as pl
-import sqlalchemy as sa
 
 from loopline.access import authority
 from loopline.data.asked import Asked
@@ -39,7 +38,7 @@ from loopline.data.records import (
 )
 from loopline.data.retention import Retained
 from loopline.data.sides import write_sides
-from loopline.data.tables import dataset_contracts, looks
+from loopline.data.tables import looks
 from loopline.data.uploads import fitting, on_disk, source_name, told
 from loopline.data.verbs import DatasetsVerbs
 from loopline.data.windows import check_evidence
@@ -151,13 +150,13 @@ class DatasetsService(Retained, DatasetsVerbs):
         self.named.check_open(row)
         self.named.check_table(row)
         if full or label is not None:
-            data = profile(self.readable(row), label=label, full=full).to_json()
+            found = profile(self.readable(row), label=label, full=full)
         else:
-            data = self.blobs.read(row.profile)
+            found = Profile.from_json(self.blobs.read(row.profile))
+        found = found.marked(self.named.personal(name)).without_values()
         if form == "json":
-            return Bytes(media="application/json", data=data)
-        title = self.named.ref(row)
-        return Bytes(media="text/html", data=page(Profile.from_json(data), title=title).encode())
+            return Bytes(media="application/json", data=found.to_json())
+        return Bytes(media="text/html", data=page(found, title=self.named.ref(row)).encode())
 
     def contract(self, name: str, version: str = "latest") -> dict[str, Any]:
         row = self.named.row(name, version)
@@ -167,10 +166,7 @@ class DatasetsService(Retained, DatasetsVerbs):
                 code="no-contract",
                 hint=f"Draft one: loopline data contract {name}@{row.version} --suggest",
             )
-        c = dataset_contracts.c
-        query = sa.select(c.body).where(c.project == self.tx.project, c.digest == row.contract)
-        body: dict[str, Any] = self.tx.scalar(query)
-        return body
+        return self.named.contract(row.contract)
 
     def suggest(
         self,
@@ -182,7 +178,9 @@ class DatasetsService(Retained, DatasetsVerbs):
     ) -> dict[str, Any]:
         row = self.named.row(name, version)
         self.named.check_open(row)
-        found: dict[str, Any] = msgspec.to_builtins(suggest(self.readable(row), label=label, time=time, group=group))
+        personal = sorted(self.named.personal(name))
+        drafted = suggest(self.readable(row), label=label, time=time, group=group, personal=personal)
+        found: dict[str, Any] = msgspec.to_builtins(drafted)
         return found
 
     def clean(
@@ -202,11 +200,13 @@ class DatasetsService(Retained, DatasetsVerbs):
     def cleaning(self, name: str, version: str = "latest") -> Cleaned:
         return self._cleaned().of(self.named.row(name, version))
 
-    def quarantine(self, name: str, version: str = "latest", rule: str | None = None, limit: int = 20) -> Quarantine:
+    def quarantine(
+        self, name: str, version: str = "latest", rule: str | None = None, limit: int = 20, personal: bool = False
+    ) -> Quarantine:
         check_limit(limit, "rows")
         row = self.named.row(name, version)
         self.tx.note(inputs=[self.named.ref(row)])
-        return self._held(row).listed(rule, limit)
+        return self._held(row).listed(rule, limit, hidden=() if personal else self.named.personal(name))
 
     def release(
         self, name: str, version: str, reason: str, rule: str | None = None, rows: tuple[int, ...] | None = None
@@ -224,7 +224,7 @@ class DatasetsService(Retained, DatasetsVerbs):
             fitting(taken, self.written.schema(newest).schema, self.named.ref(newest)),
             inputs=list(dict.fromkeys([self.named.ref(newest), ref])),
             facts=newest.facts,
-            message=f"{chosen.sum():,} quarantined rows of {ref} are taken: {reason}",
+            message=f"taken after all, of the quarantine of {ref}: {reason}",
             behind=newest,
             read=[[int(chosen.sum()), row.created]],
         )
@@ -257,6 +257,7 @@ class DatasetsService(Retained, DatasetsVerbs):
             names=(self.named.ref(sides[0]), self.named.ref(sides[1])),
             totals=(sides[0].rows, sides[1].rows),
             key=key,
+            personal=self.named.personal(name) | self.named.personal(sides[1].name),
         )
         if form == "html":
             return Bytes(media="text/html", data=diff_page(found).encode())

@@ -82,7 +82,8 @@ class DatasetsVerbs(Protocol):
         """The profile of a version, as "json" or as a "html" page.
 
         `full` looks for more: which columns go together, rows that nearly repeat, how texts are spelled. `label` names a column to
-        predict: what gives it away is told. Either is made from the rows, without those sealed for evaluation.
+        predict: what gives it away is told. Either is made from the rows, without those sealed for evaluation. Of columns that a
+        contract calls personal it has counts, and no value.
         """
         ...
 
@@ -131,8 +132,13 @@ class DatasetsVerbs(Protocol):
     @operation(
         "GET /projects/{project}/datasets/{name}/versions/{version}/quarantine", action="read_personal", record="entry"
     )
-    def quarantine(self, name: str, version: str = "latest", rule: str | None = None, limit: int = 20) -> Quarantine:
-        """The quarantined rows of a version that are still held, with the rule that each broke; `rule`: of that one alone."""
+    def quarantine(
+        self, name: str, version: str = "latest", rule: str | None = None, limit: int = 20, personal: bool = False
+    ) -> Quarantine:
+        """The quarantined rows of a version that are still held, with the rule that each broke; `rule`: of that one alone.
+
+        Values of columns that a contract calls personal are shown with `personal` alone.
+        """
         ...
 
     @operation(
@@ -171,7 +177,7 @@ class DatasetsVerbs(Protocol):
 
     @operation("GET /projects/{project}/datasets/{name}/versions/{version}/diff", action="read")
     def diff(self, name: str, version: str, to: str = "latest", key: tuple[str, ...] = (), form: str = "json") -> Bytes:
-        """What changed from a version to another one: columns, rows (by a `key`, or whole), distributions. No value is shown.
+        """What changed from a version to another one: columns, rows (by a `key`, or whole), distributions; no row is shown.
 
         `to` is a version of the same dataset, or a ref of another one; the form is "json" (`data.diff.Diff`) or a "html" page.
         """

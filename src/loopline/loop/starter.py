@@ -27,7 +27,7 @@ from loopline.failpoints import failpoint
 from loopline.features.infer import infer
 from loopline.loop.starter_text import TESTED, Facts, source_text
 from loopline.quality.contract import Contract, column, contract
-from loopline.quality.contract_rules import AnyRule, Unique
+from loopline.quality.contract_rules import AnyRule, Matches, NotNull, Schema, Unique
 from loopline.quality.contract_suggest import suggest
 from loopline.refs import check_name
 from loopline.training.leakage import telling
@@ -166,7 +166,11 @@ def _contract(
     ]
     if beyond(frame[label]).any():
         rules.append(column(label).between(-LARGEST, LARGEST))
-    rules += suggest(frame, label=label, time=time, group=group, at_most=200).rules
+    drafted = suggest(frame, label=label, time=time, group=group, at_most=400).rules
+    # Which columns there are and what is never missing, the model's own signature asks of its rows.
+    rules += [
+        rule for rule in drafted if not (isinstance(rule, Schema | NotNull | Matches) and rule.severity == "warn")
+    ]
     chance = {*features, time}
     return contract(*(rule for rule in rules if not (isinstance(rule, Unique) and chance & set(rule.columns))))
 

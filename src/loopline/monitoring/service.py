@@ -104,7 +104,8 @@ class MonitorsService(MonitorsVerbs):
         # What names a row or orders rows changes by its nature; what the model does not read may be left out by its callers.
         without = {group, time, *(ignore or [])} - {label}
         watched = [c for c in frame.columns if c not in without]
-        summary = profile(frame, label=label, groups=group).only(watched).freeze()
+        personal = self.datasets.named.personal(named.name)
+        summary = profile(frame, label=label, groups=group).only(watched).marked(personal).freeze()
         kept = self.blobs.put([summary.to_json()])
         now = self.tx.write() and self.tx.now
         values = {

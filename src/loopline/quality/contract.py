@@ -9,8 +9,8 @@
     )
 
 A rule is about one row and has a severity: `warn` (the row passes, the breach is counted), `quarantine` (the row is set
-aside with the rule's name) or `stop` (nothing is taken as long as one row breaks it). `rows`, `fresh` and `like` are about the
-whole table: they warn or stop.
+aside with the rule's name) or `stop` (nothing is taken as long as one row breaks it). `rows`, `schema`, `fresh` and `like` are
+about the whole table: they warn or stop.
 
 A missing value (null or NaN) passes every rule but `not_null`, as in an SQL CHECK; a `unique` group with a missing member
 is not compared. Of several rows with the same unique values the first in the table's order passes.
@@ -25,11 +25,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
-from typing import Any, overload
+from typing import Any, get_args, overload
 
 import msgspec
 
-from loopline.errors import Invalid
+from loopline.errors import Invalid, did_you_mean
 from loopline.hashing import canonical_json, digest_json
 from loopline.quality.contract_functions import Judge, declare, settled
 from loopline.quality.contract_rules import (
@@ -47,12 +47,15 @@ from loopline.quality.contract_rules import (
     Rising,
     Rows,
     Rule,
+    Schema,
     Unique,
     check_rule,
     quoted,
 )
 
 _LINE_LENGTH = 120
+_KINDS: dict[str, Any] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyRule)}
+"""The kinds of rules, by what JSON and TOML call them."""
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -92,6 +95,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
         """The contract again, checked like a freshly declared one. Raises Invalid on anything else."""
         try:
             read = msgspec.json.decode(data, type=cls)
+        except msgspec.ValidationError as error:
+            raise _no_contract(msgspec.json.decode(data), error) from error
         except msgspec.MsgspecError as error:
             raise Invalid(f"This is not a contract: {error}.", code="contract-json") from error
         return contract(*map(_exact, read.rules), personal=read.personal)
@@ -178,6 +183,14 @@ def rule(
 def rows(*, at_least: int | None = None, at_most: int | None = None, severity: str = "stop", name: str = "") -> Rows:
     """The table has so many rows; by default nothing is taken when it has not."""
     return Rows(at_least=at_least, at_most=at_most, severity=severity, name=name)
+
+
+def schema(columns: Mapping[str, str], *, others: bool = False, severity: str = "stop", name: str = "") -> Schema:
+    """The table has these columns, in any order: `schema({"visit": "integer", "age": "number"})`; and no other, unless `others`.
+
+    Types are integer, number, boolean, text, date, datetime, and any. A column without a value fits each.
+    """
+    return Schema(columns=dict(columns), others=others, severity=severity, name=name)
 
 
 def fresh(column: str, *, within: str, severity: str = "stop", name: str = "") -> Fresh:
@@ -278,6 +291,27 @@ def _exact(one: AnyRule) -> AnyRule:
     if isinstance(one, Between):
         return msgspec.structs.replace(one, low=back(one.low), high=back(one.high))
     return msgspec.structs.replace(one, values=tuple(map(back, one.values))) if isinstance(one, OneOf) else one
+
+
+def _no_contract(body: Any, error: msgspec.ValidationError) -> Invalid:
+    """What is wrong with the first rule that is none, by its number; where it is something else, what the decoder says."""
+    rules = body.get("rules") if isinstance(body, dict) else None
+    for number, one in enumerate(rules if isinstance(rules, list) else (), 1):
+        word = str(one.get("rule", "")) if isinstance(one, dict) else ""
+        if word not in _KINDS:
+            what = f"is a {word!r}, which there is not" if word else "does not say what kind it is"
+            hint = did_you_mean(word, _KINDS) if word else 'Say, for example, rule = "between".'
+            return Invalid(f"Rule {number} of the contract {what}.", code="contract-rule", hint=hint)
+        fields = msgspec.structs.fields(_KINDS[word])
+        names = [field.name for field in fields]
+        which = f"Rule {number} of the contract ({word})"
+        if unknown := [name for name in one if name not in ("rule", *names)]:
+            return Invalid(
+                f"{which} has no {unknown[0]!r}.", code="contract-rule", hint=did_you_mean(unknown[0], names)
+            )
+        if lacking := [field.name for field in fields if field.required and field.name not in one]:
+            return Invalid(f"{which} lacks {lacking[0]!r}.", code="contract-rule", hint=f"It has: {', '.join(names)}.")
+    return Invalid(f"This is not a contract: {error}.", code="contract-json")
 
 
 def _bound(value: int | float | str | date | None) -> int | float | str | None:

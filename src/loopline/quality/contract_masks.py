@@ -63,6 +63,11 @@ def kind_of(dtype: pl.DataType) -> str:
     return "datetime" if dtype == pl.Datetime else "text" if _is_text(dtype) else str(dtype)
 
 
+def fits(kind: str, wanted: str) -> bool:
+    """Whether every value of a column of a kind is of the type that is wanted: whole numbers are numbers, and days are times."""
+    return kind == wanted or (wanted, kind) in (("number", "integer"), ("datetime", "date"))
+
+
 def _is_text(dtype: pl.DataType) -> bool:
     return dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)
 
@@ -168,8 +173,7 @@ def _breach_matches(frame: pl.DataFrame, rule: Matches) -> pl.Expr:
 def _breach_of_type(frame: pl.DataFrame, rule: OfType) -> pl.Expr:
     dtype, value = frame[rule.column].dtype, pl.col(rule.column)
     kind = kind_of(dtype)
-    fits = kind == rule.type or (rule.type, kind) in (("number", "integer"), ("datetime", "date"))
-    if fits:
+    if fits(kind, rule.type):
         return pl.repeat(value=False, n=pl.len())
     if rule.type == "integer" and kind == "number":
         whole = value.floor()

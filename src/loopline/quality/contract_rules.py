@@ -215,6 +215,19 @@ class Rows(OfTable, frozen=True, kw_only=True, omit_defaults=True, tag="rows"):
         return "rows", [_Named(f"{k}={v}") for k, v in bounds.items() if v is not None]
 
 
+class Schema(OfTable, frozen=True, kw_only=True, omit_defaults=True, tag="schema"):
+    """The table has these columns, each of its type ("any": of whatever type), in any order; with `others` it may have more."""
+
+    columns: dict[str, str]
+    others: bool = False
+
+    def _call(self) -> tuple[str, list[Any]]:
+        pairs = [f"{quoted(name)}: {quoted(kind)}" for name, kind in self.columns.items()] or [""]
+        pairs[0] = f"{{{pairs[0]}"  # one argument a column: a long line is broken between two
+        pairs[-1] += "}"
+        return "schema", [*map(_Named, pairs), *([_Named("others=True")] if self.others else [])]
+
+
 class Fresh(OfTable, frozen=True, kw_only=True, omit_defaults=True, tag="fresh"):
     """The newest time of a column is at most so old ("2d") when the table is taken; a time without a zone is UTC."""
 
@@ -269,6 +282,7 @@ AnyRule = (
     | Expression
     | Function
     | Rows
+    | Schema
     | Fresh
     | Like
 )
@@ -342,6 +356,13 @@ def _check_rows(one: Rows) -> str:
     return ""
 
 
+def _check_schema(one: Schema) -> str:
+    if not one.columns or "" in one.columns:
+        return "names no column."
+    odd = next((f"{name!r} to be {kind!r}" for name, kind in one.columns.items() if kind not in (*TYPES, "any")), "")
+    return f"asks {odd}; types are {', '.join(TYPES)}, any." if odd else ""
+
+
 def _check_fresh(one: Fresh) -> str:
     try:
         return "" if milliseconds(one.within, "within") else "allows no age at all."
@@ -383,6 +404,7 @@ _CHECKS: dict[type, Callable[[Any], str]] = {
     RefersTo: _check_dataset,
     Rising: lambda one: "" if one.by != one.column else "goes by its own column.",
     Rows: _check_rows,
+    Schema: _check_schema,
     Fresh: _check_fresh,
     Like: _check_dataset,
 }

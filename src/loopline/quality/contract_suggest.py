@@ -1,21 +1,24 @@
 """A first contract drafted from a frame: what `loopline init` writes for its owner to edit.
 
-Facts seen in one table are guesses about the next: ranges are widened by their own width and, like sets of values, only
-warn. What the loop cannot do without (the label, the time and the group of a row) is quarantined when missing.
+Facts seen in one table are guesses about the next: ranges are widened by their own width and, like sets of values, spellings,
+types and that a value is always there, only warn. What the loop cannot do without (the label, the time and the group of a row)
+is quarantined when missing.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from itertools import chain, zip_longest
+from collections.abc import Callable, Sequence
+from itertools import chain, groupby, zip_longest
 
 import polars as pl
 
 from loopline.errors import Invalid, did_you_mean
-from loopline.quality.contract import Contract, column, contract, unique
-from loopline.quality.contract_rules import AnyRule
+from loopline.quality.contract import Contract, column, contract, schema, unique
+from loopline.quality.contract_masks import kind_of
+from loopline.quality.contract_rules import TYPES, AnyRule
+from loopline.quality.spelling import LONGEST, shape_of
 
 _MOST_VALUES = 20
 _ENOUGH_ROWS = 30  # a set of values is only believed when each was seen about that often
@@ -27,12 +30,14 @@ def suggest(
     label: str | None = None,
     time: str | None = None,
     group: str | None = None,
-    at_most: int = 20,
+    personal: Sequence[str] = (),
+    at_most: int = 100,
 ) -> Contract:
     """A contract that the frame itself keeps without a quarantined row, of at most so many rules, the telling ones first.
 
-    First what identifies a row (the leftmost column that is distinct in every row), then label, time and group, then ranges
-    and sets of values by turns. Raises Invalid when label, time or group is not a column.
+    First what identifies a row (the leftmost column that is distinct in every row), then label, time and group, then the columns
+    and their types, then ranges, sets of values, how texts are spelled and what is never missing, by turns. No value of a column
+    of `personal` is in it. Raises Invalid when label, time or group is not a column.
     """
     for name in (label, time, group):
         if name is not None and name not in frame.columns:
@@ -50,9 +55,14 @@ def suggest(
     ]
     sets: list[AnyRule] = []
     ranges: list[AnyRule] = []
+    filled: list[AnyRule] = []
     for name in frame.columns:
         series = frame[name].drop_nulls()
         if name in (identity, time, group) or not len(series):
+            continue
+        if name != label and len(series) == frame.height and not (series.dtype.is_float() and series.is_nan().any()):
+            filled.append(column(name).not_null(severity="warn"))
+        if name in personal:
             continue
         if name == label and not series.dtype.is_float():
             values = _values(series, most=_MOST_VALUES)
@@ -62,12 +72,16 @@ def suggest(
             values = _values(series, most=min(_MOST_VALUES, max(2, len(series) // _ENOUGH_ROWS)))
             if len(values) > 1:
                 sets.append(column(name).one_of(*values, severity="warn"))
+            elif pattern := _pattern(series):
+                sets.append(column(name).matches(pattern, severity="warn"))
         elif series.dtype.is_numeric():
             bounds = _range(series)
             if bounds:
                 ranges.append(column(name).between(*bounds, severity="warn"))
-    turns = chain.from_iterable(zip_longest(ranges, sets))
-    return contract(*[*rules, *(r for r in turns if r is not None)][:at_most])
+    rules.append(schema({name: _type(dtype) for name, dtype in frame.schema.items()}, severity="warn", name="columns"))
+    turns = chain.from_iterable(zip_longest(ranges, sets, filled))
+    known = [name for name in personal if name in frame.columns]
+    return contract(*[*rules, *(r for r in turns if r is not None)][:at_most], personal=known)
 
 
 def _identity(frame: pl.DataFrame, without: set[str | None]) -> str | None:
@@ -86,6 +100,30 @@ def _values(series: pl.Series, *, most: int) -> list[str | int | bool]:
     found = text.unique()
     countable = found.dtype in (pl.String, pl.Boolean) or found.dtype.is_integer()
     return sorted(found.to_list()) if countable and len(found) <= most else []
+
+
+def _type(dtype: pl.DataType) -> str:
+    found = kind_of(dtype)
+    return found if found in TYPES and dtype != pl.Null else "any"
+
+
+def _pattern(series: pl.Series) -> str:
+    """A pattern of digits and words, where all of many values are spelled by it; "" else."""
+    text = series.cast(pl.String)
+    shapes = text.to_frame("_").select(shape_of(pl.col("_"))).to_series().unique()
+    shape = shapes[0]
+    if len(series) < _ENOUGH_ROWS or len(shapes) > 1 or "9" not in shape or len(shape) >= LONGEST:
+        return ""
+    found = "".join(_spelled(sign, len([*run])) for sign, run in groupby(shape))
+    return (
+        found if text.str.contains(rf"\A(?:{found})\z").all() else ""
+    )  # a shape leaves out what digits and letters they are
+
+
+def _spelled(sign: str, times: int) -> str:
+    """The pattern of a sign of a shape that stands so many times in a row."""
+    word = {"9": r"\d", "a": r"[\p{L}\p{M}]+", " ": r"\s+", "-": "-"}.get(sign) or re.escape(sign)
+    return word if times == 1 else f"{word}{{{times}}}"
 
 
 def _range(series: pl.Series) -> tuple[int | float, int | float] | None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import polars as pl
+
 from loopline.durations import milliseconds
 from loopline.errors import Invalid, NotFound
 from loopline.quality.blocks import Blocks
 from loopline.quality.contract_beyond import Beyond
-from loopline.quality.contract_masks import cannot, moments
-from loopline.quality.contract_rules import Fresh, Like, OfTable, Rows
+from loopline.quality.contract_masks import cannot, fits, kind_of, moments
+from loopline.quality.contract_rules import Fresh, Like, OfTable, Rows, Schema
 from loopline.quality.drift import compare
 from loopline.quality.profile_blocks import profile_blocks
 from loopline.quality.profile_records import Profile
+
+_NAMED = 10  # columns that a schema's fault names
 
 
 def fault(height: int, good: Blocks, rule: OfTable, beyond: Callable[[], Beyond]) -> str:
@@ -26,10 +30,26 @@ def fault(height: int, good: Blocks, rule: OfTable, beyond: Callable[[], Beyond]
         few = rule.at_least is not None and height < rule.at_least
         many = rule.at_most is not None and height > rule.at_most
         return f"there are {height:,} rows" if few or many else ""
+    if isinstance(rule, Schema):
+        return _misshapen(good.empty, rule)
     if isinstance(rule, Fresh):
         return _stale(good, rule, beyond().now)
     assert isinstance(rule, Like)
     return _unlike(good, rule, beyond().profile(rule.dataset))
+
+
+def _misshapen(empty: pl.DataFrame, rule: Schema) -> str:
+    """What is amiss with the columns, those that are missing first."""
+    kinds = {name: kind_of(dtype) for name, dtype in empty.schema.items()}
+    missing = [f"there is no column {name!r}" for name in rule.columns if name not in kinds]
+    wrong = [
+        f"{name!r} is {kinds[name]}, not {wanted}"
+        for name, wanted in rule.columns.items()
+        if name in kinds and wanted != "any" and empty.schema[name] != pl.Null and not fits(kinds[name], wanted)
+    ]
+    more = [] if rule.others else [f"{name!r} is a further column" for name in kinds if name not in rule.columns]
+    found = [*missing, *wrong, *more]
+    return ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else "")
 
 
 def _stale(good: Blocks, rule: Fresh, now: int) -> str:

@@ -21,7 +21,7 @@ from scipy import special
 from loopline.errors import Invalid
 from loopline.quality.drift_bars import bars_of
 from loopline.quality.drift_records import ColumnDrift, DriftReport
-from loopline.quality.drift_words import describe, verdict
+from loopline.quality.drift_words import Told, describe, verdict
 from loopline.quality.profile_column import NUMERIC, ColumnProfile
 from loopline.quality.profile_parts import HASHED, Design, Levels, buckets_of
 from loopline.quality.profile_records import Profile
@@ -278,6 +278,8 @@ def _line(
     name: str, evidence: _Evidence, reference: ColumnProfile, current: ColumnProfile, q: float, drifted: bool
 ) -> ColumnDrift:
     told = describe(name, evidence.aspect, reference, current)
+    if reference.personal and evidence.aspect == "values":
+        told = Told(f"the values of {name} changed" if drifted else f"the values of {name} are much the same", "none")
     return ColumnDrift(
         column=name,
         kind=reference.kind,
@@ -292,6 +294,6 @@ def _line(
         before=told.before,
         after=told.after,
         text=told.text,
-        bars=bars_of(reference, current),
-        new_levels=dict(current.levels.unseen) if current.levels is not None else {},
+        bars=() if reference.personal else bars_of(reference, current),
+        new_levels=dict(current.levels.unseen) if current.levels is not None and not reference.personal else {},
     )

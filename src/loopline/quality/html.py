@@ -140,6 +140,7 @@ def heat_map(
             )
     wide, high = left + len(names) * side + 60, top + len(names) * side + 4
     return (
-        f'<div class="scroll"><svg class="map" viewBox="0 0 {wide} {high}" style="width:{wide}px" role="img" '
+        f'<div class="scroll" style="flex-basis:{wide}px">'
+        f'<svg class="map" viewBox="0 0 {wide} {high}" style="width:{wide}px" role="img" '
         f'aria-label="{escape(title)}">{"".join(parts)}</svg></div>'
     )

@@ -48,7 +48,8 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
     `kind` comes from the column's type alone. Numbers and dates (as days since 1970) have `moments` and either `prefixes`
     or, frozen, `bins`; booleans and categories have `levels`. `nans` and `infinities` (below, above) are counted apart from
     `nulls`; `mistyped` counts values in live rows that are not of the kind.
-    `patterns`, of a full profile, are how texts are spelled: 9 a digit, a some letters.
+    `patterns`, of a full profile, are how texts are spelled: 9 a digit, a some letters. A `personal` column is about a person:
+    what is shown of it are counts alone.
     """
 
     kind: Kind
@@ -67,6 +68,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
     association: Association | None = None
     design: Design = INDEPENDENT
     patterns: Levels | None = None
+    personal: bool = False
 
     @property
     def missing(self) -> int:
@@ -139,6 +141,21 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
             patterns=None,
         )
 
+    def without_values(self) -> ColumnProfile:
+        """The counts of the column alone: nothing that tells a value, or how it is spelled."""
+        return ColumnProfile(
+            kind=self.kind,
+            rows=self.rows,
+            nulls=self.nulls,
+            nans=self.nans,
+            mistyped=self.mistyped,
+            infinities=self.infinities,
+            distinct_at_freeze=self.distinct,
+            association=self.association,
+            design=self.design,
+            personal=self.personal,
+        )
+
     def _registers(self) -> bytes | None:
         """Registers of every value seen, also while all are still counted one by one."""
         if self.registers is not None:
@@ -188,6 +205,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
             association=_both(self.association, other.association, lenient=True),
             design=self.design.merge(other.design),
             patterns=_both(self.patterns, other.patterns),
+            personal=self.personal or other.personal,
         )
 
     def _with_nulls(self, other: ColumnProfile) -> ColumnProfile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
 from typing import Final, Protocol
@@ -16,9 +17,12 @@ from loopline.quality.profile_parts import Levels
 from loopline.quality.profile_warnings import ProfileWarning
 
 HEAD: Final = ("column", "kind", "missing", "distinct", "mean or most frequent", "lowest", "middle", "highest")
+TELLING: Final = ("column", "of the label")
 PAIRS: Final = ("column", "with", "measure", "")
 _BARS, _LEVELS = 24, 8
-_PAIRS, _MAPPED = 15, 30
+_PAIRS, _MAPPED, _TELLING = 15, 30, 10
+_CARDS, _TOLD = 500, 40
+_TELLS = 0.001  # of the label, from which a column is worth a line
 _WORTH = 0.1  # from which a pair is worth a line
 _CSS = {3: "bad", 2: "warn", 1: "soft"}
 
@@ -48,22 +52,38 @@ def page(profile: Shown, *, title: str = "Profile") -> str:
     facts = f"{profile.rows:,} rows, {len(profile.columns):,} columns"
     if profile.label is not None:
         facts += f", label {profile.label}"
-    told = "".join(
+    told = [
         f'<li class="{_CSS[w.severity]}">{escape(w.text)}</li>' for w in warnings
-    )  # worst first, as warnings() ranks them
+    ]  # worst first, as they are ranked
+    more = f"<details><summary>and {len(told) - _TOLD:,} more</summary><ul>{''.join(told[_TOLD:])}</ul></details>"
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft">{escape(facts)}</p>',
-        f"<h2>Worth a look</h2><ul>{told}</ul>" if told else '<p class="good">Nothing stands out.</p>',
+        f"<h2>Worth a look</h2><ul>{''.join(told[:_TOLD])}</ul>{more if told[_TOLD:] else ''}"
+        if told
+        else '<p class="good">Nothing stands out.</p>',
         "<h2>Columns</h2>",
         table(HEAD, rows(profile), numbers=(2, 3, 5, 6, 7)),
-        '<h2>How the values are distributed</h2><div class="grid">',
-        *(_card(name, column) for name, column in profile.columns.items()),
-        "</div>",
+        "<h2>How the values are distributed</h2>",
+        *_cards(profile, warnings),
     ]
     if profile.full is not None and profile.full.pairs:
         body[5:5] = _associations(profile.full)
+    if found := telling(profile):
+        note = "How much each column alone tells of it (Theil's uncertainty coefficient): 0% nothing, 100% all."
+        body[3:3] = [
+            f"<h2>What tells of {escape(str(profile.label))}</h2>",
+            f'<p class="soft small">{escape(note)}</p>',
+            table(TELLING, found, numbers=(1,)),
+        ]
     return document(title, "\n".join(body))
+
+
+def telling(profile: Shown, most: int = _TELLING) -> tuple[tuple[str, str], ...]:
+    """One row of texts a column, under `TELLING`: those first that tell most of the label. None where no label was named."""
+    known = [(name, c.association.value) for name, c in profile.columns.items() if c.association is not None]
+    ranked = sorted(known, key=lambda one: -one[1])[:most]
+    return tuple((name, f"{value:.1%}") for name, value in ranked if value >= _TELLS)
 
 
 def pairs(full: Full, most: int = _PAIRS) -> tuple[tuple[str, ...], ...]:
@@ -111,8 +131,19 @@ def _associations(full: Full) -> list[str]:
     ]
 
 
+def _cards(profile: Shown, warnings: Sequence[ProfileWarning]) -> list[str]:
+    """A card a column; of very many, those of which something is told, and the first of the others."""
+    shown, note = profile.columns, ""
+    if len(shown) > _CARDS:
+        ranked = dict.fromkeys(w.column for w in warnings if w.column in shown) | dict.fromkeys(shown)
+        shown = {name: shown[name] for name in list(ranked)[:_CARDS]}
+        told = f"Shown are {_CARDS} of {len(profile.columns):,} columns, those first that are worth a look."
+        note = f'<p class="soft small">{told}</p>'
+    return [note, '<div class="grid">', *(_card(name, column) for name, column in shown.items()), "</div>"]
+
+
 def _card(name: str, c: ColumnProfile) -> str:
-    facts: list[tuple[str, str]] = []
+    facts: list[tuple[str, str]] = [("personal", "no value is shown")] if c.personal else []
     if c.missing:
         facts.append(("missing", f"{c.missing:,} ({c.missing / c.rows:.1%})"))
     if c.distinct is not None:
@@ -184,11 +215,16 @@ def _cells(c: ColumnProfile) -> tuple[str, ...]:
         mean = day_text(c.moments.mean) if c.kind == "date" else f"{c.moments.mean:,.4g}"
         spots = (c.moments.minimum, c.quantile(0.5), c.moments.maximum)
         return (c.kind, missing, distinct, mean, *(value(c, spot) for spot in spots))
-    most = ""
+    most = "(personal)" if c.personal else ""
     if c.top and c.top[0][1] > 1:
         name = c.top[0][0] if len(c.top[0][0]) <= 24 else c.top[0][0][:23] + "…"
-        most = f"{name} ({c.top[0][1] / max(1, c.present):.0%})"
+        most = f"{name} ({_share(c.top[0][1] / max(1, c.present))})"
     return (c.kind, missing, distinct, most, "", "", "")
+
+
+def _share(share: float) -> str:
+    """A share in percent; one that is not all does not read like it."""
+    return f"{share:.0%}" if share < 0.995 or share == 1 else f"{min(share, 0.9999):.2%}"
 
 
 def _bars(c: ColumnProfile) -> tuple[list[float], list[float]] | None:

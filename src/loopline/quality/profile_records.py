@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from html import escape
+from collections.abc import Collection, Iterable
 
 import msgspec
 
 from loopline.errors import Invalid, NotFound, did_you_mean
+from loopline.operations import Bytes
 from loopline.quality.profile_column import ColumnProfile
 from loopline.quality.profile_full import Full
 from loopline.quality.profile_warnings import ProfileWarning, findings, warnings
@@ -84,17 +84,27 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
             full=None,
         )
 
+    def marked(self, personal: Collection[str]) -> Profile:
+        """The same profile, its columns of these names known to be about a person: comparisons with it show no value of theirs."""
+        columns = {n: msgspec.structs.replace(self.columns[n], personal=True) for n in self.columns if n in personal}
+        return msgspec.structs.replace(self, columns={**self.columns, **columns})
+
+    def without_values(self) -> Profile:
+        """The same profile to be shown: of columns about a person the counts alone."""
+        columns = {n: c.without_values() for n, c in self.columns.items() if c.personal}
+        return msgspec.structs.replace(self, columns={**self.columns, **columns})
+
     def warnings(self) -> tuple[ProfileWarning, ...]:
         """What is worth a look, worst first, in plain words."""
         found = warnings(self.columns, rows=self.rows, label=self.label, duplicates=self.duplicates)
         more = findings(self.columns, self.full, label=self.label) if self.full is not None else ()
         return tuple(sorted((*found, *more), key=lambda warning: -warning.severity))
 
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the page, in a frame of its own so that no style leaks."""
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the page, in a frame of its own."""
         from loopline.quality.profile_page import page
 
-        return f'<iframe srcdoc="{escape(page(self))}" style="width:100%;height:640px;border:0"></iframe>'
+        return Bytes(media="text/html", data=page(self).encode())._repr_html_()
 
     def to_json(self) -> bytes:
         """The profile as JSON, a few kB a column."""
