@@ -9,6 +9,7 @@ import io
 import json
 import os
 import struct
+import tarfile
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -327,6 +328,15 @@ def test_facts_name_the_bytes(tmp_path: Path) -> None:
     assert read_table(special).frame.rows() == [(3, 4)]
 
 
+def _tar(name: str, content: bytes) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "name", "code", "says"),
     [
@@ -339,12 +349,19 @@ def test_facts_name_the_bytes(tmp_path: Path) -> None:
         (b"a,b,c\n1,2,3\n4,5,6,7\n8,9\n", "t.csv", "ragged-lines", "line 3 has 4 fields, the header has 3 (and 1 more line"),
         (b'a,b,c\n1,2,3\n4,5\n"8,9",10,11,12\n', "t.csv", "ragged-lines", "line 3 has 2 fields"),
         (b'a,b\n"1\n2",3\n4\n', "t.csv", "ragged-lines", "line 4 has 1 field"),
-        (b'a,b\n1,2\n"3,4\n5,6\n', "t.csv", "ragged-lines", "line 3, which runs over 2 lines because of an open quote"),
+        (b'a,b\n1,2\n"3,4\n5,6\n"7",8,9\n', "t.csv", "ragged-lines", "line 3, which runs over 3 lines because of an open quote"),
+        (b'a,b\n1,2\n"3,4\n5,6\n', "t.csv", "csv-broken", "a quote that is opened in line 3 is never closed"),
+        (b'a,b\n1,2\n3,"4\n5,6\n', "t.csv", "csv-broken", "a quote that is opened in line 3 is never closed"),
+        (b'a\n1\n"2\n3', "t.csv", "csv-broken", "a quote that is opened in line 3 is never closed"),
         (b"a,b,a\n1,2,3\n", "t.csv", "table-names", "'a' 2 times (columns 1, 3)"),
         (b",b\n1,2\n", "t.csv", "table-names", "Column 1"),
         (b"a,b,\n1,2,\n", "t.csv", "table-names", "Column 3"),
         (b"\x00\x01\x02\x00" * 300, "t.bin", "table-format", "binary data"),
         (b"PK\x03\x04aaaa", "t.xlsx", "table-damaged", "cut off"),
+        (b"\n<!DOCTYPE html>\n<html>\n", "t.csv", "table-format", "a page of HTML"),
+        (b"<?xml version='1.0'?>\n<a/>\n", "t.csv", "table-format", "an XML file"),
+        (_tar("../../t.csv", b"a,b\n1,2\n"), "t.tar", "table-archive", "an archive of tar"),
+        (gzip.compress(_tar("t.csv", b"a,b\n1,2\n")), "t.tar.gz", "table-archive", "an archive of tar"),
         (b"FEA1aaaa", "t.feather", "table-format", "an old Feather file"),
         (b"a,b\n1,2\n", "t.parquet", "table-format", "does not begin like one"),
         (b"PAR1" + b"x" * 100, "t.parquet", "table-damaged", "cut off"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from loopline.data.reconcile import CONTENT, Part, reconcile
 from loopline.errors import Invalid
 from loopline.quality.blocks import Blocks
+from loopline.quality.contract_check import REASON
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "integers": st.integers(-(2**40), 2**40),
@@ -46,9 +47,10 @@ def test_each_row_is_taken_or_held_back_whole(given: list[Part]) -> None:
     found = reconcile(given, {}, "quarantine")
     came = [row for part in given for row in part.rows.frame().iter_rows(named=True)]
     assert found.rows.height + found.held.height == len(came)
-    assert len(found.reasons) == found.held.height
-    assert all(found.reasons)
-    held = [json.loads(content) for content in found.held[CONTENT]]
+    aside = found.held.frame()
+    assert aside.height == found.held.height
+    assert all(aside[REASON].to_list())
+    held = [json.loads(content) for content in aside[CONTENT]]
     left = Counter(_key(row) for row in came)
     left.subtract(_key(row) for row in held)
     taken = [row for row in came if left[_key(row)] > 0 and not left.subtract([_key(row)])]

@@ -630,3 +630,19 @@ def test_two_who_add_at_once_both_make_a_version(either: Platform, monkeypatch: 
     for thread in threads:
         thread.join()
     assert sorted(made) == [1, 2]
+
+
+def test_columns_that_differ_in_case_alone_are_refused(clinic: Clinic) -> None:
+    clinic.put("a.csv", "id,days,Days", "1,2,3")
+    with pytest.raises(Invalid, match="'days' and 'Days' differ in their case alone") as caught:
+        clinic.collect()
+    assert caught.value.code == "table-names"
+    clinic.put("a.csv", "id,days", "1,2")
+    clinic.collect()
+    clinic.put("b.csv", "id,days,ID", "2,2,2")
+    with pytest.raises(Invalid, match="'id' and 'ID' differ"):
+        clinic.sync()
+    with pytest.raises(Invalid, match="'id' and 'ID' differ"):
+        clinic.session.inbox.post("visits", Body(b"ID,id,days\n1,2,3\n", media="text/csv"))
+    assert clinic.session.inbox.waiting("visits").posts == 0
+    assert clinic.ids() == [1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from loopline.data.records import Collected, Collection, DatasetVersion
 
 _FILE = click.Path(exists=True, dir_okay=False)
+_SAID = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 @click.command()
@@ -249,6 +252,8 @@ def _say(version: DatasetVersion, *, new: bool) -> None:
             click.echo(f"  Beware: these are {text}.")
     if version.version > 1:
         click.echo(f"  Versions stay; to work on with an older one, name it: {version.name}@{version.version - 1}")
+    else:
+        click.echo(f"  What is in it: {show.here(f'loopline data profile {version.name}')}")
 
 
 def _say_planned(planned: list[Collection], json: bool) -> None:
@@ -289,29 +294,36 @@ def _options(given: tuple[str, ...]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[None]:
-    """A line on a terminal that says how far reading is."""
-    if not sys.stderr.isatty():
+    """How far it is, on standard error: a line that changes on a terminal, elsewhere a further line every ten seconds."""
+    with contextlib.ExitStack() as stack:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.markup import escape
+
+            status = stack.enter_context(Console(stderr=True).status("reading ..."))
+
+            def say(text: str) -> None:
+                status.update(escape(text))
+        else:
+            due = time.monotonic() + _SAID
+
+            def say(text: str) -> None:
+                nonlocal due
+                if time.monotonic() >= due:
+                    click.echo(text, err=True)
+                    due = time.monotonic() + _SAID
+
+        class Line(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                say(record.getMessage())
+
+        told, line = logging.getLogger("loopline.data"), Line()
+        level = told.level
+        told.addHandler(line)
+        told.setLevel(logging.INFO)
+        stack.callback(told.setLevel, level)
+        stack.callback(told.removeHandler, line)
         yield
-        return
-    from rich.console import Console
-    from rich.markup import escape
-
-    status = Console(stderr=True).status("reading ...")
-
-    class Line(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            status.update(escape(record.getMessage()))
-
-    told, line = logging.getLogger("loopline.sources"), Line()
-    level = told.level
-    told.addHandler(line)
-    told.setLevel(logging.INFO)
-    try:
-        with status:
-            yield
-    finally:
-        told.removeHandler(line)
-        told.setLevel(level)
 
 
 COMMANDS = (add, sync_sources)

@@ -17,6 +17,7 @@ from loopline.data.readers_types import check_names, plain
 from loopline.data.reconcile import CONTENT, Part
 from loopline.data.records import SourceState
 from loopline.data.secrets import Opened
+from loopline.data.spooled import Aside
 from loopline.data.uploads import source_name
 from loopline.errors import Invalid
 from loopline.failpoints import failpoint
@@ -25,10 +26,13 @@ from loopline.ports.source import Piece, Refusal, Source
 from loopline.quality.blocks import Blocks
 from loopline.quality.contract_check import REASON, RULE
 
-log = logging.getLogger("loopline.sources")
+log = logging.getLogger("loopline.data")
 
 OpenSource = Callable[[str, dict[str, str], Path], Source]
 """What opens a source: its address, its options, a folder for what it downloads."""
+
+WHERE_THEY_LIE = 16
+"""So many tables are read where they lie; each holds its file open. Those behind them are put aside together."""
 
 UNREADABLE = "readable"
 """The rule that what no table can take has broken, as a quarantine names it."""
@@ -73,11 +77,13 @@ def read(source: Source, state: SourceState, scratch: Path, *, after: bool) -> R
     position = state.position if after else None
     if position is not None:
         source.done(position)  # a turn that was ended between its commit and this said so to nobody
-    found = Read(state, source.grows)
+    found, aside = Read(state, source.grows), Aside(scratch)
     for piece in source.read(position):
-        _take(found, piece, source.grows, scratch)
+        if piece.file is not None:
+            log.info("reading %s (%s bytes)", piece.name, f"{piece.file.stat().st_size:,}")
+        _take(found, piece, source.grows, scratch, aside)
         position = piece.position
-        log.info("%s: %s, %s rows so far", state.address, piece.name, f"{found.rows:,}")
+        log.info("read %s, %s rows so far", piece.name, f"{found.rows:,}")
     found.state = msgspec.structs.replace(state, position=position)
     return found
 
@@ -107,14 +113,14 @@ def unreadable(refused: Sequence[Refusal]) -> pl.DataFrame:
     )
 
 
-def _take(found: Read, piece: Piece, grows: bool, scratch: Path) -> None:
+def _take(found: Read, piece: Piece, grows: bool, scratch: Path, aside: Aside) -> None:
     found.pieces += 1
     found.refused += piece.refused
     found.digests += [digest_json([one.place, one.reason, digest_bytes(one.content)]) for one in piece.refused]
     if piece.rows is not None:
         frame, said = plain(pl.DataFrame(pl.from_arrow(piece.rows)))
         check_names(frame.columns, piece.name)
-        rows, digest, form = Blocks.of(frame), digest_table(piece.rows), "rows"
+        rows, digest, form = aside.put(Blocks.of(frame)), digest_table(piece.rows), "rows"
     elif piece.file is not None:
         try:
             table = read_table(piece.file, name=piece.name, scratch=scratch)
@@ -123,7 +129,8 @@ def _take(found: Read, piece: Piece, grows: bool, scratch: Path) -> None:
                 raise
             found.told.append(f"{piece.name} has no rows")
             return
-        rows, said, digest, form = table.rows, table.facts.warnings, table.facts.digest, table.format
+        rows = table.rows if found.pieces <= WHERE_THEY_LIE else aside.put(table.rows)
+        said, digest, form = table.facts.warnings, table.facts.digest, table.format
     else:
         return
     found.parts.append(Part(piece.name, rows))

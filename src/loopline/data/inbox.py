@@ -15,20 +15,24 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from loopline.data.collecting import Read
+from loopline.data.collecting import WHERE_THEY_LIE, Read
 from loopline.data.posts import check_body, read_post
 from loopline.data.readers import ReadTable
 from loopline.data.reconcile import Part, reconcile
 from loopline.data.records import Posted, SourceState, Taken, Waiting
 from loopline.data.sources import SourcesService, set_right
+from loopline.data.spooled import Aside
 from loopline.data.tables import dataset_inbox, dataset_versions
 from loopline.data.uploads import on_disk
 from loopline.data.verbs import InboxVerbs
+from loopline.data.versions import check_names
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Unavailable
 from loopline.hashing import digest_file
 from loopline.operations import Body
+from loopline.quality.blocks import Blocks
 from loopline.quality.contract import Contract
+from loopline.quality.contract_check import REASON
 from loopline.store.service import Store
 from loopline.tracking.ids import ulid
 
@@ -54,7 +58,7 @@ class InboxService(InboxVerbs):
         base = self._base(name)
         check_body(rows)
         with on_disk(rows, self.datasets.scratch) as path:
-            read = read_post(rows, path, _texts(base))
+            read = self._read(rows, path, base)
             self._check_columns(base, read)
             digest = rows.spooled or digest_file(path)
             problem = ""
@@ -125,9 +129,11 @@ class InboxService(InboxVerbs):
         known = dict(self.datasets.written.schema(base).schema)
         free = set_right(self._contract(base.name))
         fitted = reconcile([Part(read.facts.source, read.rows)], known, "quarantine", free=free)
+        check_names(fitted.rows.columns)
         if not fitted.rows.height:
+            why = fitted.held.only([REASON]).rows([0]).item()
             raise Invalid(
-                f"No row of {read.facts.source} has the columns of {self.named.ref(base)}: {fitted.reasons[0]}.",
+                f"No row of {read.facts.source} has the columns of {self.named.ref(base)}: {why}.",
                 code="schema-change",
                 hint=f"Its columns are {', '.join(list(known)[:20])}.",
             )
@@ -139,12 +145,15 @@ class InboxService(InboxVerbs):
     def _take(self, base: Any, waiting: Sequence[Any], sent: tuple[ReadTable, str] | None) -> Taken:
         """Makes the next version of all that waits, and of what is just `sent` behind it."""
         name = base.name
-        found = Read(SourceState(address=f"posts-to-{name}"), grows=True)
+        found, aside = Read(SourceState(address=f"posts-to-{name}"), grows=True), Aside(self.datasets.scratch)
         for post in waiting:
             with self._file(post) as path:
-                _add(found, read_post(Body(path, name=post.file), path, _texts(base)), post.digest)
+                read = self._read(Body(path, name=post.file), path, base)
+                rows = read.rows if found.pieces < WHERE_THEY_LIE else aside.put(read.rows)
+                _add(found, read, rows, post.digest)
         if sent is not None:
-            _add(found, *sent)
+            read, digest = sent
+            _add(found, read, read.rows, digest)
         made, _, quarantined = self.sources.write(
             name, [found], base, (), "quarantine", self._contract(name), "", None, {}, going_on=True
         )
@@ -181,6 +190,9 @@ class InboxService(InboxVerbs):
         """How many rows wait."""
         here = (_I.project == self.tx.project, _I.name == name)
         return int(self.tx.scalar(sa.select(sa.func.coalesce(sa.func.sum(_I.rows), 0)).where(*here)))
+
+    def _read(self, rows: Body, path: Path, base: Any) -> ReadTable:
+        return read_post(rows, path, _texts(base), self.datasets.scratch)
 
     def _posts(self, name: str) -> Sequence[Any]:
         here = sa.select(dataset_inbox).where(_I.project == self.tx.project, _I.name == name)
@@ -220,8 +232,8 @@ class InboxService(InboxVerbs):
         return self.tx.ref("data", name, f"posted-{post}")
 
 
-def _add(found: Read, read: ReadTable, digest: str) -> None:
-    found.parts.append(Part(read.facts.source, read.rows))
+def _add(found: Read, read: ReadTable, rows: Blocks, digest: str) -> None:
+    found.parts.append(Part(read.facts.source, rows))
     found.digests.append(digest)
     found.told += read.facts.warnings
     found.formats.add(read.format)

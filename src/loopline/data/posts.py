@@ -58,8 +58,11 @@ def check_body(rows: Body) -> None:
         )
 
 
-def read_post(rows: Body, path: Path, texts: Collection[str]) -> ReadTable:
-    """The table in a post. Raises `Invalid` where it is none, or not what its sender says of it."""
+def read_post(rows: Body, path: Path, texts: Collection[str], scratch: Path) -> ReadTable:
+    """The table in a post; what is unpacked lies in `scratch`.
+
+    Raises `Invalid` where it is none, or not what its sender says of it.
+    """
     said = _MEDIA.get(rows.media)
     name = rows.name if rows.name and rows.name != path.name else "rows"
     name = f"{name[:200]}.{said}" if said in ("csv", "json") and not name.lower().endswith(f".{said}") else name
@@ -71,7 +74,7 @@ def read_post(rows: Body, path: Path, texts: Collection[str]) -> ReadTable:
                     code="bad-encoding",
                     hint="Pack it, or leave the header out.",
                 )
-    read = read_table(path, name=name, as_text=texts)
+    read = read_table(path, name=name, as_text=texts, scratch=scratch)
     form = "json" if read.format == "ndjson" else read.format
     if said is not None and form != said:
         raise Invalid(

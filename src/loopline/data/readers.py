@@ -50,6 +50,7 @@ _BINARY = (
     (b"\xd0\xcf\x11\xe0", "excel"),
 )
 _PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip")
+_PAGE = "Look at where it came from: often that is a sign-in. Fetch the table itself, as CSV, NDJSON or Parquet."
 _FOREIGN = (
     (b"FEA1", "an old Feather file", "Write it as Parquet: pyarrow.feather.read_table(FILE), then pyarrow.parquet."),
     (b"ORC", "an ORC file", "Write it as Parquet: pyarrow.orc.read_table(file)."),
@@ -59,7 +60,11 @@ _FOREIGN = (
         "Write one table as CSV: sqlite3 -header -csv FILE 'SELECT * FROM t'.",
     ),
     (b"%PDF", "a PDF", "Give the table behind it, as CSV or Parquet."),
+    (b"<!doctype html", "a page of HTML", _PAGE),
+    (b"<html", "a page of HTML", _PAGE),
+    (b"<?xml", "an XML file", "Write its records as CSV, NDJSON or Parquet."),
 )
+_TAR = (b"ustar", 257)  # its mark, and where it stands
 
 
 class TableFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -238,8 +243,16 @@ def _read(
         _check_rows(rows, called)
         rows, warnings = dated(rows)
         return ReadTable(rows=rows, facts=replace(facts, format=kind or "parquet", warnings=(*said, *warnings)))
+    mark, place = _TAR
+    if content[place : place + len(mark)] == mark:
+        raise Invalid(
+            f"{called} is an archive of tar, and a table is one file.",
+            code="table-archive",
+            hint="Unpack it, and give each table by itself, or the folder they are in.",
+        )
+    begun = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for magic, what, way in _FOREIGN:
-        if head.startswith(magic):
+        if head.startswith(magic) or (magic.startswith(b"<") and begun.lower().startswith(magic)):
             raise Invalid(f"{called} is {what}, not a table that is read here.", code="table-format", hint=way)
     text, encoding, told = to_utf8(content, called)
     facts = replace(facts, missing=missing, encoding=encoding)

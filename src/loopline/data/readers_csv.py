@@ -13,8 +13,10 @@ import csv
 import io
 import mmap
 import re
+import secrets
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
@@ -235,11 +237,20 @@ def _rewritten(
 def _write_plain(content: Content, start: int, separator: str, width: int, called: str, out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
     limit = csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(_lines(content, start), delimiter=separator, strict=False)
+    end = secrets.token_hex(16)  # a line behind the last one: where a quote is open still, it goes into a field
+    reader = csv.reader(chain(_lines(content, start), [end]), delimiter=separator, strict=False)
     line, wrong, first, header = 1, 0, ("", 0, 0), True
     try:
         for record in reader:
             began, line = line, reader.line_num + 1
+            if record == [end] or (wrong and record and record[-1].endswith(end)):
+                break
+            if record and record[-1].endswith(end):
+                raise Invalid(
+                    f"{called}: a quote that is opened in line {began} is never closed.",
+                    code="csv-broken",
+                    hint="Mend that line; where the file was cut off, copy it again.",
+                )
             if not record or (len(record) == 1 and width > 1 and not record[0].strip()):
                 continue  # a blank line
             if len(record) != width:

@@ -13,6 +13,7 @@ import polars as pl
 
 from loopline.errors import Invalid
 from loopline.quality.blocks import Blocks
+from loopline.quality.contract_check import REASON
 
 OnChange = Literal["widen", "quarantine", "refuse"]
 """What happens where a source changes its columns: what widens is taken and the rest refused; what breaks is held back, row by
@@ -32,11 +33,11 @@ class Part(NamedTuple):
 
 
 class Reconciled(NamedTuple):
-    """All rows that fit, in order, and those that do not, each with what broke and itself as JSON; and what widened, in words."""
+    """All rows that fit, in order, and those that do not, each with what broke (the column `REASON`) and itself as JSON
+    (`CONTENT`); and what widened, in words."""
 
     rows: Blocks
-    held: pl.DataFrame
-    reasons: list[str]
+    held: Blocks
     changes: list[str]
 
 
@@ -86,18 +87,13 @@ def reconcile(
     if lost and (earlier is not None or not known):
         before = parts[0].rows if earlier is None else earlier
         needed = {column for column, count in before.nulls.items() if not count}
-    fitted, held, reasons = [Blocks.of(pl.DataFrame(schema=wanted))], [], list[str]()
+    fitted = [Blocks.of(pl.DataFrame(schema=wanted))]
+    held = [Blocks.of(pl.DataFrame(schema={**wanted, CONTENT: pl.Binary, REASON: pl.String}))]
     for part in parts:
-        good, bad, why = _fitted(part, wanted, needed, on_change)
+        good, bad = _fitted(part, wanted, needed, on_change)
         fitted.append(good)
-        held.append(bad)
-        reasons += why
-    return Reconciled(
-        Blocks.chained(fitted),
-        pl.concat(held) if held else pl.DataFrame(schema={**wanted, CONTENT: pl.Binary}),
-        reasons,
-        list(changes),
-    )
+        held += [bad] if bad is not None else []
+    return Reconciled(Blocks.chained(fitted), Blocks.chained(held), list(changes))
 
 
 def widened(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
@@ -110,8 +106,8 @@ def widened(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFr
 
 def _fitted(
     part: Part, wanted: dict[str, pl.DataType], needed: set[str], on_change: OnChange
-) -> tuple[Blocks, pl.DataFrame, list[str]]:
-    """The rows of a part that fit; those that do not, which are in memory all at once; and why each does not."""
+) -> tuple[Blocks, Blocks | None]:
+    """The rows of a part that fit, and those that do not, where there are any."""
     given = part.rows.schema
     gone = [name for name in wanted if name not in given and name in needed]
     other = [
@@ -127,25 +123,25 @@ def _fitted(
     def fit(block: pl.DataFrame) -> pl.DataFrame:
         return pl.DataFrame([_as(block, name, kind, other) for name, kind in wanted.items()], schema=wanted)
 
-    fitted, bad = part.rows.mapped(fit), fit(part.rows.empty).with_columns(pl.lit(None, pl.Binary).alias(CONTENT))
-    if not faults:
-        return fitted, bad, []
-    masks, held, reasons = [], [bad], list[str]()
-    for block in part.rows:
-        broken = pl.DataFrame(
-            [_all(block).alias(faults[name]) for name in gone]
-            + [
-                (_as(block, name, wanted[name], other).is_null() & block[name].is_not_null()).alias(faults[name])
-                for name in other
-            ]
+    def broken(block: pl.DataFrame) -> pl.DataFrame:
+        lost = [_as(block, name, wanted[name], other).is_null() & block[name].is_not_null() for name in other]
+        return pl.DataFrame([_all(block).alias(name) for name in gone] + lost)
+
+    def told(block: pl.DataFrame) -> pl.DataFrame:
+        reasons = broken(block).select(
+            pl.concat_str(
+                [pl.when(name).then(pl.lit(said)) for name, said in faults.items()], separator="; ", ignore_nulls=True
+            )
         )
-        masks.append(mask := broken.select(pl.any_horizontal(pl.all())).to_series())
-        rows = block.filter(mask)
-        content = pl.Series(CONTENT, [text.encode() for text in _as_json(rows)], dtype=pl.Binary)
-        held.append(fit(rows).with_columns(content))
-        found = broken.filter(mask).iter_rows(named=True)
-        reasons += ["; ".join(said for said, is_so in row.items() if is_so) for row in found]
-    return fitted.filtered(~pl.concat(masks)), pl.concat(held), reasons
+        content = pl.Series([text.encode() for text in _as_json(block)], dtype=pl.Binary)
+        return fit(block).with_columns(content.alias(CONTENT), reasons.to_series().alias(REASON))
+
+    fitted = part.rows.mapped(fit)
+    if not faults:
+        return fitted, None
+    masks = [broken(block).select(pl.any_horizontal(pl.all())).to_series() for block in part.rows]
+    mask = pl.concat(masks) if masks else pl.Series(dtype=pl.Boolean)
+    return fitted.filtered(~mask), part.rows.filtered(mask).mapped(told)
 
 
 def _as(block: pl.DataFrame, name: str, kind: pl.DataType, other: Collection[str]) -> pl.Series:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from loopline.access import authority
 from loopline.data.asked import Asked
-from loopline.data.collecting import OpenSource, Read, acknowledge, opened, read, unreadable
+from loopline.data.collecting import OpenSource, Read, acknowledge, log, opened, read, unreadable
 from loopline.data.joining import join as join_parts
 from loopline.data.quarantine import all_held
 from loopline.data.reconcile import OnChange, Part, reconcile, widened
@@ -31,7 +31,7 @@ from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.ports.source import Source
 from loopline.quality.blocks import Blocks
 from loopline.quality.contract import Contract
-from loopline.quality.contract_check import REASON, RULE, parted
+from loopline.quality.contract_check import RULE, parted
 from loopline.quality.contract_rules import OfType
 from loopline.refs import check_name
 
@@ -234,6 +234,7 @@ class SourcesService(SourcesVerbs):
         inputs = [self.named.ref(base)] if base is not None else []
         held, broken, warned = list[Blocks](), dict[str, int](), dict[str, int]()
         if rules is not None:
+            log.info("checking %s: %s rows", name, f"{fitted.rows.height:,}")
             asked = Asked(self.named, self.datasets.blobs, self.datasets.readable)
             before = earlier.mapped(lambda block: widened(block, fitted.rows.schema)) if earlier is not None else None
             good, aside, report = parted(fitted.rows, rules, beyond=asked.beyond, earlier=before)
@@ -242,8 +243,7 @@ class SourcesService(SourcesVerbs):
             broken, warned = report.counts("quarantine"), report.counts("warn")
         refused = [refusal for one in found for refusal in one.refused]
         if fitted.held.height:
-            reasons = pl.DataFrame({RULE: [SCHEMA] * fitted.held.height, REASON: fitted.reasons})
-            held.append(Blocks.of(fitted.held.hstack(reasons)))
+            held.append(fitted.held.mapped(lambda block: block.with_columns(pl.lit(SCHEMA).alias(RULE))))
             broken[SCHEMA] = fitted.held.height
         if refused:
             rows = unreadable(refused)

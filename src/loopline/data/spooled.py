@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from loopline.data.readers_arrow import arrow_rows
+from loopline.data.readers_kept import Kept
 from loopline.data.readers_packed import mapped
 from loopline.ports.files import disk_errors
 from loopline.quality.blocks import Blocks
@@ -60,3 +61,29 @@ def spooled(frames: Iterable[pl.DataFrame], schema: pl.Schema, scratch: Path | N
         for frame in frames:
             spools.add(0, frame)
         return spools.blocks()[0]
+
+
+class Aside:
+    """Tables put aside: however many they are, as few files are open as there are sets of columns among them.
+
+    A table that is read where it lies holds its file open, and a process may hold a thousand. What is small stays in memory.
+    """
+
+    def __init__(self, scratch: Path | None) -> None:
+        self._scratch = scratch
+        self._kept: dict[tuple[str, ...], Kept] = {}
+
+    def put(self, rows: Blocks) -> Blocks:
+        """The same rows, read once. Raises `Unavailable` (code "disk-full") where there is no space."""
+        kept = self._kept.setdefault(tuple(rows.columns), Kept(self._scratch))
+        first = len(kept)
+        for block in rows:
+            kept.add(block)
+        places = range(first, len(kept))
+
+        def read(names: Sequence[str]) -> Iterator[pl.DataFrame]:
+            for place in places:
+                yield kept.read(place, names)
+                kept.release(place)
+
+        return Blocks(rows.schema, rows.height, read, rows.nulls)

@@ -11,6 +11,7 @@ import polars as pl
 
 from loopline.errors import Invalid, did_you_mean
 from loopline.operations import Body
+from loopline.ports.files import disk_errors
 from loopline.quality.blocks import Blocks
 
 _TOLD = 5
@@ -25,8 +26,10 @@ def on_disk(source: Body, scratch: Path) -> Iterator[Path]:
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(prefix="upload-", dir=scratch) as file:
         for chunk in source.chunks():
-            file.write(chunk)
-        file.flush()
+            with disk_errors(scratch):
+                file.write(chunk)
+        with disk_errors(scratch):
+            file.flush()
         yield Path(file.name)
 
 

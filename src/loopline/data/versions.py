@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,6 +126,19 @@ def save(folder: Path, rows: Blocks, seen: Callable[[pl.DataFrame], None] = lamb
         sync_folder(folder)
         stack.pop_all()
     return saved
+
+
+def check_names(columns: Iterable[str]) -> None:
+    """Raises `Invalid` for names that differ in their case alone: to Delta, and to Spark and SQL behind it, they are one."""
+    known: dict[str, str] = {}
+    for name in columns:
+        other = known.setdefault(name.lower(), name)
+        if other != name:
+            raise Invalid(
+                f"The columns {other!r} and {name!r} differ in their case alone, and a table takes them for one.",
+                code="table-names",
+                hint="Give each a name of its own; or write them alike where they are one.",
+            )
 
 
 def write(folder: Path, saved: Saved) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ from loopline.quality.contract import Contract
 from loopline.quality.profile_blocks import BlockProfiler
 from loopline.quality.profile_records import Profile
 from loopline.store.service import Store
+
+log = logging.getLogger("loopline.data")
 
 
 class _Made(NamedTuple):
@@ -127,6 +130,7 @@ class Written:
         Raises `Conflict` (code "dataset-moved"), before anything is named, where another call made a version meanwhile that
         they would not go behind.
         """
+        versions.check_names(rows.columns)
         known = self.named.newest(name) if behind is not None else None
         labels = self.labels(name) if labels is None else labels
         check_labels(rows.empty, labels)
@@ -206,8 +210,16 @@ class Written:
             whole = rows.behind(before)
             if number is not None:
                 earlier = [folder / file for file in files_of(folder, behind.delta_version)]
+        fresh, done = whole if number is None else rows, 0
+
+        def seen(block: pl.DataFrame) -> None:
+            nonlocal done
+            profiler.add(block)
+            done += block.height
+            log.info("writing %s: %s of %s rows", name, f"{done:,}", f"{fresh.height:,}")
+
         with contextlib.closing(BlockProfiler(rows.empty)) as profiler:
-            saved = versions.save(folder, whole if number is None else rows, profiler.add, number or 0)
+            saved = versions.save(folder, fresh, seen, number or 0)
             for block in before if number is not None else ():
                 profiler.repeat(block)
             summary = profiler.profile()

@@ -83,16 +83,18 @@ def test_a_file_called_like_a_pattern_is_that_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("inner", [False, True])
-def test_a_link_that_leads_out_is_refused_by_name(tmp_path: Path, inner: bool) -> None:
+@pytest.mark.parametrize("to", ["file", "folder", "nothing"])
+def test_a_link_that_leads_out_is_refused_by_name(tmp_path: Path, inner: bool, to: str) -> None:
     folder, outside = tmp_path / "clinic", tmp_path / "secret"
     folder.mkdir()
     outside.mkdir()
     (outside / "salaries.csv").write_text("id\n1\n")
+    target = {"file": "salaries.csv", "folder": ".", "nothing": "gone.csv"}[to]
     if inner:
         (folder / "deep").mkdir()
-        (folder / "deep" / "pay.csv").symlink_to("../../secret/salaries.csv")
+        (folder / "deep" / "pay.csv").symlink_to(f"../../secret/{target}")
     else:
-        (folder / "pay.csv").symlink_to(outside / "salaries.csv")
+        (folder / "pay.csv").symlink_to(outside / target)
     with pytest.raises(Invalid, match=r"pay\.csv in .* leads out") as caught:
         names(folder)
     assert caught.value.code == "source-outside"
@@ -108,10 +110,16 @@ def test_a_pattern_that_climbs_finds_nothing(tmp_path: Path) -> None:
         names(f"{tmp_path}/i*/../*.csv")
 
 
-def test_a_link_within_is_taken(tmp_path: Path) -> None:
+def test_a_link_to_another_of_the_files_is_that_file(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id\n1\n")
-    (tmp_path / "newest.csv").symlink_to("a.csv")
-    assert names(tmp_path) == ["a.csv", "newest.csv"]
+    (tmp_path / "0-newest.csv").symlink_to("a.csv")
+    (tmp_path / "_store").mkdir()
+    (tmp_path / "_store" / "x").write_text("id\n2\n")
+    (tmp_path / "b.csv").symlink_to("_store/x")  # as containers mount what they are given
+    (tmp_path / "more").symlink_to(".")
+    (tmp_path / "ring").symlink_to("ring")
+    assert names(tmp_path) == ["a.csv", "b.csv"]
+    assert names(tmp_path / "*" / "*.csv") == ["more/a.csv", "more/b.csv"]
 
 
 def test_a_file_that_was_taken_and_changed_is_told(tmp_path: Path) -> None:
@@ -135,6 +143,13 @@ def test_a_file_that_went_is_nothing_new(tmp_path: Path) -> None:
     *_, last = source.read(None)
     os.unlink(tmp_path / "a.csv")
     assert list(source.read(last.position)) == []
+
+
+def test_a_name_that_is_mistyped_is_told_what_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "visits.csv").write_text("id\n1\n")
+    with pytest.raises(NotFound) as caught:
+        names(tmp_path / "vists.csv")
+    assert "Did you mean 'visits.csv'?" in caught.value.hint
 
 
 def test_what_names_no_source_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import polars as pl
 import pytest
 
+from loopline.adapters.http import source
 from loopline.adapters.http.source import HttpSource
 from loopline.errors import Invalid, LooplineError, NotFound, Refused, Unavailable
 from loopline.foreign import row_source
@@ -268,8 +269,9 @@ def test_an_answer_without_an_end_is_cut(tmp_path: Path, serve: Callable[..., Se
     assert caught.value.code == "source-large"
 
 
-def test_pages_in_a_ring_end(tmp_path: Path, serve: Callable[..., Server]) -> None:
-    server = serve(lambda path, asked, headers: as_json({"rows": [{"id": 1}], "next": path}))
+@pytest.mark.parametrize("around", [{"/x": "/x"}, {"/x": "/y", "/y": "/z", "/z": "/y"}])
+def test_pages_in_a_ring_end(tmp_path: Path, serve: Callable[..., Server], around: dict[str, str]) -> None:
+    server = serve(lambda path, asked, headers: as_json({"rows": [{"id": 1}], "next": around[path]}))
     with pytest.raises(Invalid, match="follows itself"):
         read(f"{server.url}/x", tmp_path, rows="rows", next="next")
 
@@ -303,3 +305,62 @@ def test_what_cannot_be_taken_is_named(
     with pytest.raises(error, match=said) as caught:
         read(server.url, tmp_path, **options)
     assert caught.value.hint
+
+
+def test_files_have_pages_by_links(tmp_path: Path, serve: Callable[..., Server]) -> None:
+    def answer(path: str, asked: dict[str, str], headers: Any) -> Answer:
+        page = int(asked.get("page", "1"))
+        link = {"Link": f'</export?page={page + 1}>; rel="next"'} if page < 3 else {}
+        return 200, {"Content-Type": "text/csv", "ETag": f'"{page}"', **link}, f"id\n{page}\n".encode()
+
+    server = serve(answer)
+    pieces = []
+    for piece in row_source(f"{server.url}/export", {}, tmp_path).read(None):
+        assert piece.file is not None
+        pieces.append((piece.name, piece.position, piece.file.read_bytes()))
+    name = f"{server.url}/export, page"
+    assert pieces == [(f"{name} {n}.csv", {}, f"id\n{n}\n".encode()) for n in (1, 2, 3)]
+    with pytest.raises(Invalid, match="gives text/csv, and 'page_parameter' says"):
+        read(f"{server.url}/export", tmp_path, page_parameter="page")
+
+
+def test_pages_may_be_counted_in_rows(tmp_path: Path, serve: Callable[..., Server]) -> None:
+    def answer(path: str, asked: dict[str, str], headers: Any) -> Answer:
+        start = int(asked["offset"])
+        return as_json([{"id": n} for n in range(start, min(start + 10, 25))])
+
+    server = serve(answer)
+    ((_, rows),) = read(server.url, tmp_path, page_parameter="offset", first_page="0", page_step="10")
+    assert [row["id"] for row in rows] == [*range(25)]
+    assert [path for path, _ in server.asked] == [f"/?offset={n}" for n in (0, 10, 20, 30)]
+
+
+def test_a_large_array_is_a_file_and_a_large_page_is_refused(
+    tmp_path: Path, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "_LARGEST_PAGE", 1000)
+    served = [{"id": n} for n in range(1000)]
+    server = serve(lambda path, asked, headers: as_json(served if path == "/plain" else {"rows": served}))
+    ((piece, _),) = read(f"{server.url}/plain", tmp_path)
+    assert piece.name.endswith("/plain.json")
+    with pytest.raises(Invalid, match=r"a page of JSON of 1\d,\d{3} bytes") as caught:
+        read(f"{server.url}/deep", tmp_path, rows="rows")
+    assert caught.value.code == "source-large"
+    ((_, rows),) = read(f"{server.url}/deep", tmp_path, rows="rows", limit="100000")
+    assert rows == served
+
+
+def test_a_packed_answer_that_is_cut_off_is_no_answer(tmp_path: Path, serve: Callable[..., Server]) -> None:
+    packed = {"Content-Type": "text/csv", "Content-Encoding": "gzip"}
+    half = gzip.compress(b"id\n" + b"".join(b"%d\n" % n for n in range(10_000)))[:-100]
+    server = serve(lambda path, asked, headers: (200, packed, half))
+    with pytest.raises(Unavailable, match="cut off"):
+        list(HttpSource(server.url, tmp_path, sleep=lambda pause: None).read(None))
+
+
+def test_numbers_are_given_as_they_are_spelled(tmp_path: Path, serve: Callable[..., Server]) -> None:
+    body = b'{"rows": [{"id":\n 12345678901234567890123, "share": 0.10}]}'
+    server = serve(lambda path, asked, headers: (200, {"Content-Type": "application/json"}, body))
+    for piece in row_source(server.url, {"rows": "rows"}, tmp_path).read(None):
+        assert piece.file is not None
+        assert piece.file.read_bytes() == b'{"id":12345678901234567890123,"share":0.10}\n'

@@ -1,8 +1,8 @@
 """A file, the files of a folder, or those of a pattern, as a source of rows.
 
 One file is a whole table. A folder and a pattern grow: each file is taken once, in the order of names, and what comes later goes
-behind; `whole=True` takes all files anew whenever one of them changed. Names that begin with a dot or an underscore, and those that
-end in .tmp or .part, are not looked at: programs write there.
+behind (a link to another one of them is that one); `whole=True` takes all files anew whenever one of them changed. Names that begin
+with a dot or an underscore, and those that end in .tmp or .part, are not looked at: programs write there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from loopline.errors import Conflict, Invalid, NotFound
+from loopline.errors import Conflict, Invalid, NotFound, did_you_mean
 from loopline.ports.source import Piece, Position
 
 _UNFINISHED = (".tmp", ".part")
@@ -86,21 +86,32 @@ class FolderSource:
     def _files(self) -> list[Path]:
         if not self._pattern:
             if not self._file.is_file():
+                there = [one.name for one in self._root.iterdir() if one.is_file()] if self._root.is_dir() else []
+                beside = f" {did_you_mean(self._file.name, there)}" if there else ""
                 raise NotFound(
-                    f"There is no file {self._address}.", code="no-file", hint=f"Looked in {self._root.absolute()}."
+                    f"There is no file {self._address}.",
+                    code="no-file",
+                    hint=f"Looked in {self._root.absolute()}.{beside}",
                 )
             return [self._file]
         if not self._root.is_dir():
             raise NotFound(f"There is no folder {self._root}.", code="no-file", hint="Look at its name.")
-        found = sorted(path for path in self._root.glob(self._pattern) if self._meant(path))
-        within = self._root.resolve()
-        for path in found:
-            if not path.resolve().is_relative_to(within):
+        within, real = self._root.resolve(), dict[Path, list[Path]]()
+        for path in sorted(path for path in self._root.glob(self._pattern) if self._meant(path)):
+            target = Path(os.path.realpath(path))
+            if not target.is_relative_to(within):
                 raise Invalid(
                     f"{path.relative_to(self._root)} in {self._root} is a link that leads out of the folder.",
                     code="source-outside",
-                    hint="Copy the file into the folder, or collect it by its own address.",
+                    hint="Copy what it leads to into the folder, or collect it by its own address.",
                 )
+            if path.is_file():
+                real.setdefault(target, []).append(path)
+        # Each once: by its own name where that is meant, too, and not by that of a link to it or to its folder.
+        found = sorted(
+            min(paths, key=lambda path: (within / path.relative_to(self._root) != target, path.is_symlink(), path))
+            for target, paths in real.items()
+        )
         if not found:
             raise NotFound(
                 f"There is no file in {self._address}.",
@@ -111,9 +122,8 @@ class FolderSource:
 
     def _meant(self, path: Path) -> bool:
         names = path.relative_to(self._root).parts
-        return (
-            path.is_file() and not path.name.endswith(_UNFINISHED) and not any(n.startswith((".", "_")) for n in names)
-        )
+        there = path.is_file() or path.is_symlink()
+        return there and not path.name.endswith(_UNFINISHED) and not any(n.startswith((".", "_")) for n in names)
 
 
 def _state(file: Path) -> list[int]:
