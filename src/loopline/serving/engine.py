@@ -19,6 +19,7 @@ from loopline.ports.runtime import ModelSlow
 from loopline.serving import oip
 from loopline.serving.batch import Result, note_run, score, split
 from loopline.serving.call import Call, Headers, Share
+from loopline.serving.explain import Explainers, check_explainable
 from loopline.serving.limits import Buckets, Counts, too_late
 from loopline.serving.live import Live, Route, nothing
 from loopline.serving.log import Frame, Part, PredictionLog, encode
@@ -58,6 +59,7 @@ class Engine:
         self._prefix = log.prefix if log is not None else f"{time.time_ns() // 1_000_000:011x}{settings.worker:02x}-"
         self._counts = Counts(Path(settings.limits) if settings.limits else None, settings.worker)
         self._threads = ModelThreads(self._loop)
+        self._explainers = Explainers()
         self._shadows = Shadows(
             self._loop,
             self._threads,
@@ -141,6 +143,9 @@ class Engine:
             rows, call.columns, call.asked = oip.decode(
                 endpoint.contract, call.body, call.json_length, self.settings.row_limit
             )
+            call.explains |= call.asked.explains
+        if call.explains:
+            check_explainable(endpoint)
         call.rows = rows
         if rows.sent is not None:
             call.body = rows.sent
@@ -274,7 +279,10 @@ class Engine:
             self.counters.answered(who, status, elapsed - call.started, count, now)
             if call.trace is not None:
                 headers = (*headers, call.trace.header())
-            self._answer(call, status, body, headers)
+            if call.explains and status == 200:
+                self._explainers.begin(self._loop, call, body, headers, self._answer)
+            else:
+                self._answer(call, status, body, headers)
             if status == 200 and call.endpoint is not None and call.endpoint.shadows:
                 self._shadows.add(call, now)
         if self.tracer is not None:
