@@ -93,8 +93,9 @@ def stream(
             opened.callback(sink.close)
             refused = outflow(beside.address, beside.options)
             opened.callback(refused.close)
+            on_disk = None if ctx.obj["server"] else record  # of a server elsewhere the log stays here
             kept = folder.absolute() / "log"
-            if record is not None and not ctx.obj["server"]:
+            if on_disk is not None:
                 kept = settings.workspace.absolute() / "serving" / "log"
             log = StreamLog(kept, sync=settings.log_sync, full=settings.log_full)
             opened.callback(log.close)
@@ -118,7 +119,7 @@ def stream(
                 record=(lambda: None) if stands is None else stands.record,
             )
             shown.begins(first.variant.model, source, target, aside or _beside(target))
-            shown.keeps(record.name if kept.is_relative_to(settings.workspace.absolute()) and record else "", kept)
+            shown.keeps("" if on_disk is None else on_disk.name, kept)
             shown.ends(scoring.run())
 
 
@@ -126,7 +127,11 @@ class _Standing:
     """The endpoint that a stream answers as, by what is declared of it now."""
 
     def __init__(self, session: Session, endpoint: str | None, variant: Variant, *, here: bool) -> None:
-        """Raises `NotFound` for an `endpoint` that is named and not there. `here`: the workspace is on this disk."""
+        """Raises `NotFound` for an `endpoint` that is named and not there, `Conflict` for one of another model.
+
+        `here`: the workspace is on this disk.
+        """
+        from loopline.errors import Conflict
         from loopline.refs import parse
 
         self._session = session
@@ -134,8 +139,19 @@ class _Standing:
         self._looked = time.monotonic()
         self._epoch = -1
         self._known: Endpoint | None = None
-        self._name = endpoint or parse(variant.model, "model", session.project).name
-        self._there = endpoint is not None or any(one.name == self._name for one in session.endpoints.list())
+        self._said = ""
+        model = parse(variant.model, "model", session.project).name
+        self._name = endpoint or model
+        found = {one.name: one for one in session.endpoints.list()}
+        self._there = endpoint is not None or self._name in found
+        if self._name in found and found[self._name].model != model:
+            if endpoint is not None:
+                raise Conflict(
+                    f"{endpoint!r} serves the model {found[endpoint].model!r}, and {variant.model} is another.",
+                    code="other-model",
+                    hint="Name an endpoint of that model, or none.",
+                )
+            self._there = False
         if self._there:
             self._look()
 
@@ -146,8 +162,11 @@ class _Standing:
 
             try:
                 self._look()
+                self._said = ""
             except LooplineError as e:  # it was removed, or the server is away: what it said last holds
-                logger.warning("%s cannot be asked for now: %s", self._name, e)
+                if str(e) != self._said:
+                    self._said = str(e)
+                    logger.warning("%s cannot be asked for now, and what it said before holds: %s", self._name, e)
         return self._known
 
     def _look(self) -> None:
@@ -161,13 +180,20 @@ class _Standing:
         if found.epoch == self._epoch:
             return
         if self._here:
-            self._known = self._session.endpoints.routes().endpoints[routed_name(self._session.project, self._name)]
+            address = routed_name(self._session.project, self._name)
+            self._known = self._session.endpoints.routes().endpoints.get(address, self._known)
         else:  # the key of hashes stays at the server: what it would hash is not kept here
             policy = found.policy
             hidden = (*policy.hidden, *policy.hashed)
             policy = msgspec.structs.replace(policy, hidden=hidden, hashed=())
-            told = {"passthrough": found.passthrough, "optional": found.optional, "route_key": found.route_key}
-            self._known = Endpoint(name=self._name, variants=(), policy=policy, **told)
+            self._known = Endpoint(
+                name=self._name,
+                variants=(),
+                route_key=found.route_key,
+                passthrough=found.passthrough,
+                optional=found.optional,
+                policy=policy,
+            )
         self._epoch = found.epoch
 
 

@@ -71,7 +71,7 @@ class Counts:
             if len(free := np.flatnonzero(names == 0)):
                 row = int(free[0])
             else:
-                rows = np.frombuffer(self.values, np.float64).reshape(CALLERS, 2, self.workers)
+                rows = np.asarray(self.values).reshape(CALLERS, 2, self.workers)
                 used = rows[:, 0].sum(axis=1) - now
                 row = int((used - np.minimum(rows[:, 1].min(axis=1), used)).argmin())
             self.names[row] = name

@@ -145,7 +145,7 @@ class KafkaInflow:
                     {"topic": self._topic, "partition": p, "offset": offset},
                     None if content is None else bytes(content),
                     _bytes(message.key()),
-                    trace=trace_of(message.headers() or ()),
+                    trace=trace_of(dict(message.headers() or ()).items()),
                 )
             )
             self._next[p] = offset + 1
