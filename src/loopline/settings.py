@@ -47,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Seconds that a model in a child process may take for a batch; then it is ended and started again."""
     model_memory: int = 2 << 30
     """Bytes of memory that a model's child process may take; 0: no bound."""
+    model_start: float = 120.0
+    """Seconds that a model's child process may compute until its model is loaded; while others compute, they do not pass."""
     journal_quota: int = 2 << 30
     """Bytes that what is logged may have on this machine until a server has taken it."""
     log_sync: Literal["off", "interval", "always"] = "off"

@@ -207,8 +207,10 @@ def stream(folder: Path) -> None:
     import importlib.util
 
     from loopline.packaging.records import Opening
+    from loopline.serving.messages import Model
     from loopline.serving.records import BUCKETS, Variant
-    from loopline.serving.streams import Model, Scoring
+    from loopline.serving.stream_log import StreamLog
+    from loopline.serving.streams import Scoring
 
     if not (folder / "bundle" / "manifest.json").exists():
         spec = importlib.util.spec_from_file_location("serving_conftest", Path(__file__).with_name("conftest.py"))
@@ -219,6 +221,7 @@ def stream(folder: Path) -> None:
         made.write(folder / "bundle")
     variant = Variant(name="champion", bundle=str(folder / "bundle"), model="model:risk@1", weight=BUCKETS)
     inflow = _FileIn(folder)
+    log = StreamLog(folder / "log", sync="interval", full="refuse")
     Scoring(
         Model(variant, Opening()),
         lambda: inflow,
@@ -229,11 +232,15 @@ def stream(folder: Path) -> None:
         stopped=lambda: inflow.at == 30 and inflow.position.exists() and inflow.position.read_text() == "30",
         given_up=lambda: False,
         every=lambda progress: None,
+        log=log,
     ).run()
+    log.close()
 
 
 def check_stream(folder: Path, finished: bool) -> None:
-    """No message is passed over; what is answered twice has one id, and one answer."""
+    """No message is passed over, and each is in the log; what is answered twice has one id, and one answer."""
+    from loopline.serving.log import read_segment, segments
+
     position = folder / "position"
     done = int(position.read_text()) if position.exists() else 0
     found: dict[str, dict[str, Any]] = {}
@@ -242,6 +249,8 @@ def check_stream(folder: Path, finished: bool) -> None:
         for line in path.read_text().splitlines() if path.exists() else []:
             said = json.loads(line)
             assert found.setdefault(said["id"], said) == said
+    logged = {one.id for segment in segments(folder / "log") for one in read_segment(segment)[0]}
+    assert logged >= {f"risk/{n}" for n in range(done)}
     numbers = {said["from"]["number"] for said in found.values()}
     assert numbers >= set(range(done))
     assert len(found) == len(numbers)

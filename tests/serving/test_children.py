@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import signal
 import time
@@ -10,13 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 
+from loopline.errors import Unavailable
+from loopline.packaging import child
 from loopline.packaging.foreign import package
 from loopline.packaging.records import Opening, Trust
 from loopline.packaging.signed import sign_bundle
 from loopline.packaging.signing import ModelSigner
+from loopline.serving import door, supervisor
+from loopline.serving import model as models
 from loopline.serving.records import Endpoint, RouteTable
 from loopline.serving.supervisor import Supervisor
 
@@ -222,3 +228,66 @@ def test_code_runs_only_where_a_trusted_key_signed_it(serve: Serve, made: Made, 
     assert ask(serve(table(1, live(copy)), opening=made.opening()).port, "answer").status == 200, "two signed it"
     (copy / "manifest.json").write_text((copy / "manifest.json").read_text().replace('"created":0', '"created":1'))
     assert ask(serve(table(1, live(copy)), opening=made.opening()).port, "answer").status == 503
+
+
+SLOW = """
+import pathlib, time
+class Model:
+    def load(self, folder):
+        how = pathlib.Path("FLAG").read_text()
+        while how == "compute" and time.process_time() < 4:
+            pass
+        if how == "wait":
+            time.sleep(3600)
+    def predict(self, rows):
+        return [0.9 for row in rows]
+"""
+
+
+@pytest.fixture
+def slow(tmp_path: Path, signer: ModelSigner) -> tuple[Path, Path]:
+    """A bundle whose code loads as slowly as a file says, and that file."""
+    flag = tmp_path / "flag"
+    flag.write_text("")
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "model.py").write_text(SLOW.replace("FLAG", str(flag)))
+    rows = pl.DataFrame({"x": [1.0, 2.0], "y": ["no", "yes"]})
+    package(tmp_path / "slow", tmp_path / "b", kind="code", name="risk", rows=rows, label="y", signer=signer, created=0)
+    return tmp_path / "b", flag
+
+
+def test_a_child_loads_by_what_it_computes_and_not_by_the_clock(
+    slow: tuple[Path, Path], opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, flag = slow
+    flag.write_text("compute")
+    with pytest.raises(Unavailable, match="of computing, 2 are allowed") as told:
+        models.load(folder, msgspec.structs.replace(opening, start=2.0))
+    assert (told.value.code, "LOOPLINE_MODEL_START" in told.value.hint) == ("slow-bundle", True)
+    monkeypatch.setattr(child, "STALL", 3.0)  # less than it takes
+    models.load(folder, opening).close()
+    flag.write_text("wait")
+    with pytest.raises(Unavailable, match="did nothing for 3 s"):
+        models.load(folder, opening)
+
+
+def test_a_worker_that_says_it_loads_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "START", 0.5)
+    monkeypatch.setattr(door, "ALIVE", 0.1)
+    worker = supervisor._Worker(0)
+    said: list[bytes] = []
+
+    def tell(frame: bytes) -> None:
+        said.append(frame)
+        worker.heard = time.monotonic()
+        if len(said) == 12:
+            worker.replies.put(door.Reply(did="prepare", epoch=7))
+
+    with door.loading(tell):
+        found = worker.reply(time.monotonic())
+    assert found is not None
+    assert found.epoch == 7
+    assert len(said) >= 12, "longer than it may say nothing"
+    assert msgspec.json.decode(said[0][4:])["did"] == "loads"
+    with pytest.raises(queue.Empty):
+        worker.reply(time.monotonic())

@@ -88,6 +88,54 @@ def test_data_that_are_no_json(server: Supervisor) -> None:
     assert [p["label"] for p in answer.json["predictions"]] == LABELS[:1]
 
 
+def batch(port: int, events: Any, path: str = "/events/risk") -> Answer:
+    body = events if isinstance(events, bytes) else json.dumps(events).encode()
+    return call(port, "POST", path, body, {"Content-Type": "application/cloudevents-batch+json; charset=utf-8"})
+
+
+def test_a_batch_is_answered_by_a_batch(server: Supervisor, folder: Path) -> None:
+    made = [
+        CloudEvent({**REQUIRED, "id": "a", "datacontenttype": "application/json", "subject": "north"}, EXAMPLE),
+        CloudEvent({**REQUIRED, "id": "b", "datacontenttype": "application/json"}, {"instances": ROWS}),
+        CloudEvent({**REQUIRED, "id": "c", "datacontenttype": "text/csv"}, CSV.decode()),
+    ]
+    answer = batch(server.port, b"[" + b",".join(to_structured_event(event).body for event in made) + b"]")
+    assert answer.status == 200, answer.body
+    assert answer.headers["content-type"] == "application/cloudevents-batch+json"
+    headers, ids = {"content-type": "application/cloudevents+json"}, []
+    for event, one, labels in zip(made, answer.json, (LABELS[:1], LABELS, LABELS), strict=True):
+        found = from_http_event(HTTPMessage(headers=headers, body=json.dumps(one).encode()))
+        assert isinstance(found, CloudEvent)
+        assert (found.get_type(), found.get_subject()) == ("loopline.prediction", event.get_subject())
+        assert found.get_extension("causationid") == event.get_id()
+        alone = send(server.port, to_structured_event(event))[1]
+        assert found.get_id() == alone.get_id()
+        data: Any = found.get_data()
+        assert data.keys() == {"model", "version", "predictions"}
+        assert [p["label"] for p in data["predictions"]] == labels
+        ids += [p["id"] for p in data["predictions"]]
+    server.stop()
+    records, _ = read_segment(segments(folder / "log")[0])
+    assert [r.id for r in records[:5]] == ids
+    assert len({r.request for r in records[:5]}) == 1, "one request, one batch of the model"
+    assert [r.row for r in records[:3]] == [EXAMPLE, *ROWS]
+
+
+def test_of_a_bad_batch_nothing_is_answered_and_the_event_is_named(server: Supervisor) -> None:
+    good, bad = {**REQUIRED, "data": EXAMPLE}, {**REQUIRED, "id": "x9", "data": {**EXAMPLE, "age": "old"}}
+    for events, status, words in (
+        ([good, bad], 400, "Event 1 (\"x9\"): "), ([good, 7], 400, "Event 1: The event is not an object"),
+        ([good, {}], 400, "no attribute 'id'"), ([], 400, "no events"), ({}, 400, "not a list"), (b"[", 400, "not JSON"),
+        ([{**REQUIRED, "data": ROWS * 30}] * 2, 413, "Event 1"),
+        ([{**REQUIRED, "datacontenttype": "a/b", "data": "x"}], 415, "Event 0"),
+    ):  # fmt: skip
+        answer = batch(server.port, events)
+        assert (answer.status, words in answer.error["message"]) == (status, True), (events, answer.body)
+    assert batch(server.port, [good], "/v1/models/risk:predict").status == 415
+    stats = call(server.port, "GET", "/v2/models/risk/stats").json["model_stats"][0]
+    assert stats["execution_count"] == 0
+
+
 def test_kserve_s_path_has_kserve_s_names(server: Supervisor) -> None:
     asked = CloudEvent({**REQUIRED, "datacontenttype": "application/json"}, {"instances": ROWS})
     for make in (to_binary_event, to_structured_event):
@@ -140,8 +188,8 @@ def test_bad_events_are_refused_by_name_and_never_a_500(server: Supervisor) -> N
         assert words in answer.error["message"] + answer.error["hint"], (event, answer.json)
     answer = call(server.port, "POST", "/events/risk", EXAMPLE)
     assert (answer.status, answer.error["code"]) == (400, "no-event")
-    batch = {"Content-Type": "application/cloudevents-batch+json"}
-    assert call(server.port, "POST", "/events/risk", [REQUIRED], batch).status == 415
+    other = {"Content-Type": "application/cloudevents+avro"}
+    assert call(server.port, "POST", "/events/risk", [REQUIRED], other).status == 415
     headers = {f"ce-{name}": value for name, value in REQUIRED.items()} | {"ce-subject": "%ff"}
     assert call(server.port, "POST", "/events/risk", EXAMPLE, headers).status == 400
     assert call(server.port, "GET", "/events/risk").status == 405

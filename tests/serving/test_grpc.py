@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+import queue
 import re
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,14 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+import tritonclient.http as triton_http
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from loopline.errors import Conflict, MissingExtra
 from loopline.serving.grpc.messages import TENSORFLOW
 from loopline.serving.log import read_segment, segments
-from loopline.serving.records import BUCKETS, Policy
+from loopline.serving.records import BUCKETS, KNOWN, Policy
 from loopline.serving.supervisor import Supervisor
 from loopline.serving.tls import make_certificate
 
@@ -106,6 +110,91 @@ def test_versions_outputs_and_statistics(client: triton.InferenceServerClient) -
     stats = client.get_inference_statistics("risk", "4", as_json=True)["model_stats"]
     assert [(s["version"], s["inference_count"]) for s in stats] == [("4", "1")]
     assert len(client.get_inference_statistics(as_json=True)["model_stats"]) == 2
+
+
+def test_the_client_s_stream_is_answered_in_order_and_outlives_an_error(client: triton.InferenceServerClient) -> None:
+    found: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    client.start_stream(lambda result, error: found.put((result, error)))
+    for n in range(100):
+        rows = ROWS if n != 50 else [{**EXAMPLE, "ward": "x"}] * 101
+        client.async_stream_infer("risk", inputs(rows), request_id=str(n), enable_empty_final_response=n % 2 == 0)
+    for n in range(100):
+        result, error = found.get(timeout=30)
+        if n == 50:
+            assert result is None
+            assert "at most 100" in error.message()
+            continue
+        assert error is None
+        said = result.get_response()
+        assert (said.id, said.model_version) == (str(n), "3")
+        assert said.parameters["triton_final_response"].bool_param == (n % 2 == 0)
+        assert np.allclose(result.as_numpy("probabilities")[:, 1], YES, rtol=1e-4)
+    client.stop_stream()
+    client.infer("risk", inputs(ROWS))
+    stats = client.get_inference_statistics("risk", "3", as_json=True)["model_stats"]
+    assert stats[0]["inference_count"] == "300"
+
+
+def test_a_stream_is_bounded_by_who_calls_and_how_often(serve: Serve, bundle: Bundle) -> None:
+    digest = hashlib.sha256(b"secret").hexdigest()
+    limited = table(1, live(bundle()), policy=Policy(rate=0.001, burst=3))
+    server = serve(limited, {"risk": (digest,), KNOWN: (digest,)}, grpc_port=0)
+    client = triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}")
+    for token, words in (("secret", "more often than 0.001"), ("other", "not known")):
+        found: queue.Queue[Any] = queue.Queue()
+        headers = {"x-forwarded-for": "192.0.2.7", "authorization": f"Bearer {token}"}
+        client.start_stream(lambda result, error, found=found: found.put(error), headers=headers)
+        for _ in range(5):
+            client.async_stream_infer("risk", inputs(ROWS[:1]))
+        errors = [found.get(timeout=30) for _ in range(5)]
+        assert [error is None for error in errors] == [token == "secret"] * 3 + [False] * 2
+        assert words in errors[-1].message()
+        client.stop_stream()
+    client.close()
+
+
+def test_an_idle_stream_does_not_keep_a_worker_from_its_end(serve: Serve, bundle: Bundle) -> None:
+    server = serve(table(1, live(bundle())), grpc_port=0)
+    client = triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}")
+    found: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    client.start_stream(lambda result, error: found.put((result, error)))
+    client.async_stream_infer("risk", inputs(ROWS))
+    result, _ = found.get(timeout=30)
+    assert result is not None
+    begun = time.monotonic()
+    server.stop()
+    _, error = found.get(timeout=30)
+    assert error.status() == "StatusCode.UNAVAILABLE"
+    assert time.monotonic() - begun < server._options.get("drain", 30.0), "it was told, and not cut off"
+    client.close()
+
+
+def test_what_is_no_request_ends_the_stream_by_name(channel: grpc.Channel) -> None:
+    raw = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+    with pytest.raises(grpc.RpcError) as told:
+        list(raw(iter([b"\xff\xff\xff"])))
+    assert (told.value.code(), "no ModelInferRequest" in told.value.details()) == (
+        grpc.StatusCode.INVALID_ARGUMENT, True,
+    )  # fmt: skip
+    assert list(raw(iter([]))) == []
+
+
+def test_the_model_s_configuration_is_that_of_its_metadata(
+    client: triton.InferenceServerClient, server: Supervisor
+) -> None:
+    by_grpc = client.get_model_config("risk", as_json=True)["config"]
+    with contextlib.closing(triton_http.InferenceServerClient(f"127.0.0.1:{server.port}")) as other:
+        by_http = other.get_model_config("risk", "3")
+    for found in (by_grpc, by_http):
+        assert (found["name"], found["backend"], found.get("max_batch_size", 0)) == ("risk", "loopline", 0)
+        kinds = {
+            one["name"]: (one["data_type"], [*map(int, one["dims"])]) for one in (*found["input"], *found["output"])
+        }
+        assert kinds["age"] == ("TYPE_FP64", [-1, 1])
+        assert (kinds["ward"], kinds["visits"]) == (("TYPE_STRING", [-1, 1]), ("TYPE_INT64", [-1, 1]))
+        assert (kinds["probabilities"], kinds["label"]) == (("TYPE_FP32", [-1, 2]), ("TYPE_STRING", [-1]))
+    with pytest.raises(InferenceServerException, match="rusk"):
+        client.get_model_config("rusk")
 
 
 def typed(**changes: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import boto3
 import botocore.config
 import botocore.exceptions
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from loopline.serving.log import read_segment, segments
@@ -40,6 +43,16 @@ def server(serve: Serve, bundle: Bundle) -> Supervisor:
     return serve(table(1, live(bundle(version=3), 3), passthrough=("patient",)), row_limit=100)
 
 
+def parquet(rows: list[dict[str, Any]], **more: pa.Array) -> bytes:
+    """Rows as pandas keeps them, with an index of its own."""
+    table = pa.Table.from_pylist(rows, schema=None if rows else pa.schema([(name, pa.float64()) for name in COLUMNS]))
+    for name, column in more.items():
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    buffer = io.BytesIO()
+    pq.write_table(table.append_column("__index_level_0__", pa.array([f"i{n}" for n in range(len(rows))])), buffer)
+    return buffer.getvalue()
+
+
 FORMS: dict[str, tuple[Any, str]] = {
     "records": ({"dataframe_records": ROWS}, "application/json"),
     "split": ({"dataframe_split": {"columns": COLUMNS, "data": [[*r.values()] for r in ROWS]}}, "application/json"),
@@ -64,6 +77,11 @@ FORMS: dict[str, tuple[Any, str]] = {
     ),
     "csv with a mark": (b"\xef\xbb\xbf" + CSV.encode(), "text/csv; charset=utf-8"),
     "csv without names": (CSV.partition("\n")[2].encode(), "text/csv"),
+    "parquet": (parquet(ROWS), "application/vnd.apache.parquet"),
+    "parquet with times": (
+        parquet(ROWS, admitted=pa.array([row["admitted"] for row in ROWS]).cast(pa.timestamp("ns"))),
+        "application/vnd.apache.parquet",
+    ),
     "a plain list": (ROWS, "application/json"),
     "lines": ("\n".join(map(json.dumps, ROWS)).encode(), "application/jsonlines"),
 }  # fmt: skip
@@ -155,7 +173,14 @@ BAD: list[tuple[Any, str, int, str]] = [
     (b"inf,2,True,,north", "text/csv", 400, "too large"),
     (b'{"age": 1', "application/jsonlines", 400, "not JSON"),
     (b"\n\n", "application/jsonlines", 400, "0 rows"),
-    (b"x", "application/vnd.apache.parquet", 415, "not read here"),
+    (b"x", "application/vnd.apache.parquet", 400, "not a Parquet file"),
+    (parquet(ROWS)[:-9], "application/vnd.apache.parquet", 400, "not a Parquet file"),
+    (parquet(ROWS)[:90] + b"\xff" * 40 + parquet(ROWS)[130:], "application/vnd.apache.parquet", 400, ""),
+    (parquet([]), "application/vnd.apache.parquet", 400, "0 rows"),
+    (parquet(ROWS * 50), "application/vnd.apache.parquet", 413, "at most 100"),
+    (parquet([{**ROWS[0], "age": "old"}]), "application/vnd.apache.parquet", 400, "a number is wanted"),
+    (parquet([{**ROWS[0], "age": float("inf")}]), "application/vnd.apache.parquet", 400, "a number is wanted"),
+    (parquet([{**ROWS[0], "ward": ["a"]}]), "application/vnd.apache.parquet", 400, "ward"),
     (b"{}", "application/json; charset=latin-1", 415, "charset"),
     (b"{}", "application/json; version=2", 415, "version"),
     (b"{}", "text/plain", 415, "text/csv"),

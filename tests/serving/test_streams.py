@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,11 +17,17 @@ from loopline.cli.score import score
 from loopline.packaging.foreign import package
 from loopline.packaging.records import Opening, Trust
 from loopline.packaging.signing import ModelSigner
-from loopline.ports.stream import Came, Sent
-from loopline.serving.records import BUCKETS, Variant
-from loopline.serving.streams import Model, Progress, Scoring
+from loopline.ports.stream import Came, Sent, Trace
+from loopline.serving.log import read_segment, segments
+from loopline.serving.messages import Model
+from loopline.serving.records import BUCKETS, Endpoint, Policy, Variant
+from loopline.serving.stream_log import StreamLog
+from loopline.serving.stream_traces import Traces
+from loopline.serving.streams import Progress, Scoring
+from loopline.serving.traces import tracer
 
 from .conftest import EXAMPLE, expected
+from .test_traces import PARENT, SAMPLED, TRACE, UNSAMPLED, Receiver, receiver, told  # noqa: F401 - a fixture
 
 Bundle = Callable[..., Path]
 CODE = """
@@ -101,11 +108,14 @@ def scored(
     aside: Kept,
     opening: Opening,
     every: Callable[[Progress], None] = lambda _: None,
+    record: Endpoint | None = None,
+    record_now: Callable[[], Endpoint | None] = lambda: None,
+    **options: Any,
 ) -> Progress:
     variant = Variant(name="champion", bundle=str(folder), model="model:risk@1", weight=BUCKETS)
     return Scoring(
-        Model(variant, opening), lambda: inflow, outflow, aside, opening=opening, follow=lambda ref: None,
-        stopped=lambda: inflow.moved == len(inflow.came), given_up=lambda: False, every=every,
+        Model(variant, opening, record), lambda: inflow, outflow, aside, opening=opening, follow=lambda ref: None,
+        stopped=lambda: inflow.moved == len(inflow.came), given_up=lambda: False, every=every, record=record_now, **options,
     ).run()  # fmt: skip
 
 
@@ -176,6 +186,103 @@ def test_a_model_that_is_down_is_waited_for_and_nothing_goes_aside(code: tuple[P
     assert [one["row"]["x"] for one in outflow.json] == [1, 2]
     assert [one["text"] for one in aside.json] == ['{"x": 13}']
     assert any("does not answer" in one for one in troubles)
+
+
+def test_what_is_answered_is_on_record_by_the_policy_of_the_endpoint(tmp_path: Path, bundle: Bundle) -> None:
+    known = Variant(
+        name="champion", bundle="", model="model:risk@1", weight=BUCKETS, threshold=0.999, threshold_number=4
+    )
+    record = Endpoint(
+        name="clinic~risk", variants=(known,), salt="s", passthrough=("patient",), route_key="patient",
+        policy=Policy(hidden=("age",), hashed=("patient",), unknown_category="refuse"),
+    )  # fmt: skip
+    rows = [{**EXAMPLE, "age": 41.5 + n, "patient": f"secret-{n % 2}", "ssn": "123-45"} for n in range(4)]
+    inflow = Listed(
+        *(json.dumps(row).encode() for row in rows), b"no row", json.dumps({**rows[0], "ward": "x"}).encode()
+    )
+    inflow.came.append(Came("6-lost", {"number": 6}, None, lost="it is gone"))
+    outflow, aside, log = Kept(["risk/3"]), Kept(), StreamLog(tmp_path / "log", sync="interval", full="refuse")
+    scored(bundle(), inflow, outflow, aside, Opening(), record=record, log=log)
+    log.close()
+    assert [(one["label"], one["threshold"], one["threshold_number"]) for one in outflow.json] == [("no", 0.999, 4)] * 3
+    (segment,) = segments(tmp_path / "log")
+    found, _ = read_segment(segment)
+    assert [one.id for one in found] == [f"risk/{n}" for n in (0, 1, 2, 4, 5, 3)]
+    assert {(one.endpoint, one.caller) for one in found} == {("clinic~risk", "stream")}
+    assert [(one.status, one.error) for one in found[3:]] == [
+        (400, "not-json"), (400, "unknown-category"), (500, "not-sent"),
+    ]  # fmt: skip
+    for one, answer in zip(found[:3], outflow.json, strict=True):
+        assert (one.id, one.model, one.variant, one.propensity) == (answer["id"], "model:risk@1", "stream", 1.0)
+        assert one.output is not None
+        assert one.output["probabilities"] == answer["probabilities"]
+        assert one.output["threshold_number"] == 4
+        assert one.row is not None
+        assert one.row.keys() == {*EXAMPLE, "patient"} - {"age"}
+        assert one.row["patient"].startswith("hash:")
+        assert one.route_key == one.row["patient"]
+    assert found[0].route_key == found[2].route_key != found[1].route_key
+    data = segment.read_bytes()
+    assert not [word for word in (b"secret-", b"123-45", b"41.5") if word in data]
+
+
+def test_a_policy_that_changes_holds_from_then_on(tmp_path: Path, bundle: Bundle) -> None:
+    record = Endpoint(name="risk", variants=())
+    inflow, log = Listed(*[json.dumps(EXAMPLE).encode()] * 2), StreamLog(tmp_path / "log", sync="always", full="answer")
+    inflow.take = lambda most, wait, take=inflow.take: take(1, wait)  # type: ignore[method-assign,misc]
+    hidden = Endpoint(name="risk", variants=(), policy=Policy(hidden=("age",)))
+    scored(bundle(), inflow, Kept(), Kept(), Opening(), record=record, log=log, record_now=lambda: hidden)
+    log.close()
+    rows = [one.row for segment in segments(tmp_path / "log") for one in read_segment(segment)[0]]
+    assert ["age" in (row or {}) for row in rows] == [True, False]
+
+
+def test_a_log_that_takes_nothing_is_waited_for_or_told(tmp_path: Path, bundle: Bundle) -> None:
+    made, message = bundle(), json.dumps(EXAMPLE).encode()
+    for full in ("refuse", "answer"):
+        log = StreamLog(tmp_path / full, sync="off", full=full)
+        told: list[str] = []
+        real, log._log._fd = log._log._fd, os.open("/dev/full", os.O_WRONLY)
+
+        def every(
+            progress: Progress, log: StreamLog = log, real: int = real, told: list[str] = told, full: str = full
+        ) -> None:
+            told.append(progress.trouble)
+            if len(told) == 2 and full == "refuse":
+                log._log._fd = real
+
+        inflow, outflow = Listed(message), Kept()
+        scored(made, inflow, outflow, Kept(), Opening(), every, log=log)
+        assert len(outflow.sent) == 1
+        kept = [one.id for segment in segments(tmp_path / full) for one in read_segment(segment)[0]]
+        assert kept == (["risk/0"] if full == "refuse" else [])
+        assert any("prediction log cannot be written" in one for one in told) == (full == "refuse")
+
+
+def test_messages_are_traced_and_hand_their_trace_on(tmp_path: Path, bundle: Bundle, receiver: Receiver) -> None:  # noqa: F811
+    inflow, outflow, aside = Listed(*[json.dumps(EXAMPLE).encode()] * 3, b"no row"), Kept(), Kept()
+    traces = [Trace(SAMPLED, "clinic=a7"), Trace(UNSAMPLED, "clinic=a7"), Trace(), Trace(SAMPLED)]
+    inflow.came = [one._replace(trace=trace) for one, trace in zip(inflow.came, traces, strict=True)]
+    log, sent = StreamLog(tmp_path / "log", sync="off", full="answer"), Traces(tracer(receiver.url, 0.0, 1), "kafka")
+    scored(bundle(), inflow, outflow, aside, Opening(), log=log, traces=sent)
+    log.close()
+    sent.close()
+    roots = {
+        told(span)["messaging.message.id"]: span for span in receiver.spans if span.kind == span.SPAN_KIND_CONSUMER
+    }
+    assert roots.keys() == {"0", "3"}
+    for id, answer in (("0", outflow.sent[0]), ("3", aside.sent[0])):
+        root = roots[id]
+        assert (root.trace_id.hex(), root.parent_span_id.hex()) == (TRACE, PARENT)
+        assert answer.trace.parent == f"00-{TRACE}-{root.span_id.hex()}-01"
+        facts = told(root)
+        assert (facts["messaging.system"], facts["loopline.request"]) == ("kafka", f"risk/{id}")
+        below = {span.name: span for span in receiver.spans if span.parent_span_id == root.span_id}
+        assert below.keys() == ({"parse", "queue", "model", "send", "log"} if id == "0" else {"parse", "send", "log"})
+        assert root.start_time_unix_nano <= below["parse"].start_time_unix_nano
+        assert below["send"].end_time_unix_nano <= below["log"].start_time_unix_nano <= root.end_time_unix_nano
+    assert (told(roots["3"])["error.type"], outflow.sent[0].trace.state) == ("not-json", "clinic=a7")
+    assert [one.trace for one in outflow.sent[1:]] == traces[1:3]
 
 
 def test_what_cannot_begin_says_why(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

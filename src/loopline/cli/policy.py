@@ -16,7 +16,7 @@ _CHOICE = click.Choice(["accept", "refuse"])
 @click.argument("endpoint")
 @click.option("--unknown-category", type=_CHOICE, help="A level not seen in training.")
 @click.option("--out-of-range", type=_CHOICE, help="A number or date outside of what training saw.")
-@click.option("--rate", type=float, metavar="N", help="Requests a second of one caller, for each worker; 0: any.")
+@click.option("--rate", type=float, metavar="N", help="Requests a second of one caller, over all workers; 0: any.")
 @click.option("--burst", type=int, metavar="N", help="Requests at once after a pause; 0: a second's worth.")
 @click.option("--probes", type=int, metavar="N", help="Different rows of one caller within a day that raise an alert.")
 @click.option(

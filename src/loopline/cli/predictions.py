@@ -28,7 +28,9 @@ def predictions() -> None:
 @click.argument("endpoint")
 @_SINCE
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True)
-@click.option("--variant", type=click.Choice(["champion", "challenger"]), help="Only answers of this variant.")
+@click.option(
+    "--variant", type=click.Choice(["champion", "challenger", "stream"]), help="Only answers of this variant."
+)
 @click.option("--labelled", is_flag=True, help="Only those whose label has come.")
 @as_json
 @click.pass_context

@@ -24,6 +24,10 @@ from loopline.cli.session import as_json, session
     "--aside", metavar="ADDRESS",
     help="Where messages go that cannot be answered. Default: beside --to, TOPIC.refused or TOPIC/refused.",
 )  # fmt: skip
+@click.option(
+    "--endpoint", metavar="NAME",
+    help="The endpoint that a stream answers as: its policy, its record. Default: the one named after the model, if any.",
+)  # fmt: skip
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of --from; repeat for several.")
 @click.option("--to-option", "to_options", multiple=True, metavar="KEY=VALUE", help="Of --to and --aside.")
 @click.option(
@@ -42,6 +46,7 @@ def score(
     source: str | None,
     target: str | None,
     aside: str | None,
+    endpoint: str | None,
     options: tuple[str, ...],
     to_options: tuple[str, ...],
     folder: Path,
@@ -62,10 +67,10 @@ def score(
             raise click.UsageError("A stream goes from --from to --to; --into and --message are of datasets.")
         from loopline.cli.score_stream import stream
 
-        stream(ctx, model, source, options, target, aside, to_options, folder, json=json)
+        stream(ctx, model, source, options, target, aside, to_options, folder, endpoint=endpoint, json=json)
         return
-    if target or aside or options or to_options:
-        raise click.UsageError("--to, --aside and --option go with --from.")
+    if target or aside or endpoint or options or to_options:
+        raise click.UsageError("--to, --aside, --endpoint and --option go with --from.")
     with session(ctx) as s:
         name, version = names.dataset(s, str(ref))
         found = s.scores.make(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import time
@@ -17,9 +18,11 @@ from loopline.cli.serve import is_folder, wanted
 from loopline.cli.session import session, settings_of
 
 if TYPE_CHECKING:
-    from loopline.serving.records import Variant
+    from loopline.catalog import Session
+    from loopline.serving.records import Endpoint, Variant
     from loopline.serving.streams import Progress
 
+logger = logging.getLogger("loopline")
 _SHOWN = 10.0
 """Seconds between two lines of progress; on a terminal it is one."""
 _LOOK = 2.0
@@ -37,6 +40,7 @@ def stream(
     to_options: tuple[str, ...],
     folder: Path,
     *,
+    endpoint: str | None,
     json: bool,
 ) -> None:
     """Scores until SIGTERM or Ctrl-C."""
@@ -45,7 +49,11 @@ def stream(
     from loopline.loop.lease import held
     from loopline.packaging.opening import opening_of
     from loopline.serving.fetched import Bundles
-    from loopline.serving.streams import Model, Scoring
+    from loopline.serving.messages import Model
+    from loopline.serving.stream_log import StreamLog
+    from loopline.serving.stream_traces import Traces
+    from loopline.serving.streams import Scoring
+    from loopline.serving.traces import tracer
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     ended: list[float] = []
@@ -56,14 +64,19 @@ def stream(
         check_no_secret(address, said)
     came, goes = Opened(source, given), Opened(target, going)
     beside = Opened(aside or _beside(target), going)
-    opening = opening_of(settings_of(ctx))
+    settings = settings_of(ctx)
+    opening = opening_of(settings)
     shown = _Shown(json=json)
     with contextlib.ExitStack() as opened:
-        registry = None if is_folder(model) else opened.enter_context(session(ctx))
+        named = endpoint is not None or not is_folder(model)
+        registry = opened.enter_context(session(ctx)) if named else None
         what = wanted(registry, model)
         opened.enter_context(held(folder, "loopline score"))
         bundles = Bundles(folder.absolute() / "bundles", registry)
-        first = Model(bundles.variant(what), opening)
+        variant = bundles.variant(what)
+        stands = None if registry is None else _Standing(registry, endpoint, variant, here=not ctx.obj["server"])
+        record = None if stands is None else stands.record()
+        first = Model(variant, opening, record)
         opened.callback(first.close)
         bundles.keep([first.variant])
         looked = time.monotonic()
@@ -80,6 +93,16 @@ def stream(
             opened.callback(sink.close)
             refused = outflow(beside.address, beside.options)
             opened.callback(refused.close)
+            on_disk = None if ctx.obj["server"] else record  # of a server elsewhere the log stays here
+            kept = folder.absolute() / "log"
+            if on_disk is not None:
+                kept = settings.workspace.absolute() / "serving" / "log"
+            log = StreamLog(kept, sync=settings.log_sync, full=settings.log_full)
+            opened.callback(log.close)
+            traces = Traces(
+                tracer(settings.trace_to, settings.trace_share, os.getpid()), source.partition(":")[0].removesuffix("s")
+            )
+            opened.callback(traces.close)
             group = f"loopline.{first.name}.{target.rpartition('/')[2]}"
             scoring = Scoring(
                 first,
@@ -91,9 +114,87 @@ def stream(
                 stopped=lambda: bool(ended),
                 given_up=lambda: bool(ended) and time.monotonic() - ended[0] > _GRACE,
                 every=shown,
+                log=log,
+                traces=traces,
+                record=(lambda: None) if stands is None else stands.record,
             )
             shown.begins(first.variant.model, source, target, aside or _beside(target))
+            shown.keeps("" if on_disk is None else on_disk.name, kept)
             shown.ends(scoring.run())
+
+
+class _Standing:
+    """The endpoint that a stream answers as, by what is declared of it now."""
+
+    def __init__(self, session: Session, endpoint: str | None, variant: Variant, *, here: bool) -> None:
+        """Raises `NotFound` for an `endpoint` that is named and not there, `Conflict` for one of another model.
+
+        `here`: the workspace is on this disk.
+        """
+        from loopline.errors import Conflict
+        from loopline.refs import parse
+
+        self._session = session
+        self._here = here
+        self._looked = time.monotonic()
+        self._epoch = -1
+        self._known: Endpoint | None = None
+        self._said = ""
+        model = parse(variant.model, "model", session.project).name
+        self._name = endpoint or model
+        found = {one.name: one for one in session.endpoints.list()}
+        self._there = endpoint is not None or self._name in found
+        if self._name in found and found[self._name].model != model:
+            if endpoint is not None:
+                raise Conflict(
+                    f"{endpoint!r} serves the model {found[endpoint].model!r}, and {variant.model} is another.",
+                    code="other-model",
+                    hint="Name an endpoint of that model, or none.",
+                )
+            self._there = False
+        if self._there:
+            self._look()
+
+    def record(self) -> Endpoint | None:
+        """It, looked up again every other second; None where it is not there."""
+        if self._there and time.monotonic() - self._looked >= _LOOK:
+            from loopline.errors import LooplineError
+
+            try:
+                self._look()
+                self._said = ""
+            except LooplineError as e:  # it was removed, or the server is away: what it said last holds
+                if str(e) != self._said:
+                    self._said = str(e)
+                    logger.warning("%s cannot be asked for now, and what it said before holds: %s", self._name, e)
+        return self._known
+
+    def _look(self) -> None:
+        import msgspec
+
+        from loopline.deployment.service import routed_name
+        from loopline.serving.records import Endpoint
+
+        self._looked = time.monotonic()
+        found = self._session.endpoints.show(self._name)
+        if found.epoch == self._epoch:
+            return
+        if self._here:
+            address = routed_name(self._session.project, self._name)
+            self._known = self._session.endpoints.routes().endpoints.get(address, self._known)
+        else:  # the key of hashes stays at the server: what it would hash is not kept here
+            policy = found.policy
+            hidden = (*policy.hidden, *policy.hashed)
+            policy = msgspec.structs.replace(policy, hidden=hidden, hashed=())
+            self._known = Endpoint(
+                name=self._name,
+                variants=(),
+                route_key=found.route_key,
+                passthrough=found.passthrough,
+                optional=found.optional,
+                policy=policy,
+            )
+        self._epoch = found.epoch
 
 
 class _Shown:
@@ -114,6 +215,15 @@ class _Shown:
             return
         tell(f"{source} is scored by {model}: answers go to {target}, what cannot be answered to {aside}.")
         tell("End it with Ctrl-C.")
+
+    def keeps(self, endpoint: str, folder: Path) -> None:
+        """Says where answers are on record."""
+        if self._json:
+            event("record", endpoint=endpoint, folder=str(folder))
+        elif endpoint:
+            tell(f"What is answered is on the record of endpoint:{endpoint}: loopline predictions ls {endpoint}")
+        else:
+            tell(f"The prediction log is in {folder}.")
 
     def __call__(self, progress: Progress) -> None:
         if progress.model != self._model:

@@ -14,12 +14,13 @@ DAY = 86_400_000
 def probing(frame: pl.DataFrame, most: int) -> str | None:
     """What to tell of the callers with more than `most` different rows; None where there is none, or no bound (0).
 
-    `frame` are the answers of a day, with `caller` and `row`. A row that was not kept is not counted.
+    `frame` are the answers of a day, with `caller` and `row`. A row that was not kept is not counted, nor one that
+    a stream brought: nobody asked for it.
     """
     if not most:
         return None
     found = (
-        frame.filter(pl.col("row").is_not_null())
+        frame.filter(pl.col("row").is_not_null() & (pl.col("caller") != "stream"))
         .group_by("caller")
         .agg(pl.col("row").n_unique().alias("rows"))
         .filter(pl.col("rows") > most)

@@ -146,7 +146,10 @@ class PredictionsService(PredictionsVerbs):
                 code="no-prediction",
                 hint="It is on record some seconds after its answer.",
             )
-        self.tx.note(inputs=[self.tx.ref("prediction", prediction)])
+        if "/" in prediction:  # of a stream, whose ids hold the place of a message and are no ref
+            self.tx.note(inputs=[self.tx.ref("endpoint", endpoint)], digests={"prediction": digest_json(prediction)})
+        else:
+            self.tx.note(inputs=[self.tx.ref("prediction", prediction)])
         return _prediction(endpoint, frame.to_dicts()[0])
 
     def traffic(self, endpoint: str, since: int = 0) -> Traffic:
@@ -206,6 +209,8 @@ class PredictionsService(PredictionsVerbs):
         frame = pl.concat([empty, *kept]).filter(pl.col("at") >= since)
         if until is not None:
             frame = frame.filter(pl.col("at") < until)
+        if frame["id"].str.contains("/", literal=True).any():  # of a stream, which answers again what a kill left
+            frame = frame.unique([name for name in frame.columns if name in _ONCE], keep="first", maintain_order=True)
         first = self.tx.now if frame.is_empty() else frame["at"].min()  # so that few labels are read for few answers
         return frame.join(self._truth(endpoint, first), on="id", how="left", maintain_order="left")  # type: ignore[arg-type]
 
@@ -302,6 +307,8 @@ class LabelsService(LabelsVerbs):
 
 
 _table = labels
+_ONCE = {"id", "variant", "shadow", "status"}
+"""What tells one answer from another; a served one has an id of its own, a stream's comes twice where it was answered twice."""
 _COUNTED = ["id", "request", "at", "model", "variant", "shadow", "latency_us", "status", "label_given", "score"]
 
 

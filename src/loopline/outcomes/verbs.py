@@ -44,7 +44,9 @@ class PredictionsVerbs(Protocol):
         ...
 
     @operation(
-        "GET /projects/{project}/endpoints/{endpoint}/predictions/{prediction}", action="read_personal", record="entry"
+        "GET /projects/{project}/endpoints/{endpoint}/predictions/{prediction:path}",
+        action="read_personal",
+        record="entry",
     )
     def show(self, endpoint: str, prediction: str) -> Prediction:
         """One prediction with its row, answer and label."""

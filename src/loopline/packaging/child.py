@@ -27,8 +27,10 @@ from loopline.errors import LooplineError, from_dict
 from loopline.packaging.records import Opening
 from loopline.ports.runtime import Floats, ModelDown, ModelSlow, Strings
 
-START = 50.0
-"""Seconds that a child may take to load its model."""
+STALL = 50.0
+"""Seconds that a child which loads its model may do nothing in; what it may compute meanwhile, `Opening.start` says."""
+_MOVED = 0.1
+"""Seconds of computing that show that a child does something."""
 FAILURES = 3
 """So many ends without an answer between them, and the next child is waited for..."""
 PAUSE = (1.0, 30.0)
@@ -48,7 +50,10 @@ class ChildRuntime:
     """A child process that scores batches, one at a time. A `loopline.ports.runtime.Runtime`."""
 
     def __init__(self, folder: Path, opening: Opening) -> None:
-        """Starts the child; returns when its model is loaded. Raises what the child found amiss with the bundle, or `ModelDown`."""
+        """Starts the child; returns when its model is loaded.
+
+        Raises what the child found amiss with the bundle, `ModelDown`, and `ModelSlow` where it does not come to an end.
+        """
         self._folder = folder
         self._opening = opening
         self._turn = threading.Lock()
@@ -115,13 +120,37 @@ class ChildRuntime:
             raise ModelDown(str(e)) from e
 
     def _await_loaded(self) -> None:
+        self._await_word()
         try:
-            error = msgspec.convert(self._read(time.monotonic() + START), dict[str, Any] | None)
+            error = msgspec.convert(self._read(time.monotonic() + STALL), dict[str, Any] | None)
         except (OSError, EOFError, TimeoutError, ValueError, msgspec.MsgspecError) as e:
             raise ModelDown(f"its process did not load it ({self._restart()})") from e
         if error is not None:
             raise from_dict(error)
         self._loaded = True
+
+    def _await_word(self) -> None:
+        """Waits until the child says something, or ends. Raises `ModelSlow`, with the child ended, where it computes too long.
+
+        What it has computed counts, and not the time: where others use the machine, too, a model loads later and by the same work.
+        """
+        assert self._child.stdout is not None
+        limit, computed = self._opening.start, 0.0
+        begun = moved = time.monotonic()
+        while not select.select([self._child.stdout.fileno()], [], [], 0.5)[0]:
+            now = time.monotonic()
+            seconds = computed_by(self._child.pid)
+            seconds = now - begun if seconds is None else seconds
+            if seconds - computed >= _MOVED:
+                computed, moved = seconds, now
+            if computed > limit:
+                self._restart()
+                raise ModelSlow(
+                    f"its process had not loaded it after {computed:.0f} s of computing, {limit:g} are allowed"
+                )
+            if now - moved > STALL:
+                self._restart()
+                raise ModelSlow(f"its process had not loaded it, and did nothing for {STALL:.0f} s")
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._loaded = False
@@ -135,7 +164,7 @@ class ChildRuntime:
         os.set_blocking(child.stdin.fileno(), False)
         self._child = child
         with contextlib.suppress(OSError, TimeoutError):  # it ended at once, which reading from it will tell
-            self._send(self._opening, time.monotonic() + START)
+            self._send(self._opening, time.monotonic() + STALL)
         return child
 
     def _restart(self) -> str:
@@ -179,6 +208,18 @@ class ChildRuntime:
         """What the child says. Raises EOFError, TimeoutError, or ValueError for what no child of ours says."""
         assert self._child.stdout is not None
         return msgspec.msgpack.decode(read(self._child.stdout.fileno(), deadline, most))
+
+
+def computed_by(pid: int) -> float | None:
+    """Seconds that a process and those that it started have computed; None where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        found = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # its own, and of those that ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += sum(computed_by(int(child)) or 0.0 for child in (task / "children").read_text().split())
+    except (OSError, ValueError, IndexError):
+        return None
+    return found
 
 
 def frame(value: Any) -> bytes:

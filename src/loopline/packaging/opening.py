@@ -13,4 +13,5 @@ def opening_of(settings: Settings) -> Opening:
         trust=Trust(keys=tuple(key.read_text() for key in keys)),
         timeout=settings.model_timeout,
         memory=settings.model_memory,
+        start=settings.model_start,
     )

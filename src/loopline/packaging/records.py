@@ -26,7 +26,8 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """How bundles are opened: whom to trust, and the bounds of child processes: seconds a batch, bytes of memory (0: any).
+    """How bundles are opened: whom to trust, and the bounds of child processes: seconds a batch, bytes of memory (0: any),
+    and seconds that one may compute until its model is loaded.
 
     `vouched` is the digest that the manifest must have of a bundle that is part of another one, which was found to be signed: then
     no signature of its own is asked for.
@@ -35,6 +36,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     trust: Trust = Trust()
     timeout: float = 30.0
     memory: int = 2 << 30
+    start: float = 120.0
     vouched: str = ""
 
 

@@ -16,13 +16,15 @@ import msgspec
 import numpy as np
 
 from loopline.errors import LooplineError
-from loopline.packaging.child import START, frame, read
+from loopline.packaging.child import STALL, frame, read
 from loopline.packaging.records import Opening
 from loopline.packaging.runtime import Session
 from loopline.ports.runtime import ModelDown, ModelSlow
 
 GRACE = 5.0
 """Seconds more than it may take, after which the system ends it: who waited for it may be gone."""
+ORPHAN = 10.0
+"""So many times what it may compute is the time after which one that only waits ends, if nobody ended it before."""
 
 
 def _say(out: IO[bytes], value: Any) -> None:
@@ -41,12 +43,14 @@ def main(folder: Path) -> None:
     if opening.memory:
         resource.setrlimit(resource.RLIMIT_DATA, (opening.memory, opening.memory))
     # Whoever started it may be gone while the model never returns: then nothing but the system can end it.
-    signal.setitimer(signal.ITIMER_REAL, START + GRACE)
+    signal.setitimer(signal.ITIMER_PROF, opening.start + GRACE)
+    signal.setitimer(signal.ITIMER_REAL, ORPHAN * opening.start + STALL)
     try:
         session = Session(folder, opening=opening, within=True)
     except LooplineError as e:
         _say(out, e.to_dict())
         return
+    signal.setitimer(signal.ITIMER_PROF, 0)
     _say(out, None)
     takes = session.manifest if session.cleaning is None else session.cleaning
     a, b = len(takes.numbers), len(takes.strings)

@@ -10,17 +10,46 @@ Of where messages come from (`Inflow`):
 5. It never holds more than some tens of megabytes of what is not taken yet: the rest waits where it is.
 6. Where a broker is away it tries again by itself and `trouble` says so, or raises `Unavailable`: then it is to be opened anew.
    What does not mend by itself (no such topic, no entry) raises another error of the family.
+7. Where a message's producer said of which trace it is, that is given with it (`Trace`).
 
 Of where messages go (`Outflow`):
 1. When `put` returns, all of the messages are durable there, but for those that it names with the reason why they never can be.
 2. It tries until then, for as long as `stopped` says no; then it raises `Unavailable`, and any part of them may be there.
 3. Messages with one key keep their order.
+4. A message's id, and of which trace it is, are sent beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
+
+_PARENT, _STATE = 256, 512
+"""Characters of a trace's parent and state that are carried on; 512 is what the standard asks for."""
+
+
+class Trace(NamedTuple):
+    """W3C Trace Context beside a message: `traceparent` and `tracestate`, empty where they are not there."""
+
+    parent: str = ""
+    state: str = ""
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """What is sent of it."""
+        return [(name, value) for name, value in (("traceparent", self.parent), ("tracestate", self.state)) if value]
+
+
+def trace_of(headers: Iterable[tuple[str, str | bytes | None]]) -> Trace:
+    """The trace among a message's headers; none where it is longer than anybody need carry it on, or no printable ASCII."""
+    found = {}
+    for name, value in headers:
+        text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
+        if text and text.isascii() and text.isprintable():
+            found[name.lower()] = text
+    parent, state = found.get("traceparent", ""), found.get("tracestate", "")
+    if not parent or len(parent) > _PARENT:
+        return Trace()
+    return Trace(parent, state if len(state) <= _STATE else "")
 
 
 class Came(NamedTuple):
@@ -31,6 +60,7 @@ class Came(NamedTuple):
     content: bytes | None
     key: bytes | None = None
     lost: str = ""
+    trace: Trace = Trace()
 
 
 class Sent(NamedTuple):
@@ -39,6 +69,7 @@ class Sent(NamedTuple):
     id: str
     content: bytes
     key: bytes | None = None
+    trace: Trace = Trace()
 
 
 class Inflow(Protocol):

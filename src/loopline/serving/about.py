@@ -1,7 +1,8 @@
 """What a worker tells about itself: the Open Inference Protocol's metadata, statistics and repository index.
 
-Statistics: Triton's extension_statistics.md; repository: extension_model_repository.md. Where a control process decides what is
-served, `load` and `unload` are refused with the command to use; models alone are loaded and unloaded (`serving.repository`).
+Statistics, repository, configuration: Triton's extension_statistics.md, extension_model_repository.md and
+extension_model_configuration.md. Where a control process decides what is served, `load` and `unload` are refused with the command
+to use; models alone are loaded and unloaded (`serving.repository`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from loopline.serving.live import Live, LiveEndpoint, LiveVariant
 from loopline.serving.metrics import Counted, Counters
 from loopline.serving.problems import Problem, bad_input
 
-EXTENSIONS = ["binary_tensor_data", "model_repository", "statistics"]
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
 
 
 def server() -> dict[str, Any]:
@@ -37,6 +38,8 @@ def model(live: Live, name: str, rest: list[str], counters: Counters) -> dict[st
         return oip.metadata(name, endpoint.versions(), endpoint.contract, variant.signature)
     if rest == ["ready"]:
         return {"name": name, "ready": True}
+    if rest == ["config"]:
+        return oip.config(name, endpoint.contract, (only or endpoint.variants[0]).signature)
     if rest == ["stats"]:
         return {"model_stats": _stats(endpoint, counters, only)}
     return None

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from importlib.metadata import version
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,7 +20,7 @@ from loopline.serving.access import Gate, caller, unique
 from loopline.serving.call import Codec, Headers, WaitingCall
 from loopline.serving.control import Message, Receive, Send
 from loopline.serving.engine import Engine
-from loopline.serving.explain import Explainers, asked, check_explainable, explained, explanations
+from loopline.serving.explain import asked
 from loopline.serving.foreign import doors, torchserve
 from loopline.serving.forward import Forwarder, control_down
 from loopline.serving.pages import page
@@ -41,7 +41,6 @@ class App:
         self.engine = engine
         self.gate = gate
         self.forwarder = forwarder
-        self._explainers = Explainers()
         self._control: tuple[float, bool] = (-HEALTH_AGE, False)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -156,7 +155,6 @@ class App:
         call.plain = path.startswith("/predict/")
         call.codec = codec
         limit = self.engine.settings.body_limit
-        explaining = False
         try:
             headers = unique(scope["headers"])
             peer = self._host(scope, headers)
@@ -170,9 +168,7 @@ class App:
             call.caller = caller(headers)
             if route is not None and route.endpoint.limit is not None:
                 route.endpoint.limit.take(call.caller, time.monotonic())
-            explaining = asked(scope["query_string"], call.plain and codec is None, route.endpoint if route else None)
-            if explains and route is not None:
-                check_explainable(route.endpoint)
+            call.explains = explains or (codec is None and asked(scope["query_string"]))
             check_length(headers.get(b"content-length", b""), limit)
         except Problem as e:
             call.problem = e
@@ -184,14 +180,6 @@ class App:
         call.started = time.perf_counter()
         self.engine.submit(call)
         status, body, added = await call.done
-        if explaining and status == 200:
-            body = await explained(self._explainers, call, body)
-        elif explains and status == 200:
-            try:
-                found = await explanations(self._explainers, call)
-                body = cast(doors.Explaining, codec).explain(found)
-            except Problem as e:  # the prediction is made and on record; what was asked for cannot be told
-                status, (body, added) = e.status, call.refusal(e)
         await _send(send, status, body, added)
 
     async def _foreign(

@@ -94,6 +94,8 @@ class Call:
     asked: Asked | None = None
     shares: Sequence[Share] = ()
     pending: int = 0
+    explains: bool = False
+    """Whether the answer is to be explained."""
     trace: Trace | None = None
 
     def refusal(self, problem: Problem) -> tuple[bytes, Headers]:

@@ -9,11 +9,13 @@ an `answer`, once the table that comes of it is in force. The end of the door me
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +29,8 @@ from loopline.serving.records import ControlMessage
 
 logger = logging.getLogger("loopline.serving")
 _HEAD = struct.Struct("<I")
+ALIVE = 5.0
+"""Seconds between two words of a worker that loads models."""
 PATIENCE = 120.0
 """Seconds that a model may take to be loaded by all workers."""
 
@@ -50,13 +54,32 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What the worker says: the epoch in force (after `hello` and `commit`) or made ready (after `prepare`), an error, or the
-    change that it asks for."""
+    """What the worker says: the epoch in force (after `hello` and `commit`) or made ready (after `prepare`), an error, the change
+    that it asks for, or that it loads models and is about it."""
 
-    did: Literal["hello", "prepare", "commit", "asks"]
+    did: Literal["hello", "loads", "prepare", "commit", "asks"]
     epoch: int
     error: dict[str, Any] | None = None
     change: Change | None = None
+
+
+@contextlib.contextmanager
+def loading(tell: Callable[[bytes], None]) -> Iterator[None]:
+    """While models are loaded: every few seconds `tell` is called, in a thread, with what says so to the supervisor."""
+    done = threading.Event()
+
+    def say() -> None:
+        while not done.wait(ALIVE):
+            with contextlib.suppress(OSError, RuntimeError):  # the supervisor, or the loop, is gone
+                tell(frame(Reply(did="loads", epoch=0)))
+
+    thread = threading.Thread(target=say, name="loading", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def frame(record: Order | Reply) -> bytes:
@@ -92,6 +115,7 @@ class Door:
         self._gone = gone
         self._ready: lives.Live | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: dict[int, asyncio.Future[dict[str, Any] | None]] = {}
         self._count = 0
 
@@ -121,7 +145,7 @@ class Door:
     async def serve(self, sock: socket.socket) -> None:
         """Obeys orders until the supervisor hangs up; then `gone` is called."""
         reader, writer = await asyncio.open_unix_connection(sock=sock)
-        self._writer = writer
+        self._writer, self._loop = writer, asyncio.get_running_loop()
         live = self._engine.live
         error = next((e.to_dict() for e in live.failed.values()), None)
         writer.write(frame(Reply(did="hello", epoch=live.epoch, error=error)))
@@ -151,13 +175,22 @@ class Door:
                     asked.set_result(_gone().to_dict())
             self._gone()
 
+    def _tell(self, said: bytes) -> None:
+        """Says something to the supervisor, from whichever thread."""
+        loop = self._loop
+        if self._writer is not None and loop is not None:
+            loop.call_soon_threadsafe(self._writer.write, said)
+
     async def _obey(self, order: Order) -> int:
         if order.do == "prepare":
             if order.message is None:
                 raise Invalid("There is no table in the order.", code="no-table")
             live = self._engine.live
             opening = self._engine.settings.opening
-            ready = await asyncio.to_thread(lives.prepare, order.message, self._engine.known(), opening, live.failed)
+            with loading(self._tell):
+                ready = await asyncio.to_thread(
+                    lives.prepare, order.message, self._engine.known(), opening, live.failed
+                )
             if self._ready is not None:
                 self._engine.discard(self._ready)
             self._ready = ready

@@ -19,7 +19,8 @@ from loopline.ports.runtime import ModelSlow
 from loopline.serving import oip
 from loopline.serving.batch import Result, note_run, score, split
 from loopline.serving.call import Call, Headers, Share
-from loopline.serving.limits import too_late
+from loopline.serving.explain import Explainers, check_explainable
+from loopline.serving.limits import Buckets, Counts, too_late
 from loopline.serving.live import Live, Route, nothing
 from loopline.serving.log import Frame, Part, PredictionLog, encode
 from loopline.serving.metrics import Counters, gather
@@ -56,7 +57,9 @@ class Engine:
         self._next = 1
         self.tracer = tracer(settings.trace_to, settings.trace_share, settings.worker)
         self._prefix = log.prefix if log is not None else f"{time.time_ns() // 1_000_000:011x}{settings.worker:02x}-"
+        self._counts = Counts(Path(settings.limits) if settings.limits else None, settings.worker)
         self._threads = ModelThreads(self._loop)
+        self._explainers = Explainers()
         self._shadows = Shadows(
             self._loop,
             self._threads,
@@ -79,9 +82,8 @@ class Engine:
             gone = {k: m for k, m in self.known().items() if k not in live.served and k not in self.live.served}
             self.previous = self.live
         for name, endpoint in live.endpoints.items():
-            old = self.live.endpoints.get(name)
-            if old is not None and old.limit is not None and old.record.policy == endpoint.record.policy:
-                endpoint.limit = old.limit  # what a caller has used up stays used up
+            if (policy := endpoint.record.policy).rate:
+                endpoint.limit = Buckets(policy.rate, policy.burst, self._counts, name)
         self.live = live
         self.counters.epoch, self.counters.runtimes = live.epoch, live.runtimes
         for model in gone.values():
@@ -141,6 +143,9 @@ class Engine:
             rows, call.columns, call.asked = oip.decode(
                 endpoint.contract, call.body, call.json_length, self.settings.row_limit
             )
+            call.explains |= call.asked.explains
+        if call.explains:
+            check_explainable(endpoint)
         call.rows = rows
         if rows.sent is not None:
             call.body = rows.sent
@@ -274,16 +279,22 @@ class Engine:
             self.counters.answered(who, status, elapsed - call.started, count, now)
             if call.trace is not None:
                 headers = (*headers, call.trace.header())
-            try:
-                call.answer(status, body, headers)
-            except Exception:  # a connection that broke this moment is that client's alone
-                logger.exception("An answer could not be sent")
+            if call.explains and status == 200:
+                self._explainers.begin(self._loop, call, body, headers, self._answer)
+            else:
+                self._answer(call, status, body, headers)
             if status == 200 and call.endpoint is not None and call.endpoint.shadows:
                 self._shadows.add(call, now)
         if self.tracer is not None:
             told = [(call, status) for call, status, _, _ in answers if call.trace is not None]
             if told:
                 self._loop.call_soon(self.tracer.end, told, (logging, logged), time.perf_counter())
+
+    def _answer(self, call: Call, status: int, body: bytes, headers: Headers) -> None:
+        try:
+            call.answer(status, body, headers)
+        except Exception:  # a connection that broke this moment is that client's alone
+            logger.exception("An answer could not be sent")
 
     def _body(self, call: Call, frames: list[bytes], now: int, elapsed: float) -> tuple[bytes, Headers]:
         assert call.rows is not None

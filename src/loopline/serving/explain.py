@@ -1,12 +1,17 @@
-"""Explanations on request: asked of a child process of the model's bundle, so that the event loop answers others meanwhile."""
+"""Explanations on request: asked of a child process of the model's bundle, so that the event loop answers others meanwhile.
+
+A request asks for them in its query (`explain=true`), or, in the Open Inference Protocol, by its parameter `explain`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -15,10 +20,12 @@ from loopline.errors import Unavailable
 from loopline.packaging.child import environment
 from loopline.packaging.manifest import NATIVE
 from loopline.packaging.records import Manifest
-from loopline.serving.call import Call
+from loopline.serving.call import Call, Codec, Headers
 from loopline.serving.live import LiveEndpoint
-from loopline.serving.problems import Problem, bad_input, busy, too_large
+from loopline.serving.outcome import tensors
+from loopline.serving.problems import Problem, bad_input, busy, model_failed, too_large
 
+logger = logging.getLogger("loopline.serving")
 ROWS = 100
 """Rows of a request that is explained."""
 WAITING = 8
@@ -28,6 +35,17 @@ CHILDREN = 4
 TIMEOUT = 30.0
 """Seconds for one request; the first one of a model waits for its child to start, too."""
 _LINE = 64 << 20
+
+
+class Explaining(Codec, Protocol):
+    """A codec whose answers can be explained."""
+
+    def explain(self, call: Call, found: list[Any] | None, problem: Problem | None) -> tuple[bytes, Headers]:
+        """The body and headers of an answer with its explanations, one a row, or with why there are none.
+
+        Raises `Problem` where the protocol's answer is explanations alone.
+        """
+        ...
 
 
 class _Child:
@@ -83,6 +101,31 @@ class Explainers:
 
     def __init__(self) -> None:
         self._children: OrderedDict[Path, _Child] = OrderedDict()
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def begin(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        call: Call,
+        body: bytes,
+        headers: Headers,
+        answer: Callable[[Call, int, bytes, Headers], None],
+    ) -> None:
+        """Has an answer, which is on record by now, explained, and then given to `answer`."""
+
+        async def work() -> None:
+            try:
+                status, made, added = await explained(self, call, body, headers)
+            except Exception as e:
+                logger.exception("An answer could not be explained")
+                problem = model_failed("The server", type(e).__name__)
+                status, (made, added) = problem.status, call.refusal(problem)
+            traced = () if call.trace is None else (call.trace.header(),)
+            answer(call, status, made, (*(pair for pair in added if pair not in traced), *traced))
+
+        task = loop.create_task(work())
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     async def explain(self, folder: Path, model: str, rows: list[Any]) -> list[dict[str, Any]]:
         """One explanation a row. Raises the 503 `Problem` where too many wait, or the child does not answer."""
@@ -120,7 +163,7 @@ async def explanations(explainers: Explainers, call: Call) -> list[Any]:
         raise too_large(
             f"The request has {len(found)} rows, and at most {ROWS} are explained at once.",
             "too-many-rows",
-            "Send them in several requests, or without explain=true.",
+            "Send them in several requests, or without asking for that.",
             limit=ROWS,
         )
     for share in call.shares:
@@ -131,27 +174,37 @@ async def explanations(explainers: Explainers, call: Call) -> list[Any]:
     return found
 
 
-async def explained(explainers: Explainers, call: Call, body: bytes) -> bytes:
-    """The answer of a call with `explanations`, one a row; null with the reason (`explanation_error`) where there are none."""
-    added: dict[str, Any]
+async def explained(explainers: Explainers, call: Call, body: bytes, headers: Headers) -> tuple[int, bytes, Headers]:
+    """The status, body and headers of an answered call that wants to be explained.
+
+    Where there are no explanations the prediction stands, and the reason beside it; in a protocol whose answer is explanations
+    alone it is refused.
+    """
+    found: list[Any] | None = None
+    problem: Problem | None = None
     try:
-        added = {"explanations": await explanations(explainers, call)}
-    except Problem as problem:
-        added = {"explanations": None, "explanation_error": problem.error.to_dict()["error"]}
-    return body[:-1] + b"," + msgspec.json.encode(added)[1:]
+        found = await explanations(explainers, call)
+    except Problem as e:
+        problem = e
+    if call.codec is not None:
+        try:
+            return 200, *cast(Explaining, call.codec).explain(call, found, problem)
+        except Problem as e:
+            return e.status, *call.refusal(e)
+    if not call.plain:
+        return 200, *tensors(call, found, problem)
+    added: dict[str, Any] = {"explanations": found}
+    if problem is not None:
+        added["explanation_error"] = problem.error.to_dict()["error"]
+    return 200, body[:-1] + b"," + msgspec.json.encode(added)[1:], headers
 
 
-def asked(query: bytes, plain: bool, endpoint: LiveEndpoint | None) -> bool:
-    """Whether a request asks for explanations. Raises the 400 `Problem` where they cannot be given."""
+def asked(query: bytes) -> bool:
+    """Whether a request's query asks for explanations. Raises the 400 `Problem` of a word that says neither."""
     said = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("explain", "false")
     if said not in ("true", "false"):
         bad_input(f"explain={said[:40]} is not understood.", "bad-query", "Give explain=true, or leave it out.")
-    if said == "false" or endpoint is None:
-        return False
-    if not plain:
-        bad_input("Answers are explained at /predict/NAME alone.", "no-explainer", "Send the rows there as JSON.")
-    check_explainable(endpoint)
-    return True
+    return said == "true"
 
 
 def check_explainable(endpoint: LiveEndpoint) -> None:

@@ -147,7 +147,7 @@ class LiveEndpoint:
             LiveVariant(record.name, v, served[v.name], self.contract) for v in record.variants if v.mode == "shadow"
         ]
         self.keeping = keeping(record.policy, record.salt or record.name, record.route_key)
-        self.limit = Buckets(record.policy.rate, record.policy.burst) if record.policy.rate else None
+        self.limit: Buckets | None = None  # what a worker puts here bounds its callers
         self.only = self.variants[0] if len(live) == 1 else None
         self._ends: list[int] = []
         for v in live:

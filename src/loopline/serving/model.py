@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from loopline.errors import Invalid, NotFound
+from loopline.errors import Invalid, NotFound, Unavailable
 from loopline.features.boundary import Boundary
 from loopline.hashing import digest_bytes
 from loopline.packaging.cleaned import read_cleaning
 from loopline.packaging.manifest import MANIFEST, MODEL, read_manifest
 from loopline.packaging.records import Manifest, Opening
 from loopline.packaging.runtime import open_session
-from loopline.ports.runtime import Floats, ModelDown, Runtime, Strings
+from loopline.ports.runtime import Floats, ModelDown, ModelSlow, Runtime, Strings
 
 IN_LOOP = 0.002
 """Seconds that one row may take for a model to be run in the event loop itself; a slower one runs in a thread."""
@@ -140,6 +140,12 @@ def load(folder: Path, opening: Opening | None = None) -> ServedModel:
             runtime = ChildRuntime(folder, opening)
         except ModelDown as e:
             raise broken(folder, str(e)) from e
+        except ModelSlow as e:
+            raise Unavailable(
+                f"The bundle {folder} cannot be served: {e}.",
+                code="slow-bundle",
+                hint="Give it longer: the setting model_start, or LOOPLINE_MODEL_START=600.",
+            ) from e
     model = ServedModel(folder, manifest, runtime)
     try:
         _warm(model)

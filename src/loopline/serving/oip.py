@@ -30,6 +30,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     }.items()
 }  # fmt: skip
 """Each numeric datatype as binary tensors have it."""
+EXPLANATION = "explanation"
+"""The output that explains: a JSON object a row."""
 SHOWN = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "category": "BYTES", "text": "BYTES", "date": "BYTES"}
 
 
@@ -66,6 +68,8 @@ class Asked(msgspec.Struct):
     outputs: dict[str, bool]
     """name -> as binary; empty: all outputs, `binary` says how."""
     binary: bool
+    explains: bool = False
+    """Whether each row is to be explained, in an output of that name."""
 
 
 _decode = msgspec.json.Decoder(InferRequest).decode
@@ -142,7 +146,14 @@ def columns_of(
 def _asked(request: InferRequest) -> Asked:
     binary = request.parameters.get("binary_data_output") is True
     outputs = {o.name: o.parameters.get("binary_data", binary) is True for o in request.outputs or []}
-    return Asked(id=request.id, outputs=outputs, binary=binary)
+    return Asked(id=request.id, outputs=outputs, binary=binary, explains=explains(request.parameters.get("explain")))
+
+
+def explains(given: Any) -> bool:
+    """What the parameter `explain` says. Raises the 400 `Problem` of one that says nothing."""
+    if not (given is None or isinstance(given, bool) or given in ("true", "false")):
+        bad_input(f"The parameter explain is {said(given)}.", "bad-parameter", "Give true, or leave it out.")
+    return given is True or given == "true"
 
 
 def _length(tensor: Tensor) -> int:
@@ -244,6 +255,7 @@ def encode(
     values: npt.NDArray[np.float32],
     labels: list[str],
     parameters: dict[str, Any],
+    explanations: list[Any] | None = None,
 ) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON part where binary tensors follow. Raises `Problem`."""
     names = outputs_of(signature.task)
@@ -251,14 +263,17 @@ def encode(
         if name not in names:
             bad_input(f"There is no output {name!r}.", "no-output", did_you_mean(name, names), got=name)
     outputs, tails = [], []
-    for name in asked.outputs or names:
+    texts = {"label": labels}
+    if explanations is not None:
+        texts[EXPLANATION] = [msgspec.json.encode(one).decode() for one in explanations]
+    for name in (*(asked.outputs or names), *(() if explanations is None else (EXPLANATION,))):
         binary = asked.outputs.get(name, asked.binary)
-        if name == "label":
-            described: dict[str, Any] = {"name": name, "datatype": "BYTES", "shape": [len(labels)]}
+        if (given := texts.get(name)) is not None:
+            described: dict[str, Any] = {"name": name, "datatype": "BYTES", "shape": [len(given)]}
             if binary:
-                raw = packed_texts([label.encode() for label in labels])
+                raw = packed_texts([text.encode() for text in given])
             else:
-                described["data"] = labels
+                described["data"] = given
         else:
             described = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
             if binary:
@@ -296,4 +311,29 @@ def metadata(name: str, versions: list[str], contract: Contract, signature: Sign
         "platform": "loopline",
         "inputs": [{"name": f.name, "datatype": SHOWN[f.kind], "shape": [-1, 1]} for f in contract.fields],
         "outputs": out,
+    }
+
+
+def config(name: str, contract: Contract, signature: Signature) -> dict[str, Any]:
+    """The answer to GET /v2/models/NAME/config (Triton's model configuration), with the shapes that the metadata have."""
+    told = metadata(name, [], contract, signature)
+
+    def tensors(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        kinds = {"BYTES": "STRING"}
+        return [
+            {
+                "name": one["name"],
+                "data_type": f"TYPE_{kinds.get(one['datatype'], one['datatype'])}",
+                "dims": one["shape"],
+            }
+            for one in given
+        ]
+
+    return {
+        "name": name,
+        "platform": told["platform"],
+        "backend": told["platform"],
+        "max_batch_size": 0,  # rows are a dimension of each tensor
+        "input": tensors(told["inputs"]),
+        "output": tensors(told["outputs"]),
     }

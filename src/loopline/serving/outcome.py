@@ -8,6 +8,7 @@ import numpy as np
 
 from loopline.serving import oip
 from loopline.serving.call import Call, Headers
+from loopline.serving.problems import Problem
 
 
 class Outcome:
@@ -72,8 +73,11 @@ class Outcome:
         return found
 
 
-def tensors(call: Call) -> tuple[bytes, Headers]:
-    """The Open Inference Protocol's answer over REST. Raises `Problem` for an output that there is not."""
+def tensors(call: Call, explanations: list[Any] | None = None, problem: Problem | None = None) -> tuple[bytes, Headers]:
+    """The Open Inference Protocol's answer over REST, with the explanations of its rows, or why there are none.
+
+    Raises `Problem` for an output that there is not.
+    """
     assert call.endpoint is not None
     assert call.asked is not None
     outcome = Outcome(call)
@@ -87,9 +91,18 @@ def tensors(call: Call) -> tuple[bytes, Headers]:
     }
     if outcome.mixed:
         parameters["variants"] = ",".join(outcome.variants)
+    if problem is not None:
+        parameters["explanation_error"] = str(problem.error)
     values = np.array(outcome.values, dtype=np.float32)
     body, length = oip.encode(
-        call.asked, call.endpoint.name, first.version, first.signature, values, outcome.labels, parameters
+        call.asked,
+        call.endpoint.name,
+        first.version,
+        first.signature,
+        values,
+        outcome.labels,
+        parameters,
+        explanations,
     )
     if length is None:
         return body, ()

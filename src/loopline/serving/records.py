@@ -39,8 +39,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What an endpoint lets pass, and what it keeps of it; by default everything.
 
     `unknown_category` and `out_of_range` say whether a level not seen in training, or a number outside of what training saw, is
-    refused. `rate`: requests a second that one caller may send to one worker (0: any), `burst` how many of them at once (0: a
-    second's worth). `probes`: different rows of one caller within a day that raise an alert (0: none does).
+    refused. `rate`: requests a second that one caller may send to all workers of a port together (0: any), `burst` how many of them
+    at once (0: a second's worth). `probes`: different rows of one caller within a day that raise an alert (0: none does).
 
     Of the rows, a share of `rows_kept` goes into the prediction log (answers always do), without the `hidden` columns, and with the
     values of the `hashed` ones as keyed hashes. `days` is how long answers stay on record (0: until someone removes them).
@@ -113,6 +113,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Folder in which large bodies become files that the control process takes; empty: they are streamed to it."""
     metrics: str = ""
     """Folder in which the workers of one port show each other their counters; empty: a worker reports only its own."""
+    limits: str = ""
+    """File in which the workers of one port count how often callers ask; empty: a worker counts alone."""
     allowed_hosts: tuple[str, ...] = ()
     open: bool = False
     """Whether whoever reaches this server may call, without a token."""
@@ -148,8 +150,8 @@ class PredictionRecord(msgspec.Struct, frozen=True, kw_only=True):
     `id` is the prediction's own; `request` is shared by the rows of one request. `row` holds the raw values as they were
     sent, nested objects under dotted names; `output` what was answered: the label with its probability and those of all classes,
     or the value (regression). A shadow record has the live prediction's id and no row. `propensity` is the chance with which the
-    routing table gave this variant. `caller` is the beginning of the digest of the caller's token
-    (empty: this user on this machine). `time_ms` is when the request's tick began, in milliseconds since 1970 UTC.
+    routing table gave this variant. `caller` is the beginning of the digest of the caller's token (empty: this user on this
+    machine; `stream`: a stream that is scored). `time_ms` is when the request's tick began, in milliseconds since 1970 UTC.
     """
 
     id: str

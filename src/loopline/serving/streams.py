@@ -8,40 +8,28 @@ answered, so what cannot be worked off waits where it comes from.
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import json
 import logging
-import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import msgspec
 
 from loopline.errors import LooplineError, Unavailable
 from loopline.failpoints import failpoint
 from loopline.packaging.records import Opening
-from loopline.ports.runtime import ModelDown, ModelSlow
 from loopline.ports.stream import Came, Inflow, Outflow, Sent
-from loopline.serving import live as lives
-from loopline.serving.bodies import flat, read
-from loopline.serving.contract import Row
-from loopline.serving.live import Live, LiveVariant
+from loopline.serving import stream_log
+from loopline.serving.messages import Bad, Model, Output, Taken, aside
 from loopline.serving.problems import Problem
-from loopline.serving.records import ControlMessage, Endpoint, RouteTable, Variant
+from loopline.serving.records import Endpoint, Variant
+from loopline.serving.stream_log import StreamLog
+from loopline.serving.stream_traces import Times, Traces
 
 logger = logging.getLogger("loopline.serving")
 
 MOST = 1000
 """Messages that are answered at once."""
-LARGEST = 16 << 20
-"""Bytes of a message that is read."""
 _WAIT = 0.5
-_TRIES = 3
-"""How often a row is tried that brings the model down."""
-_KEPT = 256 << 10
-"""Bytes of a message that go aside with the reason."""
 _LONGEST_PAUSE = 10.0
 
 
@@ -54,131 +42,6 @@ class Progress(msgspec.Struct):
     waiting: int | None = None
     trouble: str = ""
     model: str = ""
-
-
-class _Taken(NamedTuple):
-    came: Came
-    row: Row
-    raw: bytes
-
-
-class Model:
-    """The model version that answers: a bundle, opened. Raises as `serving.live.prepare` does."""
-
-    def __init__(self, variant: Variant, opening: Opening) -> None:
-        self.variant = variant
-        name = variant.model.partition(":")[2].rpartition("@")[0].rpartition("/")[2]
-        self.name = name
-        table = RouteTable(epoch=1, endpoints={name: Endpoint(name=name, variants=(variant,))})
-        self._live: Live = lives.prepare(ControlMessage(table=table), {}, opening)
-        endpoint = self._live.endpoints[name]
-        self._contract = endpoint.contract
-        (self._variant,) = endpoint.variants
-        self._known = frozenset(self._contract.names)
-
-    def read(self, came: Came) -> _Taken:
-        """A message as a checked row; columns that the model does not know are left aside. Raises `Problem` or `ValueError`."""
-        content = came.content
-        if content is None:
-            raise ValueError("it has no content (a tombstone)")
-        if len(content) > LARGEST:
-            raise ValueError(f"it has {len(content):,} bytes, and {LARGEST:,} are the most that are read")
-        if content.lstrip()[:1] == b"{":  # the short way, for what has just the columns
-            with contextlib.suppress(Problem):
-                rows = self._contract.decode(content, 1)
-                if rows.form == "object":
-                    return _Taken(came, rows.rows[0], content)
-        value = read(content, 'Send {"column": value, ...} as UTF-8.')
-        if not isinstance(value, dict):
-            raise ValueError("it is JSON, but no object")
-        value = flat(value, 0, self._known)
-        rows = self._contract.check([{name: one for name, one in value.items() if name in self._known}])
-        return _Taken(came, rows.rows[0], content)
-
-    def score(self, taken: Sequence[_Taken], waits: Callable[[str], None]) -> list[bytes | str]:
-        """The answers of rows, each as JSON, or why there is none.
-
-        While the model does not answer at all, `waits` is called with the reason, which may raise.
-        """
-        rows = [one.row for one in taken]
-        if (pick := self._variant.pick) is not None:
-            rows = [pick(row) for row in rows]
-        try:
-            outputs = self._outputs(rows) if rows else []
-        except Exception:  # whose fault it is shows where each row is alone
-            outputs = [self._alone(row, waits) for row in rows]
-        return [
-            output if isinstance(output, str) else _answer(self._variant, one, output)
-            for one, output in zip(taken, outputs, strict=True)
-        ]
-
-    def _outputs(self, rows: list[Row]) -> list[list[float] | str]:
-        served = self._variant.served
-        found = served.check(served.run(rows, [1] * len(rows)), len(rows)).tolist()
-        return [one if all(map(math.isfinite, one)) else "the model's output is not a finite number" for one in found]
-
-    def _alone(self, row: Row, waits: Callable[[str], None]) -> list[float] | str:
-        """The output of one row, or why it is bad: the model fails on it, or goes down by it each time and by its example not."""
-        why = ""
-        for _ in range(_TRIES):
-            try:
-                return self._outputs([row])[0]
-            except (ModelDown, ModelSlow) as e:
-                why = f"the model does not answer it: {e}"
-                while not self._answers():
-                    waits(str(e))
-            except Exception as e:
-                return f"the model fails on it: {type(e).__name__}"
-        return why
-
-    def _answers(self) -> bool:
-        """Whether the model answers the example that it was packaged with."""
-        served = self._variant.served
-        manifest = served.manifest
-        given = {name: manifest.example.get(name) for name in self._contract.names}
-        (row,) = self._contract.check([given]).rows
-        try:
-            self._outputs([row if self._variant.pick is None else self._variant.pick(row)])
-        except (ModelDown, ModelSlow):
-            return False
-        return True
-
-    def close(self) -> None:
-        """Frees the model."""
-        for served in self._live.served.values():
-            served.close()
-
-
-def _answer(variant: LiveVariant, one: _Taken, output: list[float]) -> bytes:
-    """The answer to a message: what it is about, what the model says, and the row as it came."""
-    said: dict[str, Any] = {"id": f"{_named(variant.model)}/{one.came.id}", "model": variant.model}
-    if variant.task == "regression":
-        (said["value"],) = output
-    else:
-        chances = dict(zip(variant.labels, output, strict=True))
-        label = variant.label(output)
-        said |= {"label": label, "probability": chances[label], "probabilities": chances}
-    said |= {**variant.decision, "from": one.came.place, "row": msgspec.Raw(one.raw)}
-    return msgspec.json.encode(said)
-
-
-def _named(model: str) -> str:
-    return model.partition(":")[2].rpartition("@")[0]
-
-
-def _aside(model: str, came: Came, reason: str) -> Sent:
-    """A message that is not answered, with the reason; its bytes as text, or in base64 where they are none."""
-    content = came.content or b""
-    said: dict[str, Any] = {"id": f"{_named(model)}/{came.id}", "from": came.place, "reason": reason}
-    if len(content) > _KEPT:
-        content, said["cut"] = content[:_KEPT], len(content)
-    try:
-        said["text"] = content.decode()
-    except UnicodeDecodeError:
-        said["base64"] = base64.b64encode(content).decode()
-    if came.content is None:
-        del said["text"]
-    return Sent(said["id"], json.dumps(said, ensure_ascii=False).encode(), came.key)
 
 
 class Scoring:
@@ -199,10 +62,14 @@ class Scoring:
         stopped: Callable[[], bool],
         given_up: Callable[[], bool],
         every: Callable[[Progress], None],
+        log: StreamLog | None = None,
+        traces: Traces | None = None,
+        record: Callable[[], Endpoint | None] = lambda: None,
     ) -> None:
         """`stopped`: it is to end when what was taken is answered; `given_up`: it has waited long enough for that.
 
-        `every` is told how things stand after each batch, and each half second in which nothing comes.
+        `every` is told how things stand after each batch, and each half second in which nothing comes. `log` has what was answered
+        (None: nothing has). `record` gives the endpoint that it answers as, by what is declared of it now (None: by what was).
         """
         self._model = model
         self._open = inflow
@@ -216,6 +83,10 @@ class Scoring:
         self._unfit = ""
         """What an alias named and could not be opened."""
         self._every = every
+        self._log = log
+        self._traces = traces or Traces(None, "")
+        self._record = record
+        self._heard = model.stands_for
         self.progress = Progress(model=model.variant.model)
 
     def run(self) -> Progress:
@@ -265,48 +136,71 @@ class Scoring:
         """Answers messages: when this returns, each has its answer or is aside, durably, and the stream has moved on."""
         assert self._inflow is not None
         failpoint("serving.stream.taken")
-        ref = self._model.variant.model
-        taken: list[_Taken] = []
-        aside: list[Sent] = []
+        model, times = self._model, Times()
+        bad: list[tuple[Came, Bad]] = []
+        taken: list[Taken] = []
+        self._traces.begin(came)
         for one in came:
             if one.lost:
-                aside.append(_aside(ref, one, one.lost))
+                bad.append((one, Bad(one.lost, code="lost")))
                 continue
             try:
-                taken.append(self._model.read(one))
+                taken.append(self._traces.parsed(one, model.read))
             except Problem as e:
-                aside.append(_aside(ref, one, str(e.error)))
+                bad.append((one, Bad(str(e.error), e.status, e.error.code)))
             except (ValueError, RecursionError) as e:
-                aside.append(_aside(ref, one, str(e)))
-        began = time.monotonic()
-        scored = self._model.score(taken, self._waits)
-        self.progress.seconds += time.monotonic() - began
+                bad.append((one, Bad(str(e))))
+        times.begins("model")
+        scored = model.score(taken, self._waits)
+        self.progress.seconds += times.ends("model")
         answers: list[Sent] = []
-        sent: dict[str, Came] = {}
-        for row, said in zip(taken, scored, strict=True):
-            if isinstance(said, str):
-                aside.append(_aside(ref, row.came, said))
+        said: dict[str, tuple[Taken, Output]] = {}
+        for row, output in zip(taken, scored, strict=True):
+            if isinstance(output, Bad):
+                bad.append((row.came, output))
             else:
-                id = f"{_named(ref)}/{row.came.id}"
-                answers.append(Sent(id, said, row.came.key))
-                sent[id] = row.came
+                id: str = output.said["id"]
+                answers.append(Sent(id, output.answer, row.came.key, self._traces.on(row.came)))
+                said[id] = row, output
+        times.begins("send")
         if answers:
-            refused = self._put(self._outflow, answers)
-            aside += [_aside(ref, sent[id], f"its answer cannot be sent: {why}") for id, why in refused.items()]
+            for id, why in self._put(self._outflow, answers).items():
+                row, _ = said.pop(id)
+                bad.append((row.came, Bad(f"its answer cannot be sent: {why}", 500, "not-sent")))
         failpoint("serving.stream.sent")
-        if aside and (refused := self._put(self._aside, aside)):
-            id, why = next(iter(refused.items()))
+        beside = [aside(model.id(one), one, why.reason, self._traces.on(one)) for one, why in bad]
+        if beside and (refused := self._put(self._aside, beside)):
+            id, reason = next(iter(refused.items()))
             raise Unavailable(
-                f"{id} cannot be put aside at {self._aside.name}: {why}.",
+                f"{id} cannot be put aside at {self._aside.name}: {reason}.",
                 code="not-aside",
                 hint="Let larger messages in there, or give another place: --aside ADDRESS.",
             )
         failpoint("serving.stream.aside")
+        times.ends("send")
+        times.begins("log")
+        self._keep(said, bad, times)
+        times.ends("log")
         self._inflow.answered()
         failpoint("serving.stream.answered")
-        self.progress.answered += len(came) - len(aside)
-        self.progress.aside += len(aside)
+        self._traces.end(model, [row.came for row, _ in said.values()], bad, times)
+        self.progress.answered += len(said)
+        self.progress.aside += len(bad)
         self.progress.trouble = ""
+
+    def _keep(self, said: dict[str, tuple[Taken, Output]], bad: list[tuple[Came, Bad]], times: Times) -> None:
+        """Puts what was answered, and what was not, into the prediction log; where it has to be there, waits until it is."""
+        if self._log is None:
+            return
+        seconds = times.since_begun()
+        frames = [self._model.frame(row, output, seconds) for row, output in said.values()]
+        for one, why in bad:
+            if not one.lost:
+                asked = self._model.variant.model if why.code == "model-failed" else ""
+                id = self._model.id(one)
+                frames.append(stream_log.refused(self._model.endpoint, id, asked, why.status, why.code, seconds))
+        while why_not := self._log.write(frames):
+            self._pause(f"Nothing goes on: {why_not}", "log-full")
 
     def _put(self, outflow: Outflow, messages: list[Sent]) -> dict[str, str]:
         """Sends messages, and tells what is in the way meanwhile."""
@@ -319,11 +213,14 @@ class Scoring:
         return outflow.put(messages, stopped)
 
     def _waits(self, why: str) -> None:
-        """A pause for a model that does not answer. Raises `Unavailable` where it has been waited long enough."""
-        self.progress.trouble = f"{self._model.variant.model} does not answer: {why}"
+        self._pause(f"{self._model.variant.model} does not answer: {why}", "model-down")
+
+    def _pause(self, trouble: str, code: str) -> None:
+        """Waits a moment for what is in the way. Raises `Unavailable` where it has been waited long enough."""
+        self.progress.trouble = trouble
         self._every(self.progress)
         if self._given_up():
-            raise Unavailable(self.progress.trouble, code="model-down", hint="Begin again: it goes on where it was.")
+            raise Unavailable(trouble, code=code, hint="Begin again: it goes on where it was.")
         time.sleep(0.5)
 
     def _look(self) -> None:
@@ -331,7 +228,7 @@ class Scoring:
         variant = self._follow(self._model.variant.model)
         if variant is not None and variant.model != self._unfit:
             try:
-                fresh = Model(variant, self._opening)
+                fresh = Model(variant, self._opening, self._model.stands_for)
             except LooplineError as e:
                 self._unfit = variant.model
                 logger.error("%s is not followed, and what was before answers on: %s", variant.model, e)
@@ -339,6 +236,14 @@ class Scoring:
                 self._model.close()
                 self._model = fresh
                 self.progress.model = variant.model
+        if (record := self._record()) is not None and record != self._heard:
+            self._heard = record
+            try:
+                self._model.stand_for(record)
+            except LooplineError as e:
+                logger.error("What %s says by now is not heeded, and what it said before is: %s", record.name, e)
+        if self._log is not None:
+            self._log.upkeep()
         if self._inflow is not None:
             self.progress.waiting = self._inflow.waiting
             self.progress.trouble = self._inflow.trouble

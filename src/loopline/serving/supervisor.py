@@ -25,11 +25,12 @@ import msgspec
 
 from loopline.errors import Conflict, Invalid, LooplineError, MissingExtra, Unavailable, from_dict
 from loopline.serving.door import Change, Order, Reply, frame, read_state, receive, write_state
+from loopline.serving.limits import share
 from loopline.serving.records import ControlMessage, RouteTable, WorkerSettings
 
 logger = logging.getLogger("loopline.serving")
 START = 60.0
-"""Seconds that a worker may take to load its table, and to prepare a new one."""
+"""Seconds that a worker may say nothing in, while it loads its table or prepares a new one."""
 BACK_OFF = (0.1, 10.0)
 """Seconds before a dead worker is started again: the first time, and at most."""
 _MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
@@ -83,9 +84,21 @@ class _Worker:
         self.replies: queue.Queue[Reply | None] = queue.Queue()
         self.ready = threading.Event()
         self.epoch = -1
+        self.heard = 0.0
+        """When it last said that it loads models, by time.monotonic."""
         self.restarts = 0
         self.keeper: threading.Thread | None = None
         self.sending = threading.Lock()
+
+    def reply(self, since: float) -> Reply | None:
+        """Its next reply; None: it died. Raises queue.Empty where it says nothing for long, not even that it loads models."""
+        while True:
+            left = max(since, self.heard) + START - time.monotonic()
+            try:
+                return self.replies.get(timeout=max(0.0, left))
+            except queue.Empty:
+                if max(since, self.heard) + START <= time.monotonic():
+                    raise
 
     def send(self, order: Order) -> None:
         """Puts an order on the door. Raises OSError or AttributeError where there is none."""
@@ -173,6 +186,8 @@ class Supervisor:
             old.unlink()
         if table is not None:
             write_state(self._state, ControlMessage(table=table, tokens=dict(tokens or {})))
+        limits = self.folder / "limits"
+        share(limits, len(self._workers))
         known = read_state(self._state)
         self._epoch = known.table.epoch if known is not None else 0
         for worker in self._workers:
@@ -184,6 +199,7 @@ class Supervisor:
                 repository=self._change is not None,
                 grpc=grpc,
                 metrics=str(counters) if len(self._workers) > 1 else "",
+                limits=str(limits),
                 **self._options,
             )
             self._settings(worker).write_bytes(msgspec.json.encode(settings))
@@ -191,10 +207,10 @@ class Supervisor:
                 target=self._keep, args=(worker,), name=f"worker-{worker.number}", daemon=True
             )
             worker.keeper.start()
-        deadline = time.monotonic() + START
+        begun = time.monotonic()
         for worker in self._workers:
             while not worker.ready.wait(0.02):
-                if worker.restarts or time.monotonic() > deadline:
+                if worker.restarts or time.monotonic() > max(begun, worker.heard) + START:
                     said = self._said(worker)
                     self.stop()
                     raise Unavailable(
@@ -257,13 +273,13 @@ class Supervisor:
                 asked.append(worker)
         done: list[_Worker] = []
         refusal: LooplineError | None = None
-        deadline = time.monotonic() + START
+        begun = time.monotonic()
         for worker in asked:
             try:
-                reply = worker.replies.get(timeout=max(0.0, deadline - time.monotonic()))
+                reply = worker.reply(begun)
             except queue.Empty:
                 refusal = refusal or Unavailable(
-                    f"Worker {worker.number} did not answer in {START:.0f} s.", code="worker-slow"
+                    f"Worker {worker.number} said nothing for {START:.0f} s.", code="worker-slow"
                 )
                 self._replace(worker)
                 continue
@@ -363,7 +379,9 @@ class Supervisor:
         assert worker.door is not None
         while (data := receive(worker.door)) is not None:
             reply = msgspec.json.decode(data, type=Reply)
-            if reply.did == "asks":
+            if reply.did == "loads":
+                worker.heard = time.monotonic()
+            elif reply.did == "asks":
                 threading.Thread(target=self._asked, args=(worker, reply.change), daemon=True).start()
             elif reply.did != "hello":
                 worker.replies.put(reply)

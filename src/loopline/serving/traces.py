@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -47,8 +47,11 @@ class Tracer:
         self._provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
         self._tracer = self._provider.get_tracer("loopline.serving")
 
-    def begin(self, parent: bytes | None, state: bytes | None = None) -> Trace | None:
-        """The trace of a request with these headers `traceparent` and `tracestate`; None: it is not traced."""
+    def begin(self, parent: bytes | None, state: bytes | None = None, *, consumes: bool = False) -> Trace | None:
+        """The trace of a request with these headers `traceparent` and `tracestate`; None: it is not traced.
+
+        `consumes`: it is a message, for whose answer nobody waits.
+        """
         found = None
         if parent is not None:
             found = _PARENT.fullmatch(parent) or _LATER.fullmatch(parent)
@@ -59,9 +62,9 @@ class Tracer:
                 return None
         elif random.random() >= self._share:  # noqa: S311 (which requests are traced is no secret)
             return None
-        return self._begun(found, state)
+        return self._begun(found, state, consumes=consumes)
 
-    def _begun(self, parent: re.Match[bytes] | None, state: bytes | None) -> Trace:
+    def _begun(self, parent: re.Match[bytes] | None, state: bytes | None, *, consumes: bool) -> Trace:
         from opentelemetry import trace
 
         context = None
@@ -75,7 +78,8 @@ class Tracer:
             )
             context = trace.set_span_in_context(trace.NonRecordingSpan(above))
         now, zero = time.time_ns(), time.perf_counter()
-        span = self._tracer.start_span("predict", context, kind=trace.SpanKind.SERVER, start_time=now)
+        kind = trace.SpanKind.CONSUMER if consumes else trace.SpanKind.SERVER
+        span = self._tracer.start_span("predict", context, kind=kind, start_time=now)
         return Trace(span, now - int(zero * 1e9))
 
     def end(self, calls: Iterable[tuple[Call, int]], logging: tuple[float, float], ended: float) -> None:
@@ -85,11 +89,7 @@ class Tracer:
                 self._end(call, call.trace, status, logging, ended)
 
     def _end(self, call: Call, traced: Trace, status: int, logging: tuple[float, float], ended: float) -> None:
-        from opentelemetry import trace
-
-        span = traced.span
         endpoint = call.endpoint.name if call.endpoint is not None else ""
-        span.update_name(f"predict {endpoint}".rstrip())
         about: dict[str, Any] = {
             "url.path": call.path.decode("latin-1"),
             "http.response.status_code": status,
@@ -97,10 +97,33 @@ class Tracer:
             "loopline.request": call.request,
             "loopline.rows": len(call.rows.rows) if call.rows is not None else 0,
         }
-        if call.problem is not None:
-            about["error.type"] = call.problem.error.code
-            if status >= 500:
-                span.set_status(trace.StatusCode.ERROR, call.problem.error.code)
+        code = "" if call.problem is None else call.problem.error.code
+        name, later = f"predict {endpoint}".rstrip(), [("log", *logging)]
+        self.finish(traced, name, about, code, failed=bool(code) and status >= 500, later=later, ended=ended)
+
+    def finish(
+        self,
+        traced: Trace,
+        name: str,
+        about: dict[str, Any],
+        code: str,
+        *,
+        failed: bool,
+        later: Sequence[tuple[str, float, float]],
+        ended: float,
+    ) -> None:
+        """Makes the spans of what is traced: its own, with its facts and an error's code, and those of its parts.
+
+        `later` are the parts behind the models' runs, with begin and end.
+        """
+        from opentelemetry import trace
+
+        span = traced.span
+        span.update_name(name)
+        if code:
+            about["error.type"] = code
+        if failed:
+            span.set_status(trace.StatusCode.ERROR, code)
         span.set_attributes(about)
         within = trace.set_span_in_context(span)
 
@@ -109,7 +132,7 @@ class Tracer:
             one.end(traced.at(end))
 
         if traced.parsing:
-            parsed = traced.parsed or logging[0]
+            parsed = traced.parsed or later[0][1]
             child("parse", traced.parsing, parsed)
             if traced.runs:
                 child("queue", parsed, min(begin for *_, begin, _ in traced.runs))
@@ -117,7 +140,8 @@ class Tracer:
             child(
                 "model", begin, finish, **{"loopline.model": model, "loopline.variant": variant, "loopline.batch": rows}
             )
-        child("log", *logging)
+        for part in later:
+            child(*part)
         span.end(traced.at(ended))
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import logging
 import resource
@@ -31,7 +32,7 @@ from loopline.serving import metrics
 from loopline.serving.access import Gate
 from loopline.serving.asgi import App
 from loopline.serving.connection import BoundedProtocol, Server
-from loopline.serving.door import Door, read_state
+from loopline.serving.door import Door, loading, read_state
 from loopline.serving.engine import Engine
 from loopline.serving.forward import Forwarder
 from loopline.serving.log import PredictionLog
@@ -84,7 +85,9 @@ async def run(settings: WorkerSettings, sock: socket.socket, door: socket.socket
     engine = Engine(settings, open_log(settings), loop)
     if (message := read_state(state)) is not None:
         # One endpoint that cannot be served keeps none of the others down.
-        engine.swap(lives.prepare(message, {}, settings.opening, message.table.endpoints))
+        with loading(door.sendall) if door is not None else contextlib.nullcontext():
+            ready = lives.prepare(message, {}, settings.opening, message.table.endpoints)
+        engine.swap(ready)
     gate = Gate(settings.allowed_hosts, open=settings.open)
     incoming = Path(settings.incoming) if settings.incoming else None
     if incoming is not None:

@@ -22,7 +22,7 @@ from tests.serving.conftest import EXAMPLE, expected, write
 from loopline.adapters.kafka import stream as adapter
 from loopline.adapters.kafka.stream import KafkaInflow, KafkaOutflow
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
-from loopline.ports.stream import Inflow, Outflow, Sent
+from loopline.ports.stream import Inflow, Outflow, Sent, Trace
 from loopline.testing.stream import StreamLaws
 
 from .conftest import Broker
@@ -260,6 +260,30 @@ def test_what_is_too_large_for_the_broker_is_named(broker: Broker) -> None:
         refused = outflow.put([Sent("a", b"1"), Sent("b", b"x" * 2_000_000), Sent("c", b"3")], lambda: False)
     assert refused.keys() == {"b"}
     assert {one.value() for one in read(broker, "small")} == {b"0", b"1", b"3"}
+
+
+def test_a_trace_comes_in_a_header_and_goes_on_in_one(broker: Broker) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    given: list[Any] = [
+        [("traceparent", parent.encode()), ("tracestate", b"clinic=a7")], [("TraceParent", parent.encode())], None,
+        [("traceparent", b"\xff\x00"), ("tracestate", b"clinic=a7")], [("traceparent", b"0" * 300)], [("traceparent", None)],
+    ]  # fmt: skip
+    for n, headers in enumerate(given):
+        broker.producer.produce("traced", b"{}", key=b"%d" % n, partition=0, headers=headers)
+    assert broker.producer.flush(20) == 0
+    with contextlib.closing(KafkaInflow(f"kafka://{broker.address}/traced", group="g")) as inflow:
+        came: list[Any] = []
+        while len(came) < len(given):
+            came += inflow.take(10, 0.5)
+    assert [one.trace for one in came] == [Trace(parent, "clinic=a7"), Trace(parent), *[Trace()] * 4]
+    with contextlib.closing(KafkaOutflow(f"kafka://{broker.address}/onward")) as outflow:
+        assert (
+            outflow.put([Sent(str(n), b"{}", b"k", one.trace) for n, one in enumerate(came[:3])], lambda: False) == {}
+        )
+    sent = {dict(one.headers())["id"]: dict(one.headers()) for one in read(broker, "onward")}
+    assert sent[b"0"] == {"id": b"0", "traceparent": parent.encode(), "tracestate": b"clinic=a7"}
+    assert sent[b"1"].keys() == {"id", "traceparent"}
+    assert sent[b"2"].keys() == {"id"}
 
 
 def test_a_broker_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

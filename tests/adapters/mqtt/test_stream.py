@@ -22,7 +22,7 @@ from tests.serving.conftest import expected, write
 
 from loopline.adapters.mqtt.stream import MqttInflow, MqttOutflow
 from loopline.errors import Invalid, Refused, Unavailable
-from loopline.ports.stream import Inflow, Outflow, Sent
+from loopline.ports.stream import Inflow, Outflow, Sent, Trace
 from loopline.testing.stream import StreamLaws
 
 from .conftest import PASSWORD, Broker
@@ -35,6 +35,7 @@ class Listener:
 
     def __init__(self, broker: Broker, topics: str) -> None:
         self.heard: list[tuple[str, str, bytes]] = []
+        self.properties: list[dict[str, str]] = []
         self.client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=f"l{uuid.uuid4().hex[:12]}", protocol=MQTTProtocolVersion.MQTTv5
         )
@@ -52,6 +53,7 @@ class Listener:
 
     def _on_message(self, client: Any, data: Any, message: Any) -> None:
         ids = dict(getattr(message.properties, "UserProperty", []))
+        self.properties.append(ids)
         self.heard.append((message.topic, ids.get("id", ""), message.payload))
 
     def close(self) -> None:
@@ -190,4 +192,30 @@ def test_what_is_sent_while_the_broker_is_away_is_there_when_it_is_back(broker: 
         broker.stop()
         with pytest.raises(Unavailable):
             outflow.put([Sent("c", b"3")], lambda: True)
+    listener.close()
+
+
+def test_a_trace_comes_in_a_user_property_and_goes_on_in_one(broker: Broker, tmp_path: Path) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    listener = Listener(broker, "onward")
+    inflow = MqttInflow(broker.address("ward/#"), tmp_path / "kept", **LOGIN)
+    given = [[("traceparent", parent), ("tracestate", "clinic=a7")], [("x", "y")], [("traceparent", "é" * 9)], []]
+    for pairs in given:
+        told: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        if pairs:
+            told.UserProperty = pairs
+        listener.client.publish("ward/a", b"{}", qos=1, properties=told).wait_for_publish(20)
+    came: list[Any] = []
+    while len(came) < len(given):
+        came += inflow.take(10, 0.5)
+    inflow.close()  # unanswered: it comes again, from the disk
+    with contextlib.closing(MqttInflow(broker.address("ward/#"), tmp_path / "kept", **LOGIN)) as again:
+        assert again.take(10, 0.5) == came
+    assert [one.trace for one in came] == [Trace(parent, "clinic=a7"), *[Trace()] * 3]
+    with contextlib.closing(MqttOutflow(broker.address("onward"), **LOGIN)) as outflow:
+        assert (
+            outflow.put([Sent(str(n), b"{}", None, one.trace) for n, one in enumerate(came[:2])], lambda: False) == {}
+        )
+    until(lambda: len(listener.properties) == 2)
+    assert listener.properties == [{"id": "0", "traceparent": parent, "tracestate": "clinic=a7"}, {"id": "1"}]
     listener.close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopline.adapters.kafka.cluster import PATIENCE, library, parsed, problem, secured
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
-from loopline.ports.stream import Came, Sent
+from loopline.ports.stream import Came, Sent, trace_of
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -145,6 +145,7 @@ class KafkaInflow:
                     {"topic": self._topic, "partition": p, "offset": offset},
                     None if content is None else bytes(content),
                     _bytes(message.key()),
+                    trace=trace_of(dict(message.headers() or ()).items()),
                 )
             )
             self._next[p] = offset + 1
@@ -278,7 +279,7 @@ class KafkaOutflow:
         return self._heard.error.str() if self._heard.error is not None else ""
 
     def put(self, messages: Sequence[Sent], stopped: Callable[[], bool]) -> dict[str, str]:
-        """Sends messages, with their ids as a header `id`; gives what the broker never takes, for its size."""
+        """Sends messages, with their ids as a header `id`, and their traces; gives what the broker never takes, for its size."""
         errors = self._kafka.KafkaError
         never = (errors.MSG_SIZE_TOO_LARGE, errors.INVALID_RECORD, errors.RECORD_LIST_TOO_LARGE)
         refused: dict[str, str] = {}
@@ -300,7 +301,7 @@ class KafkaOutflow:
                         self._topic,
                         message.content,
                         message.key,
-                        headers={"id": message.id.encode()},
+                        headers={"id": message.id.encode(), **dict(message.trace.pairs())},
                         on_delivery=told(message.id),
                     )
                     break

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from loopline.adapters.mqtt.address import Reached
 from loopline.adapters.mqtt.spool import Message, Spool
 from loopline.errors import Invalid, LooplineError, MissingExtra, Refused, Unavailable
+from loopline.ports.stream import trace_of
 
 if TYPE_CHECKING:
     import paho.mqtt.client as mqtt
@@ -209,7 +210,8 @@ class Session:
 
     def _on_message(self, client: mqtt.Client, data: Any, message: mqtt.MQTTMessage) -> None:
         self._heard = time.monotonic()
-        kept = Message(message.mid, message.topic, bytes(message.payload), time.time_ns() // 1_000_000)
+        trace = trace_of(getattr(message.properties, "UserProperty", ()))
+        kept = Message(message.mid, message.topic, bytes(message.payload), time.time_ns() // 1_000_000, trace)
         self._came.append(Delivery(kept, again=message.dup, quality=message.qos))
         self.size += len(kept.payload) + len(kept.topic)
 

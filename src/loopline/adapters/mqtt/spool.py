@@ -39,6 +39,8 @@ class Message(NamedTuple):
     payload: bytes
     time: int
     """When it came, in milliseconds since 1970."""
+    trace: tuple[str, str] = ("", "")
+    """What its publisher said of which trace it is: W3C traceparent and tracestate."""
 
 
 class _Session(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from loopline.adapters.mqtt.session import Session, join, keep
 from loopline.adapters.mqtt.spool import Message, Spool
 from loopline.errors import Invalid, MissingExtra, Refused, Unavailable
 from loopline.ports.files import write_whole
-from loopline.ports.stream import Came, Sent
+from loopline.ports.stream import Came, Sent, Trace
 
 if TYPE_CHECKING:
     import paho.mqtt.client as mqtt
@@ -94,7 +94,7 @@ class MqttInflow:
             place = {"topic": message.topic, "number": number}
             id = f"{self._spool.client}/{number}"
             if message.topic:
-                found.append(Came(id, place, message.payload))
+                found.append(Came(id, place, message.payload, trace=Trace(*message.trace)))
             else:
                 found.append(Came(f"{id}-lost", {"number": number}, None, lost=message.payload.decode()))
             size += len(message.payload)
@@ -161,7 +161,7 @@ class MqttOutflow:
         return self._said
 
     def put(self, messages: Sequence[Sent], stopped: Callable[[], bool]) -> dict[str, str]:
-        """Publishes messages, with their ids as the user property `id`; gives those that are larger than the broker takes."""
+        """Publishes messages, with ids (the user property `id`) and traces; gives those that are larger than the broker takes."""
         refused: dict[str, str] = {}
         left = list(messages)
         while left:
@@ -187,11 +187,13 @@ class MqttOutflow:
         for start in range(0, len(messages), _ON_THE_WAY):
             sent: dict[int, Sent] = {}
             for message in messages[start : start + _ON_THE_WAY]:
-                if self._largest and len(message.content) + len(message.id) + len(self._at.topics) + 64 > self._largest:
+                beside = [("id", message.id), *message.trace.pairs()]
+                size = len(message.content) + sum(8 + len(name) + len(value.encode()) for name, value in beside)
+                if self._largest and size + len(self._at.topics) + 64 > self._largest:
                     refused[message.id] = f"the broker takes no message over {self._largest:,} bytes"
                     continue
                 told: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-                told.UserProperty = [("id", message.id)]
+                told.UserProperty = beside
                 told.ContentType = "application/json"
                 sent[client.publish(self._at.topics, message.content, qos=1, properties=told).mid] = message
                 heard = time.monotonic()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from loopline.errors import Invalid
 from loopline.serving.call import Codec
-from loopline.serving.foreign import azure, mlflow, tensorflow, torchserve
+from loopline.serving.foreign import azure, cloudevents, mlflow, tensorflow, torchserve
 from loopline.serving.foreign.cloudevents import Event, is_event
 from loopline.serving.foreign.sagemaker import Invocation
 from loopline.serving.live import Live, LiveEndpoint, LiveVariant
@@ -25,19 +25,11 @@ About = Callable[[LiveEndpoint, LiveVariant | None, dict[str, str]], Any]
 """What is told of an endpoint, or of one of its variants, to a request with such a query."""
 
 
-class Explaining(Codec, Protocol):
-    """A codec of a path at which answers are explained."""
-
-    def explain(self, explanations: list[Any]) -> bytes:
-        """The body of the explanations, one for each row."""
-        ...
-
-
 class Door:
     """What a path asks: an inference by `codec`, or, where that is None, what `about` tells of an endpoint.
 
     `endpoint` None stands for the only one that there is; `kind` and `name` (`versions`, `3`) choose a variant. `methods` are
-    those that ask. Where `explains`, the codec is an `Explaining` one, and explanations are the answer.
+    those that ask. Where `explains`, explanations are the answer.
     """
 
     def __init__(
@@ -99,7 +91,7 @@ def find(path: str) -> Door | None:
             return Door(endpoint, azure.Score, kind="deployment")
         return Door(endpoint, about=lambda served, _, query: azure.swagger(served, query.get("version", "2")))
     if found := _EVENTS.fullmatch(path):
-        return Door(found[1], Event)
+        return Door(found[1], cloudevents.codec)
     if found := _MODELS.fullmatch(path):
         return _tensorflow(*found.groups())
     if found := _TORCH.fullmatch(path):

@@ -1,8 +1,8 @@
 """MLflow's scoring protocol: POST /invocations, as `mlflow models serve` answers it.
 
-JSON with exactly one of `dataframe_split`, `dataframe_records`, `instances`, `inputs`, or a CSV text. The predictions are what the
-model's `predict` says: labels, or the values of a regression. Columns that the model does not know are left aside, as MLflow does;
-the answer's further key `loopline` names them, and gives probabilities, ids and who answered.
+JSON with exactly one of `dataframe_split`, `dataframe_records`, `instances`, `inputs`, a CSV text, or a Parquet file. The
+predictions are what the model's `predict` says: labels, or the values of a regression. Columns that the model does not know are
+left aside, as MLflow does; the answer's further key `loopline` names them, and gives probabilities, ids and who answered.
 Source: mlflow/pyfunc/scoring_server/__init__.py (3.17.2).
 """
 
@@ -23,6 +23,7 @@ from loopline.serving.outcome import Outcome
 from loopline.serving.problems import Problem, bad_input
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+PARQUET = "application/vnd.apache.parquet"
 HINT = 'Send {"dataframe_records": [{"column": value, ...}, ...]} as UTF-8; a missing value is null.'
 _CODES = {
     401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "RESOURCE_DOES_NOT_EXIST", 500: "INTERNAL_ERROR",
@@ -38,7 +39,7 @@ class Scoring:
     readers: dict[str, Reader]
 
     def __init__(self, content_type: str) -> None:
-        self.readers = {"application/json": from_json, "text/csv": from_csv}
+        self.readers = {"application/json": from_json, "text/csv": from_csv, PARQUET: from_parquet}
         self.content_type = content_type
         self._ignored: list[str] = []
 
@@ -158,3 +159,8 @@ def from_csv(body: bytes, endpoint: LiveEndpoint, row_limit: int) -> list[Any]:
     """The rows of a CSV body. Raises `Problem`."""
     known = [*endpoint.variants[0].signature.inputs]
     return list(rows.from_csv(body, known, row_limit))
+
+
+def from_parquet(body: bytes, endpoint: LiveEndpoint, row_limit: int) -> list[Any]:
+    """The rows of a Parquet file. Raises `Problem`."""
+    return rows.from_parquet(body, row_limit)

@@ -1,10 +1,13 @@
-"""Rows as other protocols bring them: by position, by column, as the text of a CSV file. All of them become raw rows by name."""
+"""Rows as other protocols bring them: by position, by column, as a CSV or Parquet file. All of them become raw rows by name."""
 
 from __future__ import annotations
 
 import csv
+import datetime
+import decimal
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +16,10 @@ from loopline.serving.bodies import said
 from loopline.serving.contract import Contract, Rows
 from loopline.serving.problems import bad_input, too_large
 
+_UNPACKED = 256 << 20
+"""Bytes that a Parquet file may have unpacked."""
+_INDEX = "__index_level_"
+"""How pandas names the columns that are no columns."""
 MISSING = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
      "NaN", "None", "n/a", "nan", "null")
@@ -151,3 +158,50 @@ def _cell(text: str, kind: str) -> Any:
         except ValueError:
             return text
     return _BOOLEANS.get(text, text) if kind == "boolean" else text
+
+
+def from_parquet(body: bytes, row_limit: int) -> list[dict[str, Any]]:
+    """Rows of a Parquet file, without what pandas keeps as its index. Raises `Problem`.
+
+    PyArrow is imported by the first one that comes.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(pa.BufferReader(body))
+        about = file.metadata
+        check_count(about.num_rows, row_limit)
+        if sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups)) > _UNPACKED:
+            raise too_large(
+                f"The Parquet file has more than {_UNPACKED >> 20} MiB unpacked.",
+                "body-too-large",
+                "Send the rows in several requests.",
+                limit=_UNPACKED,
+            )
+        names = [name for name in file.schema_arrow.names if not name.startswith(_INDEX)]
+        table = file.read(columns=names, use_threads=False)
+        return [{name: _value(value) for name, value in row.items()} for row in table.to_pylist()]
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as e:
+        reason = str(e).partition("\n")[0][:200]
+        bad_input(
+            f"The body is not a Parquet file that can be read: {reason}.", "not-parquet", "Send it as pandas writes it."
+        )
+
+
+def _value(value: Any) -> Any:
+    """A cell of a table as JSON has it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None if math.isnan(value) else str(value)
+    if isinstance(value, datetime.datetime):
+        midnight = value.time() == datetime.time() and value.tzinfo is None
+        return value.date().isoformat() if midnight else value.isoformat()
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {name: _value(one) for name, one in value.items()}
+    return value if value is None or isinstance(value, bool | int | str | list) else str(value)

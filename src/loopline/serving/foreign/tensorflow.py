@@ -99,9 +99,11 @@ class Prediction:
             answer = {"predictions": [{"probabilities": values, "label": label} for values, label in pairs]}
         return msgspec.json.encode(answer | {"loopline": outcome.about()}), ()
 
-    def explain(self, explanations: list[Any]) -> bytes:
-        """KServe's answer to :explain."""
-        return msgspec.json.encode({"explanations": explanations})
+    def explain(self, call: Call, found: list[Any] | None, problem: Problem | None) -> tuple[bytes, Headers]:
+        """KServe's answer to :explain. Raises the `Problem` that there is with it."""
+        if problem is not None:
+            raise problem
+        return msgspec.json.encode({"explanations": found}), ()
 
     def refuse(self, problem: Problem) -> tuple[bytes, Headers]:
         """TensorFlow Serving's shape of an error: its text."""

@@ -73,13 +73,13 @@ class Prediction:
         """The media type of the rows and their bytes, out of a form where they came in one. Raises `Problem`."""
         kind = self._type.partition(";")[0].strip().lower()
         if kind == "multipart/form-data":
-            return _field(_parts(self._type, body))
+            return field(_parts(self._type, body))
         if kind == "application/x-www-form-urlencoded" and body.lstrip()[:1] not in (b"{", b"["):
             try:
                 pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=100)
             except ValueError as e:
                 bad_input(f"The form cannot be read: {e}.", "bad-form", HINT)
-            return _field([(name, "", text.encode()) for name, text in pairs])
+            return field([(name, "", text.encode()) for name, text in pairs])
         return kind, body
 
     def write(self, call: Call) -> tuple[bytes, Headers]:
@@ -87,9 +87,11 @@ class Prediction:
         found = Outcome(call).objects()
         return msgspec.json.encode(self._formed(found, "predictions")), ()
 
-    def explain(self, explanations: list[Any]) -> bytes:
-        """The explanations, in the form that the rows came in."""
-        return msgspec.json.encode(self._formed(explanations, "explanations"))
+    def explain(self, call: Call, found: list[Any] | None, problem: Problem | None) -> tuple[bytes, Headers]:
+        """The explanations, in the form that the rows came in. Raises the `Problem` that there is with them."""
+        if problem is not None:
+            raise problem
+        return msgspec.json.encode(self._formed(found or [], "explanations")), ()
 
     def _formed(self, found: list[Any], name: str) -> Any:
         if self._form == "envelope":
@@ -124,7 +126,7 @@ def _parts(content_type: str, body: bytes) -> list[tuple[str, str, bytes]]:
     return found
 
 
-def _field(fields: list[tuple[str, str, bytes]]) -> tuple[str, bytes]:
+def field(fields: list[tuple[str, str, bytes]]) -> tuple[str, bytes]:
     """The one field that holds the rows. Raises `Problem`."""
     given = [(kind, content) for name, kind, content in fields if name in _FIELDS]
     if len(given) != 1:

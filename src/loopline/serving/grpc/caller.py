@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from loopline.serving.access import Gate, caller
 from loopline.serving.call import Codec, WaitingCall
@@ -16,8 +16,22 @@ from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem
 from loopline.serving.protocol import read_deadline
 
-Services = dict[str, dict[str, tuple[Any, Callable[["Caller", Any], Awaitable[Any]]]]]
-"""The class of the request and what answers it, by service and method."""
+
+class Method(NamedTuple):
+    """How a method is answered: the class of its request, and what answers one, with a message or its bytes.
+
+    `streams`: the client sends as many requests as it likes, and each is answered, in their order. `tells`: its one answer comes
+    as a stream of one.
+    """
+
+    kind: Any
+    answers: Callable[[Caller, Any], Awaitable[Any]]
+    streams: bool = False
+    tells: bool = False
+
+
+Services = dict[str, dict[str, Method]]
+"""What answers, by service and method."""
 
 
 class Refusal(Exception):

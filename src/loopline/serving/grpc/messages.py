@@ -1,8 +1,9 @@
 """The messages of the gRPC calls that are answered, by the names that they have in their own packages.
 
-Field numbers are those of the Open Inference Protocol (grpc_predict_v2.proto, with Triton's statistics) and of TensorFlow
-Serving (predict.proto, get_model_status.proto, get_model_metadata.proto, tensor.proto). Only fields that are read or written
-stand here; `Version` and `Packed` are google.protobuf's Int64Value and Any.
+Field numbers are those of the Open Inference Protocol (grpc_predict_v2.proto, with Triton's streams, statistics and model
+configuration), of TorchServe (inference.proto) and of TensorFlow Serving (predict.proto, get_model_status.proto,
+get_model_metadata.proto, tensor.proto). Only fields that are read or written stand here; `Version` and `Packed` are
+google.protobuf's Int64Value and Any, `Status` is google.rpc's.
 """
 
 from __future__ import annotations
@@ -52,6 +53,15 @@ OIP = classes(
             "1 model_name string", "2 model_version string", "3 id string", "4 parameters %InferParameter",
             "5 outputs *InferOutputTensor", "6 raw_output_contents *bytes",
         ),
+        "ModelStreamInferResponse": ("1 error_message string", "2 infer_response ModelInferResponse"),
+        "ModelConfigRequest": ("1 name string", "2 version string"),
+        "ModelInput": ("1 name string", "2 data_type int32", "4 dims *int64"),
+        "ModelOutput": ("1 name string", "2 data_type int32", "3 dims *int64"),
+        "ModelConfig": (
+            "1 name string", "2 platform string", "4 max_batch_size int32", "5 input *ModelInput", "6 output *ModelOutput",
+            "17 backend string",
+        ),
+        "ModelConfigResponse": ("1 config ModelConfig",),
         "RepositoryIndexRequest": ("1 repository_name string", "2 ready bool"),
         "ModelIndex": ("1 name string", "2 version string", "3 state string", "4 reason string"),
         "RepositoryIndexResponse": ("1 models *ModelIndex",),
@@ -78,6 +88,20 @@ OIP = classes(
             "5 execution_count uint64", "6 inference_stats InferStatistics",
         ),
         "ModelStatisticsResponse": ("1 model_stats *ModelStatistics",),
+    },
+    syntax="proto3",
+)  # fmt: skip
+
+TORCHSERVE = classes(
+    "loopline.torchserve",
+    {
+        "Empty": (),
+        "TorchServeHealthResponse": ("1 health string",),
+        "PredictionsRequest": (
+            "1 model_name string", "2 model_version string", "3 input %bytes", "4 sequence_id |string",
+        ),
+        "Status": ("1 code int32", "2 message string"),
+        "PredictionResponse": ("1 prediction bytes", "2 sequence_id |string", "3 status Status"),
     },
     syntax="proto3",
 )  # fmt: skip

@@ -1,4 +1,5 @@
-"""The Open Inference Protocol over gRPC: `inference.GRPCInferenceService`, with Triton's repository and statistics calls.
+"""The Open Inference Protocol over gRPC: `inference.GRPCInferenceService`, with Triton's calls beside it: streams, the repository,
+statistics, the model's configuration.
 
 Specification: kserve/open-inference-protocol, specification/protocol/open_inference_grpc.proto. Inputs are as over REST
 (`loopline.serving.oip`), in `raw_input_contents` or in typed `contents`; the answer's outputs come the way the inputs did.
@@ -16,7 +17,7 @@ from loopline.errors import did_you_mean
 from loopline.serving import about, oip, repository
 from loopline.serving.call import Call, Headers
 from loopline.serving.contract import Rows
-from loopline.serving.grpc.caller import Caller, Services
+from loopline.serving.grpc.caller import Caller, Method, Refusal, Services
 from loopline.serving.grpc.messages import OIP
 from loopline.serving.live import LiveEndpoint
 from loopline.serving.outcome import Outcome
@@ -27,6 +28,8 @@ _CONTENTS = {
     "INT64": "int64_contents", "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
     "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
+_TYPES = {"TYPE_BOOL": 1, "TYPE_INT64": 9, "TYPE_FP32": 11, "TYPE_FP64": 12, "TYPE_STRING": 13}
+"""Numbers of Triton's DataType."""
 
 
 class Inference:
@@ -51,11 +54,28 @@ class Inference:
         checked = endpoint.contract.check_columns(columns, rows)
         key = request.parameters["route_key"].string_param if "route_key" in request.parameters else ""
         checked.route_key = key or None
+        call.explains |= oip.explains(_parameter(request, "explain"))
         call.columns = msgspec.msgpack.encode(columns)
         return checked
 
     def write(self, call: Call) -> tuple[bytes, Headers]:
         """A ModelInferResponse. Raises `Problem` for an output that there is not."""
+        return self._answer(call).SerializeToString(), ()
+
+    def explain(self, call: Call, found: list[Any] | None, problem: Problem | None) -> tuple[bytes, Headers]:
+        """A ModelInferResponse with an output more: a JSON object a row, which explains it."""
+        answer = self._answer(call)
+        if problem is not None:
+            answer.parameters["explanation_error"].string_param = str(problem.error)
+        if found is not None:
+            _texts(answer, oip.EXPLANATION, [msgspec.json.encode(one) for one in found], raw=self._raw)
+        return answer.SerializeToString(), ()
+
+    @property
+    def _raw(self) -> bool:
+        return bool(self._request.raw_input_contents)
+
+    def _answer(self, call: Call) -> Any:
         assert call.endpoint is not None
         request, outcome = self._request, Outcome(call)
         first = outcome.first
@@ -71,26 +91,38 @@ class Inference:
         } | ({"variants": ",".join(outcome.variants)} if outcome.mixed else {})  # fmt: skip
         for key, value in said.items():
             answer.parameters[key].string_param = value
-        raw = bool(request.raw_input_contents)
         for name in wanted:
             if name == "label":
-                texts = [label.encode() for label in outcome.labels]
-                output = answer.outputs.add(name=name, datatype="BYTES", shape=[outcome.count])
-                if raw:
-                    answer.raw_output_contents.append(oip.packed_texts(texts))
-                else:
-                    output.contents.bytes_contents.extend(texts)
+                _texts(answer, name, [label.encode() for label in outcome.labels], raw=self._raw)
             else:
                 output = answer.outputs.add(name=name, datatype="FP32", shape=[outcome.count, len(outcome.values[0])])
-                if raw:
+                if self._raw:
                     answer.raw_output_contents.append(np.array(outcome.values, dtype="<f4").tobytes())
                 else:
                     output.contents.fp32_contents.extend(v for row in outcome.values for v in row)
-        return answer.SerializeToString(), ()
+        return answer
 
     def refuse(self, problem: Problem) -> tuple[bytes, Headers]:
         """The text of the status."""
         return str(problem.error).encode(), ()
+
+
+def _parameter(request: Any, name: str) -> Any:
+    """The value of a request's parameter; None where it has none."""
+    if name not in request.parameters:
+        return None
+    given = request.parameters[name]
+    kind = given.WhichOneof("choice")
+    return None if kind is None else getattr(given, kind)
+
+
+def _texts(answer: Any, name: str, texts: list[bytes], *, raw: bool) -> None:
+    """Adds an output of texts, one a row."""
+    output = answer.outputs.add(name=name, datatype="BYTES", shape=[len(texts)])
+    if raw:
+        answer.raw_output_contents.append(oip.packed_texts(texts))
+    else:
+        output.contents.bytes_contents.extend(texts)
 
 
 def _typed(tensor: Any) -> list[Any]:
@@ -117,6 +149,19 @@ def _typed(tensor: Any) -> list[Any]:
 async def infer(caller: Caller, request: Any) -> bytes:
     """ModelInfer."""
     return await caller.infer(request.model_name, request.model_version, Inference(request))
+
+
+async def stream_infer(caller: Caller, request: Any) -> Any:
+    """A request of a ModelStreamInfer (Triton's): its answer or its error; each answer is the last one to its request."""
+    answer = OIP["ModelStreamInferResponse"]()
+    try:
+        answer.infer_response.MergeFromString(await infer(caller, request))
+    except (Problem, Refusal) as e:
+        answer.error_message = str(e.error) if isinstance(e, Problem) else str(e)
+        answer.infer_response.id, answer.infer_response.model_name = request.id, request.model_name
+    if _parameter(request, "triton_enable_empty_final_response"):
+        answer.infer_response.parameters["triton_final_response"].bool_param = True
+    return answer
 
 
 async def server_live(caller: Caller, request: Any) -> Any:
@@ -167,6 +212,14 @@ def _about(caller: Caller, request: Any, *what: str) -> dict[str, Any]:
     return found
 
 
+async def model_config(caller: Caller, request: Any) -> Any:
+    """ModelConfig (Triton's)."""
+    found = _about(caller, request, "config")
+    for tensor in (*found["input"], *found["output"]):
+        tensor["data_type"] = _TYPES[tensor["data_type"]]
+    return ParseDict({"config": found}, OIP["ModelConfigResponse"]())
+
+
 async def repository_index(caller: Caller, request: Any) -> Any:
     """RepositoryIndex."""
     body = msgspec.json.encode({"ready": request.ready})
@@ -197,7 +250,7 @@ async def _change(caller: Caller, action: str, request: Any) -> None:
 
 SERVICES: Services = {
     "inference.GRPCInferenceService": {
-        name: (OIP[f"{name}Request"], function)
+        name: Method(OIP[f"{name}Request"], function)
         for name, function in (
             ("ModelInfer", infer),
             ("ServerLive", server_live),
@@ -205,10 +258,12 @@ SERVICES: Services = {
             ("ServerMetadata", server_metadata),
             ("ModelReady", model_ready),
             ("ModelMetadata", model_metadata),
+            ("ModelConfig", model_config),
             ("ModelStatistics", model_statistics),
             ("RepositoryIndex", repository_index),
             ("RepositoryModelLoad", load),
             ("RepositoryModelUnload", unload),
         )
     }
+    | {"ModelStreamInfer": Method(OIP["ModelInferRequest"], stream_infer, streams=True)}
 }

@@ -16,7 +16,7 @@ from loopline.serving import oip
 from loopline.serving.call import Call, Headers
 from loopline.serving.contract import Rows
 from loopline.serving.foreign.tensorflow import SIGNATURE, metadata, no_signature, variant_of
-from loopline.serving.grpc.caller import Caller, Services
+from loopline.serving.grpc.caller import Caller, Method, Services
 from loopline.serving.grpc.messages import TENSORFLOW
 from loopline.serving.live import LiveEndpoint
 from loopline.serving.outcome import Outcome
@@ -162,8 +162,8 @@ async def model_metadata(caller: Caller, request: Any) -> Any:
 
 SERVICES: Services = {
     "tensorflow.serving.PredictionService": {
-        "Predict": (TENSORFLOW["PredictRequest"], predict),
-        "GetModelMetadata": (TENSORFLOW["GetModelMetadataRequest"], model_metadata),
+        "Predict": Method(TENSORFLOW["PredictRequest"], predict),
+        "GetModelMetadata": Method(TENSORFLOW["GetModelMetadataRequest"], model_metadata),
     },
-    "tensorflow.serving.ModelService": {"GetModelStatus": (TENSORFLOW["GetModelStatusRequest"], model_status)},
+    "tensorflow.serving.ModelService": {"GetModelStatus": Method(TENSORFLOW["GetModelStatusRequest"], model_status)},
 }
