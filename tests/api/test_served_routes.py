@@ -48,11 +48,13 @@ class Workers:
         headers = {"X-Forwarded-For": "10.0.0.9", "Content-Type": "application/json"}
         if caller in self.headers:
             headers["Authorization"] = self.headers[caller]
-        plain = ROWS if route.path.endswith((":predict", "/invocations")) else JSON
+        plain = ROWS if route.path.endswith((":predict", ":explain", "/invocations")) else JSON
         if route.path.endswith("/score"):
             plain = b"[%s]" % JSON
         if route.path.startswith("/events"):
             headers |= {"ce-specversion": "1.0", "ce-id": "7", "ce-source": "/here", "ce-type": "visit"}
+        if route.path.endswith("/index"):
+            plain = b"{}"
         body = None if route.method == "GET" else OIP if route.path.endswith("infer") else plain
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         connection.request(route.method, route.path.replace("{endpoint}", endpoint), body, headers)

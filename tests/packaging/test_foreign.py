@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import numpy as np
+import onnx
 import polars as pl
 import pytest
 import skops.io
@@ -91,6 +93,32 @@ def mixed() -> Any:
     )
 
 
+def grown(folder: Path, **params: Any) -> tuple[Path, pl.DataFrame]:
+    labels: Any = (X > 0.2).astype(int) + (Z > 1) * (params.get("num_class") is not None)
+    if params["objective"] in ("regression", "poisson"):
+        labels = np.abs(2 * X + Z).astype(np.float64)
+    names = {"feature_name": ["x", "z"]} if params.pop("named", True) else {}
+    table = lightgbm.Dataset(NUMBERS.to_numpy(), label=labels, free_raw_data=False, **names)
+    booster = lightgbm.train(
+        {"num_leaves": 6, "verbose": -1, "num_threads": 1, "min_data_in_leaf": 5, **params}, table, 8
+    )
+    booster.save_model(folder / "model.txt")
+    return folder / "model.txt", labelled(NUMBERS, labels)
+
+
+def exported(folder: Path, estimator: Any, frame: pl.DataFrame, labels: Any) -> tuple[Path, pl.DataFrame]:
+    """A graph as scikit-learn's converter makes it by default, with maps at its end; and the estimator beside it."""
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+    _, rows = pipeline(folder, estimator, frame, labels)
+    types: Any = [(n, (StringTensorType if n == "ward" else FloatTensorType)([None, 1])) for n in frame.columns]
+    if frame.width == 2:
+        types = [("X", FloatTensorType([None, 2]))]
+    (folder / "model.onnx").write_bytes(to_onnx(estimator, initial_types=types, target_opset=15).SerializeToString())
+    return folder / "model.onnx", rows
+
+
 def code(folder: Path) -> tuple[Path, pl.DataFrame]:
     place = folder / "code"
     place.mkdir()
@@ -105,6 +133,17 @@ MODELS: dict[str, tuple[str, str, Callable[[Path], tuple[Path, pl.DataFrame]]]] 
     "xgboost-binary": ("xgboost", "onnx", lambda f: boosted(f, objective="binary:logistic")),
     "xgboost-multiclass": ("xgboost", "onnx", lambda f: boosted(f, objective="multi:softprob", num_class=3)),
     "xgboost-regression": ("xgboost", "onnx", lambda f: boosted(f, objective="reg:squarederror")),
+    "lightgbm-binary": ("lightgbm", "onnx", lambda f: grown(f, objective="binary", named=False)),
+    "lightgbm-multiclass": ("lightgbm", "onnx", lambda f: grown(f, objective="multiclass", num_class=3)),
+    "lightgbm-regression": ("lightgbm", "onnx", lambda f: grown(f, objective="poisson")),
+    "lightgbm-forest": (
+        "lightgbm",
+        "lightgbm",
+        lambda f: grown(f, objective="regression", boosting="rf", bagging_freq=1, bagging_fraction=0.7),
+    ),
+    "graph-pipeline": ("onnx", "onnx", lambda f: exported(f, mixed(), FRAME, BACK)),
+    "graph-matrix": ("onnx", "onnx", lambda f: exported(f, LogisticRegression(), NUMBERS, BACK)),
+    "graph-regression": ("onnx", "onnx", lambda f: exported(f, RandomForestRegressor(5), NUMBERS, X * 2 + Z)),
     "sklearn-pipeline": ("skops", "onnx", lambda f: pipeline(f, mixed())),
     "sklearn-forest": ("skops", "onnx", lambda f: pipeline(f, RandomForestRegressor(5), NUMBERS, X * 2 + Z)),
     "code": ("code", "code", code),
@@ -139,16 +178,25 @@ def test_what_is_packaged_answers_as_its_library_does(what: str, made: Any, open
     asked = rows.drop("label").to_dicts()
     found = predict_rows(Session(folder, opening=opening), asked)
     form = folder / "native" / ("model.ubj" if "xgboost" in what else "model.skops")
+    if what.startswith("graph"):
+        form = folder.parent / "model.skops"
     if what.startswith("xgboost"):
         booster = xgboost.Booster()
         booster.load_model(form)
         own = booster.predict(xgboost.DMatrix(rows.drop("label").to_numpy()))
+    elif what.startswith("lightgbm"):
+        own = lightgbm.Booster(model_file=folder / "native" / "model.txt").predict(rows.drop("label").to_numpy())
     elif what == "code":
         own = [1 / (1 + np.exp(-(1.5 * r["x"] + 0.7 * (r["ward"] == "north")))) for r in asked]
     else:
         estimator = skops.io.load(form, trusted=["numpy.dtype", "sklearn.tree._tree.Tree"])
         given = rows.drop("label")
-        own = estimator.predict_proba(given)[:, 1] if "pipeline" in what else estimator.predict(given.to_numpy())
+        if "pipeline" in what:
+            own = estimator.predict_proba(given)[:, 1]
+        elif "matrix" in what:
+            own = estimator.predict_proba(given.to_numpy())[:, 1]
+        else:
+            own = estimator.predict(given.to_numpy())
     if manifest.task == "multiclass":
         mine: Any = [list(one["probabilities"].values()) for one in found]
     elif manifest.task == "binary":
@@ -215,6 +263,10 @@ class Served(Laws):
 
 class TestXGBoost(Served):
     what = "xgboost-multiclass"
+
+
+class TestLightGBMText(Served):
+    what = "lightgbm-multiclass"
 
 
 class TestSkops(Served):
@@ -358,6 +410,34 @@ def test_what_hides_in_a_skops_file(tmp_path: Path, signer: ModelSigner, monkeyp
     with zipfile.ZipFile(form, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("zeros.npy", b"\0" * (11 << 20))
     assert "unpacks to more" in refused(form, tmp_path, "skops", rows, signer).message
+
+
+def test_trees_and_graphs_that_are_not_what_they_should_be(tmp_path: Path, signer: ModelSigner) -> None:
+    form, rows = grown(tmp_path, objective="binary")
+    other = rows.rename({"x": "y"})
+    assert refused(form, tmp_path, "lightgbm", other, signer).code == "other-columns"
+    assert refused(form, tmp_path, "lightgbm", rows.with_columns(more=1.0), signer).code == "other-columns"
+    form.write_text("no trees")
+    assert refused(form, tmp_path, "lightgbm", rows, signer).code == "bad-model"
+    raw, rows = grown(tmp_path, objective="cross_entropy_lambda")
+    assert refused(raw, tmp_path, "lightgbm", rows, signer).code == "no-probabilities"
+
+    graph, rows = exported(tmp_path, LogisticRegression(), NUMBERS, BACK)
+    whole = graph.read_bytes()
+    assert refused(graph, tmp_path, "onnx", rows.select("x", "label"), signer).code == "other-columns"
+    three = rows.with_columns(label=pl.Series(["a", "b", "c", "c"] * 50))
+    assert refused(graph, tmp_path, "onnx", three, signer).code == "other-classes"
+    model = onnx.load_from_string(whole)
+    model.graph.output.pop()
+    graph.write_bytes(model.SerializeToString())
+    told = refused(graph, tmp_path, "onnx", rows, signer)
+    assert (told.code, "gives no floats" in told.message) == ("bad-model", True)
+    graph.write_bytes(whole[:-50])
+    assert refused(graph, tmp_path, "onnx", rows, signer).code == "bad-model"
+    model = onnx.load_from_string(whole)
+    model.graph.node[0].domain = "com.example"
+    graph.write_bytes(model.SerializeToString())
+    assert refused(graph, tmp_path, "onnx", rows, signer).code == "bad-model"
 
 
 def test_columns_and_classes_that_are_not_the_model_s(tmp_path: Path, signer: ModelSigner) -> None:

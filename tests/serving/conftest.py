@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -269,15 +269,25 @@ def raw(port: int, data: bytes, *, until: bytes = b"", seconds: float = 5.0) -> 
 
 
 class Load:
-    """Clients that send single rows as fast as they are answered, from threads; `answers` are (status, prediction id or error)."""
+    """Clients that ask as fast as they are answered, from threads; `answers` are (status, prediction id or error).
 
-    def __init__(self, port: int, clients: int = 4, path: str = "/predict/risk", row: dict[str, Any] = EXAMPLE) -> None:
+    What they ask is one `row` at `path`, or each the next one of `asked`, requests of other protocols: (path, body, headers), or a
+    function that raises where it is not answered; there a good answer has no id.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        clients: int = 4,
+        path: str = "/predict/risk",
+        row: dict[str, Any] = EXAMPLE,
+        asked: Sequence[tuple[str, Any, dict[str, str]] | Callable[[], None]] = (),
+    ) -> None:
         self.port = port
-        self.path = path
-        self.row = row
         self.answers: list[tuple[int, str]] = []
         self._halt = threading.Event()
-        self._threads = [threading.Thread(target=self._send) for _ in range(clients)]
+        plain = [(path, [row], {})] * (0 if asked else clients)
+        self._threads = [threading.Thread(target=self._send, args=(one, not asked)) for one in (*plain, *asked)]
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -297,17 +307,22 @@ class Load:
             assert time.monotonic() < deadline, self.answers[-3:]
             time.sleep(0.002)
 
-    def _send(self) -> None:
+    def _send(self, asked: Any, plain: bool) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        body = json.dumps([self.row])
         while not self._halt.is_set():
             try:
-                connection.request("POST", self.path, body)
+                if callable(asked):
+                    asked()
+                    self.answers.append((200, ""))
+                    continue
+                path, body, headers = asked
+                connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body), headers)
                 response = connection.getresponse()
-                said = json.loads(response.read())
+                said = response.read()
                 ok = response.status == 200
-                self.answers.append((response.status, said["predictions"][0]["id"] if ok else json.dumps(said)))
-            except (OSError, http.client.HTTPException, ValueError) as e:
+                said_id = json.loads(said)["predictions"][0]["id"] if ok and plain else "" if ok else f"{path} {said!r}"
+                self.answers.append((response.status, said_id))
+            except Exception as e:
                 self.answers.append((0, repr(e)))
                 return
         connection.close()

@@ -9,6 +9,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 
 def log(folder: Path) -> None:
     """A worker after one that died in the middle of a frame: four answers, each on the disk when it is given."""
@@ -80,8 +82,6 @@ def door(folder: Path) -> None:
 
 
 async def _ordered(folder: Path, message: Any) -> None:
-    import msgspec
-
     from loopline.serving.door import Door, Order, Reply, frame, receive
     from loopline.serving.engine import Engine
     from loopline.serving.records import WorkerSettings
@@ -259,7 +259,42 @@ def check_stream(folder: Path, finished: bool) -> None:
         assert numbers == set(range(30))
 
 
+def retention(folder: Path) -> None:
+    """Of two segments one is over, the other in half."""
+    import shutil
+
+    from loopline.serving.log import PredictionLog, encode
+    from loopline.serving.records import Policy
+    from loopline.serving.retention import Retention
+
+    day = 86_400_000
+    if not (folder / "made").exists():
+        shutil.rmtree(folder / "kept", ignore_errors=True)
+        for begun, times in ((1, (1, 2)), (3, (3, day))):
+            made = PredictionLog(folder / "kept", 0, segment_bytes=1 << 20, segment_age_ms=1 << 40, now=begun)
+            made.append([encode(msgspec.structs.replace(_frame(f"r{at}"), time_ms=at)) for at in times], begun)
+            made.close()
+        (folder / "made").touch()
+    Retention(folder / "kept", {"risk": Policy(days=1)}).expire(day + 5)
+
+
+def check_retention(folder: Path, finished: bool) -> None:
+    """What is to stay is there, once."""
+    from loopline.serving.log import read_on
+
+    left = [record.request for _, _, found in read_on(folder / "kept", {}) for record in found]
+    assert len(left) == len(set(left))
+    if (folder / "made").exists():
+        assert "r86400000" in left
+    if finished:
+        assert left == ["r86400000"]
+        assert [path.suffix for path in (folder / "kept").iterdir()] == [".segment"]
+
+
 SCENARIOS = {
-    "prediction log": (log, check_log), "control door": (door, check_door), "certificate": (certificate, check_certificate),
+    "prediction log": (log, check_log),
+    "retention": (retention, check_retention),
+    "control door": (door, check_door),
+    "certificate": (certificate, check_certificate),
     "stream": (stream, check_stream),
-}  # fmt: skip
+}

@@ -18,6 +18,7 @@ with atheris.instrument_imports(include=["loopline.serving", "loopline.features"
     from loopline.serving.foreign.azure import Score
     from loopline.serving.foreign.cloudevents import Event
     from loopline.serving.foreign.sagemaker import Invocation
+    from loopline.serving.foreign.tensorflow import Prediction as Predict
     from loopline.serving.foreign.torchserve import Prediction
     from loopline.serving.problems import Problem
 
@@ -51,6 +52,11 @@ CODECS = (
     lambda: Invocation({}),
     lambda: Event({b"ce-id": b"7", b"ce-source": b"%ff", b"ce-type": b"t", b"ce-specversion": b"1.0"}),
     lambda: Event({b"ce-id": b"7", b"ce-source": b"s", b"ce-type": b"t", b"ce-specversion": b"1.0"}),
+    lambda: Invocation({b"content-type": b"text/csv"}),
+    lambda: Invocation({b"content-type": b"application/jsonlines"}),
+    lambda: Invocation({b"content-type": b"application/json; charset=utf-8"}),
+    lambda: Predict("predict"),
+    lambda: Predict("classify"),
 )
 
 
@@ -64,7 +70,7 @@ def one(data: bytes) -> None:
         if kind & 8:
             call = Call()
             call.body = body
-            CODECS[kind >> 4 & 7]().read(call, ENDPOINTS[kind & 1], 100)
+            CODECS[(kind >> 4) % len(CODECS)]().read(call, ENDPOINTS[kind & 1], 100)
         elif kind & 2:
             length = None if kind & 4 else int.from_bytes(body[:2], "little")
             oip.decode(contract, body[2:], length, 100)

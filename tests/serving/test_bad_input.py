@@ -143,6 +143,31 @@ def test_deep_wide_and_doubled_json(server: Supervisor) -> None:
     refused(server.port, PLAIN, [EXAMPLE] * 10_001, status=413)
 
 
+NESTED = (
+    ("/predict/risk", b"%s", b"["), ("/predict/risk", b'[{"age":%s}]', b'{"a":'), ("/predict/risk", b"%s", b'{"a":'),
+    ("/v2/models/risk/infer", b'{"inputs":%s}', b"["), ("/v2/models/risk/infer", b'{"parameters":%s,"inputs":[]}', b'{"a":'),
+    ("/invocations", b'{"instances":%s}', b"["), ("/invocations", b'{"inputs":{"age":%s}}', b"["),
+    ("/invocations", b'{"dataframe_split":{"columns":%s,"data":[[1]]}}', b"["),
+    ("/invocations", b'{"params":%s,"inputs":1}', b'{"a":'),
+    ("/v1/models/risk:predict", b'{"instances":%s}', b"["), ("/v1/models/risk:predict", b'{"inputs":{"age":%s}}', b'{"a":'),
+    ("/v1/models/risk:predict", b'{"signature_name":%s}', b"["), ("/v1/models/risk:classify", b'{"context":{"a":%s}}', b"["),
+    ("/predictions/risk", b"%s", b'{"a":'), ("/predictions/risk", b'{"instances":%s}', b"["),
+    ("/score", b'{"input_data":%s}', b"["), ("/score", b'{"Inputs":{"data":%s}}', b'{"a":'), ("/score", b'{"data":%s}', b"["),
+    ("/events/risk", b'{"specversion":"1.0","id":"7","source":"/a","type":"t","data":%s}', b"["),
+    ("/events/risk", b'{"specversion":%s,"id":"7"}', b'{"a":'),
+)  # fmt: skip
+
+
+def test_nesting_that_is_no_row_is_refused_at_any_depth(server: Supervisor) -> None:
+    """As deep as the parser of JSON just takes, and what comes after it would not."""
+    for path, form, opening in NESTED:
+        kind = "application/cloudevents+json" if "events" in path else "application/json"
+        closing = b"]" if opening == b"[" else b"}"
+        for depth in (50, 101, 300, 500, 700, 900, 950, 980):
+            deep = opening * depth + (b"" if opening == b"[" else b"1") + closing * depth
+            refused(server.port, path, form % deep, {"Content-Type": kind})
+
+
 class Evil:
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return (__import__("os").system, ("touch /tmp/loopline-was-owned",))

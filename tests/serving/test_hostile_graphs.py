@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from loopline.errors import LooplineError
 from loopline.hashing import digest_bytes
+from loopline.packaging.records import Opening
+from loopline.serving.model import load
 from loopline.serving.supervisor import Supervisor
 
-from .conftest import EXAMPLE, call, graph, live, table
+from .conftest import EXAMPLE, call, expected, graph, live, table
 
 Serve = Callable[..., Supervisor]
 Bundle = Callable[..., Path]
@@ -50,6 +52,33 @@ def huge_output() -> bytes:
         ]
     )
     model.graph.output[0].name = "more"
+    return model.SerializeToString()
+
+
+def looping(turns: str) -> bytes:
+    """The honest model, whose answer goes round in a loop for as many turns as a tensor of the graph says ("": without an end)."""
+    model = graph("binary", 0.0)
+    info = helper.make_tensor_value_info
+    probabilities = [info(name, TensorProto.FLOAT, [None, 2]) for name in ("in", "out")]
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["still"]), helper.make_node("Identity", ["in"], ["out"])],
+        "body",
+        [info("turn", TensorProto.INT64, []), info("on", TensorProto.BOOL, []), probabilities[0]],
+        [info("still", TensorProto.BOOL, []), probabilities[1]],
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    nodes = [helper.make_node("Loop", [turns, "yes", "probabilities"], ["gone_round"], body=body)]
+    if turns:  # the number of visits that the row says
+        model.graph.initializer.append(numpy_helper.from_array(np.array([0, 1]), "second"))
+        nodes = [
+            helper.make_node("Gather", ["filled", "second"], ["two"], axis=1),
+            helper.make_node("ReduceMax", ["two"], ["most"], keepdims=0),
+            helper.make_node("Cast", ["most"], [turns], to=TensorProto.INT64),
+            *nodes,
+        ]
+    model.graph.node.extend(nodes)
+    model.graph.output[0].name = "gone_round"
+    onnx.checker.check_model(model)
     return model.SerializeToString()
 
 
@@ -102,6 +131,35 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 @pytest.fixture
 def server(serve: Serve, bundle: Bundle) -> Supervisor:
     return serve(table(1, live(bundle())))
+
+
+def listed(folder: Path, data: bytes) -> None:
+    """Puts a graph into a bundle; whoever made it lists it as it should be."""
+    (folder / "model.onnx").write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["digests"]["model.onnx"] = digest_bytes(data)
+    manifest["outputs"] = [onnx.load_from_string(data).graph.output[0].name]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_graph_without_an_end_is_refused_and_one_that_a_row_keeps_busy_is_ended(serve: Serve, bundle: Bundle) -> None:
+    opening = Opening(timeout=1.0)
+    server = serve(table(1, live(bundle())), opening=opening)
+    endless, busy = bundle(version=2), bundle(version=3)
+    listed(endless, looping(""))
+    with pytest.raises(LooplineError, match="no answer in 1 s") as told:
+        server.push(table(2, live(endless, 2)))
+    assert told.value.code == "bad-bundle"
+    with pytest.raises(LooplineError, match="no answer in 1 s"):  # nor in the process that decides
+        load(endless, opening)
+    listed(busy, looping("turns"))
+    server.push(table(3, live(busy, 3)))
+    answer = call(server.port, "POST", "/predict/risk", [{**EXAMPLE, "age": 1e18}])
+    assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "model-slow", "1")
+    assert call(server.port, "GET", "/v2/health/live").status == 200
+    answer = call(server.port, "POST", "/predict/risk", [EXAMPLE])
+    assert answer.json["predictions"][0]["probabilities"]["yes"] == pytest.approx(expected(EXAMPLE), rel=1e-4)
+    assert server.restarts == 0
 
 
 @pytest.mark.parametrize("what", HOSTILE)

@@ -20,7 +20,8 @@ from loopline.serving.log import read_on, read_segment, segments
 from loopline.serving.records import ControlMessage, Endpoint, PredictionRecord, RouteTable
 from loopline.serving.supervisor import Supervisor, listen
 
-from .conftest import EXAMPLE, FIELDS, Load, call, expected, live, table
+from .conftest import EXAMPLE, FIELDS, Load, call, expected, live, table, tensors
+from .test_oip import GOOD
 
 Bundle = Callable[..., Path]
 Serve = Callable[..., Supervisor]
@@ -34,13 +35,54 @@ def test_not_one_request_fails_in_100_hot_swaps(serve: Serve, bundle: Bundle) ->
     bundles = [bundle(version=n, bias=n / 10) for n in (1, 2, 3)]
     server = serve(table(1, live(bundles[0], 1)))
     with Load(server.port) as load:
-        for epoch in range(2, 102):
-            assert server.push(table(epoch, live(bundles[epoch % 3], epoch % 3 + 1))) == epoch
+        swap(server, bundles)
         load.wait(50)
     assert Counter(status for status, _ in load.answers) == {200: len(load.answers)}
     assert len(load.answers) > 200
     assert server.restarts == 0
     assert "loopline_route_epoch 101" in call(server.port, "GET", "/metrics").body.decode()
+
+
+def swap(server: Supervisor, bundles: list[Path]) -> None:
+    for epoch in range(2, 102):
+        assert server.push(table(epoch, live(bundles[epoch % 3], epoch % 3 + 1))) == epoch
+
+
+JSON = {"content-type": "application/json"}
+CSV = ",".join(EXAMPLE).encode() + b"\n61.5,2,true,2024-05-31,north\n"
+EVENT = {"specversion": "1.0", "id": "7", "source": "/here", "type": "visit", "data": EXAMPLE}
+PROTOCOLS: list[tuple[str, Any, dict[str, str]]] = [
+    ("/predict/risk", [EXAMPLE], {}),
+    ("/v2/models/risk/infer", {"inputs": [*GOOD.values()]}, {}),
+    ("/invocations", {"dataframe_split": {"columns": [*EXAMPLE], "data": [[*EXAMPLE.values()]]}}, JSON),
+    ("/invocations", CSV, {"content-type": "text/csv"}),
+    ("/endpoints/risk/invocations", json.dumps(EXAMPLE).encode(), {"content-type": "application/jsonlines"}),
+    ("/v1/models/risk:predict", {"instances": [EXAMPLE]}, JSON),
+    ("/predictions/risk", EXAMPLE, JSON),
+    ("/score", {"input_data": [EXAMPLE]}, JSON),
+    ("/events/risk", EVENT, {"content-type": "application/cloudevents+json"}),
+]
+
+
+def test_nor_one_of_any_protocol(serve: Serve, bundle: Bundle) -> None:
+    import tritonclient.grpc
+    import tritonclient.http
+
+    bundles = [bundle(version=n, bias=n / 10) for n in (1, 2, 3)]
+    server = serve(table(1, live(bundles[0], 1)), grpc_port=0)
+    binary = tritonclient.http.InferenceServerClient(f"127.0.0.1:{server.port}")
+    rpc = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{server.grpc_port}")
+    over_rpc = tensors(tritonclient.grpc, [EXAMPLE], (1, 1))
+    asked = [*PROTOCOLS, lambda: rpc.infer("risk", over_rpc) and None]
+    with Load(server.port, asked=asked) as load:
+        swap(server, bundles)
+        for _ in range(5):  # gevent's, which other threads may not use
+            binary.infer("risk", tensors(tritonclient.http, [EXAMPLE], (1, 1)))
+        load.wait(100)
+    assert {one for one in load.answers if one[0] != 200} == set()
+    assert server.restarts == 0
+    rpc.close()
+    binary.close()
 
 
 def test_what_cannot_be_served_never_comes_into_force(serve: Serve, bundle: Bundle, tmp_path: Path) -> None:

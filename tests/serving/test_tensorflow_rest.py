@@ -95,6 +95,7 @@ def test_what_is_there(server: Supervisor) -> None:
         {"version": "3", "state": "AVAILABLE", "status": good}, {"version": "4", "state": "AVAILABLE", "status": good},
     ]  # fmt: skip
     assert about["ready"] is True
+    assert call(server.port, "GET", "/v1/models").json == {"models": ["risk"]}
     assert len(call(server.port, "GET", "/v1/models/risk/versions/4").json["model_version_status"]) == 1
     assert len(call(server.port, "GET", "/v1/models/risk/labels/champion").json["model_version_status"]) == 1
     told = call(server.port, "GET", "/v1/models/risk/versions/4/metadata").json

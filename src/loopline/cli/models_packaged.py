@@ -27,7 +27,7 @@ OUT = click.option("-o", "--out", type=PATH, metavar="FOLDER", help="Where the b
 @click.command()
 @click.argument("form", type=PATH)
 @click.option(
-    "--as", "kind", type=click.Choice(["xgboost", "skops", "pytorch", "tensorflow", "code"]), required=True,
+    "--as", "kind", type=click.Choice(["onnx", "lightgbm", "xgboost", "skops", "pytorch", "tensorflow", "code"]), required=True,
     help="What FORM is.",
 )  # fmt: skip
 @click.option("--name", required=True, help="The model's name.")
@@ -50,8 +50,9 @@ def package(
     out: Path | None,
     json: bool,
 ) -> None:
-    """Make a signed bundle of FORM: XGBoost's .ubj or .json, a .skops file, PyTorch's .pt2 or .pt, a folder of model.py and
-    model.safetensors (--as pytorch), a SavedModel's folder (--as tensorflow), or a folder of code with model.py.
+    """Make a signed bundle of FORM: an .onnx graph, LightGBM's .txt, XGBoost's .ubj or .json, a .skops file, PyTorch's .pt2 or
+    .pt, a folder of model.py and model.safetensors (--as pytorch), a SavedModel's folder (--as tensorflow), or a folder of code
+    with model.py.
 
     The rows decide what serves: the ONNX form where it agrees with the library itself, else that one, in a process of its own;
     with --int8 the 8-bit form where it agrees so far. Nothing is registered: see `models push`.
@@ -80,17 +81,15 @@ def package(
 
 
 def signing(ctx: click.Context) -> tuple[Settings, ModelSigner]:
-    """The settings of the workspace at hand, and its key for bundles. Raises `NotFound` where there is none."""
-    from loopline.errors import NotFound
+    """The settings of the workspace at hand, and its key for bundles. A workspace is made where there is none."""
     from loopline.packaging.signing import ModelSigner
 
     settings = settings_of(ctx)
     if not is_there(settings):
-        raise NotFound(
-            f"There is no workspace at {settings.workspace} whose key could sign it.",
-            code="no-workspace",
-            hint="`loopline init` begins one; or name another one: loopline --workspace DIR ...",
-        )
+        from loopline.app import Platform
+
+        Platform.open(settings).close()
+        click.echo(f"The workspace {settings.workspace} is new; its key signs what is packaged here.", err=True)
     return settings, ModelSigner(settings.workspace / "keys")
 
 

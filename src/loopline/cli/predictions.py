@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +15,35 @@ from loopline.cli.session import as_json, group, session
 
 if TYPE_CHECKING:
     from loopline.outcomes.records import Prediction
+    from loopline.outcomes.verbs import PredictionsVerbs
+    from loopline.serving.kept import Kept
 
 _SINCE = click.option(
     "--since", type=Moment(), default=0, metavar="TIME", help='Only after it: "2h" (ago), "2026-01-31"; default: all.'
 )
+_FOLDER = click.option(
+    "--folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    help="Of a `loopline serve`: what is in its folder, instead of the workspace's record.",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _kept(
+    ctx: click.Context, endpoint: str, folder: Path | None, *, labelled: bool = False, served: bool = False
+) -> Iterator[tuple[PredictionsVerbs | Kept, str]]:
+    """Who is asked for predictions, and the endpoint's name. `served`: the workspace must have the endpoint still."""
+    if folder is not None:
+        from loopline.serving.kept import Kept
+
+        if labelled:
+            raise click.UsageError("Labels are joined in a workspace: --labelled does not go with --folder.")
+        yield Kept(folder), endpoint
+        return
+    with session(ctx) as s:
+        name = names.one(s, endpoint, "endpoint")
+        if served:
+            s.endpoints.show(name)
+        yield s.predictions, name
 
 
 @group("predictions", "Predictions: each answer with its id. They are on record some seconds after they were answered.")
@@ -32,16 +59,22 @@ def predictions() -> None:
     "--variant", type=click.Choice(["champion", "challenger", "stream"]), help="Only answers of this variant."
 )
 @click.option("--labelled", is_flag=True, help="Only those whose label has come.")
+@_FOLDER
 @as_json
 @click.pass_context
 def ls(
-    ctx: click.Context, endpoint: str, since: int, limit: int, variant: str | None, labelled: bool, json: bool
+    ctx: click.Context,
+    endpoint: str,
+    since: int,
+    limit: int,
+    variant: str | None,
+    labelled: bool,
+    folder: Path | None,
+    json: bool,
 ) -> None:
     """The newest predictions of an endpoint, with their labels. That you looked is put on the ledger."""
-    with session(ctx) as s:
-        name = names.one(s, endpoint, "endpoint")
-        s.endpoints.show(name)
-        found = s.predictions.list(name, since=since, limit=limit, variant=variant, labelled=labelled)
+    with _kept(ctx, endpoint, folder, labelled=labelled, served=True) as (kept, name):
+        found = kept.list(name, since=since, limit=limit, variant=variant, labelled=labelled)
     if json:
         show.print_json(found)
         return
@@ -58,12 +91,13 @@ def ls(
 @predictions.command("show")
 @click.argument("endpoint")
 @click.argument("prediction")
+@_FOLDER
 @as_json
 @click.pass_context
-def show_prediction(ctx: click.Context, endpoint: str, prediction: str, json: bool) -> None:
+def show_prediction(ctx: click.Context, endpoint: str, prediction: str, folder: Path | None, json: bool) -> None:
     """One prediction with its row, answer and label. That you looked is put on the ledger."""
-    with session(ctx) as s:
-        found = s.predictions.show(names.one(s, endpoint, "endpoint"), prediction.removeprefix("prediction:"))
+    with _kept(ctx, endpoint, folder) as (kept, name):
+        found = kept.show(name, prediction.removeprefix("prediction:"))
     if json:
         show.print_json(found)
         return
@@ -84,16 +118,16 @@ def show_prediction(ctx: click.Context, endpoint: str, prediction: str, json: bo
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @_SINCE
 @click.option("--labelled", is_flag=True, help="Only those whose label has come.")
+@_FOLDER
 @click.pass_context
-def export(ctx: click.Context, endpoint: str, file: Path, since: int, labelled: bool) -> None:
+def export(ctx: click.Context, endpoint: str, file: Path, since: int, labelled: bool, folder: Path | None) -> None:
     """Write answers with their rows and labels to FILE (Parquet), for DuckDB or any other. That you did is put on the ledger."""
     import io
 
     import polars as pl
 
-    with session(ctx) as s:
-        name = names.one(s, endpoint, "endpoint")
-        frame = pl.read_ipc_stream(io.BytesIO(s.predictions.read(name, since=since, labelled=labelled).read()))
+    with _kept(ctx, endpoint, folder, labelled=labelled) as (kept, name):
+        frame = pl.read_ipc_stream(io.BytesIO(kept.read(name, since=since, labelled=labelled).read()))
     frame.write_parquet(file)
     show.done(None, False, f"{frame.height:,} answers of {name} are in {file}.")
 
@@ -101,14 +135,13 @@ def export(ctx: click.Context, endpoint: str, file: Path, since: int, labelled: 
 @predictions.command()
 @click.argument("endpoint")
 @_SINCE
+@_FOLDER
 @as_json
 @click.pass_context
-def traffic(ctx: click.Context, endpoint: str, since: int, json: bool) -> None:
+def traffic(ctx: click.Context, endpoint: str, since: int, folder: Path | None, json: bool) -> None:
     """What an endpoint answered, by variant: rows, errors, latencies, labels."""
-    with session(ctx) as s:
-        name = names.one(s, endpoint, "endpoint")
-        s.endpoints.show(name)
-        found = s.predictions.traffic(name, since=since)
+    with _kept(ctx, endpoint, folder, served=True) as (kept, name):
+        found = kept.traffic(name, since=since)
     if json:
         show.print_json(found)
         return

@@ -41,6 +41,10 @@ LOOK = 2.0
     help="Who sends a line of this file as its bearer token may call from elsewhere.",
 )  # fmt: skip
 @click.option(
+    "--policy", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+    help="What endpoints refuse and keep: TOML, a table for each.",
+)  # fmt: skip
+@click.option(
     "--open",
     "anyone",
     is_flag=True,
@@ -58,6 +62,7 @@ def serve(
     folder: Path,
     keys: tuple[Path, ...],
     tokens: Path | None,
+    policy: Path | None,
     anyone: bool,
     **tls: str | None,
 ) -> None:
@@ -77,6 +82,7 @@ def serve(
     from loopline.loop.lease import held
     from loopline.packaging.opening import opening_of
     from loopline.packaging.records import Trust
+    from loopline.serving import policies
     from loopline.serving.alone import Alone
     from loopline.serving.tls import check_pair
 
@@ -100,6 +106,7 @@ def serve(
             [wanted(registry, text) for text in models],
             registry,
             tokens=tokens.read_text().split() if tokens is not None else (),
+            policies=policies.read(policy) if policy is not None else {},
             opening=opening,
             host=settings.host,
             port=settings.port,
@@ -123,6 +130,7 @@ def serve(
             click.echo(f"gRPC is answered at {shown}:{server.supervisor.grpc_port}.")
         click.echo(f"The prediction log is in {folder / 'log'}; end it with Ctrl-C.")
         while not stop.wait(LOOK):
+            server.tidy()
             for ref in server.follow():
                 click.echo(f"{ref} is served now.")
         click.echo("Finishing what is under way ...")

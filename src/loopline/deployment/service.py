@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from loopline.data.named import Named
 from loopline.database import Tx
-from loopline.deployment.policy import check_policy
 from loopline.deployment.proof import prove
 from loopline.deployment.records import CHALLENGER, CHAMPION, Endpoint, Plan, Threshold
 from loopline.deployment.tables import endpoints, rollouts, routing
@@ -25,6 +24,7 @@ from loopline.packaging.manifest import read_manifest
 from loopline.packaging.records import Opening
 from loopline.refs import DEFAULT_PROJECT, check_name, parse
 from loopline.registry.verbs import ModelsVerbs
+from loopline.serving.policies import check_policy
 from loopline.serving.records import BUCKETS, Mode, Policy, RouteTable, Variant
 from loopline.serving.records import Endpoint as Routed
 

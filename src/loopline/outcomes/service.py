@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import msgspec
 import polars as pl
 import sqlalchemy as sa
 
@@ -15,11 +13,10 @@ from loopline.database import Tx
 from loopline.errors import Invalid, NotFound
 from loopline.hashing import digest_json
 from loopline.operations import Bytes, check_limit
-from loopline.outcomes import frames, tidying
+from loopline.outcomes import answers, frames, tidying
 from loopline.outcomes.frames import Logged
 from loopline.outcomes.records import (
     SEPARATOR,
-    SHADOWED,
     Collected,
     Compacted,
     Expired,
@@ -27,7 +24,6 @@ from loopline.outcomes.records import (
     LabelsTaken,
     Prediction,
     Traffic,
-    VariantTraffic,
 )
 from loopline.outcomes.tables import labels, log_cursors, segments
 from loopline.outcomes.verbs import LabelsVerbs, PredictionsVerbs
@@ -121,22 +117,14 @@ class PredictionsService(PredictionsVerbs):
         self, endpoint: str, since: int = 0, limit: int = 100, variant: str | None = None, labelled: bool = False
     ) -> list[Prediction]:
         check_limit(limit, "predictions", 100_000)
-        frame = self.frame(endpoint, since=since).filter(pl.col("status") < 400)
-        if variant is not None:
-            frame = frame.filter(pl.col("variant") == variant)
-        if labelled:
-            frame = frame.filter(pl.col("truth").is_not_null())
+        frame = answers.answered(self.frame(endpoint, since=since), variant=variant, labelled=labelled)
         self.tx.note(inputs=[self.tx.ref("endpoint", endpoint)])
-        return [_prediction(endpoint, row) for row in frame.tail(limit).reverse().to_dicts()]
+        return answers.newest(frame, endpoint, limit)
 
     def read(self, endpoint: str, since: int = 0, labelled: bool = False) -> Bytes:
-        frame = self.frame(endpoint, since=since).filter(pl.col("status") < 400)
-        if labelled:
-            frame = frame.filter(pl.col("truth").is_not_null())
+        frame = answers.answered(self.frame(endpoint, since=since), labelled=labelled)
         self.tx.note(inputs=[self.tx.ref("endpoint", endpoint)])
-        buffer = io.BytesIO()
-        frame.write_ipc_stream(buffer)
-        return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
+        return answers.stream(frame)
 
     def show(self, endpoint: str, prediction: str) -> Prediction:
         frame = self.frame(endpoint).filter((pl.col("id") == prediction) & ~pl.col("shadow") & (pl.col("status") < 400))
@@ -150,44 +138,10 @@ class PredictionsService(PredictionsVerbs):
             self.tx.note(inputs=[self.tx.ref("endpoint", endpoint)], digests={"prediction": digest_json(prediction)})
         else:
             self.tx.note(inputs=[self.tx.ref("prediction", prediction)])
-        return _prediction(endpoint, frame.to_dicts()[0])
+        return answers.prediction(endpoint, frame.to_dicts()[0])
 
     def traffic(self, endpoint: str, since: int = 0) -> Traffic:
-        frame = self.frame(endpoint, since=since, columns=_COUNTED)
-        answered = pl.col("status") < 400
-        # By variant alone: after a promotion the champion's answers are of two versions.
-        found = frame.group_by("variant", "shadow", maintain_order=True).agg(
-            pl.col("model").last(),
-            pl.col("request").n_unique().alias("requests"),
-            answered.sum().alias("rows"),
-            pl.col("request").filter(~answered).n_unique().alias("errors"),
-            (pl.col("truth").is_not_null() & answered).sum().alias("labelled"),
-            pl.col("latency_us").filter(answered).quantile(0.5).alias("p50"),
-            pl.col("latency_us").filter(answered).quantile(0.99).alias("p99"),
-            pl.concat_str(pl.col("score").fill_nan(None).cast(pl.String), "label_given", ignore_nulls=True)
-            .filter(answered)
-            .n_unique()
-            .alias("distinct"),
-            (pl.col("score").is_nan() | pl.col("score").is_infinite()).filter(answered).sum().alias("invalid"),
-        )
-        return Traffic(
-            endpoint=endpoint,
-            since=since,
-            variants={
-                f"{row['variant'] or 'none'}{SHADOWED if row['shadow'] else ''}": VariantTraffic(
-                    model=row["model"] or "",
-                    requests=row["requests"],
-                    rows=row["rows"],
-                    errors=row["errors"],
-                    labelled=row["labelled"],
-                    latency_p50=row["p50"] or 0.0,
-                    latency_p99=row["p99"] or 0.0,
-                    distinct_outputs=row["distinct"],
-                    invalid_outputs=row["invalid"],
-                )
-                for row in found.to_dicts()
-            },
-        )
+        return answers.traffic(self.frame(endpoint, since=since, columns=answers.COUNTED), endpoint, since)
 
     def frame(
         self, endpoint: str, *, since: int = 0, until: int | None = None, columns: Sequence[str] | None = None
@@ -309,7 +263,6 @@ class LabelsService(LabelsVerbs):
 _table = labels
 _ONCE = {"id", "variant", "shadow", "status"}
 """What tells one answer from another; a served one has an id of its own, a stream's comes twice where it was answered twice."""
-_COUNTED = ["id", "request", "at", "model", "variant", "shadow", "latency_us", "status", "label_given", "score"]
 
 
 def _check(given: Sequence[Label]) -> None:
@@ -365,18 +318,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _prediction(endpoint: str, row: dict[str, Any]) -> Prediction:
-    return Prediction(
-        id=row["id"],
-        endpoint=endpoint,
-        model=row["model"],
-        variant=row["variant"],
-        at=row["at"],
-        shadow=row["shadow"],
-        output=msgspec.json.decode(row["output"]) if row["output"] else {},
-        row=msgspec.json.decode(row["row"]) if row["row"] else {},
-        label=row["truth"],
-        label_at=row["truth_at"],
-    )

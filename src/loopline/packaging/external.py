@@ -1,9 +1,12 @@
-"""Whether an ONNX file points at data outside itself: found by walking its protobuf fields, without the onnx package.
+"""What must be known of an ONNX file before it is opened: found by walking its protobuf fields, without the onnx package.
 
 A tensor with external data names a file that a runtime would open; a bundle never has one (onnx.proto, TensorProto.data_location).
+A node `Loop` may go on for as long as a value says, without an end: it is not run where nothing could end it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from loopline.errors import Invalid
 
@@ -17,18 +20,42 @@ _INSIDE: dict[str, dict[int, str]] = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_OP_TYPE = 4
 _DEEPEST = 64
+
+
+Found = Callable[[str, int, int | memoryview], bool]
+"""Whether a field, by its message, number and value (or bytes), is what is looked for."""
 
 
 def points_outside(data: bytes) -> bool:
     """Whether any tensor of the model has external data. Raises `Invalid` where the bytes are no protobuf message."""
+
+    def found(message: str, number: int, value: int | memoryview) -> bool:
+        if isinstance(value, int):
+            return message == "tensor" and number == _DATA_LOCATION and bool(value)
+        return message == "tensor" and number == _EXTERNAL_DATA
+
+    return _any(data, found)
+
+
+def may_not_end(data: bytes) -> bool:
+    """Whether the model has a `Loop`, in whichever of its graphs. Raises `Invalid` where the bytes are no protobuf message."""
+
+    def found(message: str, number: int, value: int | memoryview) -> bool:
+        return message == "node" and number == _OP_TYPE and not isinstance(value, int) and value.tobytes() == b"Loop"
+
+    return _any(data, found)
+
+
+def _any(data: bytes, found: Found) -> bool:
     try:
-        return _walk(memoryview(data), "model", 0)
+        return _walk(memoryview(data), "model", 0, found)
     except (IndexError, ValueError) as error:
         raise Invalid("The ONNX file is damaged.", code="bad-onnx") from error
 
 
-def _walk(data: memoryview, message: str, depth: int) -> bool:
+def _walk(data: memoryview, message: str, depth: int, found: Found) -> bool:
     if depth > _DEEPEST:
         raise ValueError("nested too deeply")
     inside = _INSIDE.get(message, {})
@@ -38,7 +65,7 @@ def _walk(data: memoryview, message: str, depth: int) -> bool:
         number, wire = key >> 3, key & 7
         if wire == 0:
             value, at = _varint(data, at)
-            if message == "tensor" and number == _DATA_LOCATION and value:
+            if found(message, number, value):
                 return True
         elif wire == 1:
             at += 8
@@ -48,9 +75,8 @@ def _walk(data: memoryview, message: str, depth: int) -> bool:
             size, at = _varint(data, at)
             if at + size > end:
                 raise ValueError("cut off")
-            if message == "tensor" and number == _EXTERNAL_DATA:
-                return True
-            if number in inside and _walk(data[at : at + size], inside[number], depth + 1):
+            part = data[at : at + size]
+            if found(message, number, part) or (number in inside and _walk(part, inside[number], depth + 1, found)):
                 return True
             at += size
         else:

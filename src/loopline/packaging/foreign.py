@@ -58,13 +58,13 @@ def package(
 ) -> Manifest:
     """Write a bundle of a model in its library's own form; the folder appears whole or not at all.
 
-    `form` is XGBoost's `.ubj` or `.json` file, a `.skops` file, a form of PyTorch (see `packaging.pytorch`), the folder of a
-    SavedModel, or a folder of code with `model.py` (see `packaging.code`). `rows` are validation rows: the columns that the model
-    takes, in their order, and the label; the first one becomes the example. Their numbers decide whether the ONNX graph, where
-    there is one, or the form itself serves; a program (PyTorch, TensorFlow) that ONNX serves for is left out of the bundle. With
-    `int8` the graph's 8-bit form serves where it differs by no more than that from the form's own answers. What is written is
-    signed. Raises `Invalid`, `Refused` (types that are not known as safe), `MissingExtra`, `Conflict` where the folder
-    exists.
+    `form` is an `.onnx` graph, LightGBM's `.txt` file, XGBoost's `.ubj` or `.json` file, a `.skops` file, a form of PyTorch (see
+    `packaging.pytorch`), the folder of a SavedModel, or a folder of code with `model.py` (see `packaging.code`). `rows` are
+    validation rows: the columns that the model takes, in their order, and the label; the first one becomes the example. Their
+    numbers decide whether the ONNX graph, where there is one, or the form itself serves; a program (PyTorch, TensorFlow) that ONNX
+    serves for is left out of the bundle. With `int8` the graph's 8-bit form serves where it differs by no more than that from the
+    form's own answers. What is written is signed. Raises `Invalid`, `Refused` (types that are not known as safe), `MissingExtra`,
+    `Conflict` where the folder exists.
     """
     if int8 is not None and kind == "code":
         raise Invalid(
@@ -107,6 +107,8 @@ def package(
         kept = keep_form(form, work, manifest, rows, sign)
         if kept.scores is not None and kept.graph is not None:
             data, parity = _converted(kept.graph, kept.scores, kind, rows, signature, threshold)
+            if kind == "onnx":
+                parity = msgspec.structs.replace(parity, reason="The form is ONNX itself.")
             if data is not None and int8 is not None:
                 data, parity = with_int8(data, parity, arrays(signature, rows), kept.scores, signature, threshold, int8)
             if data is not None:

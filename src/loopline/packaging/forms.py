@@ -17,13 +17,13 @@ from loopline.packaging.frames import arrays, check_numbers
 from loopline.packaging.manifest import CODE, MANIFEST, file_of
 from loopline.packaging.native import as_outputs
 from loopline.packaging.records import Manifest, Opening
-from loopline.packaging.runtime import Session
+from loopline.packaging.runtime import Session, open_session, run_session
 from loopline.ports.runtime import Floats, Strings
 
 if TYPE_CHECKING:
     import polars as pl
 
-FormKind = Literal["xgboost", "skops", "pytorch", "tensorflow", "code"]
+FormKind = Literal["onnx", "lightgbm", "xgboost", "skops", "pytorch", "tensorflow", "code"]
 Sign = Callable[[Manifest], Opening]
 """Writes a manifest into the bundle, signs it, and gives with what the bundle may be opened."""
 _BATCH = 5_000  # rows that a child is asked at once
@@ -51,17 +51,27 @@ def keep_form(form: Path, work: Path, manifest: Manifest, rows: pl.DataFrame, si
         return Kept(None, None)
     if manifest.runtime in ("pytorch", "tensorflow"):
         return _program(form, work, manifest, rows, sign)
+    numbers, strings = arrays(signature, rows)
+    if manifest.runtime == "onnx":
+        return _graph(form, signature, numbers, strings)
     target = work / file_of(manifest.runtime)
     target.parent.mkdir(parents=True)
-    numbers, strings = arrays(signature, rows)
+    if manifest.runtime == "lightgbm":
+        from loopline.packaging import lightgbmed
+
+        trees = lightgbmed.read_trees(form)
+        lightgbmed.check_trees(trees, signature)
+        shutil.copyfile(form, target)
+        found = _probabilities(lightgbmed.native(trees)(numbers, strings), rows.height, signature)
+        return Kept(found, lambda: lightgbmed.graph_of(trees))
     if manifest.runtime == "xgboost":
         from loopline.packaging import xgboosted
 
         booster = xgboosted.read_trees(form)
         xgboosted.check_trees(booster, signature)
         target.write_bytes(booster.save_raw("ubj"))
-        scores = xgboosted.native(booster)(numbers, strings)
-        return Kept(as_outputs(scores, rows.height, signature), lambda: xgboosted.graph_of(booster))
+        found = _probabilities(xgboosted.native(booster)(numbers, strings), rows.height, signature)
+        return Kept(found, lambda: xgboosted.graph_of(booster))
     from loopline.packaging import pipelines
 
     estimator = pipelines.read_pipeline(form)
@@ -69,6 +79,41 @@ def keep_form(form: Path, work: Path, manifest: Manifest, rows: pl.DataFrame, si
     shutil.copyfile(form, target)
     scores = pipelines.native(estimator, signature)(numbers, strings)
     return Kept(as_outputs(scores, rows.height, signature), lambda: pipelines.graph_of(estimator, signature))
+
+
+def _graph(form: Path, signature: Signature, numbers: Floats, strings: Strings) -> Kept:
+    """A graph as it is, its answers those of ONNX Runtime."""
+    from loopline.packaging import graphs
+    from loopline.packaging.joined import with_two_inputs
+
+    model = graphs.read_graph(form, signature)
+    given = model.SerializeToString()
+    try:
+        session = open_session(with_two_inputs(model, signature).SerializeToString())
+        together = _probabilities(run_session(session, numbers, strings), len(numbers), signature)
+        alone = [run_session(session, numbers[[k]], strings[[k]]) for k in range(min(_ALONE, len(numbers)))]
+    except Invalid as e:
+        if e.code != "not-convertible":
+            raise
+        raise graphs.broken(form, e) from e
+    except Exception as e:  # onnx's and onnxruntime's errors share no base class
+        raise graphs.broken(form, e) from e
+    _check_scores(together, np.concatenate(alone), signature)
+    return Kept(together, lambda: type(model).FromString(given))
+
+
+def _probabilities(scores: Any, rows: int, signature: Signature) -> Floats:
+    """A library's scores as outputs. Raises `Invalid` where they are not what is served."""
+    try:
+        found = as_outputs(scores, rows, signature)
+    except ValueError as e:
+        raise Invalid(
+            f"The model's answers do not fit the rows' label: {e}.",
+            code="other-classes",
+            hint="Give rows with every class of training.",
+        ) from e
+    _check_probabilities(found, signature)
+    return found
 
 
 def listed(manifest: Manifest, work: Path) -> Manifest:
@@ -121,6 +166,16 @@ def scored(session: Session, numbers: Floats, strings: Strings) -> Floats:
 
 def _check_scores(together: Floats, alone: Floats, signature: Signature) -> None:
     """Raises `Invalid` where the answers are no probabilities, or depend on what else was asked."""
+    _check_probabilities(together, signature)
+    if not np.allclose(together[: len(alone)], alone, rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise Invalid(
+            "The model's answer for a row depends on the other rows of its batch.",
+            code="rows-depend",
+            hint="Export it as it is in use: model.eval() before torch.export, training=False in Keras.",
+        )
+
+
+def _check_probabilities(together: Floats, signature: Signature) -> None:
     if signature.task != "regression":
         finite = together[np.isfinite(together).all(axis=1)]
         if (finite < 0).any() or (finite > 1).any() or (np.abs(finite.sum(axis=1) - 1) > 1e-3).any():
@@ -129,9 +184,3 @@ def _check_scores(together: Floats, alone: Floats, signature: Signature) -> None
                 code="no-probabilities",
                 hint="End it with a sigmoid (of two classes) or a softmax.",
             )
-    if not np.allclose(together[: len(alone)], alone, rtol=1e-3, atol=1e-4, equal_nan=True):
-        raise Invalid(
-            "The model's answer for a row depends on the other rows of its batch.",
-            code="rows-depend",
-            hint="Export it as it is in use: model.eval() before torch.export, training=False in Keras.",
-        )

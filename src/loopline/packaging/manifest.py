@@ -37,6 +37,7 @@ _SHARD = re.compile(rf"(nodes/[\w.-]+/)*{SAVED}/variables/variables\.data-\d{{5}
 _FILES: dict[Runtime, tuple[str, ...]] = {
     "onnx": (MODEL,),
     "native": (f"{NATIVE}/model.json",),
+    "lightgbm": (f"{NATIVE}/model.txt",),
     "xgboost": (f"{NATIVE}/model.ubj",),
     "skops": (f"{NATIVE}/model.skops",),
     "pytorch": (f"{CODE}/model.py", f"{NATIVE}/model.pt2", f"{NATIVE}/model.pt"),
@@ -98,7 +99,7 @@ def _check_name(folder: Path, name: str, runtime: Runtime) -> None:
         raise Refused(
             f"{name!r} in {folder} is not a form that is ever loaded.",
             code="bundle-format",
-            hint="A bundle holds ONNX, JSON, text and the safe forms of XGBoost and skops; a pickle runs code when it is opened.",
+            hint="A bundle holds ONNX, JSON, text and the safe forms of libraries; a pickle runs code when it is opened.",
         )
 
 

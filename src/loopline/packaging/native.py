@@ -20,6 +20,10 @@ def open_native(folder: Path, manifest: Manifest) -> Score:
             from loopline.packaging.code import open_code
 
             return open_code(folder, manifest)
+        case "lightgbm":
+            from loopline.packaging import lightgbmed
+
+            return lightgbmed.open_trees(folder)
         case "xgboost":
             from loopline.packaging.xgboosted import open_trees
 

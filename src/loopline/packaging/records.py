@@ -8,7 +8,7 @@ import msgspec
 
 from loopline.features.records import Signature, Task
 
-Runtime = Literal["onnx", "native", "xgboost", "skops", "pytorch", "tensorflow", "ensemble", "code"]
+Runtime = Literal["onnx", "native", "lightgbm", "xgboost", "skops", "pytorch", "tensorflow", "ensemble", "code"]
 """What computes a bundle: the ONNX graph in the server's own process, or one of the others in a child process."""
 
 PROGRAMS: frozenset[Runtime] = frozenset({"pytorch", "tensorflow", "code"})

@@ -16,6 +16,7 @@ from loopline.errors import Invalid, Refused
 from loopline.features.boundary import Boundary
 from loopline.hashing import digest_bytes
 from loopline.packaging.cleaned import read_cleaning
+from loopline.packaging.external import may_not_end
 from loopline.packaging.manifest import MANIFEST, MODEL, read_manifest
 from loopline.packaging.native import as_outputs, open_native
 from loopline.packaging.records import PROGRAMS, Manifest, Opening
@@ -34,6 +35,11 @@ def open_session(data: bytes) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def in_child(folder: Path, manifest: Manifest) -> bool:
+    """Whether a model is computed in a process of its own alone: one that is no ONNX, and one that may never come to an end."""
+    return manifest.runtime != "onnx" or may_not_end((folder / MODEL).read_bytes())
 
 
 def run_session(session: Any, numbers: Floats, strings: Strings) -> Floats:
@@ -69,7 +75,7 @@ class Session:
         self._session: Any = None
         self._child: Any = None
         self._native: Score | None = None
-        if self.manifest.runtime == "onnx":
+        if self.manifest.runtime == "onnx" and (within or not in_child(folder, self.manifest)):
             self._session = open_session((folder / MODEL).read_bytes())
         elif within and self.manifest.runtime == "ensemble":
             from loopline.packaging.ensemble_running import Columns, open_ensemble

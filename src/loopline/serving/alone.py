@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,18 +23,24 @@ import msgspec
 
 from loopline.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable, did_you_mean
 from loopline.packaging.manifest import MANIFEST, read_manifest
+from loopline.ports.files import write_whole
 from loopline.serving.fetched import Bundles, Registry, Wanted
-from loopline.serving.records import Endpoint, RouteTable, Variant
+from loopline.serving.policies import check_policy
+from loopline.serving.records import Endpoint, Policy, RouteTable, Variant
+from loopline.serving.retention import Retention
 from loopline.serving.supervisor import Supervisor
 
 logger = logging.getLogger("loopline.serving")
+_BETWEEN = 60.0
+"""Seconds between two looks for answers whose time is over."""
 
 
 class Alone:
     """A server of models alone, from `start` until `stop`.
 
     `folder` is its own: routing table, fetched bundles, the workers' words, and the prediction log below `log`. `registry`
-    is needed where a model is wanted by name. `tokens` may call everything, besides this user on this machine.
+    is needed where a model is wanted by name. `tokens` may call everything, besides this user on this machine. `policies` are those
+    of endpoints, by their names.
     """
 
     def __init__(
@@ -42,8 +50,14 @@ class Alone:
         registry: Registry | None = None,
         *,
         tokens: Iterable[str] = (),
+        policies: Mapping[str, Policy] | None = None,
         **options: Any,
     ) -> None:
+        self._folder = folder
+        self._policies = dict(policies or {})
+        self._retention = Retention(folder / "log", self._policies)
+        self._looked = -_BETWEEN
+        self._salt = ""
         self._bundles = Bundles(folder / "bundles", registry)
         self._repositories = [w.folder for w in wanted if w.folder is not None and is_repository(w.folder)]
         self._wanted = [one for w in wanted for one in (inside(w.folder) if w.folder in self._repositories else [w])]
@@ -59,11 +73,14 @@ class Alone:
         Raises what is amiss with the first that cannot be served, by name; then nothing is served.
         """
         found = {place: self._bundles.variant(wanted) for place, wanted in enumerate(self._wanted)}
-        table = _table(1, found)
-        if not table.endpoints:
+        if not found:
             raise Invalid(
                 "There is no model to serve.", code="no-model", hint="Name a bundle's folder or a model's ref."
             )
+        self._check_policies(found)
+        if any(policy.hashed for policy in self._policies.values()):
+            self._salt = secret(self._folder / "secret")
+        table = self._table(1, found)
         with self._turn:
             self.supervisor.start(RouteTable(epoch=0))
             try:
@@ -139,9 +156,45 @@ class Alone:
         """Has the workers serve this. Raises what the supervisor does; nothing is changed then."""
         loaded = {_endpoint(variant) for variant in served.values()}
         idle = tuple(sorted(self._places.keys() - loaded))
-        table = msgspec.structs.replace(_table(self.supervisor.epoch + 1, served), idle=idle)
+        table = msgspec.structs.replace(self._table(self.supervisor.epoch + 1, served), idle=idle)
         self.supervisor.push(table, self._tokens)
         self._served = served
+
+    def tidy(self) -> None:
+        """Removes answers whose time is over, as the policies say; looks for them about once a minute."""
+        if time.monotonic() - self._looked >= _BETWEEN:
+            self._looked = time.monotonic()
+            try:
+                self._retention.expire(time.time_ns() // 1_000_000)
+            except (OSError, LooplineError) as e:  # a disk that is full, say: it is tried again
+                logger.error("Answers whose time is over stay for now: %s", e)
+
+    def _check_policies(self, found: Mapping[int, Variant]) -> None:
+        """Raises `Invalid` for a policy of what is not served here, or of columns that its callers do not send."""
+        folders = {_endpoint(variant): Path(variant.bundle) for variant in found.values()}
+        for name, policy in self._policies.items():
+            if name not in folders:
+                raise Invalid(
+                    f"There is a policy for {name!r}, which is not served here.",
+                    code="bad-policy",
+                    hint=did_you_mean(name, folders),
+                )
+            signature = read_manifest(folders[name], verify=False).signature
+            check_policy(policy, {field.name for field in signature.inputs}, name, further="")
+
+    def _table(self, epoch: int, found: Mapping[int, Variant]) -> RouteTable:
+        endpoints: dict[str, Endpoint] = {}
+        for variant in found.values():
+            name = _endpoint(variant)
+            if name in endpoints:
+                raise Conflict(
+                    f"{endpoints[name].variants[0].model} and {variant.model} would both be served at {name!r}.",
+                    code="two-models",
+                    hint="An endpoint is named after its model: serve one of them, or each on a port of its own.",
+                )
+            policy = self._policies.get(name, Policy())
+            endpoints[name] = Endpoint(name=name, variants=(variant,), policy=policy, salt=self._salt)
+        return RouteTable(epoch=epoch, endpoints=endpoints)
 
     def stop(self) -> None:
         """Ends; what is in flight is answered first."""
@@ -171,15 +224,13 @@ def _endpoint(variant: Variant) -> str:
     return variant.model.partition(":")[2].rpartition("@")[0].rpartition("/")[2]
 
 
-def _table(epoch: int, found: Mapping[int, Variant]) -> RouteTable:
-    endpoints: dict[str, Endpoint] = {}
-    for variant in found.values():
-        name = _endpoint(variant)
-        if name in endpoints:
-            raise Conflict(
-                f"{endpoints[name].variants[0].model} and {variant.model} would both be served at {name!r}.",
-                code="two-models",
-                hint="An endpoint is named after its model: serve one of them, or each on a port of its own.",
-            )
-        endpoints[name] = Endpoint(name=name, variants=(variant,))
-    return RouteTable(epoch=epoch, endpoints=endpoints)
+def secret(path: Path) -> str:
+    """What hashes are keyed with: made once, and kept in a file that only this user can read. Raises `Invalid`."""
+    try:
+        found = path.read_text().strip()
+    except FileNotFoundError:
+        found = secrets.token_hex(32)
+        write_whole(path, found.encode(), mode=0o600)
+    if len(found) != 64:
+        raise Invalid(f"{path} holds no secret.", code="bad-key-file", hint="Put it back, or remove it for a new one.")
+    return found

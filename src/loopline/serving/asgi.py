@@ -106,6 +106,9 @@ class App:
             _read_only(method)
             names = self.gate.served(live, headers, peer)
             await _send(send, 200, msgspec.json.encode(torchserve.models(live, names, scope["query_string"])))
+        elif path == "/v1/models":
+            _read_only(method)
+            await _send(send, 200, msgspec.json.encode({"models": self.gate.served(live, headers, peer)}))
         elif path == "/metrics":
             _read_only(method)
             self.gate.allow(live, None, headers, peer)
@@ -213,9 +216,7 @@ class App:
     def _check_ready(self) -> None:
         """Raises the 503 of a worker that is not ready for requests."""
         if not self.engine.live.epoch:
-            raise Problem(
-                503, Unavailable("No routing table is loaded yet.", code="not-ready"), ((b"retry-after", b"1"),)
-            )
+            raise Problem(503, Unavailable("No routing table is loaded yet.", code="not-ready"))
         if self.engine.draining:
             raise busy("This worker is draining: it answers what it has, and then ends.", "draining")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -13,6 +13,8 @@ from loopline.errors import did_you_mean
 from loopline.serving.problems import bad_input
 
 Form = Literal["list", "object", "rows", "columns", "none"]
+DEEPEST = 100
+"""Lists and objects that may stand within each other in a body."""
 _WRAP = ("rows", "route_key")
 _UNREAD = (dict, list, type(None))
 """What is no cell of a table."""
@@ -21,12 +23,12 @@ _UNREAD = (dict, list, type(None))
 def read(body: bytes, hint: str = 'Send [{"column": value, ...}, ...] as UTF-8; a missing value is null.') -> Any:
     """The JSON value of a body; `hint` says what is wanted.
 
-    Raises `Problem` for what is no JSON, a key given twice and numbers that JSON has not.
+    Raises `Problem` for what is no JSON, a key given twice, numbers that JSON has not, and what is nested too deeply.
     """
     try:
         if b"\\u" in body:
             msgspec.json.decode(body)  # refuses half a surrogate pair, which no graph could take
-        return json.loads(body.decode(), object_pairs_hook=_no_twins, parse_constant=_no_constant)
+        found = json.loads(body.decode(), object_pairs_hook=_no_twins, parse_constant=_no_constant)
     except _Twin as e:
         name = e.args[0]
         bad_input(f"The key {name!r} is given twice in one object.", "duplicate-key", "Give each key once.", field=name)
@@ -36,6 +38,9 @@ def read(body: bytes, hint: str = 'Send [{"column": value, ...}, ...] as UTF-8; 
             "not-json",
             hint,
         )
+    if body.count(b"{") + body.count(b"[") > DEEPEST and _too_deep(found):
+        bad_input(f"The body is nested more than {DEEPEST} deep.", "too-deep", hint)
+    return found
 
 
 def rows_of(value: Any, columns: Collection[str]) -> tuple[Form, list[Any], str | None]:
@@ -102,6 +107,19 @@ def said(value: Any) -> str:
 def _wraps(value: dict[str, Any]) -> bool:
     rows = value["rows"]
     return isinstance(rows, list) and all(isinstance(row, dict) for row in rows) and value.keys() <= {*_WRAP}
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [one for outer in level for one in _inside(outer) if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 class _Twin(ValueError):

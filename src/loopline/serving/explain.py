@@ -149,7 +149,6 @@ class Explainers:
                     code="explanation-failed",
                     hint="The prediction itself stands; try again in a moment.",
                 ),
-                ((b"retry-after", b"1"),),
             ) from e
         finally:
             child.waiting -= 1

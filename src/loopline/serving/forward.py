@@ -54,7 +54,6 @@ def control_down(why: str) -> Problem:
             code="control-unavailable",
             hint="Predictions are still answered. `loopline status` shows what runs; try again in a moment.",
         ),
-        ((b"retry-after", b"1"),),
     )
 
 
@@ -237,7 +236,7 @@ class Forwarder:
                 await file.add(message.get("body", b""))
             digest = await file.end()
         except Unavailable as e:
-            raise Problem(503, e, ((b"retry-after", b"1"),)) from e
+            raise Problem(503, e) from e
         await connection.write(digest.encode())
 
     async def _down(self, connection: Connection, answer: Answer, send: Send) -> None:

@@ -140,5 +140,4 @@ def too_late() -> Problem:
             code="deadline-passed",
             hint="Give it more time (x-loopline-deadline-ms), or come again when there is less to do.",
         ),
-        ((b"retry-after", b"1"),),
     )

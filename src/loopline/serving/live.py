@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import xxhash
 
 from loopline.errors import Invalid, LooplineError, NotFound
@@ -49,7 +50,7 @@ class LiveVariant:
         self.decision: dict[str, Any] = {}
         """What answers say of the threshold, where there is one: its value, and the number of the decision (0: as packaged)."""
         if self.task == "binary":
-            self.decision = {"threshold": self.threshold, "threshold_number": record.threshold_number}
+            self.decision = {"threshold": _said(self.threshold), "threshold_number": record.threshold_number}
         self.labels = list(manifest.classes)
         self.pick = _pick(contract.names, (*manifest.numbers, *manifest.strings))
         quoted = {k: msgspec.json.encode(k).decode() for k in (endpoint, self.name, self.model, *manifest.classes)}
@@ -91,6 +92,12 @@ class LiveVariant:
         if self.task == "binary":
             return self.labels[output[1] >= self.threshold]
         return self.labels[output.index(max(output))] if self.task == "multiclass" else ""
+
+
+def _said(threshold: float) -> float:
+    """A threshold as it is told: one that was rounded to float32, as it is compared, by its shortest digits (0.35)."""
+    narrow = np.float32(threshold)
+    return float(str(narrow)) if narrow == threshold else threshold
 
 
 def _pick(given: tuple[str, ...], wanted: tuple[str, ...]) -> Pick | None:

@@ -16,7 +16,7 @@ from loopline.hashing import digest_bytes
 from loopline.packaging.cleaned import read_cleaning
 from loopline.packaging.manifest import MANIFEST, MODEL, read_manifest
 from loopline.packaging.records import Manifest, Opening
-from loopline.packaging.runtime import open_session
+from loopline.packaging.runtime import in_child, open_session
 from loopline.ports.runtime import Floats, ModelDown, ModelSlow, Runtime, Strings
 
 IN_LOOP = 0.002
@@ -131,7 +131,7 @@ def load(folder: Path, opening: Opening | None = None) -> ServedModel:
 
         check_trusted(folder, opening.trust, "only such a one is served")
     runtime: Runtime
-    if manifest.runtime == "onnx":
+    if not in_child(folder, manifest):
         runtime = OnnxRuntime(folder, manifest)
     else:
         from loopline.packaging.child import ChildRuntime
@@ -175,7 +175,7 @@ def _warm(model: ServedModel) -> None:
         model.run([row])
         costs.append(time.perf_counter() - start)
     model.cost = min(costs)
-    model.in_loop = manifest.runtime == "onnx" and model.cost <= IN_LOOP
+    model.in_loop = isinstance(model.runtime, OnnxRuntime) and model.cost <= IN_LOOP
 
 
 def _golden(model: ServedModel, output: list[float]) -> None:

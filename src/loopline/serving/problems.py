@@ -19,10 +19,15 @@ REASONS = {
 
 
 class Problem(Exception):
-    """A request that is not answered with a prediction. `status` is HTTP's, `error` says what and the way out."""
+    """A request that is not answered with a prediction. `status` is HTTP's, `error` says what and the way out.
+
+    A 503 says when to come again; in a second, where `headers` say nothing else.
+    """
 
     def __init__(self, status: int, error: LooplineError, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(str(error))
+        if status == 503 and not any(name == b"retry-after" for name, _ in headers):
+            headers = (*headers, (b"retry-after", b"1"))
         self.status = status
         self.error = error
         self.headers = headers
@@ -125,7 +130,7 @@ def foreign(header: str, value: str) -> Problem:
 
 def busy(what: str, code: str = "busy") -> Problem:
     """The 503 of a part that cannot take more for now; tells when to come again."""
-    return Problem(503, Unavailable(what, code=code, hint="Try again in a second."), ((b"retry-after", b"1"),))
+    return Problem(503, Unavailable(what, code=code, hint="Try again in a second."))
 
 
 def unanswered(model: str, error: Exception) -> Problem:
