@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from loopline.data import readers_encoding, readers_kept
+from loopline.data import readers_encoding, spooled
 from loopline.data.readers_csv import read_csv
 from loopline.data.readers_encoding import records
-from loopline.data.readers_kept import Kept
 from loopline.data.readers_types import MISSING
+from loopline.data.spooled import Spool
 from loopline.quality.blocks import Blocks
 
 WHOLE = ["1", "-7", "+3", "0", "120"]
@@ -55,7 +55,7 @@ def in_pieces(rows: pl.DataFrame, size: int, chosen: list[str]) -> tuple[Blocks,
     """What `read` gives of blocks of so many bytes that lie in a file; some of its columns; how many blocks they are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers_encoding, "_RECORDS", size)
-        patch.setattr(readers_kept, "_IN_MEMORY", 0)
+        patch.setattr(spooled, "_IN_MEMORY", 0)
         blocks, warnings = read(rows)
         some = blocks.only(chosen).frame()
         return Blocks.of(blocks.frame()), warnings, some, len(list(blocks))
@@ -115,15 +115,15 @@ def test_a_type_that_a_late_block_tells_holds_for_the_first_ones() -> None:
 
 
 def test_what_is_kept_has_no_name_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers_kept, "_IN_MEMORY", 100)
-    kept = Kept(tmp_path)
-    blocks = [pl.DataFrame({"a": [i, None], "b\0": ["word", "x" * 100 * i]}) for i in range(4)]
+    monkeypatch.setattr(spooled, "_IN_MEMORY", 100)
+    kept = Spool(tmp_path)
+    blocks = [pl.DataFrame({"a": [i, None], "b": ["word", "x" * 100 * i]}) for i in range(4)]
     blocks.append(blocks[0].with_columns(pl.col("a").cast(pl.Float64)))
     for block in blocks:
         kept.add(block)
     assert len(kept) == len(blocks)
     assert list(tmp_path.iterdir()) == []
-    for names in (["a", "b\0"], ["b\0"], ["b\0", "a"]):
+    for names in (["a", "b"], ["b"], ["b", "a"]):
         for place, block in enumerate(blocks):
             assert_frame_equal(kept.read(place, names), block.select(names))
             kept.release(place)
