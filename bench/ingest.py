@@ -2,7 +2,7 @@
 
 Run: python bench/ingest.py [--mb 1000] [--folder FOLDER] [--json FILE]. Each way is a process of its own, on one file of 20
 columns (identifiers, numbers, days, times, categories, texts in quotes), in a folder on a disk; the limit is twice polars' time.
-Both parse each line once; `add` also asks the rules, profiles, and reads what it wrote to hash every value.
+Both parse each line once; `add` also asks the rules, profiles, and hashes every value.
 """
 
 from __future__ import annotations

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _CHUNK = 1 << 20
-_IN_MEMORY = 16 << 20
 
 
 def canonical_json(value: Any) -> bytes:
@@ -127,65 +125,74 @@ def digest_table(table: pa.Table) -> str:
     It does not depend on chunking, on offsets or on how missing values are laid out; every NaN is the same and -0.0 is 0.0.
     Metadata is not part of it.
     """
-    return digest_columns(table.schema, table.num_rows, lambda place: table.column(place).chunks)
+    digest = TableDigest(table.schema)
+    digest.add(table)
+    return digest.digest()
 
 
-def digest_columns(
-    schema: pa.Schema, rows: int, column: Callable[[int], Iterable[pa.Array]], full: Collection[int] = ()
-) -> str:
-    """The same digest of a table that is not in memory: `column` gives the values of one of its columns, by its place, in pieces.
+class TableDigest:
+    """The same digest of a table whose rows come in pieces, one behind the other."""
 
-    Each column is read by itself: once where it is among those that are known to lack no value (`full`, by their places), else
-    twice. The characters of texts lie in a file that has no name, meanwhile.
-    """
-    from blake3 import blake3
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = canonical_json([[f.name, _type_name(f.type)] for f in schema])
+        self._columns = [_Column() for _ in schema]
+        self._rows = 0
 
-    state = blake3()
-    state.update(canonical_json([[f.name, _type_name(f.type)] for f in schema]))
-    state.update(rows.to_bytes(8, "little"))
-    for place, field in enumerate(schema):
-        for data in [_all_valid(rows)] if place in full else _valid(column(place)):
-            state.update(data)
-        for data in _hashed(column(place), field.type):
-            state.update(data)
-    return "blake3:" + state.hexdigest()
+    def add(self, piece: pa.Table) -> None:
+        """Takes the next rows in, of the same columns."""
+        for column, values in zip(self._columns, piece.columns, strict=True):
+            start = self._rows
+            for array in values.chunks:
+                column.add(array, start)
+                start += len(array)
+        self._rows += piece.num_rows
+
+    def digest(self) -> str:
+        """The digest of all rows so far."""
+        from blake3 import blake3
+
+        state = blake3(self._schema)
+        state.update(self._rows.to_bytes(8, "little"))
+        for column in self._columns:
+            state.update(column.digest())
+        return "blake3:" + state.hexdigest()
 
 
-def _hashed(pieces: Iterable[pa.Array], kind: pa.DataType) -> Iterator[Any]:
-    """What stands for the values of a column in a digest."""
+class _Column:
+    """What stands for the values of a column in a digest: which rows lack one, the values or lengths, the characters of texts."""
+
+    def __init__(self) -> None:
+        from blake3 import blake3
+
+        self._states = blake3(), blake3(), blake3()
+
+    def add(self, array: pa.Array, start: int) -> None:
+        """Takes the values of the rows from `start` on."""
+        import numpy as np
+        import pyarrow as pa
+
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        lacking, values, characters = self._states
+        if array.null_count:
+            there = array.is_valid().to_numpy(zero_copy_only=False)
+            lacking.update((np.flatnonzero(~there) + start).astype("<i8").tobytes())
+        if _is_text(array.type):
+            lengths, joined = _texts(array)
+            values.update(lengths)
+            characters.update(joined)
+        else:
+            values.update(_values(array))
+
+    def digest(self) -> bytes:
+        """Of all values so far."""
+        return b"".join(state.digest() for state in self._states)
+
+
+def _is_text(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
-    if pa.types.is_dictionary(kind):
-        pieces, kind = (piece.dictionary_decode() for piece in pieces), kind.value_type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        for piece in pieces:
-            yield _values(piece)
-        return
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as characters:
-        for piece in pieces:
-            lengths, joined = _texts(piece)
-            yield lengths
-            characters.write(joined)
-        characters.seek(0)
-        yield from iter(lambda: characters.read(_CHUNK), b"")
-
-
-def _all_valid(rows: int) -> bytes:
-    """As `_valid`, where no value is missing."""
-    return b"\xff" * (rows // 8) + (bytes([0xFF00 >> rows % 8 & 0xFF]) if rows % 8 else b"")
-
-
-def _valid(pieces: Iterable[pa.Array]) -> Iterator[bytes]:
-    """One bit a row; bytes do not end where pieces do."""
-    import numpy as np
-
-    left = np.zeros(0, bool)
-    for piece in pieces:
-        bits = np.concatenate([left, np.asarray(piece.is_valid())])
-        whole = len(bits) - len(bits) % 8
-        yield np.packbits(bits[:whole]).tobytes()
-        left = bits[whole:]
-    yield np.packbits(left).tobytes()
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _values(array: pa.Array) -> Any:

@@ -106,11 +106,23 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, int]:
 
 @linux
 @pytest.mark.parametrize(
-    "how", ["gzip", "zstd", "parquet", "ndjson.gz", "avro", "arrow in one batch", "arrow stream.zst"]
+    "how",
+    [
+        "gzip",
+        "zstd",
+        "parquet",
+        "ndjson.gz",
+        "avro",
+        "arrow in one batch",
+        "arrow stream.zst",
+        "latin-1",
+        "utf-16",
+        "array",
+    ],
 )
 def test_nor_with_a_packed_one(tmp_path: Path, plain: tuple[Path, int, int], how: str) -> None:
     file, rows, peak = plain
-    written = tmp_path / f"t.{how.split()[0]}"
+    written = tmp_path / f"t.{'json' if how == 'array' else how.split()[0]}"
     again_as(how, file, written)
     good, held, found = added(tmp_path / "a", written)
     assert good + held == rows
@@ -129,6 +141,10 @@ def again_as(how: str, file: Path, written: Path) -> None:
             table(file).write_parquet(written, row_group_size=50_000)
         case "ndjson":
             written.write_bytes(table(file).write_ndjson().encode())
+        case "latin-1" | "utf-16" as encoding:
+            written.write_text(file.read_text().replace("fine", "fêted"), encoding=encoding)
+        case "array":
+            written.write_bytes(b"[" + table(file).write_ndjson().encode().strip().replace(b"\n", b",") + b"]")
         case "avro":
             frame = table(file)
             with written.open("wb") as out:
@@ -151,8 +167,21 @@ def table(file: Path) -> pl.DataFrame:
 
 @linux
 @pytest.mark.soak
-def test_three_gigabytes_take_less_than_one_of_memory(tmp_path: Path) -> None:
-    rows = write(tmp_path / "big.csv", 3 << 30, columns=16)
-    good, held, peak = added(tmp_path / "a", tmp_path / "big.csv")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("how", ["plain", "latin-1", "array"])
+def test_three_gigabytes_take_less_than_one_of_memory(tmp_path: Path, how: str) -> None:
+    file = tmp_path / ("big.json" if how == "array" else "big.csv")
+    rows = 0
+    with file.open("wb") as out:
+        while out.tell() < 3 << 30:
+            some = block(100_000, rows, 16)
+            if how == "array":
+                out.write((b"," if rows else b"[") + some.write_ndjson().encode().strip().replace(b"\n", b", "))
+            else:
+                text = some.write_csv(include_header=not rows)
+                out.write(text.replace("fine", "fêted").encode("latin-1") if how == "latin-1" else text.encode())
+            rows += 100_000
+        out.write(b"]" if how == "array" else b"")
+    good, held, peak = added(tmp_path / "a", file)
     assert good + held == rows
     assert peak < 1024

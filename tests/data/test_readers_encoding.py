@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loopline.data import readers_encoding
 from loopline.data.readers import ReadTable, read_table
 from loopline.data.readers_encoding import to_utf8
 from loopline.errors import Invalid
@@ -79,6 +80,51 @@ def test_a_long_text_is_seen_to_its_end(tmp_path: Path) -> None:
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
 def test_what_is_utf_8_passes_as_it_is(text: str) -> None:
     assert to_utf8(text.encode(), "t")[0] == text.encode()
+
+
+def _seen(text: bytes, size: int) -> tuple[object, ...]:
+    """What comes of a text that is read in pieces of so many bytes, or what is said of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers_encoding, "_BLOCK", size)
+        try:
+            found, *said = to_utf8(text, "t")
+        except Invalid as refused:
+            return refused.message, refused.details
+        return bytes(found[:]), *said
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.text(st.sampled_from("aé€ß\n,😀日"), min_size=20, max_size=80),
+    st.integers(1, 20),
+    st.sampled_from(["utf-8", "utf-16-le", "utf-16-be", "windows-1252"]),
+)
+def test_a_text_does_not_depend_on_where_its_pieces_end(words: str, size: int, encoding: str) -> None:
+    words = "plain enough " * 40 + words + "."
+    text = words.encode(encoding, "ignore")
+    found = _seen(text, size)
+    assert found == _seen(text, 1 << 20)
+    if encoding != "windows-1252":
+        assert found[:2] == (words.encode(), encoding)
+
+
+@pytest.mark.parametrize("size", [3, 7, 1 << 20])
+@pytest.mark.parametrize(
+    ("content", "offset"),
+    [
+        ("a,b\nä\n".encode() + b"\xe4,", 7),
+        ("plain,日本".encode() + b"\xe6\x97", 12),
+        (("x" * 40).encode("utf-16-le") + b"\x01\xd8y\x00", 80),
+        (("x" * 40).encode("utf-16-le") + b"y", 80),
+    ],
+)
+def test_the_place_of_what_is_wrong_does_not_depend_on_the_pieces(
+    monkeypatch: pytest.MonkeyPatch, content: bytes, offset: int, size: int
+) -> None:
+    monkeypatch.setattr(readers_encoding, "_BLOCK", size)
+    with pytest.raises(Invalid) as caught:
+        to_utf8(content, "t")
+    assert caught.value.details["offset"] == offset
 
 
 def test_the_separator_that_excel_names_in_a_line_of_its_own(tmp_path: Path) -> None:

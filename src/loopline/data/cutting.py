@@ -7,11 +7,10 @@ row is, and never within the first `_LEAST` bytes of a piece.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-
-from loopline.quality.profile_frame import row_hashes
 
 AVERAGE = 16 << 20
 """Bytes of a piece, as its values are in memory; on the disk it is a third to two thirds of that, as a rule."""
@@ -19,31 +18,43 @@ AVERAGE = 16 << 20
 _LEAST, _MOST = AVERAGE // 2, 4 * AVERAGE
 
 
-def cut(blocks: Iterable[pl.DataFrame], empty: pl.DataFrame) -> Iterator[pl.DataFrame]:
+class Hashed(NamedTuple):
+    """Rows, and a hash of each."""
+
+    rows: pl.DataFrame
+    hashes: pl.Series
+
+
+def cut(blocks: Iterable[Hashed], empty: Hashed) -> Iterator[Hashed]:
     """The rows of all blocks in pieces, one at the least; where they are cut does not depend on where a block ends.
 
-    `empty` is a frame of their columns.
+    `empty` has their columns.
     """
     held, carried, pieces = [empty], 0, 0
-    for block in blocks:
+    for block, hashes in blocks:
         if not block.height:
             continue
         sizes = _sizes(block)
         total = np.cumsum(sizes)
-        ends = np.flatnonzero(np.asarray(row_hashes(block)) * 2.0**-64 < sizes / (AVERAGE - _LEAST))
+        ends = np.flatnonzero(hashes.to_numpy() * 2.0**-64 < sizes / (AVERAGE - _LEAST))
         start, began = 0, -carried
         while True:
             first = np.searchsorted(ends, np.searchsorted(total, began + _LEAST))
             end = min(*ends[first : first + 1], np.searchsorted(total, began + _MOST), block.height)
             if end == block.height:
                 break
-            yield pl.concat([*held, block[start : end + 1]], rechunk=True)
+            yield _joined([*held, Hashed(block[start : end + 1], hashes[start : end + 1])])
             held, pieces = [empty], pieces + 1
             start, began = end + 1, total[end]
-        held.append(block[start:])
+        held.append(Hashed(block[start:], hashes[start:]))
         carried = total[-1] - began
     if carried or not pieces:
-        yield pl.concat(held, rechunk=True)
+        yield _joined(held)
+
+
+def _joined(parts: list[Hashed]) -> Hashed:
+    rows, hashes = zip(*parts, strict=True)
+    return Hashed(pl.concat(rows, rechunk=True), pl.concat(hashes, rechunk=True))
 
 
 def _sizes(block: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -13,7 +13,7 @@ import msgspec
 import polars as pl
 
 from loopline.data.reconcile import Part
-from loopline.data.spooled import Spools, spooled
+from loopline.data.spooled import Spool, spooled
 from loopline.errors import Invalid, did_you_mean
 from loopline.quality.blocks import Blocks
 
@@ -125,12 +125,12 @@ def _cut(side: Blocks, mark: str, key: tuple[str, ...], count: int, scratch: Pat
     if count == 1:
         return [Blocks.of(pl.concat([side.empty.with_row_index(mark), *numbered()]))]
     schema = side.empty.with_row_index(mark).schema
-    with Spools(schema, count, scratch) as spools:
-        for block in numbered():
-            placed = block.with_columns((pl.struct(key).hash(seed=0) % count).alias(_PLACE))
-            for (place,), rows in placed.partition_by(_PLACE, as_dict=True, include_key=False).items():
-                spools.add(place, rows)
-        return spools.blocks()
+    spools = [Spool(scratch, count) for _ in range(count)]
+    for block in numbered():
+        placed = block.with_columns((pl.struct(key).hash(seed=0) % count).alias(_PLACE))
+        for (place,), rows in placed.partition_by(_PLACE, as_dict=True, include_key=False).items():
+            spools[place].add(rows)
+    return [spool.blocks(schema) for spool in spools]
 
 
 def _in_order(parts: Sequence[Blocks]) -> Iterator[pl.DataFrame]:

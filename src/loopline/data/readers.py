@@ -147,6 +147,7 @@ def read_table(
     rows, (plainer, said) = read.rows, plain(read.rows.empty)
     if plainer.schema != rows.schema:
         rows = rows.mapped(lambda block: plain(block)[0])
+        check_names(rows.columns, called)
     if not rows.columns:
         raise Invalid(f"{called} has no column that a table can hold.", code="table-empty", hint="; ".join(said))
     empty = tuple(c for c, nulls in rows.nulls.items() if nulls == rows.height)
@@ -239,7 +240,7 @@ def _read(
     facts = TableFacts(format="", source=called, rows=0, columns=0)
     kind = next((kind for magic, kind in _BINARY if head.startswith(magic)), "")
     if kind or suffix in (".parquet", ".pq"):
-        rows, said = _binary(kind or "parquet", content, called, missing)
+        rows, said = _binary(kind or "parquet", content, called, missing, scratch)
         _check_rows(rows, called)
         rows, warnings = dated(rows)
         return ReadTable(rows=rows, facts=replace(facts, format=kind or "parquet", warnings=(*said, *warnings)))
@@ -254,7 +255,7 @@ def _read(
     for magic, what, way in _FOREIGN:
         if head.startswith(magic) or (magic.startswith(b"<") and begun.lower().startswith(magic)):
             raise Invalid(f"{called} is {what}, not a table that is read here.", code="table-format", hint=way)
-    text, encoding, told = to_utf8(content, called)
+    text, encoding, told = to_utf8(content, called, scratch)
     facts = replace(facts, missing=missing, encoding=encoding)
     first = bytes(text[:64]).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if (_TEXT.get(suffix) or ("json" if first in (b"{", b"[") else "csv")) == "json":
@@ -264,7 +265,9 @@ def _read(
     return ReadTable(rows=rows, facts=replace(facts, format="csv", dialect=dialect, warnings=(*told, *warnings)))
 
 
-def _binary(kind: str, content: Content, called: str, missing: tuple[str, ...]) -> tuple[Blocks, tuple[str, ...]]:
+def _binary(
+    kind: str, content: Content, called: str, missing: tuple[str, ...], scratch: Path | None
+) -> tuple[Blocks, tuple[str, ...]]:
     match kind:
         case "parquet":
             return read_parquet(content, called), ()
@@ -272,8 +275,7 @@ def _binary(kind: str, content: Content, called: str, missing: tuple[str, ...]) 
             return read_arrow(content, called), ()
         case "avro":
             return read_avro(content, called), ()
-    frame, said = read_excel(content, called, missing)
-    return Blocks.of(frame), said
+    return read_excel(content, called, missing, scratch)
 
 
 def _check_rows(rows: Blocks, called: str) -> None:

@@ -26,9 +26,9 @@ import numpy.typing as npt
 import polars as pl
 
 from loopline.data.readers_encoding import blocks, records
-from loopline.data.readers_kept import Kept
 from loopline.data.readers_packed import Content, mapped
 from loopline.data.readers_types import check_names, typed
+from loopline.data.spooled import Spool
 from loopline.errors import Invalid
 from loopline.quality.blocks import Blocks
 
@@ -66,7 +66,7 @@ def read_csv(
     _check_names(names, called)
 
     def found(texts: Blocks) -> tuple[Blocks, tuple[str, ...]]:
-        return typed(texts, missing, decimal_comma=written != ",", as_text=as_text, kept=Kept(scratch))
+        return typed(texts, missing, decimal_comma=written != ",", as_text=as_text, kept=Spool(scratch))
 
     read = None
     if len(names) > 1 and not _bare_returns(content, start):

@@ -9,14 +9,16 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from loopline.data.readers_packed import Content, release
+from loopline.data.readers_packed import Content, aside, release
 from loopline.errors import Invalid
 
 _BLOCK = 4 << 20
 _RECORDS = 8 << 20
+_RUN = 1 << 16
 _LONGEST = 160 << 20  # of a record that lines break in: a field, its quotes doubled, and more
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
@@ -24,8 +26,10 @@ _HIGH = re.compile(rb"[\x80-\xff]+")
 _UNDEFINED = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 
 
-def to_utf8(content: Content, called: str) -> tuple[Content, str, tuple[str, ...]]:
-    """The text in UTF-8 without its mark (the very bytes, where it is so already), its encoding and what is to be told of it.
+def to_utf8(content: Content, called: str, scratch: Path | None = None) -> tuple[Content, str, tuple[str, ...]]:
+    """The text in UTF-8 (the very bytes, where it is so already), its encoding and what is to be told of it.
+
+    What is put into UTF-8 is so a block at a time, into a file in `scratch`.
 
     Raises `Invalid` for binary data, for a text of several encodings and for one that cannot be told, with the place.
     """
@@ -34,7 +38,7 @@ def to_utf8(content: Content, called: str) -> tuple[Content, str, tuple[str, ...
         _check(content, called)
         return content, "utf-8-sig", ()
     if (wide := _UTF16.get(head[:2]) or _wide(head)) is not None:
-        return _from_utf16(content, wide, called), wide, ()
+        return aside(_from_utf16(content, wide, called), scratch), wide, ()
     if (nul := head.find(b"\0")) >= 0:
         raise Invalid(
             f"{called} is not a text: it holds binary data (a NUL at offset {nul}).",
@@ -44,14 +48,13 @@ def to_utf8(content: Content, called: str) -> tuple[Content, str, tuple[str, ...
     offset = _first_wrong(content)
     if offset is None:
         return content, "utf-8", ()
-    text = bytes(content)
-    _check_western(text, called, offset)
-    line = text.count(b"\n", 0, offset) + 1
+    _check_western(content, called, offset)
     told = (
-        f"the text is not UTF-8 (line {line}, byte 0x{text[offset]:02x} at offset {offset}) and was read as Windows-1252; "
-        "convert it yourself where it is another encoding"
+        f"the text is not UTF-8 (line {_line(content, offset)}, byte 0x{content[offset]:02x} at offset {offset}) and was read as "
+        "Windows-1252; convert it yourself where it is another encoding"
     )
-    return text.decode("windows-1252").encode(), "windows-1252", (told,)
+    utf8 = (block.decode("windows-1252").encode() for _, block in _pieces(content))
+    return aside(utf8, scratch), "windows-1252", (told,)
 
 
 def blocks(content: Content, start: int) -> Iterator[tuple[int, bytes]]:
@@ -100,49 +103,80 @@ def _quotes(text: memoryview) -> int:
 
 def _first_wrong(content: Content) -> int | None:
     """The offset of the first byte that is not UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
     with memoryview(content) as whole:
-        for begin, end in spans(content, 0):
-            plain = np.frombuffer(whole[begin:end], np.uint8).max() < 128
+        for start in range(0, len(content), _BLOCK):
+            piece, pending = whole[start : start + _BLOCK], len(decoder.getstate()[0])
+            plain = not pending and np.frombuffer(piece, np.uint8).max() < 128
             try:
                 if not plain:
-                    content[begin:end].decode("utf-8")
+                    decoder.decode(bytes(piece), final=start + len(piece) == len(content))
             except UnicodeDecodeError as error:
-                return begin + error.start
-            release(content, begin, end)
+                return start - pending + error.start
+            release(content, start, start + len(piece))
     return None
 
 
 def _check(content: Content, called: str) -> None:
     if (offset := _first_wrong(content)) is not None:
-        raise _mixed(bytes(content), called, offset)
+        raise _mixed(content, called, offset)
 
 
-def _check_western(text: bytes, called: str, offset: int) -> None:
-    runs = _HIGH.findall(_MULTIBYTE.sub(b" ", text))
-    alone = sum(len(run) == 1 for run in runs)
+def _check_western(content: Content, called: str, offset: int) -> None:
+    runs = alone = 0
+    undefined, other = False, None
+    for begin, block in _pieces(content):
+        raw = np.frombuffer(block, np.uint8)
+        high = raw > 127
+        # Runs of such bytes, a plain one behind each: all that is looked for lies within them.
+        kept = np.flatnonzero(high | np.concatenate(([False], high[:-1])))
+        strange = raw[kept].tobytes()
+        found = _HIGH.findall(_MULTIBYTE.sub(b" ", strange))
+        runs += len(found)
+        alone += sum(len(run) == 1 for run in found)
+        undefined = undefined or _UNDEFINED.search(strange) is not None
+        if other is None and (first := _MULTIBYTE.search(strange)) is not None:
+            other = begin + int(kept[first.start()])
     # Letters with accents stand among plain ones; in Cyrillic, Greek or Chinese one such byte follows the other.
-    if 2 * alone < len(runs) or _UNDEFINED.search(text):
+    if 2 * alone < runs or undefined:
         raise Invalid(
-            f"{called} is not UTF-8 (the byte 0x{text[offset]:02x} at offset {offset}), and its encoding cannot be told.",
+            f"{called} is not UTF-8 (the byte 0x{content[offset]:02x} at offset {offset}), and its encoding cannot be told.",
             code="not-utf8",
             hint="Convert it from what it is, for example: iconv -f SHIFT_JIS -t UTF-8 FILE > FILE.utf8.csv",
             offset=offset,
         )
-    if (other := _MULTIBYTE.search(text)) is not None:
-        raise _mixed(text, called, offset, other.start())
+    if other is not None:
+        raise _mixed(content, called, offset, other)
 
 
-def _mixed(text: bytes, called: str, offset: int, other: int | None = None) -> Invalid:
-    line = text.count(b"\n", 0, offset) + 1
-    begun = "its first bytes say" if other is None else f"line {text.count(bytes([10]), 0, other) + 1} is"
+def _mixed(content: Content, called: str, offset: int, other: int | None = None) -> Invalid:
+    line = _line(content, offset)
+    begun = "its first bytes say" if other is None else f"line {_line(content, other)} is"
     return Invalid(
-        f"{called} is not UTF-8 throughout: the byte at offset {offset} (0x{text[offset]:02x}, line {line}) has no meaning "
+        f"{called} is not UTF-8 throughout: the byte at offset {offset} (0x{content[offset]:02x}, line {line}) has no meaning "
         f"there, while {begun} UTF-8.",
         code="not-utf8",
         hint=f"Two texts were joined: convert the one around line {line} (iconv -f WINDOWS-1252 -t UTF-8), and join them again.",
         offset=offset,
         line=line,
     )
+
+
+def _line(content: Content, offset: int) -> int:
+    """The number of the line, from 1, that a byte stands in."""
+    return 1 + sum(content[begin : min(begin + _BLOCK, offset)].count(b"\n") for begin in range(0, offset, _BLOCK))
+
+
+def _pieces(content: Content) -> Iterator[tuple[int, bytes]]:
+    """The bytes in pieces of one size, each with its offset; none ends within a run of bytes that are not ASCII, as words have."""
+    start, size = 0, len(content)
+    while start < size:
+        end = min(start + _BLOCK, size)
+        while end < size and content[end - 1] > 127 and end - start < _BLOCK + _RUN:
+            end += 1
+        yield start, content[start:end]
+        release(content, start, end)
+        start = end
 
 
 def _wide(head: bytes) -> str | None:
@@ -153,13 +187,19 @@ def _wide(head: bytes) -> str | None:
     return None
 
 
-def _from_utf16(content: Content, encoding: str, called: str) -> bytes:
-    try:
-        return bytes(content).decode(encoding).removeprefix("\ufeff").encode()
-    except UnicodeDecodeError as error:
-        raise Invalid(
-            f"{called} is UTF-16, but damaged or cut off (at offset {error.start}).",
-            code="not-utf8",
-            hint="Copy it again, or write it as UTF-8.",
-            offset=error.start,
-        ) from error
+def _from_utf16(content: Content, encoding: str, called: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    for start in range(0, len(content), _BLOCK):
+        piece, pending = content[start : start + _BLOCK], len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(piece, final=start + len(piece) == len(content))
+        except UnicodeDecodeError as error:
+            offset = start - pending + error.start
+            raise Invalid(
+                f"{called} is UTF-16, but damaged or cut off (at offset {offset}).",
+                code="not-utf8",
+                hint="Copy it again, or write it as UTF-8.",
+                offset=offset,
+            ) from error
+        yield (text if start else text.removeprefix("\ufeff")).encode()
+        release(content, start, start + len(piece))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import resource
 import sys
 import zipfile
@@ -16,8 +17,8 @@ from typing import Any
 import msgspec
 import python_calamine as calamine
 
-_MEMORY = 4 << 30
-_SECONDS = 300
+MEMORY = 4 << 30
+SECONDS = 300
 
 
 class Sheets(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +31,8 @@ class Sheets(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main(path: str) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     out = sys.stdout.buffer
     try:
         book = calamine.CalamineWorkbook.from_path(path)
@@ -45,7 +46,11 @@ def main(path: str) -> None:
     except calamine.PasswordError:
         said, sheets = Sheets(problem="it is locked by a password"), []
     out.write(msgspec.json.encode(said) + b"\n")
-    for row in sheets[0].to_python() if sheets else ():
+    if not sheets or sheets[0].start is None:
+        return
+    for row in itertools.islice(
+        sheets[0].iter_rows(), sheets[0].start[0], None
+    ):  # blank rows above the table are no rows
         out.write(msgspec.json.encode([_plain(cell) for cell in row]) + b"\n")
 
 

@@ -1,7 +1,6 @@
 """NDJSON (one object a line) and JSON (one array of objects), with the line of what cannot be read.
 
-NDJSON is read a block of lines at a time, in the types that are seen over all of them; an array, which ends where its last bracket
-is, whole.
+It is read a block of lines at a time, in the types that are seen over all of them. An array is first put into lines, on the disk.
 """
 
 from __future__ import annotations
@@ -12,18 +11,19 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import polars as pl
 
 from loopline.data.nested import spread
 from loopline.data.readers_again import holds_numbers
+from loopline.data.readers_array import lines_of
 from loopline.data.readers_encoding import blocks
-from loopline.data.readers_packed import Content
+from loopline.data.readers_packed import Content, aside
 from loopline.data.readers_spelled import NUMBER
 from loopline.data.readers_types import check_names, typed
-from loopline.data.readers_values import Values, column
+from loopline.data.readers_values import Values
 from loopline.data.spooled import spooled
 from loopline.errors import Invalid
 from loopline.ports.messages import key_twice, keys_once
@@ -37,10 +37,29 @@ _BRACKET = re.compile(rb"[\[\]{}]")
 _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
+class _Text(NamedTuple):
+    """Rows, one a line from `start` on, and what messages call the whole and one of them."""
+
+    lines: Content
+    start: int
+    called: str
+    array: bool
+
+    def row(self, number: int) -> str:
+        """What a row is called, by its number from 1."""
+        return f"{self.called}: item {number} of the array" if self.array else f"{self.called}: line {number}"
+
+    def details(self, number: int) -> dict[str, int]:
+        """What an error tells beside its message."""
+        return {} if self.array else {"line": number}
+
+
 def read_json(
     content: Content, called: str, missing: Sequence[str], as_text: Collection[str] = (), scratch: Path | None = None
 ) -> tuple[Blocks, str, tuple[str, ...]]:
-    """The rows, form ("ndjson" or "json") and warnings of a JSON text in UTF-8; what has to be put into one type is in `scratch`.
+    """The rows, form ("ndjson" or "json") and warnings of a JSON text in UTF-8.
+
+    Lines that an array is put into, and what has to be put into one type, are in `scratch`.
 
     A key that a row lacks is a missing value. A column of texts and numbers becomes text; those of `as_text` are left as they
     are spelled. Raises Invalid for a line that is no JSON object or has a key twice (with its number), and where there is no row
@@ -48,7 +67,7 @@ def read_json(
     """
     start = len(_BOM) if content[: len(_BOM)] == _BOM else 0
     first = _FIRST.search(content, start)
-    form = "json" if first is not None and first[0] == b"[" else "ndjson"
+    array = first is not None and first[0] == b"["
 
     def made(rows: Blocks) -> tuple[Blocks, tuple[str, ...]]:
         if "" in (c.strip() for c in rows.columns):
@@ -58,15 +77,14 @@ def read_json(
 
     found, said = None, tuple[str, ...]()
     try:
-        if form == "ndjson" and (seen := _seen(content, start, called)) is not None:
+        text = _Text(content, start, called, array)
+        if array:
+            text = _Text(aside(lines_of(content, start, called), scratch), 0, called, array)
+        if (seen := _seen(text)) is not None:
             with contextlib.suppress(pl.exceptions.PolarsError, pl.exceptions.PanicException):
                 found = made(seen)
         if found is None:
-            rows, said = (
-                _from_array(content[start:], called, missing)
-                if form == "json"
-                else _one_by_one(content, start, called, missing, scratch)
-            )
+            rows, said = _one_by_one(text, missing, scratch)
             found = made(rows)
     except RecursionError as error:
         raise Invalid(
@@ -75,10 +93,10 @@ def read_json(
     rows, warnings = found
     if not rows.height or not rows.columns:
         raise Invalid(f"{called} holds no rows with values.", code="table-empty", hint="Look at where it was written.")
-    return rows, form, (*said, *warnings)
+    return rows, "json" if array else "ndjson", (*said, *warnings)
 
 
-def _seen(content: Content, start: int, called: str) -> Blocks | None:
+def _seen(text: _Text) -> Blocks | None:
     """The rows of lines as polars reads them; each line is looked at.
 
     None where it does not: it passes over a line that is no object, and takes numbers among texts for texts.
@@ -86,11 +104,11 @@ def _seen(content: Content, start: int, called: str) -> Blocks | None:
     schema: dict[str, pl.DataType] | None = {}
     spelled = dict[str, tuple[int, int]]()
     number = 1
-    for _, block in blocks(content, start):
+    for _, block in blocks(text.lines, text.start):
         lines = block.split(b"\n")
         if not _plainly_once(block, lines):
             for line_number, line in enumerate(lines, number):
-                _check_once(line, f"{called}: line {line_number}", line=line_number)
+                _check_once(line, text, line_number)
         number += len(lines) - 1
         if schema is None or not block.strip():
             continue
@@ -113,7 +131,7 @@ def _seen(content: Content, start: int, called: str) -> Blocks | None:
 
     def read(names: Sequence[str]) -> Iterator[pl.DataFrame]:
         chosen = {name: kinds[name] for name in names}
-        for _, block in blocks(content, start):
+        for _, block in blocks(text.lines, text.start):
             if block.strip():
                 yield pl.read_ndjson(io.BytesIO(block), schema=chosen)
 
@@ -157,19 +175,17 @@ def _both(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
     return pl.String() if pl.String() in kinds else None
 
 
-def _one_by_one(
-    content: Content, start: int, called: str, missing: Sequence[str], scratch: Path | None
-) -> tuple[Blocks, tuple[str, ...]]:
+def _one_by_one(text: _Text, missing: Sequence[str], scratch: Path | None) -> tuple[Blocks, tuple[str, ...]]:
     """Row by row: names the line, or copes with a mixture of types; what comes of it lies on the disk."""
     columns: dict[str, Values] = {}
     height = 0
-    for rows in _rows(content, start, called):
+    for rows in _rows(text):
         for name in dict.fromkeys(key for row in rows for key in row):
             columns.setdefault(name, Values(name, missing)).take([row.get(name) for row in rows], height)
         height += len(rows)
 
     def frames() -> Iterator[pl.DataFrame]:
-        for rows in _rows(content, start, called):
+        for rows in _rows(text):
             yield pl.DataFrame([one.read([row.get(name) for row in rows]) for name, one in columns.items()])
 
     if not height or not columns:
@@ -178,71 +194,53 @@ def _one_by_one(
     return spooled(frames(), schema, scratch), tuple(said for one in columns.values() if (said := one.warning()))
 
 
-def _rows(content: Content, start: int, called: str) -> Iterator[list[dict[str, Any]]]:
+def _rows(text: _Text) -> Iterator[list[dict[str, Any]]]:
     """The rows of each block of lines."""
     number = 1
-    for offset, block in blocks(content, start):
+    for offset, block in blocks(text.lines, text.start):
         lines = block.split(b"\n")
         rows = []
         for line_number, line in enumerate(lines, number):
             if line.strip():
-                last = line_number == number + len(lines) - 1 and offset + len(block) == len(content)
-                rows.append(_row(line, called, line_number, last=last))
+                last = line_number == number + len(lines) - 1 and offset + len(block) == len(text.lines)
+                rows.append(_row(line, text, line_number, last=last))
         yield rows
         number += len(lines) - 1
 
 
-def _row(line: bytes, called: str, number: int, *, last: bool) -> dict[str, Any]:
+def _row(line: bytes, text: _Text, number: int, *, last: bool) -> dict[str, Any]:
+    each = "item" if text.array else "line"
     try:
         row = msgspec.json.decode(line)
     except msgspec.DecodeError as error:
+        cut_off = "The file was cut off in its last line: copy it again."
         raise Invalid(
-            f"{called}: line {number} is not JSON ({error}).",
+            f"{text.row(number)} is not JSON ({error}).",
             code="json-broken",
-            hint="The file was cut off in its last line: copy it again." if last else "Each line must be one object.",
-            line=number,
+            hint=cut_off if last and not text.array else f"Each {each} must be one object.",
+            **text.details(number),
         ) from error
     if not isinstance(row, dict):
         raise Invalid(
-            f"{called}: line {number} is {_kind(row)}, not an object.",
+            f"{text.row(number)} is {_kind(row)}, not an object.",
             code="json-broken",
-            hint='Each line must be an object like {"age": 41, "sex": "Female"}.',
-            line=number,
+            hint=f'Each {each} must be an object like {{"age": 41, "sex": "Female"}}.',
+            **text.details(number),
         )
     return dict(spread(row))
 
 
-def _from_array(text: bytes, called: str, missing: Sequence[str]) -> tuple[Blocks, tuple[str, ...]]:
-    try:
-        rows = msgspec.json.decode(text)
-        for number, item in enumerate(msgspec.json.decode(text, type=list[msgspec.Raw]), 1):
-            _check_once(bytes(item), f"{called}: item {number} of the array")
-    except msgspec.DecodeError as error:
-        raise Invalid(f"{called} is not JSON: {error}.", code="json-broken", hint="Was it cut off?") from error
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise Invalid(
-                f"{called}: item {number} of the array is {_kind(row)}, not an object.",
-                code="json-broken",
-                hint='Each item must be an object like {"age": 41, "sex": "Female"}.',
-            )
-    rows = [dict(spread(row)) for row in rows]
-    names = dict.fromkeys(key for row in rows for key in row)
-    made = [column(name, [row.get(name) for row in rows], missing) for name in names]
-    return Blocks.of(pl.DataFrame([series for series, _ in made])), tuple(warning for _, warning in made if warning)
-
-
-def _check_once(row: bytes, where: str, **details: int) -> None:
+def _check_once(row: bytes, text: _Text, number: int) -> None:
     """Raises Invalid where an object has a key twice: which value holds is anybody's guess. What is no JSON is left to others.
 
     And where it is nested deeper than libraries stand, which end the process there.
     """
     if row.count(b"{") + row.count(b"[") > _DEEPEST and _depth(row) > _DEEPEST:
         raise Invalid(
-            f"{where} is nested more than {_DEEPEST} deep.",
+            f"{text.row(number)} is nested more than {_DEEPEST} deep.",
             code="json-broken",
             hint="A row is an object of plain values.",
-            **details,
+            **text.details(number),
         )
     try:
         keys = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
@@ -251,11 +249,11 @@ def _check_once(row: bytes, where: str, **details: int) -> None:
     with contextlib.suppress(RecursionError):
         if (name := key_twice(row, keys)) is not None:
             raise Invalid(
-                f"{where} has the key {name!r} twice in one object.",
+                f"{text.row(number)} has the key {name!r} twice in one object.",
                 code="duplicate-key",
                 hint="Give each key once.",
                 field=name,
-                **details,
+                **text.details(number),
             )
 
 

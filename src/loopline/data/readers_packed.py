@@ -16,7 +16,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
@@ -77,6 +77,18 @@ def release(content: Content, start: int, end: int) -> None:
     if isinstance(content, mmap.mmap) and hasattr(content, "madvise"):
         start -= start % mmap.PAGESIZE
         content.madvise(mmap.MADV_DONTNEED, start, end - start)
+
+
+def aside(pieces: Iterable[bytes], scratch: Path | None) -> Content:
+    """The bytes of all pieces, which lie in a file without a name in `scratch`. Raises `Unavailable` (code "disk-full")."""
+    folder = scratch or Path(tempfile.gettempdir())
+    with tempfile.TemporaryFile(dir=folder) as out:
+        for piece in pieces:
+            with disk_errors(folder):
+                out.write(piece)
+        with disk_errors(folder):
+            out.flush()
+        return mapped(out.fileno())  # which holds the file
 
 
 class Reading(io.RawIOBase):

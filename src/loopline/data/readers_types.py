@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import polars as pl
 
 from loopline.data.readers_again import Again
-from loopline.data.readers_kept import Kept
 from loopline.data.readers_spelled import DATES, NUMBER, TRUTH
 from loopline.data.readers_texts import Texts
+from loopline.data.spooled import Spool
 from loopline.errors import Invalid
 from loopline.quality.blocks import Blocks, ahead
 
@@ -29,7 +29,7 @@ MOST_COLUMNS = 10_000
 
 
 def check_names(names: Sequence[str], called: str) -> None:
-    """Raises Invalid for a name given twice, one that reads as a pattern of names (`*`, `^...$`), and for far too many."""
+    """Raises Invalid for a name given twice, one that reads as a pattern (`*`, `^...$`) or holds a NUL, and for far too many."""
     if len(names) > MOST_COLUMNS:
         raise Invalid(
             f"{called} has {len(names):,} columns.",
@@ -44,7 +44,13 @@ def check_names(names: Sequence[str], called: str) -> None:
             code="table-names",
             hint="Give each column a name of its own.",
         )
-    for name in names:
+    for place, name in enumerate(names, 1):
+        if "\0" in name:
+            raise Invalid(
+                f"The name of column {place} of {called}, {name!r}, holds a NUL, which no table can hold.",
+                code="table-names",
+                hint="Rename it; a NUL in a name is often a sign of a damaged file.",
+            )
         if name == "*" or (name.startswith("^") and name.endswith("$")):
             raise Invalid(
                 f"The column name {name!r} of {called} reads as a pattern for several columns.",
@@ -60,7 +66,7 @@ def typed(
     numbers: bool = True,
     decimal_comma: bool = False,
     as_text: Collection[str] = (),
-    kept: Kept | None = None,
+    kept: Spool | None = None,
 ) -> tuple[Blocks, tuple[str, ...]]:
     """The rows with their text columns typed, and warnings about columns that nearly are numbers.
 
@@ -86,7 +92,7 @@ def _typed(
     columns: Mapping[str, Sequence[str]],
     missing: Sequence[str],
     decimal_comma: bool,
-    kept: Kept | None = None,
+    kept: Spool | None = None,
 ) -> tuple[Blocks, tuple[str, ...]]:
     seen = {name: Texts(missing, patterns, decimal_comma=decimal_comma) for name, patterns in columns.items()}
     height, nulls = 0, dict.fromkeys(rows.columns, 0)
@@ -135,7 +141,7 @@ def _read_as(rows: Blocks, read: Mapping[str, Callable[[pl.Series], pl.Series]])
 
 
 def _read_kept(
-    rows: Blocks, kept: Kept, late: Mapping[str, int], read: Mapping[str, Callable[[pl.Series], pl.Series]]
+    rows: Blocks, kept: Spool, late: Mapping[str, int], read: Mapping[str, Callable[[pl.Series], pl.Series]]
 ) -> _Reader:
     """The columns as they were kept; of each the first `late` blocks are read anew."""
 

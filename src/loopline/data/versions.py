@@ -24,14 +24,14 @@ import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from loopline.data.cutting import AVERAGE, cut
+from loopline.data.cutting import AVERAGE, Hashed, cut
 from loopline.data.pieces import Pieces
 from loopline.data.vacuum import files_of
 from loopline.errors import Invalid, Unavailable
 from loopline.failpoints import failpoint
-from loopline.hashing import digest_columns
 from loopline.ports.files import sync_folder
-from loopline.quality.blocks import Blocks, ahead
+from loopline.quality.blocks import Blocks
+from loopline.quality.profile_frame import row_hashes
 
 _NUMBERED = re.compile(r"part-(\d{5})-")
 _MOST_FILES = 100  # of little rows in one version; from there on they are read slower than they are written anew
@@ -43,6 +43,8 @@ def storable(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with types that Delta Lake has: no unsigned integers, categories, times of day or columns of nothing."""
     casts = []
     for name, kind in frame.schema.items():
+        if "\0" in name:
+            raise Invalid(f"The name of column {name!r} holds a NUL.", code="bad-column", hint="Rename it.")
         if kind in _SMALLER:
             casts.append(pl.col(name).cast(_SMALLER[kind]))
         elif kind == pl.UInt64:
@@ -93,23 +95,39 @@ class Saved(NamedTuple):
             path.unlink(missing_ok=True)
 
 
-def save(folder: Path, rows: Blocks, seen: Callable[[pl.DataFrame], None] = lambda _: None, number: int = 0) -> Saved:
-    """Writes rows to files of their own in `folder`, which nothing names; `seen` is handed each block on its way.
+def arrow(frame: pl.DataFrame) -> pa.Table:
+    """A storable frame in the types of Arrow by which it is stored, and digested."""
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def save(
+    folder: Path,
+    rows: Blocks,
+    seen: Callable[[pl.DataFrame, pl.Series], None] = lambda _, __: None,
+    written: Callable[[pl.DataFrame], None] = lambda _: None,
+    number: int = 0,
+) -> Saved:
+    """Writes rows to files of their own in `folder`, which nothing names.
+
+    `seen` is handed each block on its way with a hash of each of its rows, `written` all rows as they are stored, in pieces.
 
     They are cut where their content says so (`cutting`). A piece that a file in the folder holds already is that file, under one
     more name. `number` is the place of the first file among those of a version. Raises `Unavailable` (code "disk-full") where there
     is no space.
     """
     empty = storable(rows.empty)
-    saved = Saved([], empty.to_arrow(compat_level=pl.CompatLevel.oldest()).schema)
+    saved = Saved([], arrow(empty).schema)
 
-    def blocks() -> Iterator[pl.DataFrame]:
+    def blocks() -> Iterator[Hashed]:
         for block in rows:
-            seen(block)
-            yield storable(block)
+            stored = storable(block)
+            hashes = row_hashes(stored)
+            seen(block, hashes)
+            yield Hashed(stored, hashes)
 
-    def take(piece: pl.DataFrame) -> None:
-        saved.files.append(File(pieces.kept(piece, number + len(saved.files)), piece.height))
+    def take(piece: Hashed) -> None:
+        written(piece.rows)
+        saved.files.append(File(pieces.kept(piece, number + len(saved.files)), piece.rows.height))
 
     with _space(rows.height), contextlib.ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,11 +136,11 @@ def save(folder: Path, rows: Blocks, seen: Callable[[pl.DataFrame], None] = lamb
         stack.callback(saved.remove)
         with ThreadPoolExecutor(1) as thread:
             # Rows are read in this thread: each of polars' own that reads a block keeps the memory that it took.
-            written = thread.submit(lambda: None)
-            for piece in cut(blocks(), empty):
-                written.result()  # so that two pieces are in memory, and no more
-                written = thread.submit(take, piece)
-            written.result()
+            taken = thread.submit(lambda: None)
+            for piece in cut(blocks(), Hashed(empty, row_hashes(empty))):
+                taken.result()  # so that two pieces are in memory, and no more
+                taken = thread.submit(take, piece)
+            taken.result()
         sync_folder(folder)
         stack.pop_all()
     return saved
@@ -173,7 +191,7 @@ def next_number(folder: Path, base: int, schema: pl.Schema) -> int | None:
     files, held = files_of(folder, base), pa.table(table.get_add_actions())
     numbers = [int(found[1]) if (found := _NUMBERED.match(file)) else None for file in files]
     known = pa.schema(table.schema().to_arrow())
-    given = storable(pl.DataFrame(schema=schema)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    given = arrow(storable(pl.DataFrame(schema=schema))).schema
     stored, rows = (sum(n or 0 for n in held[name].to_pylist()) for name in ("size_bytes", "num_records"))
     full = max(stored // _LEAST_STORED, 8 * rows * len(known) // AVERAGE)  # files that would be there anyway
     if len(files) >= _MOST_FILES + full or None in numbers or not _same(known, given):
@@ -199,41 +217,6 @@ def _actions(saved: Saved) -> list[AddAction]:
         AddAction(path.name, path.stat().st_size, {}, now, True, f'{{"numRecords":{rows}}}')
         for path, rows in saved.files
     ]
-
-
-def digest(schema: pl.Schema, files: Sequence[Path]) -> str:
-    """The digest of the rows of Parquet files, one behind the other, read a column and a row group at a time.
-
-    `schema` is that of the rows as they came; they are stored, and digested, as `storable`.
-    """
-    fields = storable(pl.DataFrame(schema=schema)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-    known = [(file, pq.read_metadata(file)) for file in files]
-
-    def column(place: int) -> Iterator[pa.Array]:
-        name, kind = fields[place].name, fields[place].type
-        for file, metadata in known:
-            with pq.ParquetFile(file, metadata=metadata) as opened:
-                for group in range(metadata.num_row_groups):
-                    for piece in opened.read_row_group(group, columns=[name], use_threads=False).column(name).chunks:
-                        yield piece if _large(piece.type) == _large(kind) else piece.cast(kind)
-
-    with ThreadPoolExecutor(1) as thread:
-        rows, full = sum(metadata.num_rows for _, metadata in known), _full([one for _, one in known], len(fields))
-        return digest_columns(fields, rows, lambda place: ahead(column(place), thread), full)
-
-
-def _full(files: Sequence[pq.FileMetaData], columns: int) -> set[int]:
-    """The places of the columns that lack no value, as far as the files themselves say so."""
-    full = set(range(columns))
-    for file in files:
-        for group in (file.row_group(place) for place in range(file.num_row_groups)):
-            if group.num_columns != columns:  # one of them is nested
-                return set()
-            said = {place: group.column(place).statistics for place in full}
-            full = {
-                place for place, one in said.items() if one is not None and one.has_null_count and not one.null_count
-            }
-    return full
 
 
 def _same(known: pa.Schema, given: pa.Schema) -> bool:

@@ -22,10 +22,12 @@ from loopline.data.tables import dataset_contracts, dataset_versions
 from loopline.data.vacuum import files_of, vacuum
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, Refused
+from loopline.hashing import TableDigest
 from loopline.ports.blobs import BlobStore
 from loopline.quality.blocks import Blocks
 from loopline.quality.contract import Contract
 from loopline.quality.profile_blocks import BlockProfiler
+from loopline.quality.profile_frame import row_hashes
 from loopline.quality.profile_records import Profile
 from loopline.store.service import Store
 
@@ -198,36 +200,38 @@ class Written:
         )
 
     def _save(self, name: str, rows: Blocks, behind: Any) -> _Made:
-        """Writes rows to files that nothing names yet, in one pass with their profile; then reads them for the digest.
+        """Writes rows to files that nothing names yet, in one pass with their profile and their digest.
 
         What is `behind` is not written again, and its profile is that of its version, where the rows can go behind its files.
         """
-        folder, earlier, number = self.folder(name), [], None
+        folder, number = self.folder(name), None
         whole, before = rows, Blocks.of(rows.empty)
         if behind is not None:
             before = versions.stored(folder, behind.delta_version).mapped(lambda block: widened(block, rows.schema))
             number = versions.next_number(folder, behind.delta_version, rows.schema)
             whole = rows.behind(before)
-            if number is not None:
-                earlier = [folder / file for file in files_of(folder, behind.delta_version)]
         fresh, done = whole if number is None else rows, 0
+        digest = TableDigest(versions.arrow(versions.storable(rows.empty)).schema)
 
-        def seen(block: pl.DataFrame) -> None:
+        def seen(block: pl.DataFrame, hashes: pl.Series) -> None:
             nonlocal done
-            profiler.add(block)
+            profiler.add(block, hashes)
             done += block.height
             log.info("writing %s: %s of %s rows", name, f"{done:,}", f"{fresh.height:,}")
 
+        def stored(piece: pl.DataFrame) -> None:
+            digest.add(versions.arrow(piece))
+
         with contextlib.closing(BlockProfiler(rows.empty)) as profiler:
-            saved = versions.save(folder, fresh, seen, number or 0)
-            for block in before if number is not None else ():
-                profiler.repeat(block)
+            for block in before.mapped(versions.storable) if number is not None else ():
+                profiler.repeat(row_hashes(block))
+                stored(block)
+            saved = versions.save(folder, fresh, seen, stored, number or 0)
             summary = profiler.profile()
         if number is not None:
             merged = Profile.from_json(self.blobs.read(behind.profile)).merge(summary)
             summary = msgspec.structs.replace(merged, duplicates=summary.duplicates)  # which are of all rows
-        digest = versions.digest(rows.schema, [*earlier, *saved.paths])
-        return _Made(whole, saved, digest, summary, appended=number is not None)
+        return _Made(whole, saved, digest.digest(), summary, appended=number is not None)
 
     def write_files(
         self, name: str, kept: str, manifest: Manifest, *, facts: dict[str, str], message: str

@@ -29,17 +29,16 @@ class BlockProfiler:
         self._columns: dict[str, ColumnProfile] = columns_of(empty, reference)
         self._repeats = Repeats()
 
-    def add(self, block: pl.DataFrame) -> None:
-        """Takes some rows in."""
-        found = columns_of(block, self._reference)
-        self._columns = {name: one.merge(found[name], name) for name, one in self._columns.items()}
+    def add(self, block: pl.DataFrame, hashes: pl.Series | None = None) -> None:
+        """Takes some rows in; `hashes` has one of each row (`row_hashes`), where they are known."""
+        self._columns = columns_of(block, self._reference, self._columns)
         self._rows += block.height
         if self._reference is None:
-            self._repeats.add(row_hashes(block))
+            self._repeats.add(row_hashes(block) if hashes is None else hashes)
 
-    def repeat(self, block: pl.DataFrame) -> None:
+    def repeat(self, hashes: pl.Series) -> None:
         """Takes rows in that are in another profile, to be merged: of them it is only seen which ones repeat each other."""
-        self._repeats.add(row_hashes(block))
+        self._repeats.add(hashes)
 
     def close(self) -> None:
         """Lets go of what was kept to count repeated rows."""

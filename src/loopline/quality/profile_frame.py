@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -171,12 +172,22 @@ def _category(series: pl.Series, nulls: int) -> ColumnProfile:
     return many_levels_column(repeated, counts, hash_names(names.to_list()), lengths, nulls=nulls)
 
 
-def columns_of(frame: pl.DataFrame, reference: Profile | None) -> dict[str, ColumnProfile]:
-    """The profiles of a frame's columns, of those alone that the reference has, where there is one."""
+def columns_of(
+    frame: pl.DataFrame, reference: Profile | None, before: Mapping[str, ColumnProfile] | None = None
+) -> dict[str, ColumnProfile]:
+    """The profiles of a frame's columns, of those alone that the reference has, where there is one.
+
+    `before` are the profiles of the rows before it, which are merged into them.
+    """
     names = frame.columns if reference is None else [n for n in reference.columns if n in frame.columns]
     likes = reference.columns if reference is not None else {}
+
+    def found(name: str) -> ColumnProfile:
+        one = _column(frame[name], name, likes.get(name))
+        return one if before is None else before[name].merge(one, name)
+
     with ThreadPoolExecutor(pl.thread_pool_size()) as pool:  # numpy sorts without holding the interpreter
-        return dict(zip(names, pool.map(lambda n: _column(frame[n], n, likes.get(n)), names), strict=True))
+        return dict(zip(names, pool.map(found, names), strict=True))
 
 
 def row_hashes(frame: pl.DataFrame) -> pl.Series:
