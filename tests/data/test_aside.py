@@ -72,9 +72,9 @@ def test_more_posts_wait_than_may_be_open(place: Place) -> None:
 def test_tables_are_read_as_often_as_wanted_and_by_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spooled, "_IN_MEMORY", 1000)
     frames = [
-        pl.DataFrame(
-            {"a": range(n, n + 100), "b": [None if i % 7 == 0 else str(i) for i in range(100)]}
-        ).with_columns(pl.col("a").cast(pl.Int64() if n % 2 else pl.Float64()))
+        pl.DataFrame({"a": range(n, n + 100), "b": [None if i % 7 == 0 else str(i) for i in range(100)]}).with_columns(
+            pl.col("a").cast(pl.Int64() if n % 2 else pl.Float64())
+        )
         for n in range(6)
     ]
     aside = Aside(tmp_path)
