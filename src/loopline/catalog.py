@@ -12,7 +12,8 @@ from typing import Any, get_args
 import msgspec
 
 from loopline.access.verbs import AccessVerbs, ProjectsVerbs
-from loopline.data.verbs import DatasetsVerbs, FilesVerbs, InboxVerbs, SourcesVerbs
+from loopline.data.verbs import DatasetsVerbs, FilesVerbs
+from loopline.data.verbs_sources import InboxVerbs, SourcesVerbs
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.evaluation.verbs import EvaluationsVerbs
 from loopline.features.verbs import FeaturesVerbs

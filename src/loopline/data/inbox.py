@@ -24,7 +24,7 @@ from loopline.data.sources import SourcesService, set_right
 from loopline.data.spooled import Aside
 from loopline.data.tables import dataset_inbox, dataset_versions
 from loopline.data.uploads import on_disk
-from loopline.data.verbs import InboxVerbs
+from loopline.data.verbs_sources import InboxVerbs
 from loopline.data.versions import check_names
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound, Unavailable

@@ -178,10 +178,9 @@ class DatasetsService(Retained, DatasetsVerbs):
     ) -> dict[str, Any]:
         row = self.named.row(name, version)
         self.named.check_open(row)
-        personal = sorted(self.named.personal(name))
-        drafted = suggest(self.readable(row), label=label, time=time, group=group, personal=personal)
-        found: dict[str, Any] = msgspec.to_builtins(drafted)
-        return found
+        hidden = sorted(self.named.personal(name))
+        draft = suggest(self.readable(row), label=label, time=time, group=group, personal=hidden)
+        return dict(msgspec.to_builtins(draft))
 
     def clean(
         self,

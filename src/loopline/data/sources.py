@@ -24,7 +24,7 @@ from loopline.data.secrets import check_no_secret
 from loopline.data.service import DatasetsService
 from loopline.data.tables import dataset_sources, dataset_versions
 from loopline.data.uploads import told
-from loopline.data.verbs import SourcesVerbs
+from loopline.data.verbs_sources import SourcesVerbs
 from loopline.data.written import moved
 from loopline.database import Tx
 from loopline.errors import Invalid, NotFound, Refused, did_you_mean

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from loopline.data.verbs import SourcesVerbs
+from loopline.data.verbs_sources import SourcesVerbs
 from loopline.errors import LooplineError
 
 log = logging.getLogger("loopline.controller")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from loopline.data.verbs import DatasetsVerbs, SourcesVerbs
+from loopline.data.verbs import DatasetsVerbs
+from loopline.data.verbs_sources import SourcesVerbs
 from loopline.deployment.verbs import EndpointsVerbs, RolloutsVerbs
 from loopline.evaluation.verbs import EvaluationsVerbs
 from loopline.loop.verbs import LoopsVerbs
