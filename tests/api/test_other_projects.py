@@ -333,6 +333,7 @@ LISTS = [
     and op.name
     not in (
         "projects.show",
+        "datasets.unsound",
         "lineage.openlineage",
         "lineage.trace",
         "runs.compare",
@@ -377,6 +378,14 @@ def test_what_is_asked_for_by_many_ids_is_of_its_own_project_alone(other: Other)
     for ask in (lambda: here.last((run,)), lambda: here.measures((other.logged,))):
         with contextlib.suppress(NotFound):
             assert not ask()
+
+
+def test_what_rests_on_withdrawn_data_is_told_of_its_own_project_alone(other: Other) -> None:
+    here, there = (other.platform.session(project=project).datasets for project in (HERE, ELSEWHERE))
+    bad = there.add("secret-spare", Body(b"x\n1\n", name="spare.csv")).ref
+    there.withdraw("secret-spare", "1", "wrong")
+    assert there.unsound((bad,)) == {bad: bad}
+    assert here.unsound((bad, "data:secret-spare@1")) == {}
 
 
 REFS: dict[str, Callable[[Any], Any]] = {

@@ -68,6 +68,21 @@ def test_git_keeps_the_code_and_the_version_its_commit(bare: Any, repository: Pa
     assert (repository / ".gitignore").read_text() == "/scans\n/again\n"
 
 
+def test_a_table_has_the_commit_of_where_it_was_added(
+    bare: Any, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    commit = asked(repository, "rev-parse", "HEAD")
+    (repository / "visits.csv").write_text("id,days\n1,2\n")
+    assert bare("data", "add", "visits", "visits.csv", "--json").json["facts"]["commit"] == commit
+    (repository / "code.py").write_text("print(2)\n")
+    (repository / "visits.csv").write_text("id,days\n1,3\n")
+    bare("data", "sync", "visits")
+    facts = bare("data", "show", "visits@2", "--json").json["facts"]
+    assert (facts["commit"], facts["dirty"]) == (commit, "yes")
+    assert f"at {commit[:10]} and changes" in bare("data", "log", "visits").out
+
+
 def test_dvcs_files_there_and_back(bare: Any, tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()

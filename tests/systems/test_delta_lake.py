@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import deltalake
-import msgspec
 import polars as pl
 import pytest
-from peers import environment
 from polars.testing import assert_frame_equal
 
 from loopline.app import Platform
@@ -71,34 +68,3 @@ def test_its_log_is_as_the_protocol_says(session: Session, folder: Path) -> None
     added = [a["add"] for a in actions if "add" in a]
     found = pl.concat([pl.read_parquet(folder / file["path"]) for file in added])
     assert_frame_equal(found.sort("id"), rows)
-
-
-_READ = """
-import json, sys
-import deltalake, duckdb, pandas
-said = json.loads(sys.stdin.read())
-frame = deltalake.DeltaTable(said["table"], version=said["delta_version"]).to_pandas()
-rows = duckdb.execute("SELECT count(*), sum(id), count(cost) FROM read_parquet($1)", [said["files"]]).fetchall()[0]
-held = deltalake.DeltaTable(said["table"], version=said["delta_version"]).to_pyarrow_dataset()
-print(json.dumps([len(frame), int(frame["id"].sum()), int(frame["cost"].notna().sum()), list(frame.columns)]))
-print(json.dumps([*map(int, rows)]))
-print(json.dumps([*map(int, duckdb.sql("SELECT count(*), sum(id), count(cost) FROM held").fetchall()[0])]))
-"""
-
-
-@pytest.mark.systems
-@pytest.mark.timeout(600)
-def test_pandas_and_duckdb_read_a_version(session: Session, folder: Path) -> None:
-    python = environment("duckdb==2.0.0", "pandas<3", f"deltalake=={deltalake.__version__}", "pyarrow")
-    for rows in (50, 80, 90):
-        session.datasets.add("visits", body(frame(rows)))
-    session.datasets.restore("visits", "1")
-    for version, rows in (("1", 50), ("2", 80), ("4", 50)):
-        files = session.datasets.files("visits", version)
-        assert (files.table, files.rows) == (str(folder), rows)
-        said = msgspec.json.encode(files)
-        done = subprocess.run([python, "-c", _READ], input=said, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr.decode()
-        told = done.stdout.splitlines()
-        counts = [rows, sum(range(rows)), rows - frame(rows)["cost"].null_count()]
-        assert [json.loads(line) for line in told] == [[*counts, frame(rows).columns], counts, counts]

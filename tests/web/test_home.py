@@ -15,8 +15,10 @@ from loopline.api.pages.home import page
 from loopline.api.pages.overview import Overview, overview
 from loopline.app import Platform
 from loopline.cli import COMMANDS
+from loopline.data.files.adding import add
 from loopline.deployment.records import Plan, Stage
 from loopline.loop.broken import register_constant
+from loopline.operations import Body
 from loopline.settings import load
 from loopline.tracking.records import Point
 
@@ -133,3 +135,22 @@ def test_whoever_may_read_sees_the_same(platform: Platform) -> None:
     owner.access.grant("ann", "viewer")
     now = platform.clock.now()
     assert overview(platform.session(Principal(name="ann")), now) == overview(owner, now)
+
+
+def test_withdrawn_versions_and_files_are_told_as_such(tmp_path: Path) -> None:
+    platform = Platform.open(load(workspace=str(tmp_path / "w"), checkpoints=str(tmp_path / "outside")))
+    try:
+        session = platform.session()
+        session.datasets.add("visits", Body(b"id,back\n1,no\n2,yes\n", name="visits.csv"))
+        session.datasets.add("scores", Body(b"id,score\n1,0.5\n", name="scores.csv"), inputs=["data:visits@1"])
+        (tmp_path / "scans").mkdir()
+        (tmp_path / "scans" / "a.raw").write_bytes(b"1")
+        add(session.files, "scans", tmp_path / "scans", states=tmp_path / "states")
+        session.datasets.withdraw("visits", "1", "of <another> year")
+        shown = page(seen(platform))
+        assert re.search(r"data:visits@1</span>.*?of &lt;another&gt; year.*?withdrawn", shown)
+        assert re.search(r"data:scores@1</span>.*?data:visits@1 is withdrawn.*?unsound", shown)
+        assert "1 file<" in shown
+        assert "datasets/scans" not in shown, "files have no profile"
+    finally:
+        platform.close()

@@ -108,5 +108,10 @@ def _digits(a: float, b: float) -> Callable[[float], str]:
     for digits in range(3, 9):
         if f"{a:.{digits}g}" != f"{b:.{digits}g}":
             break
-    # Whole thousands are written out: 1,050 and not 1.05e+03.
-    return lambda value: f"{value:,.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:,.{digits}g}"
+
+    def said(value: float) -> str:
+        # Whole thousands are written out: 1,050 and not 1.05e+03; nor is 999.5 1e+03.
+        text = f"{value:,.{digits}g}"
+        return f"{value:,.0f}" if "e+" in text and abs(value) < 1e6 else text
+
+    return said

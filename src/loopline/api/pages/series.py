@@ -73,17 +73,21 @@ def _dataset(version: DatasetVersion, found: Overview) -> list[object]:
     held = element("span", status("warn", f"{version.quarantined:,}"), " ", element("span", broken, class_="soft"))
     looks = f"{version.looks:,} look{'' if version.looks == 1 else 's'}"
     seal = f"until {version.opened.rpartition(':')[2]}, {looks}" if version.opened else f"yes, {looks}"
+    bad = "withdrawn" if version.withdrawn else "unsound" if version.unsound else ""
+    told = element("span", " ", status("bad", bad), title=version.withdrawn or f"{version.unsound} is withdrawn")
     return [
-        element("span", version.ref, class_="id"),
-        f"{version.rows:,}",
+        joined(element("span", version.ref, class_="id"), told if bad else None),
+        f"{version.files:,} file{'' if version.files == 1 else 's'}" if version.manifest else f"{version.rows:,}",
         joined(
             held if version.quarantined else "0",
             element("span", f" warned of: {warned}", class_="soft") if warned else None,
         ),
         element("span", seal if version.sealed else "", class_="soft"),
         ago(version.created, found.at),
-        # A sealed version tells nothing of its rows but to evaluation.
-        "" if version.sealed else element("a", "profile", href=links.profile(project, version.name, version.version)),
+        # A sealed version tells nothing of its rows but to evaluation; files have no profile.
+        ""
+        if version.sealed or version.manifest
+        else element("a", "profile", href=links.profile(project, version.name, version.version)),
     ]
 
 
