@@ -295,8 +295,8 @@ def test_what_a_stream_answered_twice_is_one_answer_and_has_its_id_over_http(
     platform: Platform, session: Session, worker: Worker
 ) -> None:
     ids = ["risk/visits/0/7-1795888597347", "risk/visits/0/8-1795888597347"]
-    for given in (ids, ids[1:], ids[:1]):  # what a kill left is answered again
-        worker.answer(len(given), variant="stream", ids=given)
+    for again in (ids, ids[1:], ids[:1]):  # what a kill left is answered again
+        worker.answer(len(again), variant="stream", ids=again)
         session.predictions.collect()
     (served,) = worker.answer(1)
     session.predictions.collect()
