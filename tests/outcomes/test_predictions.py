@@ -17,8 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loopline.api.server import ApiServer
 from loopline.app import Platform
 from loopline.catalog import Session
+from loopline.client import connect
 from loopline.errors import Invalid, NotFound
 from loopline.outcomes.records import Label
 from loopline.testing.clock import FakeClock
@@ -287,3 +289,27 @@ def test_in_whatever_order_each_answer_is_there_once(
     assert ids_of(session, endpoint) == sent
     for worker in workers:
         worker.log.close()
+
+
+def test_what_a_stream_answered_twice_is_one_answer_and_has_its_id_over_http(
+    platform: Platform, session: Session, worker: Worker
+) -> None:
+    ids = ["risk/visits/0/7-1795888597347", "risk/visits/0/8-1795888597347"]
+    for again in (ids, ids[1:], ids[:1]):  # what a kill left is answered again
+        worker.answer(len(again), variant="stream", ids=again)
+        session.predictions.collect()
+    (served,) = worker.answer(1)
+    session.predictions.collect()
+    assert {one.id for one in session.predictions.list("risk")} == {*ids, served}
+    assert len(session.predictions.list("risk")) == 3
+    assert session.predictions.traffic("risk").variants["stream"].rows == 2
+    session.labels.add("risk", [Label(prediction=ids[0], value="yes")])
+    server = ApiServer(platform).start()
+    try:
+        with connect(server.url) as remote:
+            assert remote.predictions.show("risk", ids[0]).label == "yes"
+            assert remote.predictions.show("risk", served).variant == "champion"
+            with pytest.raises(NotFound, match="no prediction"):
+                remote.predictions.show("risk", "risk/visits/0/9-1795888597347")
+    finally:
+        server.stop()

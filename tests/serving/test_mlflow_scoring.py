@@ -7,6 +7,7 @@ without MLflow.
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from peers import MLFLOW, environment
 
@@ -40,6 +43,9 @@ LESS = {"columns": SPLIT["columns"][:-1], "data": [row[:-1] for row in SPLIT["da
 CSV = "\n".join(
     [",".join(SPLIT["columns"]), *(",".join(str(cell) for cell in row) for row in SPLIT["data"]), ""],
 )
+_FILE = io.BytesIO()
+pq.write_table(pa.Table.from_pylist(ROWS), _FILE)
+PARQUET = "application/vnd.apache.parquet"
 REQUESTS: dict[str, tuple[Any, str]] = {
     "records": ({"dataframe_records": ROWS}, "application/json"),
     "split": ({"dataframe_split": SPLIT}, "application/json"),
@@ -49,6 +55,8 @@ REQUESTS: dict[str, tuple[Any, str]] = {
     "inputs": ({"inputs": {name: [row[name] for row in ROWS] for name in ROWS[0]}}, "application/json"),
     "params": ({"dataframe_records": ROWS, "params": {"x": 1}}, "application/json"),
     "csv": (CSV, "text/csv"),
+    "parquet": (_FILE.getvalue().decode(errors="surrogateescape"), PARQUET),
+    "no parquet": ("PAR1", PARQUET),
     "charset": ({"dataframe_records": ROWS}, "application/json; charset=utf-8"),
     "a column less": ({"dataframe_split": LESS}, "application/json"),
     "another charset": ({"dataframe_records": ROWS}, "application/json; charset=latin-1"),
@@ -125,6 +133,9 @@ def test_both_servers_answer_alike(theirs: int, ours: int, python: Path) -> None
     found = {}
     for name, (body, kind) in REQUESTS.items():
         a, b = ask(theirs, body, kind), ask(ours, body, kind)
+        if kind == PARQUET and "3.6.0" in str(python):
+            assert a.status == 415  # it came later
+            continue
         if name in OLDER_FAILS and "3.6.0" in str(python):
             assert (a.status, b.status) == (500, 400)
             continue

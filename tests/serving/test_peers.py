@@ -128,3 +128,41 @@ def test_torchserve_s_python_client_as_it_is(serve: Serve, bundle: Bundle, tmp_p
         assert said[name]["probabilities"]["yes"] == pytest.approx(expected(EXAMPLE), rel=1e-4)
     assert [model["modelName"] for model in said["models"]["models"]] == ["risk"]
     assert [model["modelVersion"] for model in said["model"]] == ["3"]
+
+
+GRPC_PROGRAM = """
+import json, sys
+from google.protobuf import empty_pb2
+from torchserve_client import TorchServeClientGRPC
+from torchserve_client.proto import inference_pb2
+client = TorchServeClientGRPC(base_url="http://127.0.0.1", inference_port=int(sys.argv[1]))
+stub = client.inference.stub  # its own methods name a field that its messages do not have
+row = {"data": sys.argv[2].encode()}
+asked = inference_pb2.PredictionsRequest(model_name="risk", input=row)
+try:
+    stub.Predictions(inference_pb2.PredictionsRequest(model_name="rusk", input=row), timeout=20)
+except Exception as e:
+    refused = e.code().name
+said = {
+    "ping": json.loads(stub.Ping(empty_pb2.Empty(), timeout=20).health),
+    "one": [json.loads(stub.Predictions(asked, timeout=20).prediction)],
+    "stream": [json.loads(part.prediction) for part in stub.StreamPredictions(asked, timeout=20)],
+    "version": [json.loads(stub.Predictions(
+        inference_pb2.PredictionsRequest(model_name="risk", model_version="3", input=row), timeout=20).prediction)],
+    "refused": refused,
+}
+print(json.dumps(said))
+"""
+
+
+def test_stubs_of_torchserve_s_proto_are_answered(serve: Serve, bundle: Bundle, tmp_path: Path) -> None:
+    python = environment("torchserve-client==0.0.2")
+    server = serve(table(1, live(bundle(version=3), 3)), grpc_port=0)
+    done = subprocess.run(
+        [python, "-c", GRPC_PROGRAM, str(server.grpc_port), json.dumps(EXAMPLE)], cwd=tmp_path, capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["ping"], said["refused"]) == ({"status": "Healthy"}, "NOT_FOUND")
+    for name in ("one", "stream", "version"):
+        assert [p["probabilities"]["yes"] for p in said[name]] == [pytest.approx(expected(EXAMPLE), rel=1e-4)]

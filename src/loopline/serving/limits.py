@@ -36,8 +36,8 @@ def share(path: Path, workers: int) -> None:
     path.unlink(missing_ok=True)
     with path.open("wb") as file:
         path.chmod(0o600)
-        file.write(workers.to_bytes(8, "little"))
-        file.truncate(_size(workers))
+        # Written and not only claimed: where the disk is full by then, memory that is no file yet would end the worker.
+        file.write(workers.to_bytes(8, "little") + bytes(_size(workers) - _HEAD))
 
 
 class Counts:
