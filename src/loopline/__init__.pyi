@@ -28,6 +28,7 @@ from loopline.quality.contract import fresh as fresh
 from loopline.quality.contract import like as like
 from loopline.quality.contract import rows as rows
 from loopline.quality.contract import rule as rule
+from loopline.quality.contract import schema as schema
 from loopline.quality.contract import unique as unique
 from loopline.training.model import Model as Model
 from loopline.training.records import tune as tune

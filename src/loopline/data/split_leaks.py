@@ -88,7 +88,9 @@ def _rows(frames: Sequence[pl.DataFrame], names: Sequence[str]) -> list[Finding]
         counts = [int(rows[side == place].sum()) for place in range(len(SIDES))]
         if sum(counts):
             many = any(n > _MANY * height for n, height in zip(counts, heights, strict=True))
-            told = " and ".join(f"{n:,} row{'' if n == 1 else 's'} of {name}" for n, name in zip(counts, SIDES, strict=True) if n)
+            told = " and ".join(
+                f"{n:,} row{'' if n == 1 else 's'} of {name}" for n, name in zip(counts, SIDES, strict=True) if n
+            )
             text = f"{told} {'equals' if sum(counts) == 1 else 'equal'} one of an earlier side {how}."
             found.append(Finding(leak=leak, severity=severities[many], count=sum(counts), text=text))  # type: ignore[arg-type]
     return found
