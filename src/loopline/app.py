@@ -235,9 +235,7 @@ class Platform:
             case "files":
                 from loopline.data.files.service import FilesService
 
-                datasets = self._service("datasets", tx)
-                scratch = self.settings.workspace / "scratch"
-                return FilesService(tx, self.blobs, datasets.named, datasets.written, scratch)
+                return FilesService(tx, self.blobs, self.settings.workspace / "scratch")
             case "sources":
                 from loopline.data.sources import SourcesService
                 from loopline.foreign import row_source

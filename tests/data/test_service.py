@@ -526,3 +526,9 @@ def test_a_workspace_lies_in_a_folder_of_any_name(tmp_path: Path, folder: str) -
     session.datasets.add("visits", Body(b"a,b\n1,2\n3,4\n", name="x.csv"))
     assert pl.read_ipc_stream(io.BytesIO(session.datasets.read("visits").read())).rows() == [(1, 2), (3, 4)]
     platform.close()
+
+
+def test_a_table_is_added_without_what_only_tests_of_distributions_need() -> None:
+    code = "import sys, loopline.data.service; print({'scipy', 'pandas', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"

@@ -9,7 +9,6 @@ import msgspec
 import polars as pl
 
 from loopline.errors import Invalid, did_you_mean
-from loopline.quality.drift import compare
 from loopline.quality.drift_records import DriftReport
 from loopline.quality.profile import profile
 
@@ -63,6 +62,8 @@ def diff(
 
     Raises `Invalid` where a column of the key is not in both, or where the key is not unique in one.
     """
+    from loopline.quality.drift import compare  # which loads scipy: other verbs do without
+
     for name, frame in zip(names, (before, after), strict=True):
         _check_key(name, frame, key)
     schema = tuple(_columns(before, after))

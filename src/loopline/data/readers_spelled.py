@@ -87,7 +87,7 @@ class Numbers:
         if not self.hold:
             return None
         if self.whole or stripped.dtype.is_float():
-            return stripped if self.whole else stripped.fill_nan(None)
+            return stripped if self.whole else _without_nan(stripped)
         return _floats(text)
 
     def _cast(self, text: pl.Series) -> pl.Series | None:
@@ -128,16 +128,19 @@ class Numbers:
 
 
 def _floats(text: pl.Series) -> pl.Series:
-    return text.cast(pl.Float64).fill_nan(None)
+    return _without_nan(text.cast(pl.Float64))
+
+
+def _without_nan(values: pl.Series) -> pl.Series:
+    return values.fill_nan(None) if values.is_nan().any() else values
 
 
 def _zero_led(text: pl.Series) -> bool:
     """Whether there is one that a zero leads: most are told by their first letters, faster than by a pattern."""
-    heads = _heads(text)
-    first, second, third = (heads >> np.uint64(8 * place) & np.uint64(255) for place in (4, 5, 6))
-    signed = (first == ord("+")) | (first == ord("-"))
-    if signed.any():
-        first, second = np.where(signed, second, first), np.where(signed, third, second)
+    letters = _heads(text).astype("<u8", copy=False).view(np.uint8).reshape(-1, 8)
+    first, second = letters[:, 4].copy(), letters[:, 5].copy()
+    signed = np.flatnonzero((first == ord("+")) | (first == ord("-")))
+    first[signed], second[signed] = second[signed], letters[signed, 6]
     return bool(((first == ord("0")) & (second - ord("0") < 10)).any()) and bool(text.str.contains(_ZERO_LED).any())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from loopline.data import versions
-from loopline.data.manifest import Manifest
+from loopline.data.entered import Entered
 from loopline.data.maturity import Stretches, check_labels, kept, with_read
 from loopline.data.named import Named
 from loopline.data.reconcile import widened
@@ -21,7 +21,7 @@ from loopline.data.records import DatasetVersion, LabelColumn, Vacuumed, Version
 from loopline.data.tables import dataset_contracts, dataset_versions
 from loopline.data.vacuum import files_of, vacuum
 from loopline.database import Tx
-from loopline.errors import Conflict, Invalid, Refused
+from loopline.errors import Conflict, Refused
 from loopline.hashing import TableDigest
 from loopline.ports.blobs import BlobStore
 from loopline.quality.blocks import Blocks
@@ -44,14 +44,12 @@ class _Made(NamedTuple):
     appended: bool
 
 
-class Written:
+class Written(Entered):
     """The dataset versions of one project, as they are written; `tables` is the folder of the Delta tables."""
 
     def __init__(self, tx: Tx, blobs: BlobStore, tables: Path, named: Named) -> None:
-        self.tx = tx
-        self.blobs = blobs
+        super().__init__(tx, blobs, named)
         self.tables = tables
-        self.named = named
 
     def rows(self, row: Any) -> pl.DataFrame:
         """The rows of a version. Raises `Invalid` for one of files, as whatever reads rows does."""
@@ -148,9 +146,9 @@ class Written:
             "labels": kept(made.rows, read, labels),
             "manifest": "",
         }
-        if (same := self._same(name, said)) is not None:
+        if (same := self.same(name, said)) is not None:
             made.saved.remove()
-            return self._again(same, inputs)
+            return self.again(same, inputs)
         bad = self._withdrawn(name, made.digest)
         if bad is not None and by_hand:
             facts = {**facts, "again": f"the rows of {self.named.ref(bad)}, which is withdrawn ({bad.withdrawn})"}
@@ -178,7 +176,7 @@ class Written:
             raise moved(name)
         if contract is not None:
             self._keep(contract)
-        return self._enter(
+        return self.enter(
             name,
             inputs,
             said,
@@ -233,40 +231,6 @@ class Written:
             summary = msgspec.structs.replace(merged, duplicates=summary.duplicates)  # which are of all rows
         return _Made(whole, saved, digest.digest(), summary, appended=number is not None)
 
-    def write_files(
-        self, name: str, kept: str, manifest: Manifest, *, facts: dict[str, str], message: str
-    ) -> DatasetVersion:
-        """Makes what a manifest says, which is kept under its digest, the next version; the caller retains its objects."""
-        said = {
-            "digest": kept,
-            "contract": "",
-            "cleaning": "",
-            "source": "",
-            "sealed": False,
-            "labels": [],
-            "manifest": kept,
-        }
-        return self._enter(
-            name,
-            [],
-            said,
-            "content",
-            delta_version=None,
-            quarantine_delta_version=None,
-            files=len(manifest.files),
-            bytes=manifest.size,
-            rows=0,
-            columns=[],
-            shares=[],
-            quarantined=0,
-            broken={},
-            warned={},
-            profile="",
-            facts=facts,
-            message=message,
-            read=[],
-        )
-
     def restore(self, row: Any, message: str) -> DatasetVersion:
         """Makes the content of an earlier version the next one; no row is written again."""
         self.named.check_there(row)
@@ -277,11 +241,11 @@ class Written:
         }
         newest = self.named.newest(row.name)
         if newest.version == row.version:
-            return self._again(newest, [ref])
-        if (same := self._same(row.name, said)) is not None:
-            return self._again(same, [ref])
+            return self.again(newest, [ref])
+        if (same := self.same(row.name, said)) is not None:
+            return self.again(same, [ref])
         again = None if row.manifest else versions.restore(self.folder(row.name), row.delta_version)
-        return self._enter(
+        return self.enter(
             row.name,
             [ref],
             said,
@@ -328,68 +292,15 @@ class Written:
         total = {field: sum(getattr(one, field) for one in found) for field in Vacuumed.__struct_fields__}
         return Vacuumed(**total), remove
 
-    def _enter(
-        self,
-        name: str,
-        inputs: Sequence[str],
-        said: dict[str, Any],
-        noted: str,
-        objects: Iterable[str] = (),
-        **values: Any,
-    ) -> DatasetVersion:
-        """Names what is written as the next version, unless another call brought the same meanwhile. `objects`: of its files."""
-        self.tx.alone(f"data:{name}")
-        if (same := self._same(name, said)) is not None:
-            return self._again(same, inputs)
-        newest = self.named.newest(name)
-        version = 1 if newest is None else newest.version + 1
-        ref = self.tx.ref("data", name, version)
-        self.tx.execute(
-            dataset_versions.insert().values(
-                project=self.tx.project,
-                name=name,
-                version=version,
-                inputs=[*inputs],
-                created=self.tx.now,
-                creator=self.tx.principal,
-                **said,
-                **values,
-            )
-        )
-        needed = filter(None, (values["profile"], said["cleaning"], said["manifest"], *objects))
-        Store(self.tx, self.blobs).retain_all(needed, ref)
-        digests = {noted: said["digest"]} | ({"contract": said["contract"]} if said["contract"] else {})
-        self.tx.note(inputs=[*inputs, *filter(None, [said["source"]])], outputs=[ref], digests=digests)
-        return self.named.record(self.named.row(name, str(version)))
-
     def _keep(self, contract: Contract) -> None:
         row = {"project": self.tx.project, "digest": contract.digest, "body": msgspec.to_builtins(contract)}
         self.tx.upsert(dataset_contracts, ("project", "digest"), row)
-
-    def _same(self, name: str, said: dict[str, Any]) -> Any:
-        """The newest version, where it is not withdrawn and all this is said of it already."""
-        newest = self.named.newest(name)
-        if newest is not None and bool(newest.manifest) != bool(said["manifest"]):
-            raise Invalid(
-                f"{name} is a dataset of {'files' if newest.manifest else 'tables'}, and stays one.",
-                code="other-kind",
-                hint="Give what you add another name.",
-            )
-        if newest is None or newest.withdrawn is not None:
-            return None
-        return newest if all(getattr(newest, key) == value for key, value in said.items()) else None
 
     def _withdrawn(self, name: str, digest: str) -> Any:
         """The newest withdrawn version with this content, or None."""
         c = dataset_versions.c
         same = (c.project == self.tx.project, c.name == name, c.digest == digest, c.withdrawn.is_not(None))
         return self.tx.first(sa.select(dataset_versions).where(*same).order_by(c.version.desc()).limit(1))
-
-    def _again(self, row: Any, inputs: Sequence[str]) -> DatasetVersion:
-        """The version that holds the same already."""
-        read = [ref for ref in (*inputs, row.source) if ref and ref != self.named.ref(row)]
-        self.tx.note(inputs=read, outputs=[self.named.ref(row)])
-        return self.named.record(row)
 
 
 def moved(name: str) -> Conflict:

@@ -13,7 +13,6 @@ from loopline.quality.blocks import Blocks
 from loopline.quality.contract_beyond import Beyond
 from loopline.quality.contract_masks import cannot, fits, kind_of, moments
 from loopline.quality.contract_rules import Fresh, Like, OfTable, Rows, Schema
-from loopline.quality.drift import compare
 from loopline.quality.profile_blocks import profile_blocks
 from loopline.quality.profile_records import Profile
 
@@ -69,6 +68,8 @@ def _ago(age: float) -> str:
 
 
 def _unlike(good: Blocks, rule: Like, reference: Profile) -> str:
+    from loopline.quality.drift import compare  # which loads scipy: most contracts ask for no distribution
+
     columns = rule.columns or [name for name in reference.columns if name in good.columns]
     if not columns:
         raise cannot(rule, good.empty, f"it shares no column with {rule.dataset}")

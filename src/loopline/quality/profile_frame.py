@@ -12,7 +12,6 @@ import polars as pl
 from loopline.errors import Invalid, NotFound, did_you_mean
 from loopline.quality.profile_association import association, codes_of
 from loopline.quality.profile_column import ColumnProfile, Kind, level_column, many_levels_column, number_column
-from loopline.quality.profile_design import Clusters, design_of
 from loopline.quality.profile_pairs import full_of, patterns_of
 from loopline.quality.profile_parts import LONGEST, Lengths
 from loopline.quality.profile_records import Profile
@@ -80,18 +79,9 @@ def profile_frame(
             for n, c in columns.items()
             if c.kind == "category"
         }
-    clusters: list[Clusters] = []
     sizes: dict[int, int] = {}
-    if groups is not None and frame.height:
-        clusters.append(Clusters.of_groups(frame[groups]))
-        sizes = clusters[0].rows_by_size()
-    if blocks is not None and frame.height:
-        clusters.append(Clusters.of_blocks(frame.height, blocks))
-    for cluster in clusters:
-        columns = {
-            n: c if n == groups else msgspec.structs.replace(c, design=c.design.merge(design_of(frame[n], c, cluster)))
-            for n, c in columns.items()
-        }
+    if frame.height and (groups is not None or blocks is not None):
+        columns, sizes = _clustered(frame, columns, groups, blocks)
     return Profile(
         rows=frame.height,
         columns={n: columns[n] for n in names},
@@ -101,6 +91,30 @@ def profile_frame(
         groups=sizes,
         full=findings,
     )
+
+
+def _clustered(
+    frame: pl.DataFrame, columns: dict[str, ColumnProfile], groups: str | None, blocks: int | None
+) -> tuple[dict[str, ColumnProfile], dict[int, int]]:
+    """The columns with the design effects of rows that belong together, and how many groups there are of each size."""
+    from loopline.quality.profile_design import (
+        Clusters,
+        design_of,
+    )  # which loads scipy: most profiles ask for no groups
+
+    clusters: list[Clusters] = []
+    sizes: dict[int, int] = {}
+    if groups is not None:
+        clusters.append(Clusters.of_groups(frame[groups]))
+        sizes = clusters[0].rows_by_size()
+    if blocks is not None:
+        clusters.append(Clusters.of_blocks(frame.height, blocks))
+    for cluster in clusters:
+        columns = {
+            n: c if n == groups else msgspec.structs.replace(c, design=c.design.merge(design_of(frame[n], c, cluster)))
+            for n, c in columns.items()
+        }
+    return columns, sizes
 
 
 def numbers_of(series: pl.Series) -> Floats:

@@ -71,7 +71,7 @@ class LocalBlobs:
 
     def take_all(self, files: Mapping[str, Path]) -> None:
         with disk_errors(self.folder):
-            written: dict[Path, list[tuple[Path, str]]] = {}
+            written: dict[str, list[tuple[Path, str]]] = {}
             disk = self.folder.stat().st_dev
             for digest, file in files.items():
                 found = os.stat(file)
@@ -81,18 +81,20 @@ class LocalBlobs:
                     file.unlink()
                 else:
                     name = check_digest(digest)
-                    written.setdefault(self.folder / name[:2], []).append((file, name[2:]))
+                    written.setdefault(name[:2], []).append((file, name[2:]))
             if not written:
                 return
             _sync_all(self.folder, [file for some in written.values() for file, _ in some])
-            for folder, some in written.items():
+            folders = {self.folder / first: some for first, some in written.items()}
+            for folder in folders:
                 self._make(folder)
-                with _alone(folder):
+            with self._locked(fcntl.LOCK_SH):
+                for folder, some in folders.items():
                     for file, name in some:
                         failpoint("store.take_all.before_rename")
                         os.utime(file)
                         os.replace(file, f"{folder}/{name}")
-            _sync_all(self.folder, written)
+            _sync_all(self.folder, folders)
 
     def _again(self, digest: str, size: int) -> Blob | None:
         """The blob as it is there already, young again; None where it is not there or not whole.
@@ -105,7 +107,7 @@ class LocalBlobs:
         try:
             if digest_chunks(self.chunks(digest)) != digest:
                 return None
-            with _alone(path.parent):
+            with self._locked(fcntl.LOCK_SH):
                 os.utime(path)
                 return Blob(digest, size, _milliseconds(path.stat()))
         except (FileNotFoundError, NotFound):
@@ -116,7 +118,7 @@ class LocalBlobs:
         path = self._path(digest)
         self._make(path.parent)
         failpoint("store.put.before_rename")
-        with _alone(path.parent):
+        with self._locked(fcntl.LOCK_SH):
             # Also where the blob is there already: the same bytes, young again, and a damaged one is mended by it.
             os.utime(written)  # its bytes may have come over a long time
             os.replace(written, path)
@@ -162,7 +164,7 @@ class LocalBlobs:
     def delete(self, digest: str, before: int | None = None) -> bool:
         path = self._path(digest)
         try:
-            with _alone(path.parent):
+            with self._locked(fcntl.LOCK_EX):
                 if before is not None and _milliseconds(path.stat()) >= before:
                     return False
                 failpoint("store.delete.before_unlink")
@@ -193,6 +195,16 @@ class LocalBlobs:
                     path.unlink()
                     count += 1
         return count
+
+    @contextlib.contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
+        """Blobs are put by as many as like (`LOCK_SH`); who removes one by its age (`LOCK_EX`) does so while nobody puts any."""
+        number = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(number, how)
+            yield
+        finally:
+            os.close(number)
 
     def _path(self, digest: str) -> Path:
         return placed(self.folder, digest)
@@ -238,17 +250,6 @@ def _sync_all(folder: Path, places: Iterable[Path]) -> None:
                 raise OSError(number, os.strerror(number), str(folder))
         finally:
             os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else, in whatever process, renames into the folder or removes from it by its age meanwhile."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(number)
 
 
 def _milliseconds(found: os.stat_result) -> int:

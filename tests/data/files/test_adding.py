@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -312,3 +314,15 @@ def test_a_manifest_that_lies_about_a_size_names_no_version(place: Place) -> Non
     with pytest.raises(Invalid, match="3 bytes, and the manifest says 5"):
         place.session.files.add("images", Body(manifest.encoded()))
     assert place.session.datasets.list() == []
+
+
+def test_files_are_added_without_what_reads_tables(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from loopline.app import Platform; from loopline.data.files.adding import add;"
+        "here = Path(sys.argv[1]); p = Platform.open(workspace=here / 'w', checkpoints=str(here / 'c'));"
+        "print(add(p.session().files, 'images', here / 'in', states=here / 's').ref);"
+        "print({'polars', 'pyarrow', 'deltalake', 'scipy'} & set(sys.modules)); p.close()"
+    )
+    filled(tmp_path / "in")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["data:images@1", "set()"]

@@ -127,8 +127,8 @@ def _batches(paths: list[str], found: dict[str, os.stat_result]) -> Iterator[lis
 def _small(sender: _Sender, folder: Path, some: list[tuple[str, os.stat_result]]) -> list[File]:
     files, objects = [], []
     for path, there in some:
-        with _opened(folder / path, there) as file:
-            data = file.read(WHOLE)
+        with _opened(f"{folder}/{path}", there) as file:
+            data = file.read(there.st_size)  # one that grows meanwhile is told from its stamp
         digest = digest_bytes(data)
         objects.append((digest, data))
         files.append(File(path=path, size=len(data), digest=digest, executable=_executable(there)))
@@ -144,7 +144,7 @@ def _large(sender: _Sender, pool: ThreadPoolExecutor, folder: Path, path: str, t
     objects: list[tuple[str, bytes]] = []
     sending: list[Future[None]] = []
     cutter = FastCDC(_AVERAGE, min_size=_AVERAGE // 4, max_size=LARGEST)
-    with _opened(folder / path, there) as file:
+    with _opened(f"{folder}/{path}", there) as file:
         for part in cutter.cut_stream(file):
             data = bytes(part.data)
             whole.update(data)
@@ -168,7 +168,7 @@ def _large(sender: _Sender, pool: ThreadPoolExecutor, folder: Path, path: str, t
 
 
 @contextlib.contextmanager
-def _opened(path: Path, there: os.stat_result) -> Iterator[BinaryIO]:
+def _opened(path: str, there: os.stat_result) -> Iterator[BinaryIO]:
     """A file to read that is the one that was found, and still is when it was read."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as file:

@@ -88,7 +88,7 @@ def stamp(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
-def unreadable(path: Path, why: OSError) -> Invalid:
+def unreadable(path: Path | str, why: OSError) -> Invalid:
     """What is told of a file or folder that cannot be read."""
     return Invalid(
         f"{path} cannot be read: {why.strerror}.", code="unreadable-file", hint="Give yourself access, or move it away."

@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from loopline.data.entered import Entered
 from loopline.data.files.pack import packed, unpacked
 from loopline.data.manifest import FilesDiff, Manifest, decode, difference
 from loopline.data.named import Named
 from loopline.data.records import DatasetVersion, FilesVersion
 from loopline.data.verbs import FilesVerbs
-from loopline.data.written import Written
 from loopline.database import Tx
 from loopline.errors import Conflict, Invalid, NotFound
 from loopline.hashing import digest_bytes, digest_chunks
@@ -31,11 +31,11 @@ _LARGEST_MANIFEST = 1 << 30
 class FilesService(FilesVerbs):
     """Versions of files: each a manifest and the objects that it names; `scratch` is a folder for uploads under way."""
 
-    def __init__(self, tx: Tx, blobs: BlobStore, named: Named, written: Written, scratch: Path) -> None:
+    def __init__(self, tx: Tx, blobs: BlobStore, scratch: Path) -> None:
         self.tx = tx
         self.blobs = blobs
-        self.named = named
-        self.written = written
+        self.named = Named(tx)
+        self.entered = Entered(tx, blobs, self.named)
         self.scratch = scratch
         self.store = Store(tx, blobs)
 
@@ -48,10 +48,10 @@ class FilesService(FilesVerbs):
         check_name(name, "name of a dataset")
         self.scratch.mkdir(parents=True, exist_ok=True)
         with disk_errors(self.scratch), tempfile.TemporaryDirectory(prefix="objects-", dir=self.scratch) as folder:
-            files: dict[str, Path] = {}
+            files, place = dict[str, Path](), Path(folder)
             for digest, data in unpacked(objects.chunks()):
                 if digest not in files:
-                    files[digest] = file = Path(folder) / digest.partition(":")[2]
+                    files[digest] = file = place / digest.partition(":")[2]
                     out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
                     try:
                         while data:  # a write may take a part only
@@ -81,7 +81,7 @@ class FilesService(FilesVerbs):
                 hint="Add the folder again: what is missing is sent.",
             )
         kept = self.blobs.put([read.encoded()]).digest
-        version = self.written.write_files(name, kept, read, facts=facts or {}, message=message)
+        version = self.entered.write_files(name, kept, read, facts=facts or {}, message=message)
         for digest, there in self.store.retain_all(objects, version.ref).items():
             if there != objects[digest]:
                 self._check_undamaged(digest)

@@ -159,7 +159,7 @@ def digest_now(path: Path) -> str:
     return found
 
 
-def check_still(path: Path, before: os.stat_result, after: os.stat_result) -> None:
+def check_still(path: Path | str, before: os.stat_result, after: os.stat_result) -> None:
     """Raises `Conflict` where a file was changed while it was read."""
     if stamp(before) != stamp(after):
         raise Conflict(
