@@ -422,6 +422,11 @@ def test_trees_and_graphs_that_are_not_what_they_should_be(tmp_path: Path, signe
     raw, rows = grown(tmp_path, objective="cross_entropy_lambda")
     assert refused(raw, tmp_path, "lightgbm", rows, signer).code == "no-probabilities"
 
+    for kind in ("onnx", "lightgbm", "xgboost", "skops", "pytorch", "tensorflow", "code"):
+        assert refused(tmp_path / "nothing", tmp_path, kind, rows, signer).branch == "not_found"
+    for kind in ("onnx", "lightgbm", "xgboost", "skops"):
+        assert "is a folder" in refused(tmp_path, tmp_path, kind, rows, signer).message
+
     graph, rows = exported(tmp_path, LogisticRegression(), NUMBERS, BACK)
     whole = graph.read_bytes()
     assert refused(graph, tmp_path, "onnx", rows.select("x", "label"), signer).code == "other-columns"

@@ -95,7 +95,7 @@ class LiveVariant:
 
 
 def _said(threshold: float) -> float:
-    """A threshold as it is told: one that was rounded to float32, as it is compared, by its shortest digits (0.35, not 0.349999994)."""
+    """A threshold as it is told: one that was rounded to float32, as it is compared, by its shortest digits (0.35)."""
     narrow = np.float32(threshold)
     return float(str(narrow)) if narrow == threshold else threshold
 
