@@ -30,6 +30,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from loopline.errors import LooplineError, MissingExtra, NotFound, Refused
 from loopline.packaging.bundle import write_bundle
 from loopline.packaging.child import ChildRuntime
+from loopline.packaging.explaining import Explainer
 from loopline.packaging.foreign import package
 from loopline.packaging.manifest import read_manifest
 from loopline.packaging.predictor import BundlePredictor
@@ -37,6 +38,7 @@ from loopline.packaging.records import Manifest, Opening
 from loopline.packaging.runtime import Session, predict_rows
 from loopline.packaging.signing import ModelSigner
 from loopline.registry import formats
+from loopline.serving.explain import can_explain
 from loopline.serving.model import OnnxRuntime
 from loopline.testing.runtime import RuntimeLaws, Subject
 from loopline.training.problem import Problem
@@ -207,6 +209,22 @@ def test_what_is_packaged_answers_as_its_library_does(what: str, made: Any, open
     # What evaluation measures is the very same.
     measured = BundlePredictor(folder, opening).predict(rows)
     np.testing.assert_allclose(measured, own, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["lightgbm-binary", "lightgbm-multiclass", "xgboost-binary", "xgboost-multiclass"])
+def test_why_trees_answered_so(what: str, made: Any, opening: Opening) -> None:
+    folder, manifest, rows = made(what)
+    asked = rows.drop("label")[:20]
+    assert can_explain(manifest)
+    answers = predict_rows(Session(folder, opening=opening), asked.to_dicts())
+    for why, answer in zip(Explainer(folder).explain([list(row) for row in asked.rows()]), answers, strict=True):
+        assert set(why["contributions"]) == {"x", "z"}
+        assert why["base"] + sum(why["contributions"].values()) == pytest.approx(why["score"], abs=1e-5)
+        if manifest.task == "binary":
+            chance = answer["probabilities"][why["class"]]
+            assert why["score"] == pytest.approx(np.log(chance / (1 - chance)), abs=1e-3)
+        else:
+            assert why["class"] == answer["label"]
 
 
 # The laws
