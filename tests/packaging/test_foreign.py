@@ -30,6 +30,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from loopline.errors import LooplineError, MissingExtra, NotFound, Refused
 from loopline.packaging.bundle import write_bundle
 from loopline.packaging.child import ChildRuntime
+from loopline.packaging.explaining import Explainer
 from loopline.packaging.foreign import package
 from loopline.packaging.manifest import read_manifest
 from loopline.packaging.predictor import BundlePredictor
@@ -37,6 +38,7 @@ from loopline.packaging.records import Manifest, Opening
 from loopline.packaging.runtime import Session, predict_rows
 from loopline.packaging.signing import ModelSigner
 from loopline.registry import formats
+from loopline.serving.explain import can_explain
 from loopline.serving.model import OnnxRuntime
 from loopline.testing.runtime import RuntimeLaws, Subject
 from loopline.training.problem import Problem
@@ -207,6 +209,22 @@ def test_what_is_packaged_answers_as_its_library_does(what: str, made: Any, open
     # What evaluation measures is the very same.
     measured = BundlePredictor(folder, opening).predict(rows)
     np.testing.assert_allclose(measured, own, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["lightgbm-binary", "lightgbm-multiclass", "xgboost-binary", "xgboost-multiclass"])
+def test_why_trees_answered_so(what: str, made: Any, opening: Opening) -> None:
+    folder, manifest, rows = made(what)
+    asked = rows.drop("label")[:20]
+    assert can_explain(manifest)
+    answers = predict_rows(Session(folder, opening=opening), asked.to_dicts())
+    for why, answer in zip(Explainer(folder).explain([list(row) for row in asked.rows()]), answers, strict=True):
+        assert set(why["contributions"]) == {"x", "z"}
+        assert why["base"] + sum(why["contributions"].values()) == pytest.approx(why["score"], abs=1e-5)
+        if manifest.task == "binary":
+            chance = answer["probabilities"][why["class"]]
+            assert why["score"] == pytest.approx(np.log(chance / (1 - chance)), abs=1e-3)
+        else:
+            assert why["class"] == answer["label"]
 
 
 # The laws
@@ -421,6 +439,11 @@ def test_trees_and_graphs_that_are_not_what_they_should_be(tmp_path: Path, signe
     assert refused(form, tmp_path, "lightgbm", rows, signer).code == "bad-model"
     raw, rows = grown(tmp_path, objective="cross_entropy_lambda")
     assert refused(raw, tmp_path, "lightgbm", rows, signer).code == "no-probabilities"
+
+    for kind in ("onnx", "lightgbm", "xgboost", "skops", "pytorch", "tensorflow", "code"):
+        assert refused(tmp_path / "nothing", tmp_path, kind, rows, signer).branch == "not_found"
+    for kind in ("onnx", "lightgbm", "xgboost", "skops"):
+        assert "is a folder" in refused(tmp_path, tmp_path, kind, rows, signer).message
 
     graph, rows = exported(tmp_path, LogisticRegression(), NUMBERS, BACK)
     whole = graph.read_bytes()

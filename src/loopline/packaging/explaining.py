@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ import msgspec
 import numpy as np
 
 from loopline.packaging.cleaned import read_cleaning
-from loopline.packaging.manifest import NATIVE, read_manifest
-from loopline.training.contributions import contributions
+from loopline.packaging.manifest import NATIVE, file_of, read_manifest
+from loopline.packaging.records import Manifest
+from loopline.ports.runtime import Floats, Strings
+from loopline.training.contributions import Contributions, contributions
 from loopline.training.model import Model
 
 
@@ -28,7 +32,7 @@ class Explainer:
     def __init__(self, folder: Path) -> None:
         self.manifest = read_manifest(folder)
         self._cleaning = read_cleaning(folder, self.manifest)
-        self._model = Model.load(folder / NATIVE)
+        self._contributions = _opened(folder, self.manifest)
 
     def explain(self, rows: list[list[Any]]) -> list[dict[str, Any]]:
         """One explanation a row: `base`, `contributions` by column, and the `score` that they sum to.
@@ -44,7 +48,7 @@ class Explainer:
         else:
             floats = numbers.astype(np.float32)
             strings = np.array(texts, dtype=object).reshape(n, len(self.manifest.strings))
-        found = contributions(self._model, floats, strings)
+        found = self._contributions(floats, strings)
         scores, classes = found.scores, self.manifest.classes
         explained: list[dict[str, Any]] = []
         for row in range(n):
@@ -54,6 +58,30 @@ class Explainer:
             one |= {"score": scores[row, k].item(), "base": found.base[row, k].item()}
             explained.append({**one, "contributions": dict(zip(found.columns, values, strict=True))})
         return explained
+
+
+def _opened(folder: Path, manifest: Manifest) -> Callable[[Floats, Strings], Contributions]:
+    """What gives the contributions of rows."""
+    contributed: Callable[[Floats], Any]
+    if file_of("lightgbm") in manifest.digests:
+        from loopline.packaging import lightgbmed
+
+        trees = lightgbmed.read_trees(folder / file_of("lightgbm"))
+        contributed = partial(lightgbmed.contributions, trees)
+    elif file_of("xgboost") in manifest.digests:
+        from loopline.packaging import xgboosted
+
+        booster = xgboosted.read_trees(folder / file_of("xgboost"))
+        contributed = partial(xgboosted.contributions, booster)
+    else:
+        return partial(contributions, Model.load(folder / NATIVE))
+
+    def explained(numbers: Floats, strings: Strings) -> Contributions:
+        width = len(manifest.numbers) + 1
+        parts = np.asarray(contributed(numbers), dtype=np.float64).reshape(len(numbers), -1, width)
+        return Contributions(manifest.numbers, parts[:, :, -1], parts[:, :, :-1])
+
+    return explained
 
 
 def main(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from loopline.errors import Invalid, MissingExtra
+from loopline.errors import Invalid, MissingExtra, NotFound
 from loopline.features.boundary import Boundary
 from loopline.features.infer import described
 from loopline.features.labels import infer_task
@@ -63,13 +63,17 @@ def package(
     validation rows: the columns that the model takes, in their order, and the label; the first one becomes the example. Their
     numbers decide whether the ONNX graph, where there is one, or the form itself serves; a program (PyTorch, TensorFlow) that ONNX
     serves for is left out of the bundle. With `int8` the graph's 8-bit form serves where it differs by no more than that from the
-    form's own answers. What is written is signed. Raises `Invalid`, `Refused` (types that are not known as safe), `MissingExtra`,
-    `Conflict` where the folder exists.
+    form's own answers. What is written is signed. Raises `NotFound`, `Invalid`, `Refused` (types that are not known as safe),
+    `MissingExtra`, `Conflict` where the folder exists.
     """
     if int8 is not None and kind == "code":
         raise Invalid(
             "Code has no int8 form.", code="nothing-to-quantise", hint="Package a model that has an ONNX form."
         )
+    if not form.exists():
+        raise NotFound(f"There is no {form}.", code="no-form", hint="Name what its library wrote: a file or a folder.")
+    if form.is_dir() and kind in ("onnx", "lightgbm", "xgboost", "skops"):
+        raise Invalid(f"{form} is a folder.", code="bad-model", hint="Name the file in it.")
     if not rows.height:
         raise Invalid("There are no rows to compare on.", code="no-rows", hint="Give validation rows with their label.")
     found_task, classes = infer_task(rows, label, task)

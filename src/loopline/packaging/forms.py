@@ -110,7 +110,7 @@ def _probabilities(scores: Any, rows: int, signature: Signature) -> Floats:
         raise Invalid(
             f"The model's answers do not fit the rows' label: {e}.",
             code="other-classes",
-            hint="Give rows with every class of training.",
+            hint="Of two classes it gives the probability of the second, or of both; of more, those of all: give rows with each.",
         ) from e
     _check_probabilities(found, signature)
     return found

@@ -75,7 +75,8 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
         raise NotFound(
             f"{folder} is no bundle: it has no {MANIFEST}.",
             code="no-bundle",
-            hint="Give the folder that packaging wrote.",
+            hint="Give the folder that packaging wrote"
+            + (", of a model in another form: `loopline models package`." if folder.is_file() else "."),
         ) from None
     except msgspec.MsgspecError as error:
         raise Invalid(f"{folder / MANIFEST} is damaged: {error}.", code="bad-manifest") from error

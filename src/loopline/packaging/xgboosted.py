@@ -60,6 +60,13 @@ def native(booster: Any) -> Score:
     return score
 
 
+def contributions(booster: Any, numbers: Floats) -> Any:
+    """What each column added to the raw scores, with the base behind them: [n, scores, columns + 1]; exact Shapley values."""
+    xgboost = _library()
+    table = xgboost.DMatrix(numbers, missing=np.nan, feature_names=booster.feature_names)
+    return booster.predict(table, pred_contribs=True)
+
+
 def open_trees(folder: Path) -> Score:
     """The form of a bundle."""
     return native(read_trees(folder / file_of("xgboost")))

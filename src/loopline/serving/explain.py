@@ -10,6 +10,7 @@ import logging
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
@@ -18,7 +19,7 @@ import msgspec
 
 from loopline.errors import Unavailable
 from loopline.packaging.child import environment
-from loopline.packaging.manifest import NATIVE
+from loopline.packaging.manifest import NATIVE, file_of
 from loopline.packaging.records import Manifest
 from loopline.serving.call import Call, Codec, Headers
 from loopline.serving.live import LiveEndpoint
@@ -219,5 +220,7 @@ def check_explainable(endpoint: LiveEndpoint) -> None:
 
 
 def can_explain(manifest: Manifest) -> bool:
-    """Whether the bundle holds what explains: trees or a linear model in their own form."""
-    return f"{NATIVE}/model.json" in manifest.digests
+    """Whether the bundle holds what explains: trees or a linear model in their own form, and their library is here."""
+    if file_of("xgboost") in manifest.digests:
+        return find_spec("xgboost") is not None
+    return not manifest.digests.keys().isdisjoint((f"{NATIVE}/model.json", file_of("lightgbm")))
