@@ -247,7 +247,8 @@ def _say(version: DatasetVersion, *, new: bool) -> None:
             click.echo(f"  {labels} of {one.column} {known} ({one.matures} after {one.time}).")
     for name, text in version.facts.items():
         if name == "told" or name.startswith("joined"):
-            click.echo(f"  {text[0].upper()}{text[1:]}.")
+            begun = text if "." in text.partition(" ")[0] else f"{text[0].upper()}{text[1:]}"  # but no name of a file
+            click.echo(f"  {begun}.")
         elif name == "again":
             click.echo(f"  Beware: these are {text}.")
     if version.version > 1:

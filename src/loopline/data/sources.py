@@ -31,7 +31,7 @@ from loopline.errors import Invalid, NotFound, Refused, did_you_mean
 from loopline.ports.source import Source
 from loopline.quality.blocks import Blocks
 from loopline.quality.contract import Contract
-from loopline.quality.contract_check import RULE, parted
+from loopline.quality.contract_check import REASON, RULE, parted
 from loopline.quality.contract_rules import OfType
 from loopline.refs import check_name
 
@@ -243,7 +243,8 @@ class SourcesService(SourcesVerbs):
             broken, warned = report.counts("quarantine"), report.counts("warn")
         refused = [refusal for one in found for refusal in one.refused]
         if fitted.held.height:
-            held.append(fitted.held.mapped(lambda block: block.with_columns(pl.lit(SCHEMA).alias(RULE))))
+            named = pl.lit(SCHEMA).alias(RULE)
+            held.append(fitted.held.mapped(lambda block: block.select(pl.exclude(REASON), named, REASON)))
             broken[SCHEMA] = fitted.held.height
         if refused:
             rows = unreadable(refused)

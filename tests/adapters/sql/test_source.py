@@ -180,6 +180,21 @@ def test_nothing_is_written(clinic: Clinic, query: str) -> None:
 
 
 @pytest.mark.postgres
+def test_documents_and_arrays_are_json(postgres_url: str, clinics: list[Clinic]) -> None:
+    clinics.append(clinic := Clinic(postgres_url))
+    clinic.do(
+        "CREATE TABLE odd (doc jsonb, tags text[], at date[], word text)",
+        """INSERT INTO odd VALUES ('{"a": [1, null, "é"]}', ARRAY['x', 'it''s'], ARRAY[DATE '2026-03-01'], 'w'), (NULL, NULL, NULL, NULL)""",
+    )
+    (piece,) = clinic.read(table="odd")
+    assert piece.rows is not None
+    assert piece.rows.to_pylist() == [
+        {"doc": '{"a": [1, null, "é"]}', "tags": '["x", "it\'s"]', "at": '["2026-03-01"]', "word": "w"},
+        {"doc": None, "tags": None, "at": None, "word": None},
+    ]
+
+
+@pytest.mark.postgres
 def test_a_name_that_is_given_twice_is_refused(postgres_url: str, clinics: list[Clinic]) -> None:
     clinics.append(clinic := Clinic(postgres_url))
     with pytest.raises(Invalid, match="'id' twice"):

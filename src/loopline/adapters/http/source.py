@@ -269,7 +269,9 @@ class HttpSource:
             whole = msgspec.json.decode(document)
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
             raise Invalid(
-                f"{self.name} gave a page that is no JSON: {e}.", code="source-refuses", hint="Look at it."
+                f"{self.name} gave a page that is no JSON: {e}.",
+                code="source-refuses",
+                hint="Look at it: NaN and Infinity are no JSON, null is.",
             ) from e
         fields = ", ".join(whole) if isinstance(whole, dict) else type(whole).__name__
         raise Invalid(

@@ -5,7 +5,7 @@ value that were given already: they are known by digests, so that of equal marks
 seen later below that value is not read: the mark has to rise in the order in which rows are committed.
 
 Only a SELECT is taken, in a transaction that can write nothing; rows come through a cursor of the server, some thousands at a
-time. Types are those of the driver: days, times, whole numbers; decimals are numbers.
+time. Types are those of the driver: days, times, whole numbers; decimals are numbers, documents and lists are JSON as text.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -288,7 +289,9 @@ def _plain(value: Any) -> Any:
         return str(value) if isinstance(value, dt.time) else value
     if isinstance(value, memoryview):
         return bytes(value)
-    return str(value)  # an identifier, an address, a document of its own
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)  # an identifier, an address
 
 
 def _holds(kind: pa.DataType, one: type) -> bool:
