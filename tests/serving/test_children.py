@@ -261,7 +261,7 @@ def test_a_child_loads_by_what_it_computes_and_not_by_the_clock(
 ) -> None:
     folder, flag = slow
     flag.write_text("compute")
-    with pytest.raises(Unavailable, match="of computing, 1.5 are allowed") as told:
+    with pytest.raises(Unavailable, match=r"of computing, 1\.5 are allowed") as told:
         models.load(folder, msgspec.structs.replace(opening, start=1.5))
     assert (told.value.code, "LOOPLINE_MODEL_START" in told.value.hint) == ("slow-bundle", True)
     models.load(folder, opening).close()
