@@ -53,6 +53,11 @@ def test_what_might_stand_for_a_missing_value_is_told_with_its_share() -> None:
         "ward is '?' or ' ' in 11 rows (10.9%): it may stand for a missing value.",
         "age is -99 in 8 rows, far from all other values: it may stand for a missing one.",
     ]
+    many = pl.DataFrame({"pay": [*[9_999_999] * 6, *range(200)], "year": [2015] * 206})
+    assert {w.text for w in profile(many).warnings()} >= {
+        "pay is 9999999 in 6 rows, far from all other values: it may stand for a missing one.",
+        "year has the one value 2015 everywhere.",
+    }
     assert warned([99 if i % 50 == 3 else i % 90 for i in range(N)], label=False) == set()
     assert warned(["?"] * N, label=False) == {"constant"}
 

@@ -115,9 +115,8 @@ def _pattern(series: pl.Series) -> str:
     if len(series) < _ENOUGH_ROWS or len(shapes) > 1 or "9" not in shape or len(shape) >= LONGEST:
         return ""
     found = "".join(_spelled(sign, len([*run])) for sign, run in groupby(shape))
-    return (
-        found if text.str.contains(rf"\A(?:{found})\z").all() else ""
-    )  # a shape leaves out what digits and letters they are
+    matched = text.str.contains(rf"\A(?:{found})\z")  # a shape leaves out which digits and letters they are
+    return found if matched.all() else ""
 
 
 def _spelled(sign: str, times: int) -> str:

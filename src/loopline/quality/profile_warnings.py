@@ -179,7 +179,7 @@ def _of_shape(name: str, c: ColumnProfile) -> list[ProfileWarning]:
         return []
     if c.kind != "date" and (stands := _stand_in(c)) is not None:
         value, n = stands
-        text = f"{name} is {value:.6g} in {_rows(n)}, far from all other values: it may stand for a missing one."
+        text = f"{name} is {value:.0f} in {_rows(n)}, far from all other values: it may stand for a missing one."
         return [ProfileWarning(column=name, code="disguised-missing", severity=2, text=text)]
 
     spread = most - quarter
@@ -204,7 +204,11 @@ def _told(c: ColumnProfile, value: object) -> str:
     """A value as people read it."""
     if not isinstance(value, float):
         return str(value)
-    return day_text(float(int(value))) if c.kind == "date" else f"{value:,.6g}"
+    if c.kind == "date":
+        return day_text(float(int(value)))
+    if value.is_integer() and abs(value) < 1e15:
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.0f}"  # 2015 may be a year
+    return f"{value:,.6g}"
 
 
 def _stand_in(c: ColumnProfile) -> tuple[float, int] | None:
@@ -216,7 +220,7 @@ def _stand_in(c: ColumnProfile) -> tuple[float, int] | None:
         (values[0], counts[0], values[1], values[-1]),
         (values[-1], counts[-1], values[-2], values[0]),
     ):
-        nines = 99 <= abs(value) < 1e9 and set(f"{abs(value):g}") == {"9"}
+        nines = 99 <= abs(value) < 1e9 and set(f"{abs(value):.15g}") == {"9"}
         if nines and n >= _SHARED and abs(value - next_one) > abs(next_one - last):
             return value, n
     return None
