@@ -67,25 +67,27 @@ class Repeats:
     """How many rows repeat another one, by a hash a row. Many of them lie in a file that has no name."""
 
     def __init__(self) -> None:
-        self._rows = self._kept = 0
+        self._rows = 0
         self.file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - as long as it is filled
 
     def add(self, hashes: pl.Series) -> None:
         """Takes those of some rows in."""
-        distinct = hashes.unique().to_numpy()
         self._rows += len(hashes)
-        self._kept += len(distinct)
-        self.file.write(distinct.tobytes())
+        self.file.write(hashes.to_numpy().tobytes())
 
     def count(self) -> int:
         """The number; counted in as many ranges of hashes as it takes for each to fit in memory."""
-        ranges = 1 + 8 * self._kept // _IN_MEMORY
+        ranges = 1 + 8 * self._rows // _IN_MEMORY
         return self._rows - sum(self._distinct(part, ranges) for part in range(ranges))
 
     def _distinct(self, part: int, ranges: int) -> int:
         self.file.seek(0)
-        found = [np.zeros(0, np.uint64)]
+        found, held = [np.zeros(0, np.uint64)], 0
         while piece := self.file.read(_PIECE):
             hashes = np.frombuffer(piece, np.uint64)
             found.append(hashes[(hashes >> np.uint64(32)) * np.uint64(ranges) >> np.uint64(32) == part])
+            held += found[-1].nbytes
+            if held > 2 * _IN_MEMORY:  # more than a range has as a rule: very many rows are the same
+                found = [pl.Series(np.concatenate(found)).unique().to_numpy()]
+                held = found[0].nbytes
         return pl.Series(np.concatenate(found)).n_unique()
