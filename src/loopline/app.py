@@ -376,6 +376,8 @@ def _asked(call: list[Any]) -> str:
 def _checked(op: Operation, args: dict[str, Any], body: Body | None) -> Any:
     if op.body is None and body is not None:
         raise Invalid(f"{op.name} takes no body.", code="bad-arguments")
+    if op.body is not None and body is None:
+        raise Invalid(f"{op.name} wants {op.body!r} as its body.", code="no-body", hint="Send the bytes themselves.")
     known = op.args.__struct_fields__
     for name in args:
         if name not in known:

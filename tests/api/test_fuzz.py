@@ -111,6 +111,18 @@ def test_whole_numbers_that_json_does_not_carry_are_no_failure(service: Service)
     assert status("POST", "endpoints/risk/expire", {"before": -(2**60)}) == (404, "no-record")
 
 
+def test_what_wants_bytes_and_gets_none_says_so(service: Service) -> None:
+    url = f"http://127.0.0.1:{service.supervisor.port}/api/v1/projects/default"
+    for method, path in (
+        ("POST", "models/risk/versions"), ("POST", "datasets/rows/versions"), ("POST", "datasets/rows/rows"),
+        ("PUT", "runs/x/artifacts/a.txt"),
+    ):  # fmt: skip
+        asked = urllib.request.Request(f"{url}/{path}", method=method, headers={"Content-Length": "0"})
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(asked)
+        assert (refusal.value.code, json.load(refusal.value)["error"]["code"]) == (400, "no-body"), path
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_no_request_is_answered_by_a_5xx_for_ten_minutes(service: Service) -> None:
