@@ -19,7 +19,7 @@ from loopline.access import authority
 from loopline.access.records import Principal
 from loopline.database import Database, Tx
 from loopline.errors import Invalid, NotFound, Refused, did_you_mean
-from loopline.hashing import digest_json
+from loopline.hashing import Inexact, digest_bytes, digest_json
 from loopline.idempotency import answered, keep
 from loopline.ledger.log import Ledger
 from loopline.operations import OPERATIONS, Action, Body, Operation
@@ -83,7 +83,7 @@ class Platform:
         if op.scope == "project":
             check_name(project, "project")
         sent = body.spooled if body is not None else ""
-        request = digest_json([name, project, msgspec.to_builtins(given), sent]) if idempotency_key else ""
+        request = _asked([name, project, msgspec.to_builtins(given), sent]) if idempotency_key else ""
         record = partial(self._record, op)
         try:
             with self.database.begin(
@@ -363,9 +363,19 @@ def _draw(title: str, x: str, lines: Sequence[Line], form: PlotForm) -> bytes:
     return draw(title, x, lines, form)
 
 
+def _asked(call: list[Any]) -> str:
+    """What tells a call from another by the same key; numbers of any size may be in it."""
+    try:
+        return digest_json(call)
+    except Inexact:
+        return digest_bytes(msgspec.json.encode(call, order="sorted"))
+
+
 def _checked(op: Operation, args: dict[str, Any], body: Body | None) -> Any:
     if op.body is None and body is not None:
         raise Invalid(f"{op.name} takes no body.", code="bad-arguments")
+    if op.body is not None and body is None:
+        raise Invalid(f"{op.name} wants {op.body!r} as its body.", code="no-body", hint="Send the bytes themselves.")
     known = op.args.__struct_fields__
     for name in args:
         if name not in known:

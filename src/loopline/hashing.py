@@ -14,16 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from loopline.errors import Invalid
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _CHUNK = 1 << 20
 
 
+class Inexact(Invalid, ValueError):
+    """A whole number that not every reader of JSON has as it was written."""
+
+
 def canonical_json(value: Any) -> bytes:
     """The one JSON text of a value (RFC 8785): sorted keys, shortest numbers, no white space, UTF-8.
 
-    Raises ValueError on NaN, infinities and integers beyond 2**53, which JSON cannot carry faithfully.
+    Raises ValueError on NaN and infinities, and `Inexact` on integers beyond 2**53, which JSON cannot carry faithfully.
     """
     try:
         text = msgspec.json.encode(value, order="sorted")
@@ -53,7 +59,11 @@ def _encode(value: Any) -> str:
         return msgspec.json.encode(value).decode()
     if isinstance(value, int):
         if abs(value) > 2**53:
-            raise ValueError(f"{value} is beyond what JSON numbers carry exactly; write it as a string")
+            raise Inexact(
+                f"{value} is beyond what JSON numbers carry exactly.",
+                code="inexact-number",
+                hint="Write it as a text, or give a smaller one.",
+            )
         return str(value)
     if isinstance(value, float):
         return _number(value)

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import random
+import secrets
 import time
 import urllib.error
 import urllib.request
@@ -89,6 +90,37 @@ def again(url: str) -> None:
 
 def test_no_request_is_answered_by_a_5xx(service: Service) -> None:
     assert {200, 400, 404} <= requests(service, ("predictions",), 2)
+
+
+def test_whole_numbers_that_json_does_not_carry_are_no_failure(service: Service) -> None:
+    def status(method: str, path: str, sent: Any) -> tuple[int, str]:
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{service.supervisor.port}/api/v1/projects/default/{path}",
+            json.dumps(sent).encode(),
+            {"Content-Type": "application/json", "Idempotency-Key": secrets.token_hex(8)},
+            method=method,
+        )
+        try:
+            with urllib.request.urlopen(asked) as answer:
+                return answer.status, ""
+        except urllib.error.HTTPError as e:
+            return e.code, json.load(e)["error"]["code"]
+
+    policy = {"policy": {"rate": 1.0, "burst": 2**53 + 1}}
+    assert status("PUT", "endpoints/risk/policy", policy) == (400, "inexact-number")
+    assert status("POST", "endpoints/risk/expire", {"before": -(2**60)}) == (404, "no-record")
+
+
+def test_what_wants_bytes_and_gets_none_says_so(service: Service) -> None:
+    url = f"http://127.0.0.1:{service.supervisor.port}/api/v1/projects/default"
+    for method, path in (
+        ("POST", "models/risk/versions"), ("POST", "datasets/rows/versions"), ("POST", "datasets/rows/rows"),
+        ("PUT", "runs/x/artifacts/a.txt"),
+    ):  # fmt: skip
+        asked = urllib.request.Request(f"{url}/{path}", method=method, headers={"Content-Length": "0"})
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(asked)
+        assert (refusal.value.code, json.load(refusal.value)["error"]["code"]) == (400, "no-body"), path
 
 
 @pytest.mark.soak
