@@ -197,7 +197,7 @@ class Written:
             nonlocal done
             profiler.add(block)
             done += block.height
-            log.info("writing %s: %s of %s rows", name, f"{done:,}", f"{fresh.height:,}")
+            log.debug("writing %s: %s of %s rows", name, f"{done:,}", f"{fresh.height:,}")
 
         with contextlib.closing(BlockProfiler(rows.empty)) as profiler:
             saved = versions.save(folder, fresh, seen, number or 0)
