@@ -84,10 +84,19 @@ class Database:
 
     def create(self) -> None:
         """Makes what is missing of the tables. Raises `Conflict` on a workspace that other code wrote."""
-        with self.engine.connect().execution_options(loopline_write=True) as connection:
+        with self.making() as connection:
             if brought(connection, metadata, REVISION):
                 failpoint("database.create.before_commit")
                 connection.commit()
+
+    @contextlib.contextmanager
+    def making(self) -> Iterator[Connection]:
+        """A connection to make tables by, which are there once it is committed."""
+        try:
+            with self.engine.connect().execution_options(loopline_write=True) as connection:
+                yield connection
+        except sa.exc.OperationalError as e:
+            raise _translated(e) from e
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -353,13 +362,16 @@ class _Open:
 def _tune_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver would hold back BEGIN; _begin_sqlite emits it
     for pragma in (
-        "journal_mode=WAL",
+        "journal_mode=WAL",  # which needs a file beside the database, also to read
         "synchronous=FULL",
         "foreign_keys=ON",
         "temp_store=MEMORY",
         "mmap_size=268435456",
     ):
-        connection.execute(f"PRAGMA {pragma}")
+        try:
+            connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.OperationalError as e:
+            raise _translated(sa.exc.OperationalError(pragma, None, e)) from e
 
 
 def _begin_sqlite(connection: Connection) -> None:

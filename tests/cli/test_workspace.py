@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +63,19 @@ def test_what_is_no_port_is_refused(bare: Shell, port: str) -> None:
     assert f"{port} is no port" in said
     assert "0 to 65535" in said
     assert not bare.workspace.exists()
+
+
+def test_a_disk_without_any_space_is_told_as_such(shell: Shell) -> None:
+    """SQLite needs a file beside its own also to read; a process that may write no byte stands for the disk."""
+    command = [sys.executable, "-m", "loopline", "--workspace", str(shell.workspace), "data", "ls"]
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 0; exec "$@"', "bash", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 4, done.stderr
+    assert "disk-full" in done.stderr
+    assert "Free some space" in done.stderr
+    assert "visits" in shell("data", "ls").out

@@ -108,3 +108,11 @@ def test_a_column_that_had_not_always_a_value_may_be_absent() -> None:
     assert found.rows.frame().rows() == [(3, None)]
     with pytest.raises(Invalid, match="'note' is not there any more"):
         reconcile([later], dict(earlier.schema), "widen", earlier=Blocks.of(earlier.head(1)))
+
+
+def test_of_a_very_wide_part_nothing_fits() -> None:
+    """Its columns are looked up by name: searched for in a list, ten thousand of them take minutes."""
+    wide = pl.DataFrame({f"c{n}": [1] for n in range(10_000)})
+    found = reconcile([Part("wide", Blocks.of(wide))], {"id": pl.Int64()}, "quarantine")
+    assert found.held.only([REASON]).frame()[REASON].to_list() == ["column 'id' is not there any more"]
+    assert (found.rows.height, len(found.rows.columns)) == (0, 10_001)

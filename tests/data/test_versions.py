@@ -12,7 +12,7 @@ import pytest
 from loopline.catalog import Session
 from loopline.data import versions
 from loopline.data.records import Learning, Vacuumed
-from loopline.errors import Conflict, Invalid, NotFound, Refused
+from loopline.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from loopline.ledger import lineage
 from loopline.operations import Body
 from loopline.quality.blocks import Blocks
@@ -284,3 +284,9 @@ def test_what_a_killed_ingest_left_goes_a_day_later_and_nothing_else(place: Any,
     assert session.datasets.restore("visits", "1").version == 3
     place.platform.upkeep()
     assert place.rows(version=3).height == 100
+
+
+def test_a_disk_that_is_full_while_rows_are_written_is_told_as_such() -> None:
+    with pytest.raises(Unavailable, match="no space left to write 3 rows") as caught, versions._space(3):
+        pl.DataFrame({"a": range(100_000)}).write_parquet("/dev/full")
+    assert caught.value.code == "disk-full"

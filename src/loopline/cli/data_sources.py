@@ -321,7 +321,7 @@ def _progress() -> Iterator[None]:
         told, line = logging.getLogger("loopline.data"), Line()
         level = told.level
         told.addHandler(line)
-        told.setLevel(logging.INFO)
+        told.setLevel(logging.DEBUG)
         stack.callback(told.setLevel, level)
         stack.callback(told.removeHandler, line)
         yield

@@ -80,10 +80,10 @@ def read(source: Source, state: SourceState, scratch: Path, *, after: bool) -> R
     found, aside = Read(state, source.grows), Aside(scratch)
     for piece in source.read(position):
         if piece.file is not None:
-            log.info("reading %s (%s bytes)", piece.name, f"{piece.file.stat().st_size:,}")
+            log.debug("reading %s (%s bytes)", piece.name, f"{piece.file.stat().st_size:,}")
         _take(found, piece, source.grows, scratch, aside)
         position = piece.position
-        log.info("read %s, %s rows so far", piece.name, f"{found.rows:,}")
+        log.debug("read %s, %s rows so far", piece.name, f"{found.rows:,}")
     found.state = msgspec.structs.replace(state, position=position)
     return found
 

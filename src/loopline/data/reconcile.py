@@ -121,10 +121,16 @@ def _fitted(
         _break(part, said, on_change)
 
     def fit(block: pl.DataFrame) -> pl.DataFrame:
-        return pl.DataFrame([_as(block, name, kind, other) for name, kind in wanted.items()], schema=wanted)
+        there = {series.name: series for series in block.iter_columns()}
+        made = [_as(there.get(name), block.height, name, kind, other) for name, kind in wanted.items()]
+        return pl.DataFrame(made, schema=wanted)
 
     def broken(block: pl.DataFrame) -> pl.DataFrame:
-        lost = [_as(block, name, wanted[name], other).is_null() & block[name].is_not_null() for name in other]
+        came = block.select(other).iter_columns()
+        lost = [
+            _as(given, block.height, given.name, wanted[given.name], other).is_null() & given.is_not_null()
+            for given in came
+        ]
         return pl.DataFrame([_all(block).alias(name) for name in gone] + lost)
 
     def told(block: pl.DataFrame) -> pl.DataFrame:
@@ -144,11 +150,11 @@ def _fitted(
     return fitted.filtered(~mask), part.rows.filtered(mask).mapped(told)
 
 
-def _as(block: pl.DataFrame, name: str, kind: pl.DataType, other: Collection[str]) -> pl.Series:
+def _as(given: pl.Series | None, height: int, name: str, kind: pl.DataType, other: Collection[str]) -> pl.Series:
     """A column of a block in the type that is wanted; nothing of what is not there, and of what does not read so."""
-    if name not in block.columns:
-        return pl.Series(name, [None], dtype=kind).new_from_index(0, block.height)
-    return _read_as(block[name], kind) if name in other else block[name].cast(kind)
+    if given is None:
+        return pl.Series(name, [None], dtype=kind).new_from_index(0, height)
+    return _read_as(given, kind) if name in other else given.cast(kind)
 
 
 def _break(part: Part, said: str, on_change: OnChange) -> None:

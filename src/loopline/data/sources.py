@@ -234,7 +234,7 @@ class SourcesService(SourcesVerbs):
         inputs = [self.named.ref(base)] if base is not None else []
         held, broken, warned = list[Blocks](), dict[str, int](), dict[str, int]()
         if rules is not None:
-            log.info("checking %s: %s rows", name, f"{fitted.rows.height:,}")
+            log.debug("checking %s: %s rows", name, f"{fitted.rows.height:,}")
             asked = Asked(self.named, self.datasets.blobs, self.datasets.readable)
             before = earlier.mapped(lambda block: widened(block, fitted.rows.schema)) if earlier is not None else None
             good, aside, report = parted(fitted.rows, rules, beyond=asked.beyond, earlier=before)

@@ -247,7 +247,7 @@ def _space(rows: int) -> Iterator[None]:
     """Says that the disk is full where it is."""
     try:
         yield
-    except (OSError, DeltaError) as e:
+    except (OSError, DeltaError, pl.exceptions.PolarsError) as e:
         if getattr(e, "errno", None) == errno.ENOSPC or "no space left" in str(e).lower():
             raise Unavailable(
                 f"There is no space left to write {rows:,} rows.",

@@ -215,7 +215,7 @@ class Written(Entered):
             nonlocal done
             profiler.add(block, hashes)
             done += block.height
-            log.info("writing %s: %s of %s rows", name, f"{done:,}", f"{fresh.height:,}")
+            log.debug("writing %s: %s of %s rows", name, f"{done:,}", f"{fresh.height:,}")
 
         def stored(piece: pl.DataFrame) -> None:
             digest.add(versions.arrow(piece))

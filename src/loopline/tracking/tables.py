@@ -321,7 +321,7 @@ folded_points = sa.Table(
 
 def create_points(database: Database) -> None:
     """Makes the tables of points in a database file of their own, where they are not there yet."""
-    with database.engine.connect().execution_options(loopline_write=True) as connection:
+    with database.making() as connection:
         metadata.create_all(connection, tables=[hot_points, folded_points])
         failpoint("tracking.points.before_create_commit")
         connection.commit()

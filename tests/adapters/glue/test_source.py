@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import gzip
 import io
@@ -325,6 +326,19 @@ def test_without_access_the_catalog_is_refused(table: Table, tmp_path: Path, mon
     options = {k: v for k, v in table.options.items() if "key" not in k}
     with pytest.raises(Refused, match=r"lets nobody read .* \(NoCredentialsError\)"):
         list(row_source(table.address, options, tmp_path).read(None))
+
+
+@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_the_region_is_that_of_the_environment(table: Table, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    del table.options["region"]
+    with pytest.raises(Invalid, match="region"):
+        table.open()
+    monkeypatch.setenv(name, "us-east-1")
+    with contextlib.closing(table.open()) as source:
+        assert source.name == table.address
 
 
 def test_a_bomb_is_not_unpacked(table: Table) -> None:

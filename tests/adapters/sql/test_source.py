@@ -184,8 +184,8 @@ def test_documents_and_arrays_are_json(postgres_url: str, clinics: list[Clinic])
     clinics.append(clinic := Clinic(postgres_url))
     clinic.do(
         "CREATE TABLE odd (doc jsonb, tags text[], at date[], word text)",
-        """INSERT INTO odd VALUES ('{"a": [1, null, "é"]}', ARRAY['x', 'it''s'], ARRAY[DATE '2026-03-01'], 'w'),
-        (NULL, NULL, NULL, NULL)""",
+        """INSERT INTO odd VALUES ('{"a": [1, null, "é"]}', ARRAY['x', 'it''s'], ARRAY[DATE '2026-03-01'], 'w')""",
+        "INSERT INTO odd VALUES (NULL, NULL, NULL, NULL)",
     )
     (piece,) = clinic.read(table="odd")
     assert piece.rows is not None

@@ -5,6 +5,7 @@ Each partition that is registered is read, and each file of it once; what lies b
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -73,7 +74,7 @@ class GlueSource:
             self._client: Any = boto3.client(
                 "glue",
                 endpoint_url=catalog,
-                region_name=region,
+                region_name=region or os.environ.get("AWS_REGION"),  # boto3 itself knows AWS_DEFAULT_REGION alone
                 aws_access_key_id=access_key_id,
                 aws_secret_access_key=secret_access_key,
                 aws_session_token=session_token,
