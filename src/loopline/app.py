@@ -6,6 +6,7 @@ ledger entry -> commit.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from importlib import import_module
@@ -26,6 +27,7 @@ from loopline.operations import OPERATIONS, Action, Body, Operation
 from loopline.packaging.opening import opening_of
 from loopline.ports.clock import Clock, SystemClock
 from loopline.ports.drawing import Line, PlotForm
+from loopline.ports.executor import Executor
 from loopline.ports.predictor import Predictor
 from loopline.refs import check_name, parse
 from loopline.settings import Settings, load, make_workspace
@@ -279,7 +281,8 @@ class Platform:
             case "scores":
                 from loopline.outcomes.scoring import ScoresService
 
-                return ScoresService(tx, self._service("datasets", tx), partial(self.open_model, tx=tx))
+                datasets, bundle = self._service("datasets", tx), partial(self._bundle, tx)
+                return ScoresService(tx, datasets, bundle, opening_of(self.settings), self._executor())
             case "labels":
                 from loopline.deployment.truth import classes
                 from loopline.outcomes.service import LabelsService
@@ -330,6 +333,23 @@ class Platform:
             ref, self.settings.workspace / "serving" / "bundles", self._bundles
         )
         return folder
+
+    def _executor(self) -> Executor:
+        """Where large work is done. Raises `Invalid` for a setting that names no such place."""
+        kind, _, address = self.settings.executor.partition(":")
+        if kind == "ray":
+            from loopline.adapters.ray.executor import RayCluster
+
+            return RayCluster(address)
+        if kind:
+            raise Invalid(
+                f"The setting executor is {self.settings.executor!r}, which is no place where work is done.",
+                code="bad-setting",
+                hint="Leave it empty for processes of this machine, or give ray or ray:ADDRESS.",
+            )
+        from loopline.adapters.processes.executor import Processes
+
+        return Processes(self.settings.threads or os.cpu_count() or 1)
 
     def _metrics(self) -> Database | None:
         """The second database file, for metric points; None where one database holds all (PostgreSQL)."""

@@ -43,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Files of Python whose functions contracts may name, separated by commas; they are run when one is first asked for."""
     threads: int = 0
     """Threads for heavy work; 0: one a core."""
+    executor: str = ""
+    """Where large work is done in pieces: empty: in processes of this machine; `ray`, `ray:ADDRESS`: on a Ray cluster."""
     model_timeout: float = 30.0
     """Seconds that a model in a child process may take for a batch; then it is ended and started again."""
     model_memory: int = 2 << 30

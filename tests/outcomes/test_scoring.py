@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 
 from loopline.app import Platform
@@ -21,7 +24,7 @@ from loopline.data.records import LabelColumn
 from loopline.errors import Invalid, LooplineError, NotFound, Refused
 from loopline.loop.table import Table, boosted, linear
 from loopline.operations import Body
-from loopline.outcomes import scoring
+from loopline.outcomes import scored, scoring
 from loopline.packaging.bundle import write_bundle
 from loopline.packaging.runtime import predict_rows
 from loopline.registry.bundle_tar import pack
@@ -81,11 +84,16 @@ def read(session: Session, ref: str) -> pl.DataFrame:
     return pl.read_ipc_stream(io.BytesIO(session.datasets.read(name, version).read()))
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize(
+    ("kind", "few"),
+    [("binary", 1000), ("multiclass", 1000), ("regression", 1000), ("binary", 300), ("regression", 300)],
+)
 def test_the_scores_are_those_of_the_model(
-    session: Session, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    session: Session, tmp_path: Path, kind: str, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(scoring, "FEW", few)  # below the rows that there are: by workers
     monkeypatch.setattr(scoring, "ROWS", 100)
+    monkeypatch.setattr(scored, "ROWS", 100)
     bundle = register(session, tmp_path, kind)
     frame = table(350, 2)
     source = session.datasets.add("visits", body(frame))
@@ -109,6 +117,51 @@ def test_the_scores_are_those_of_the_model(
     session.datasets.add("visits", body(table(10, 3)))
     assert session.scores.make("visits", "risk@1").ref == "data:visits.scores@2"
     assert session.scores.make("visits", "risk@1", version="1", into="old").ref == "data:old@1"
+
+
+def test_a_worker_that_is_killed_changes_nothing(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(session, tmp_path)
+    session.datasets.add("visits", body(frame := table(4000, 5)))
+    expected = read(session, session.scores.make("visits", "risk@1", into="here").ref)
+    monkeypatch.setattr(scoring, "FEW", 100)
+    monkeypatch.setattr(scoring, "ROWS", 20)
+    killed: list[int] = []
+    halt = threading.Event()
+
+    def kill() -> None:
+        while not halt.wait(0.2) and len(killed) < 2:  # a worker takes longer than that to start
+            for child in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):
+                    if len(killed) < 2 and "loopline.adapters.processes.worker" in child.cmdline():
+                        child.kill()
+                        killed.append(child.pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        made = session.scores.make("visits", "risk@1", into="there")
+    finally:
+        halt.set()
+        killer.join()
+    assert killed
+    assert made.rows == frame.height
+    assert read(session, made.ref).equals(expected)
+
+
+def test_where_many_rows_are_scored_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "FEW", 10)
+    for place, words in {"spork": "no place where work is done", "ray:127.0.0.1:1": "Ray is not installed"}.items():
+        platform = Platform.open(workspace=tmp_path / "workspace", checkpoints=str(tmp_path / "copies"), executor=place)
+        session = platform.session()
+        if place == "spork":
+            register(session, tmp_path)
+            session.datasets.add("visits", body(table(20)))
+        with pytest.raises(LooplineError, match=words):
+            session.scores.make("visits", "risk@1")
+        assert [d.name for d in session.datasets.list()] == ["visits"]
+        platform.close()
 
 
 def test_where_scores_come_from_is_on_record(session: Session, tmp_path: Path) -> None:

@@ -1,38 +1,48 @@
 """Batch scoring: what a model version says to every row of a dataset version, as the next version of a dataset of its own.
 
-Rows are read, scored and written one block after the other, so that a table of any length takes the memory of a block. The model is
-opened in the very form that serves, in this process.
+Rows are read, scored and written one block after the other, so that a table of any length takes the memory of a few. The model is
+opened in the very form that serves: for few rows in this process, for many by the workers of an executor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+import msgspec
 import polars as pl
 
 from loopline.data.records import DatasetVersion
 from loopline.data.service import DatasetsService
 from loopline.errors import Invalid, NotFound, did_you_mean
-from loopline.ports.predictor import Predictor
+from loopline.outcomes.scored import ROWS, TASK, columns_of, framed, scored, unframed
+from loopline.packaging.predictor import BundlePredictor
+from loopline.packaging.records import Opening
+from loopline.ports.executor import Executor, Handle, Workers
+from loopline.quality.blocks import Blocks
 from loopline.refs import check_name, parse
 
 if TYPE_CHECKING:
     from loopline.database import Tx
 
-ROWS = 50_000
-"""Rows that a model is asked about at once."""
-PREDICTION = "prediction"
+FEW = 200_000
+"""Rows that are scored sooner than workers have started."""
 
 
 class ScoresService:
-    """Scores of one project; `open_model` opens a model version by its ref."""
+    """Scores of one project; `bundle` gives the folder of a model version by its ref, `opening` says how such are opened."""
 
-    def __init__(self, tx: Tx, datasets: DatasetsService, open_model: Callable[[str], Predictor]) -> None:
+    def __init__(
+        self, tx: Tx, datasets: DatasetsService, bundle: Callable[[str], Path], opening: Opening, executor: Executor
+    ) -> None:
         self.tx = tx
         self.datasets = datasets
-        self.open_model = open_model
+        self.bundle = bundle
+        self.opening = opening
+        self.executor = executor
 
     def make(
         self, name: str, model: str, version: str = "latest", into: str | None = None, message: str = ""
@@ -52,7 +62,8 @@ class ScoresService:
         row = self.datasets.named.row(name, version)
         source = self.datasets.named.ref(row)
         rows = self.datasets.unsealed(row)
-        predictor = self.open_model(str(named))
+        folder = self.bundle(str(named))
+        predictor = BundlePredictor(folder, self.opening)
         missing = [column for column in predictor.inputs if column not in rows.schema]
         if missing:
             raise Invalid(
@@ -60,7 +71,7 @@ class ScoresService:
                 code="no-column",
                 hint=did_you_mean(missing[0], rows.columns),
             )
-        columns = _columns(predictor)
+        columns = columns_of(predictor)
         for column in columns:
             if column in rows.schema:
                 raise Invalid(
@@ -69,54 +80,36 @@ class ScoresService:
                     hint="Score a version without it.",
                 )
         self.tx.note(inputs=[str(named)])
-        return self.datasets.written.write(
-            target,
-            rows.mapped(lambda block: block.hstack(_scored(predictor, columns, block))),
-            inputs=[source],
-            facts={"model": str(named)},
-            message=message or f"{source}, scored by {named}",
-            labels=(),
-        )
-
-
-def _columns(predictor: Predictor) -> dict[str, pl.DataType]:
-    """The columns of scores, and their types."""
-    if predictor.task == "regression":
-        return {PREDICTION: pl.Float64()}
-    return {PREDICTION: pl.String(), **{f"probability.{c}": pl.Float64() for c in predictor.classes}}
-
-
-def _scored(predictor: Predictor, columns: dict[str, pl.DataType], block: pl.DataFrame) -> pl.DataFrame:
-    """The scores of a block's rows."""
-    empty = pl.DataFrame(schema=columns)
-    return pl.concat([empty, *_parts(predictor, columns, block)])
-
-
-def _parts(predictor: Predictor, columns: dict[str, pl.DataType], block: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    for part in block.iter_slices(ROWS):
-        if not part.height:
-            continue
-        output = predictor.predict(part)
-        if not np.isfinite(output).all():
-            raise Invalid(
-                "The model gives outputs that are not finite numbers.",
-                code="not-finite",
-                hint="Score fewer rows to find for which.",
-            )
-        values: list[Any]
-        if predictor.task == "regression":
-            values = [output]
-        else:
-            chances = np.stack([1.0 - output, output], axis=1) if predictor.task == "binary" else output
-            if predictor.task == "binary":
-                best = (output >= (0.5 if predictor.threshold is None else predictor.threshold)).astype(np.int64)
+        with contextlib.ExitStack() as stack:
+            if rows.height <= FEW:
+                made = rows.mapped(lambda block: block.hstack(scored(predictor, block)))
             else:
-                best = chances.argmax(axis=1)
-            values = [np.array(predictor.classes, dtype=object)[best], *chances.T]
-        yield pl.DataFrame(
-            {
-                name: pl.Series(name, list(v) if v.dtype == object else np.ascontiguousarray(v))
-                for name, v in zip(columns, values, strict=True)
-            },
-            schema=columns,
-        )
+                workers = self.executor.start(TASK, msgspec.msgpack.encode(self.opening), folder)
+                stack.callback(workers.close)
+                schema = pl.Schema({**rows.schema, **columns})
+                made = Blocks(schema, rows.height, lambda wanted: _by(workers, rows, predictor.inputs, wanted))
+            return self.datasets.written.write(
+                target,
+                made,
+                inputs=[source],
+                facts={"model": str(named)},
+                message=message or f"{source}, scored by {named}",
+                labels=(),
+            )
+
+
+def _by(workers: Workers, rows: Blocks, inputs: Sequence[str], wanted: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """The wanted columns of rows and their scores, in order; each worker has a piece and the next one."""
+    under_way: deque[tuple[pl.DataFrame, Handle]] = deque()
+
+    def next_one() -> pl.DataFrame:
+        part, handle = under_way.popleft()
+        return part.hstack(unframed(handle.result())).select(wanted)
+
+    for block in rows:
+        for part in block.iter_slices(ROWS):
+            under_way.append((part, workers.submit(framed(part.select(inputs)))))
+            if len(under_way) > 2 * workers.width:
+                yield next_one()
+    while under_way:
+        yield next_one()
