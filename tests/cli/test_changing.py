@@ -301,7 +301,8 @@ def test_versions_of_data_by_hand(two: Shell, tmp_path: Path) -> None:
     assert "names nothing any more" in two("data", "untag", "ward@good").out
 
 
-def test_a_look_by_hand_is_counted(shell: Shell) -> None:
+def test_a_look_by_hand_is_counted(shell: Shell, tmp_path: Path) -> None:
+    shell = shell.copy(tmp_path)
     before = shell("data", "show", "visits.test", "--json").json["looks"]
     given = ("evaluations", "measure", "visits@1", "visits.test", "--label", "back", "--against", "visits.baseline@1")
     found = shell(*given, "--protected", "sex", "--json").json["evidence"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import socket
 import tarfile
 import tempfile
 from functools import partial
@@ -38,13 +39,14 @@ class RayCluster:
         ray = _ray()
         if not ray.is_initialized():
             try:
+                self._reach(ray)
                 ray.init(
-                    address=self.address or None,
+                    address=self.address or "local",  # else Ray looks for one that may have ended
                     log_to_driver=False,
                     logging_level="error",
                     **({} if self.address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}),
                 )
-            except (ConnectionError, ValueError, RuntimeError) as e:
+            except (OSError, ValueError, RuntimeError) as e:
                 raise Unavailable(
                     f"No Ray cluster answers at {self.address or 'this machine'}: {e}",
                     code="no-cluster",
@@ -52,6 +54,14 @@ class RayCluster:
                 ) from e
         width = max(1, int(ray.cluster_resources().get("CPU", 1)))
         return RayWorkers(ray, width, task, given, packed(files))
+
+    def _reach(self, ray: Any) -> None:
+        """Raises OSError where nobody listens: Ray itself would try for minutes."""
+        host, _, port = self.address.rpartition("://")[2].rpartition(":")
+        if port.isdigit():
+            if host in ("127.0.0.1", "localhost"):  # by which Ray means the machine's address in its network
+                host = ray.util.get_node_ip_address()
+            socket.create_connection((host, int(port)), timeout=10).close()
 
 
 class RayWorkers:
@@ -62,8 +72,8 @@ class RayWorkers:
         self._ray = ray
         self._next = 0
         kind = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=LOST - 1)(Actor)
-        shared = ray.put(content)
-        self._actors = [kind.remote(task, given, shared) for _ in range(width)]
+        self._content = ray.put(content)  # once for all actors, and for those that are started again
+        self._actors = [kind.remote(task, given, [self._content]) for _ in range(width)]
 
     def submit(self, piece: bytes) -> RayHandle:
         """Has a piece done by the actor whose turn it is."""
@@ -97,9 +107,9 @@ class RayHandle:
 class Actor:
     """What runs in the cluster: a task, opened with its first piece."""
 
-    def __init__(self, task: str, given: bytes, content: bytes) -> None:
+    def __init__(self, task: str, given: bytes, content: list[Any]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="loopline-")
-        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        with tarfile.open(fileobj=io.BytesIO(_ray().get(content[0]))) as tar:
             tar.extractall(self._folder.name, filter="data")
         self._open = partial(opened, task, given, Path(self._folder.name))
         self._work: Work | None = None
