@@ -31,9 +31,6 @@ log = logging.getLogger("loopline.data")
 OpenSource = Callable[[str, dict[str, str], Path], Source]
 """What opens a source: its address, its options, a folder for what it downloads."""
 
-WHERE_THEY_LIE = 16
-"""So many tables are read where they lie; each holds its file open. Those behind them are put aside together."""
-
 UNREADABLE = "readable"
 """The rule that what no table can take has broken, as a quarantine names it."""
 
@@ -129,7 +126,7 @@ def _take(found: Read, piece: Piece, grows: bool, scratch: Path, aside: Aside) -
                 raise
             found.told.append(f"{piece.name} has no rows")
             return
-        rows = table.rows if found.pieces <= WHERE_THEY_LIE else aside.put(table.rows)
+        rows = aside.behind_few(table.rows)
         said, digest, form = table.facts.warnings, table.facts.digest, table.format
     else:
         return

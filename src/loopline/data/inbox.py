@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from loopline.data.collecting import WHERE_THEY_LIE, Read
+from loopline.data.collecting import Read
 from loopline.data.posts import check_body, read_post
 from loopline.data.readers import ReadTable
 from loopline.data.reconcile import Part, reconcile
@@ -149,8 +149,7 @@ class InboxService(InboxVerbs):
         for post in waiting:
             with self._file(post) as path:
                 read = self._read(Body(path, name=post.file), path, base)
-                rows = read.rows if found.pieces < WHERE_THEY_LIE else aside.put(read.rows)
-                _add(found, read, rows, post.digest)
+                _add(found, read, aside.behind_few(read.rows), post.digest)
         if sent is not None:
             read, digest = sent
             _add(found, read, read.rows, digest)

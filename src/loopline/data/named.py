@@ -260,9 +260,8 @@ class Named:
         for found in self.tx.rows(query.order_by(c.tag)):
             tags.setdefault(found.version, []).append(found.tag)
         soundness = self.soundness()
-        bad = {
-            row.version: soundness.bad(self.ref(row)) for row in reversed(rows)
-        }  # the oldest first: others rest on them
+        # The oldest first: others rest on them.
+        bad = {row.version: soundness.bad(self.ref(row)) for row in reversed(rows)}
         return tuple(
             DatasetVersion(
                 ref=self.ref(row),

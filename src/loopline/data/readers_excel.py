@@ -25,6 +25,7 @@ from loopline.quality.blocks import Blocks
 
 _MOST_BYTES = 256 << 20  # of rows as text; as many cells as Excel opens with ease
 _PIECE = 1 << 20
+_LARGE = "A workbook is read whole. Save the sheet as CSV (UTF-8), which is read in pieces and may have any size."
 
 
 def read_excel(
@@ -163,7 +164,7 @@ def _told(content: bytes | mmap.mmap, called: str, scratch: Path | None) -> Cont
         raise Invalid(
             f"{called} is a workbook that is damaged, or takes more than {MEMORY >> 30} GiB or {SECONDS // 60} minutes to be read.",
             code="table-large",
-            hint="A workbook is read whole. Save the sheet as CSV (UTF-8), which is read in pieces and may have any size.",
+            hint=_LARGE,
         )
     return told
 
@@ -176,6 +177,6 @@ def _bounded(stream: IO[bytes], called: str) -> Iterator[bytes]:
             raise Invalid(
                 f"The sheet of {called} has more than {_MOST_BYTES >> 20} MiB of cells.",
                 code="table-large",
-                hint="A workbook is read whole. Save the sheet as CSV (UTF-8), which is read in pieces and may have any size.",
+                hint=_LARGE,
             )
         yield piece

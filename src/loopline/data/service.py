@@ -50,7 +50,7 @@ from loopline.ledger.lineage import made_of
 from loopline.operations import Body, Bytes, check_limit
 from loopline.pipeline.service import forget
 from loopline.ports.blobs import BlobStore
-from loopline.quality.blocks import Blocks
+from loopline.quality.blocks import Blocks, ipc_stream
 from loopline.quality.contract import Contract
 from loopline.quality.contract_check import parted
 from loopline.quality.contract_suggest import suggest
@@ -297,9 +297,7 @@ class DatasetsService(Retained, DatasetsVerbs):
         ref = self.tx.ref("data", name, row.version)
         self.named.check_open(row)
         self.tx.note(inputs=[ref])
-        buffer = io.BytesIO()
-        self.readable(row, as_of).write_ipc_stream(buffer)
-        return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
+        return Bytes(media="application/vnd.apache.arrow.stream", data=ipc_stream(self.readable(row, as_of)))
 
     def files(self, name: str, version: str = "latest") -> VersionFiles:
         row = self.named.row(name, version)

@@ -15,6 +15,8 @@ from loopline.data.readers_packed import Content, mapped, release
 from loopline.ports.files import disk_errors
 from loopline.quality.blocks import Blocks
 
+WHERE_THEY_LIE = 16
+"""So many tables are read where they lie."""
 _IN_MEMORY = 16 << 20
 _AT_WORK = 8  # blocks that were handed on and may still be written by other threads
 
@@ -102,12 +104,18 @@ def spooled(frames: Iterable[pl.DataFrame], schema: pl.Schema, scratch: Path | N
 class Aside:
     """Tables put aside: however many they are, as few files are open as there are sets of columns among them.
 
-    A table that is read where it lies holds its file open, and a process may hold a thousand.
+    A table that is read where it lies holds its file open, and a process may hold a thousand: the first few may lie.
     """
 
     def __init__(self, scratch: Path | None) -> None:
         self._scratch = scratch
         self._spools: dict[tuple[str, ...], Spool] = {}
+        self._lying = 0
+
+    def behind_few(self, rows: Blocks) -> Blocks:
+        """The same rows: of the first tables where they lie, of those behind them put aside."""
+        self._lying += 1
+        return rows if self._lying <= WHERE_THEY_LIE else self.put(rows)
 
     def put(self, rows: Blocks) -> Blocks:
         """The same rows, read once. Raises `Unavailable` (code "disk-full") where there is no space."""

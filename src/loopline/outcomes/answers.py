@@ -5,7 +5,6 @@ Such a frame has the columns of `frames.SCHEMA` (for traffic those of `COUNTED`)
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ import polars as pl
 
 from loopline.operations import Bytes
 from loopline.outcomes.records import SHADOWED, Prediction, Traffic, VariantTraffic
+from loopline.quality.blocks import ipc_stream
 
 COUNTED = ["id", "request", "at", "model", "variant", "shadow", "latency_us", "status", "label_given", "score"]
 
@@ -48,9 +48,7 @@ def prediction(endpoint: str, row: dict[str, Any]) -> Prediction:
 
 def stream(frame: pl.DataFrame) -> Bytes:
     """A frame as an Arrow IPC stream."""
-    buffer = io.BytesIO()
-    frame.write_ipc_stream(buffer)
-    return Bytes(media="application/vnd.apache.arrow.stream", data=buffer.getvalue())
+    return Bytes(media="application/vnd.apache.arrow.stream", data=ipc_stream(frame))
 
 
 def traffic(frame: pl.DataFrame, endpoint: str, since: int) -> Traffic:

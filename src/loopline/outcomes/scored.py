@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from loopline.packaging.predictor import BundlePredictor
 from loopline.packaging.records import Opening
 from loopline.ports.executor import Work
 from loopline.ports.predictor import Predictor
+from loopline.quality.blocks import ipc_stream
 
 TASK = "loopline.outcomes.scored:opened"
 ROWS = 50_000
@@ -24,21 +24,9 @@ PREDICTION = "prediction"
 
 
 def opened(given: bytes, folder: Path) -> Work:
-    """The task: a bundle's folder, opened within the bounds that are given; pieces and what comes of them are frames (`framed`)."""
+    """The task: a bundle's folder, opened within the bounds that are given; pieces and what comes of them are Arrow IPC streams."""
     predictor = BundlePredictor(folder, msgspec.msgpack.decode(given, type=Opening))
-    return lambda piece: framed(scored(predictor, unframed(piece)))
-
-
-def framed(frame: pl.DataFrame) -> bytes:
-    """A frame as an Arrow IPC stream."""
-    buffer = io.BytesIO()
-    frame.write_ipc_stream(buffer)
-    return buffer.getvalue()
-
-
-def unframed(data: bytes) -> pl.DataFrame:
-    """The frame of an Arrow IPC stream."""
-    return pl.read_ipc_stream(data)
+    return lambda piece: ipc_stream(scored(predictor, pl.read_ipc_stream(piece)))
 
 
 def columns_of(predictor: Predictor) -> dict[str, pl.DataType]:

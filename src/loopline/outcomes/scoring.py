@@ -18,11 +18,11 @@ import polars as pl
 from loopline.data.records import DatasetVersion
 from loopline.data.service import DatasetsService
 from loopline.errors import Invalid, NotFound, did_you_mean
-from loopline.outcomes.scored import ROWS, TASK, columns_of, framed, scored, unframed
+from loopline.outcomes.scored import ROWS, TASK, columns_of, scored
 from loopline.packaging.predictor import BundlePredictor
 from loopline.packaging.records import Opening
 from loopline.ports.executor import Executor, Handle, Workers
-from loopline.quality.blocks import Blocks
+from loopline.quality.blocks import Blocks, ipc_stream
 from loopline.refs import check_name, parse
 
 if TYPE_CHECKING:
@@ -104,11 +104,11 @@ def _by(workers: Workers, rows: Blocks, inputs: Sequence[str], wanted: Sequence[
 
     def next_one() -> pl.DataFrame:
         part, handle = under_way.popleft()
-        return part.hstack(unframed(handle.result())).select(wanted)
+        return part.hstack(pl.read_ipc_stream(handle.result())).select(wanted)
 
     for block in rows:
         for part in block.iter_slices(ROWS):
-            under_way.append((part, workers.submit(framed(part.select(inputs)))))
+            under_way.append((part, workers.submit(ipc_stream(part.select(inputs)))))
             if len(under_way) > 2 * workers.width:
                 yield next_one()
     while under_way:

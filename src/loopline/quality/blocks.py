@@ -6,6 +6,7 @@ reads the columns that it needs.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
@@ -114,6 +115,13 @@ class Blocks:
                 break
         order = {place: number for number, place in enumerate(wanted)}
         return pl.concat(found)[[order[place] for place in places]]
+
+
+def ipc_stream(frame: pl.DataFrame) -> bytes:
+    """A frame as an Arrow IPC stream."""
+    buffer = io.BytesIO()
+    frame.write_ipc_stream(buffer)
+    return buffer.getvalue()
 
 
 def ahead(pieces: Iterator[_Piece], thread: Executor) -> Iterator[_Piece]:

@@ -20,23 +20,11 @@ from loopline.access.peer import Address, is_loopback
 from loopline.serving.access import Gate
 from loopline.serving.engine import Engine
 from loopline.serving.grpc import oip, tensorflow, torchserve
-from loopline.serving.grpc.caller import Caller, Method, Refusal, Services
+from loopline.serving.grpc.caller import STATUS, Caller, Method, Refusal, Services
 from loopline.serving.peers import Peer
 from loopline.serving.problems import Problem
 
 logger = logging.getLogger("loopline.serving")
-_STATUS = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    401: grpc.StatusCode.UNAUTHENTICATED,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND,
-    409: grpc.StatusCode.FAILED_PRECONDITION,
-    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    500: grpc.StatusCode.INTERNAL,
-    503: grpc.StatusCode.UNAVAILABLE,
-    504: grpc.StatusCode.DEADLINE_EXCEEDED,
-}
 SERVICES: Services = {**oip.SERVICES, **tensorflow.SERVICES, **torchserve.SERVICES}
 _AHEAD = 64
 """Requests of one stream that are read before the first of them is answered."""
@@ -119,7 +107,7 @@ class _Methods:
         except Exception as e:
             logger.exception("A call could not be answered")
             status, text = 500, f"The server did not answer: {type(e).__name__}"
-        await context.abort(_STATUS.get(status, grpc.StatusCode.INVALID_ARGUMENT), text)
+        await context.abort(STATUS.get(status, grpc.StatusCode.INVALID_ARGUMENT), text)
         raise AssertionError("abort raises")
 
     async def _converse(self, method: Method, context: Any) -> None:

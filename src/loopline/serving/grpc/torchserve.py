@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
+
 from loopline.serving.call import Call, Headers
 from loopline.serving.contract import Rows
 from loopline.serving.foreign import torchserve
-from loopline.serving.grpc.caller import Caller, Method, Refusal, Services
+from loopline.serving.grpc.caller import STATUS, Caller, Method, Refusal, Services
 from loopline.serving.grpc.messages import TORCHSERVE
 from loopline.serving.live import LiveEndpoint
 from loopline.serving.problems import Problem, busy
-
-_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 9, 413: 8, 429: 8, 503: 14}
-"""gRPC's codes of HTTP's statuses, where they stand in a message."""
-_INTERNAL = 13
 
 
 class Prediction(torchserve.Prediction):
@@ -58,7 +56,7 @@ async def converse(caller: Caller, request: Any) -> Any:
         answer = await predict(caller, request)
     except (Problem, Refusal) as e:
         answer = TORCHSERVE["PredictionResponse"]()
-        answer.status.code = _CODES.get(e.status, _INTERNAL)
+        answer.status.code, _ = STATUS.get(e.status, grpc.StatusCode.INTERNAL).value
         answer.status.message = str(e.error) if isinstance(e, Problem) else str(e)
     if request.HasField("sequence_id"):
         answer.sequence_id = request.sequence_id
